@@ -1,0 +1,1 @@
+"""Many studies, read from MLflow alone: needs neither torch nor Ray."""

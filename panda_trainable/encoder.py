@@ -1,0 +1,252 @@
+"""FrozenEncoder: any Hugging Face encoder with soft prompts in front, K replicas at once.
+
+transformers lets one register an attention function by name. Ours counts its calls in a forward
+pass (that is the layer), puts the prefix's keys and values of that layer before the model's own,
+one set per replica, and calls the ordinary attention. No cache objects, no copied weights.
+"""
+
+import inspect
+from collections.abc import Sequence
+from contextvars import ContextVar
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import bidirectional_mask_function
+from transformers.utils import logging
+
+from panda_trainable.config import Plm, Pooling
+from panda_trainable.plm import load_model
+
+NAME = "panda-tune"
+PROBE = (5, 5, 5)
+"""Three harmless token ids: enough to see how a model calls its attention."""
+
+_running: ContextVar["_Pass | None"] = ContextVar("running forward pass", default=None)
+_attend = AttentionInterface()["sdpa"]
+_mask = AttentionMaskInterface()["sdpa"]
+
+
+class _KeysKnown(Exception):
+    """Ends the first visit to the last layer: its keys and values are known."""
+
+
+class _Pass:
+    """One forward pass: which layer is next, what stands before its keys, which row the last must give."""
+
+    def __init__(self, prefix: Sequence[tuple[Tensor, Tensor]] | None = None, row: int | None = None):
+        self.prefix, self.row = prefix, row
+        self.layer = 0
+        self.seen: list[tuple[nn.Module, int, int]] = []
+        self.keeps = False
+        self.kept: tuple[Any, ...] | None = None
+
+    def attend(
+        self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None,
+        position_bias: Tensor | None = None, **options: Any,
+    ) -> Any:  # fmt: skip
+        """Attention of the layer that is next, with the prefix before its keys and values."""
+        options["is_causal"] = False  # SDPA assumes True where the module lacks the attribute
+        if self.kept is not None:
+            query, key, value, mask, position_bias = self.kept
+        else:
+            self.seen.append((module, key.shape[1], key.shape[3]))
+            key, value, mask, position_bias = self._prefixed(key, value, mask, position_bias)
+            self.layer += 1
+            if self.keeps:
+                self.kept = self._row(query, 2), key, value, self._row(mask, 2), self._row(position_bias, 2)
+                raise _KeysKnown
+        if position_bias is not None:
+            options["position_bias"] = position_bias
+        return _attend(module, query, key, value, mask, **options)
+
+    def _prefixed(
+        self, key: Tensor, value: Tensor, mask: Tensor | None, bias: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        if self.prefix is None:
+            return key, value, mask, bias
+        keys, values = self.prefix[self.layer]
+        room = (keys.shape[2], 0)
+        if mask is not None:
+            mask = pad(mask, room, value=True if mask.dtype == torch.bool else 0.0)
+        if bias is not None:
+            bias = pad(bias, room)
+        return torch.cat((keys, key), 2), torch.cat((values, value), 2), mask, bias
+
+    def _row(self, x: Tensor | None, dim: int) -> Tensor | None:
+        """The wanted row of x along a dimension; one that all rows share stays."""
+        if x is None or x.shape[dim] == 1 or self.row is None:
+            return x
+        return x.narrow(dim, self.row, 1)
+
+    def last(self, layer: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """The last layer for one row: first for the keys of all rows, then for what follows attention."""
+        self.keeps = True
+        try:
+            layer(x, *args, **kwargs)
+        except _KeysKnown:
+            return layer(self._row(x, 1), *args, **kwargs)
+        raise AssertionError("the last layer must call attention")
+
+
+def _attention(module: nn.Module, *args: Any, **options: Any) -> Any:
+    here = _running.get()
+    return here.attend(module, *args, **options) if here else _attend(module, *args, **options)
+
+
+def _padding_mask(*args: Any, mask_function: Any, attention_mask: Tensor | None = None, **options: Any) -> Any:
+    """The mask of an encoder says only which keys are padding: one row serves all queries."""
+    if mask_function is not bidirectional_mask_function or attention_mask is None:
+        return _mask(*args, mask_function=mask_function, attention_mask=attention_mask, **options)
+    return None if attention_mask.all() else attention_mask[:, None, None, :].bool()
+
+
+AttentionInterface.register(NAME, _attention)
+AttentionMaskInterface.register(NAME, _padding_mask)  # else transformers drops the padding mask in silence
+
+
+class FrozenEncoder:
+    """A frozen encoder that takes a prefix per replica. Wraps a model once: its last block is replaced.
+
+    Attributes:
+        model: the frozen model.
+        layers: L, calls of attention in a pass.
+        heads: key and value heads.
+        dim: width of a head.
+        hidden: H.
+        max_tokens: tokens that its position embeddings can hold, prompt included; None: no limit.
+
+    Raises:
+        ValueError: if the model takes no prefix: the message says why.
+
+    Source: P-tuning v2 (arXiv:2110.07602) for the deep prefix; the last layer is evaluated for the
+    pooled row alone, which changes no number.
+    """
+
+    def __init__(self, model: Any, pooling: Pooling = "mean", after_prompt: bool = True):
+        self.model = model.eval().requires_grad_(False)
+        self.pooling, self.after_prompt = pooling, after_prompt
+        self.takes = frozenset(inspect.signature(model.forward).parameters)
+        self.hidden = int(model.config.hidden_size)
+        tail, shapes = self._probe()
+        self.layers, (self.heads, self.dim) = len(shapes), shapes[-1]
+        self.first_position, self.max_tokens = self._positions()
+        if pooling == "cls":
+            self._shorten(tail)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return next(self.model.parameters()).device
+
+    def _probe(self) -> tuple[nn.Module, list[tuple[int, int]]]:
+        """Sees how the model calls its attention, or refuses it with the reason."""
+        name = type(self.model).__name__
+        probe = _Pass()
+        try:
+            self.model.set_attn_implementation(NAME)
+            ids = torch.tensor([PROBE], device=self.device)
+            with torch.no_grad():
+                self._run(probe, input_ids=ids, attention_mask=torch.ones_like(ids))
+        except Exception as error:
+            raise ValueError(f"{name} takes no prefix: it does not run with a registered attention ({error})") from error
+        if not probe.seen:
+            raise ValueError(f"{name} takes no prefix: its attention is not called through transformers' attention interface")
+        if len({shape[1:] for shape in probe.seen}) != 1:
+            raise ValueError(f"{name} takes no prefix: its layers have heads of different shapes")
+        tail = probe.seen[-1][0]
+        if getattr(tail, "is_causal", False):
+            raise ValueError(f"{name} takes no prefix here: it reads left to right, and an encoder is needed")
+        return tail, [shape[1:] for shape in probe.seen]
+
+    def _positions(self) -> tuple[int, int | None]:
+        """The id of the first position, and how many tokens the position embeddings hold."""
+        tables = [m for n, m in self.model.named_modules() if n.endswith("position_embeddings") and isinstance(m, nn.Embedding)]
+        if not tables:
+            return 0, None
+        # RoBERTa's family counts positions from behind the padding id.
+        first = 0 if tables[0].padding_idx is None else tables[0].padding_idx + 1
+        return first, tables[0].num_embeddings - first
+
+    def _shorten(self, tail: nn.Module) -> None:
+        """Lets the last block answer for the pooled row alone."""
+        blocks = (block for m in self.model.modules() if isinstance(m, nn.ModuleList) for block in m)
+        block = next(block for block in blocks if tail in set(block.modules()))
+        whole = block.forward
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            here = _running.get()
+            wanted = here and here.row is not None and here.layer == self.layers - 1 and here.kept is None
+            return here.last(whole, *args, **kwargs) if here and wanted else whole(*args, **kwargs)
+
+        block.forward = forward
+
+    def _run(self, here: _Pass, **inputs: Tensor) -> Tensor:
+        token = _running.set(here)
+        try:
+            hidden: Tensor = self.model(**inputs).last_hidden_state
+            return hidden
+        finally:
+            _running.reset(token)
+
+    def prompt_shape(self, length: int) -> tuple[int, int, int, int, int]:
+        """[L, 2, heads, P, d]: the shape of one prefix of `length` tokens."""
+        return self.layers, 2, self.heads, length, self.dim
+
+    def check_room(self, prompt_length: int, max_length: int) -> None:
+        """Refuses prompts and texts that are together longer than the PLM's positions.
+
+        Raises:
+            ValueError: with the three numbers.
+        """
+        needed = max_length + (prompt_length if self.after_prompt else 0)
+        if self.max_tokens is not None and needed > self.max_tokens:
+            raise ValueError(
+                f"prompt length {prompt_length} + max_length {max_length} is over the {self.max_tokens} positions "
+                f"of {type(self.model).__name__}; lower one of them"
+            )
+
+    def encode(
+        self, ids: Tensor, types: Tensor, lengths: Tensor, prefix: Tensor | None = None, owner: Tensor | None = None
+    ) -> Tensor:
+        """The vectors that heads read.
+
+        Args:
+            ids: [n, T] token ids, padded to the longest row.
+            types: [n, T] token types.
+            lengths: [n] tokens of each row.
+            prefix: [K, L, 2, heads, P, d] one prefix per replica; None: no prompt.
+            owner: [n] the replica of each row; needed with a prefix.
+
+        Returns:
+            [n, H] the first token's vector (`cls`) or the mean over the tokens of the text (`mean`).
+        """
+        mask = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]  # [n, T]
+        inputs = {"input_ids": ids, "attention_mask": mask}
+        if "token_type_ids" in self.takes:
+            inputs["token_type_ids"] = types if self.model.config.type_vocab_size > 1 else torch.zeros_like(types)
+        before = prefix.shape[4] if prefix is not None and self.after_prompt else 0
+        if "position_ids" in self.takes:
+            inputs["position_ids"] = torch.arange(ids.shape[1], device=ids.device)[None] + self.first_position + before
+        layers = _owned(prefix, owner) if prefix is not None and owner is not None else None
+        hidden = self._run(_Pass(layers, 0 if self.pooling == "cls" else None), **inputs)
+        if self.pooling == "cls":
+            return hidden[:, 0]
+        return (hidden * mask[..., None]).sum(1) / lengths[:, None]
+
+
+def _owned(prefix: Tensor, owner: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Per layer the keys and values [n, heads, P, d] of each row's replica."""
+    rows = (layer.index_select(0, owner) for layer in prefix.unbind(1))  # [n, 2, heads, P, d]
+    return [(row[:, 0], row[:, 1]) for row in rows]
+
+
+@lru_cache(maxsize=1)
+def load_encoder(plm: Plm, device: str = "cpu") -> FrozenEncoder:
+    """The encoder of a PLM, loaded once per process; another PLM takes its place."""
+    logging.set_verbosity_error()  # a truncated PLM leaves weights unused on purpose
+    logging.disable_progress_bar()
+    return FrozenEncoder(load_model(plm).to(device), plm.pooling, plm.positions == "after_prompt")

@@ -1,0 +1,111 @@
+"""Task losses and distillation losses: pure functions, one value per replica."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+KL_TEMPERATURE = 2.0
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross entropy, per replica.
+
+    Args:
+        logits: [K, B, C].
+        labels: [K, B] class numbers.
+
+    Returns:
+        [K] non-negative, in nats.
+    """
+    return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape).mean(1)
+
+
+def squared_error(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean squared error of a regression, per replica.
+
+    Args:
+        logits: [K, B, 1] predictions.
+        labels: [K, B] values on the same scale.
+
+    Returns:
+        [K] non-negative.
+    """
+    return (logits[..., 0] - labels).square().mean(1)
+
+
+def distillation_mse(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared distance between student and teacher logits, per replica.
+
+    The mean runs over examples and classes, so the value does not change with B.
+
+    Args:
+        student: [K, B, C] logits of K replicas. Carries gradient.
+        teacher: [K, B, C] logits of their teachers. A constant.
+
+    Returns:
+        [K] non-negative, in squared logits.
+
+    Raises:
+        ValueError: if the two shapes differ (broadcasting would hide it).
+
+    Source: PANDA (arXiv:2208.10160), the KD term of its objective.
+    Deviation: the authors' code divides by B once more; docs/deviations.md#kd-mean.
+    """
+    _same_shape(student, teacher)
+    return (student - teacher).square().mean(dim=(1, 2))
+
+
+def distillation_kl(student: Tensor, teacher: Tensor) -> Tensor:
+    """τ² · KL(teacher ‖ student) of the softened classes at τ = 2, mean over examples, per replica.
+
+    Args:
+        student: [K, B, C] logits. Carries gradient.
+        teacher: [K, B, C] logits. A constant.
+
+    Returns:
+        [K] non-negative, in nats times τ².
+
+    Raises:
+        ValueError: if the two shapes differ.
+
+    Source: Hinton et al., Distilling the Knowledge in a Neural Network, section 2.
+    """
+    _same_shape(student, teacher)
+    soft = (student / KL_TEMPERATURE).log_softmax(-1)
+    target = (teacher / KL_TEMPERATURE).log_softmax(-1)
+    divergence = F.kl_div(soft, target, log_target=True, reduction="none").sum(-1)  # [K, B]
+    return KL_TEMPERATURE**2 * divergence.mean(1)
+
+
+def _same_shape(student: Tensor, teacher: Tensor) -> None:
+    if student.shape != teacher.shape:
+        raise ValueError(
+            f"student and teacher logits must have one shape, got {list(student.shape)} and {list(teacher.shape)}"
+        )
+
+
+TASK_LOSSES: Mapping[str, Loss] = MappingProxyType({"classification": cross_entropy, "regression": squared_error})
+"""Task kind -> loss."""
+
+KD_LOSSES: Mapping[str, Loss] = MappingProxyType({"mse": distillation_mse, "kl": distillation_kl})
+"""KD kind -> loss."""
+
+
+def total(task: Tensor, weighted: list[tuple[float, Tensor]]) -> Tensor:
+    """Task loss plus weighted distillation terms, per replica.
+
+    Args:
+        task: [K] task loss.
+        weighted: (λ · α · sim, [K] distillation loss) of each teacher.
+
+    Returns:
+        [K].
+
+    Source: PANDA, L = CE + λ · Σ_k α_k · sim_k · KD_k.
+    """
+    return torch.stack([task, *(weight * loss for weight, loss in weighted)]).sum(0)

@@ -1,0 +1,103 @@
+"""PandaTrainable: a Session as a Ray Tune trial. The only module of this package that knows Ray."""
+
+import os
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from safetensors.torch import load_file, save_file
+
+from panda_trainable.config import TrialConfig
+from panda_trainable.library import PromptLibrary
+
+STATE = "state.safetensors"
+
+
+class PandaTrainable(tune.Trainable):  # type: ignore[misc]  # ray ships no types
+    """One trial with all its seeds. Its actor is reused: the PLM and the tables stay loaded.
+
+    A fault of the trial itself (a loss that is not finite, a teacher that cannot be made) is a
+    result with a `failure`, so that the actor lives and the search goes on.
+    """
+
+    def setup(self, config: dict[str, Any], library: str = "", bases: Mapping[str, TrialConfig] | None = None) -> None:
+        """Opens the first trial.
+
+        Args:
+            config: `study`, `number` and `knobs`, as the searcher suggests them.
+            library: root of the library.
+            bases: study key -> the trial that knobs are put into.
+        """
+        single_threaded()
+        self.library, self.bases = PromptLibrary(Path(library)), bases or {}
+        self._open(config)
+
+    def _open(self, config: dict[str, Any]) -> None:
+        self.session, self.began = None, time.perf_counter()
+        self.trial_config = self.bases[config["study"]].with_knobs(config["knobs"])
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Turns this actor to another trial; never refuses, since Tune would lose the trial."""
+        self._open(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Trains up to the next evaluation and scores the selection rows."""
+        try:
+            return self._advance()
+        except Exception as error:  # the border: whatever goes wrong is this trial's failure, with its reason
+            traceback.print_exc()
+            return self._failed(f"{type(error).__name__}: {error}")
+
+    def _opened(self) -> Any:
+        from panda_trainable.methods import open_session  # torch is imported in the worker alone
+
+        if self.session is None:
+            self.session = open_session(self.library, self.trial_config)
+        return self.session
+
+    def _advance(self) -> dict[str, Any]:
+        import numpy as np
+
+        session = self._opened()
+        session.advance(self.trial_config.setting.eval_every)
+        losses = session.losses()
+        diverged = [seed for seed, loss in zip(self.trial_config.seeds, losses, strict=True) if not np.isfinite(loss)]
+        if diverged:
+            return self._failed(f"loss of seed {', '.join(map(str, diverged))} is not finite at step {session.done}")
+        scores = session.select()[self.trial_config.target.metrics[0]]
+        return {
+            "score": float(np.mean(scores)),
+            "score_std": float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0,
+            "loss": float(np.mean(losses)),
+            "step": session.done,
+            "seconds": time.perf_counter() - self.began,
+            "evaluation_share": session.evaluate_s / max(session.evaluate_s + session.train_s, 1e-9),
+            "lambda_effective": self.trial_config.lambda_effective,
+            "failure": "",
+            "done": session.done >= self.trial_config.steps,
+        }
+
+    def _failed(self, reason: str) -> dict[str, Any]:
+        step = self.session.done if self.session else 0
+        seconds = time.perf_counter() - self.began
+        return {"score": float("nan"), "step": step, "seconds": seconds, "failure": reason[:500], "done": True}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Writes the session's state."""
+        save_file(self._opened().state(), Path(checkpoint_dir) / STATE)
+
+    def load_checkpoint(self, checkpoint: str) -> None:
+        """Goes back to a state."""
+        self._opened().restore(load_file(Path(checkpoint) / STATE))
+
+
+def single_threaded() -> None:
+    """One thread per worker: under load two in one process are far slower than one."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    import torch
+
+    torch.set_num_threads(1)

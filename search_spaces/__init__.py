@@ -1,0 +1,1 @@
+"""What may be searched: domains, conditions, and a space per method."""

@@ -1,0 +1,216 @@
+"""`panda-tune`: a thin command over functions that a notebook can call. Imports lazily."""
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+app = typer.Typer(
+    help="Soft-prompt transfer: from an experiment file to the best configuration per target task.",
+    no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
+)  # fmt: skip
+library_app = typer.Typer(help="The prompts, teachers and tables that were made.", no_args_is_help=True)
+app.add_typer(library_app, name="library")
+
+File = Annotated[Path, typer.Argument(help="the experiment file", show_default=False)]
+Overrides = Annotated[list[str], typer.Option("-o", help="key.key=value over the file's; repeatable")]
+Address = Annotated[str | None, typer.Option(help="auto or host:port of a running Ray cluster; default: Ray on this machine")]
+
+
+class Format(StrEnum):
+    """How an answer is printed."""
+
+    table = "table"
+    json = "json"
+    yaml = "yaml"
+
+
+@app.command()
+def search(
+    file: File, override: Overrides = [], address: Address = None,  # noqa: B006  # typer copies it
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and start nothing")] = False,
+) -> None:  # fmt: skip
+    """Search, resume or extend an experiment, and print the best configuration per target."""
+    from tuning import experiment
+
+    loaded = experiment.load(file, override)
+    if dry_run:
+        from tuning.dry_run import describe
+
+        print(describe(loaded))
+        return
+    _search(loaded, file, address)
+
+
+def _search(loaded: Any, file: Path, address: str | None) -> None:
+    from tuning.search import search as run
+    from tuning.tables import best_table, study_table
+
+    outcome = run(loaded, address)
+    if outcome.winners:
+        print(study_table(loaded))
+        print(best_table(loaded))
+        print(f"\nNext: panda-tune best {file} --format yaml   or   panda-tune ui {file}")
+    if not outcome.computed:
+        print("Everything was there already: nothing was computed.", file=sys.stderr)
+    for failure in outcome.failures:
+        print(f"failed: {failure}", file=sys.stderr)
+    for name in outcome.unconfirmed:
+        print(f"no confirmed winner: {name}", file=sys.stderr)
+    raise typer.Exit(1 if outcome.unconfirmed or outcome.failures else 0)
+
+
+@app.command()
+def quickstart(address: Address = None) -> None:
+    """Run a small search on demonstration tasks, with files in the current folder."""
+    from importlib.resources import files
+
+    from tuning import experiment
+
+    file = Path("quickstart.yaml")
+    if not file.exists():
+        file.write_text(files("tuning").joinpath("quickstart.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    _search(experiment.load(file), file, address)
+
+
+@app.command()
+def best(
+    file: File,
+    override: Overrides = [],  # noqa: B006  # typer copies it
+    target: Annotated[str | None, typer.Option(help="only this target")] = None,
+    format: Annotated[Format, typer.Option(help="of the answer")] = Format.table,
+) -> None:
+    """Print the best configuration per target, from MLflow alone."""
+    from analysis.best import best as best_of
+    from tuning import experiment
+    from tuning.tables import best_table
+
+    loaded = experiment.load(file, override)
+    if target is not None and target not in loaded.targets:
+        raise experiment.Misuse(f"--target {target}: is no target of {file}; there are {', '.join(loaded.targets)}")
+    if format is Format.table:
+        print(best_table(loaded, target))
+        return
+    rows = best_of(loaded.tracking_uri, loaded.name, target)
+    if format is Format.json:
+        print(json.dumps(rows, indent=1))
+    else:
+        import yaml
+
+        print(yaml.safe_dump(rows, sort_keys=False, allow_unicode=True))
+
+
+@app.command()
+def train(
+    file: File,
+    override: Overrides = [],  # noqa: B006  # typer copies it
+    output: Annotated[Path | None, typer.Option(help="folder of the prompts; default: <storage>/trained/<name>")] = None,
+) -> None:
+    """Train one pinned configuration, write its prompts and print its scores."""
+    from tuning import experiment
+    from tuning.train import train as run
+
+    print(json.dumps(run(experiment.load(file, override), output), indent=1))
+
+
+@app.command()
+def ui(
+    file: File,
+    override: Overrides = [],  # noqa: B006  # typer copies it
+    port: Annotated[int, typer.Option(help="on localhost")] = 5000,
+) -> None:
+    """Start the MLflow UI on the experiment's store, on localhost."""
+    import os
+
+    from tuning import experiment
+
+    loaded = experiment.load(file, override)
+    uri = loaded.tracking_uri
+    if not uri.startswith("sqlite:"):
+        print(f"the store is a server already: open {uri}")
+        return
+    if not Path(uri.removeprefix("sqlite:///")).exists():
+        raise experiment.Misuse(f"{uri}: nothing recorded yet; run panda-tune search {file} first")
+    print(f"http://127.0.0.1:{port} (end with Ctrl-C)", flush=True)
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
+    os.execv(sys.executable, command)
+
+
+@app.command()
+def schema() -> None:
+    """Print the experiment file's JSON schema."""
+    from tuning.experiment import Experiment
+
+    print(json.dumps(Experiment.model_json_schema(by_alias=True), indent=1))
+
+
+@library_app.command("list")
+def library_list(file: File) -> None:
+    """List what was made, a line each."""
+    for card in _library(file).cards():
+        what = card.get("task") or f"{card.get('target')} · {card.get('method')}"
+        facts = [f"{name} {card[name]}" for name in ("split", "seed", "seeds", "steps", "holds") if name in card]
+        print(f"{card['kind']:<11} {card['key']}  {what}  {', '.join(facts)}")
+
+
+@library_app.command("show")
+def library_show(file: File, key: Annotated[str, typer.Argument(help="of `library list`, or its beginning")]) -> None:
+    """Print the card of an artefact."""
+    from tuning.experiment import Misuse
+
+    found = [card for card in _library(file).cards() if card["key"].startswith(key)]
+    if not found:
+        raise Misuse(f"{key}: no such key; see panda-tune library list {file}")
+    print(json.dumps(found, indent=1))
+
+
+@library_app.command("verify")
+def library_verify(file: File) -> None:
+    """Check every artefact against its checksums; exit 1 if one is damaged."""
+    from panda_trainable.library import DamagedArtefact, verify
+
+    library, count, damaged = _library(file), 0, 0
+    for card in library.cards():
+        count += 1
+        try:
+            verify(library.path(card["kind"], card["key"]))
+        except DamagedArtefact as error:
+            damaged += 1
+            print(f"damaged: {error}; the next search sets it aside and makes it again")
+    print(f"{count} artefacts, {damaged} damaged")
+    raise typer.Exit(1 if damaged else 0)
+
+
+def _library(file: Path) -> Any:
+    from panda_trainable.library import PromptLibrary
+    from tuning import experiment
+
+    return PromptLibrary(experiment.load(file).storage_path / "library")
+
+
+def main() -> NoReturn:
+    """The console script: a user's mistake is one message and exit code 2, never a traceback."""
+    try:
+        app(standalone_mode=True)
+    except Exception as error:
+        code = _told(error)
+        if code is None:
+            raise
+        sys.exit(code)
+    sys.exit(0)
+
+
+def _told(error: Exception) -> int | None:
+    """Prints what a user can mend; None if the error is ours."""
+    name = type(error).__name__
+    if name == "Misuse":
+        print(error, file=sys.stderr)
+        return 2
+    if name == "NoRecords":
+        print(error, file=sys.stderr)
+        return 1
+    return None

@@ -1,0 +1,158 @@
+"""What the stages tell MLflow: entries of sources, studies, trials and winners."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analysis import records
+from panda_trainable.config import TrialConfig
+from panda_trainable.demo import DEMO
+from tuning.confirm import LOGITS, Confirmed, Winner, confirm_key, pinned, score_metrics
+from tuning.experiment import BASELINE
+from tuning.plan import Pair, Plan, Study
+from tuning.stages import Job
+from tuning.tracking import FAILED, FINISHED, RUNNING, Entry, Tracker
+
+
+def of_plan(
+    plan: Plan, sources: Sequence[Job], studies: Sequence[Study], cards: Callable[[Job], list[dict[str, Any]]]
+) -> Iterator[Entry]:
+    """Runs of the source prompts, and of the studies as they begin."""
+    for job in sources:
+        yield from (_of_source(job, card) for card in cards(job))
+    for study in studies:
+        yield _of_study(plan, study)
+
+
+def _of_source(job: Job, card: Mapping[str, Any]) -> Entry:
+    flagged = card["score"] <= card["majority"]
+    return Entry(
+        f"source:{card['key']}", f"{card['task']} · seed {card['seed']}",
+        tags={records.STAGE: "source", records.SOURCE: card["task"], records.PLM: card["plm"], "at_majority": str(flagged).lower()},
+        params={name: card[name] for name in ("seed", "steps", "learning_rate")},
+        metrics={records.SELECTION: card["score"], records.MAJORITY: card["majority"]},
+    )  # fmt: skip
+
+
+def study_tags(study: Study) -> dict[str, str]:
+    """What a study's own run, its trials' and its winner's are found by."""
+    pair, base = study.pair, study.base
+    return {
+        records.TARGET: pair.target, records.SOURCE: pair.source or "", records.METHOD: pair.method,
+        records.PLM: base.setting.plm.label, records.STUDY: study.key, records.CURRENT: "true",
+        records.PROTOCOL: base.setting.protocol, records.CONSTRUCTED: str(pair.target in DEMO).lower(),
+    }  # fmt: skip
+
+
+def _of_study(plan: Plan, study: Study) -> Entry:
+    base, setting = study.base, study.base.setting
+    partners = [source.task.name for source in base.sources[1:]]
+    params = {
+        "steps": base.steps, "seeds": list(base.seeds), "trials": study.budget, "prompt_length": setting.prompt_length,
+        "batch_size": setting.batch_size, "max_length": setting.max_length, "kd": base.kd,
+        "partners_available": partners, "weigh_by": _weigh_by(plan), "source_steps": base.source_steps,
+    }  # fmt: skip
+    params = {**params, "trials": "see the trials below"}  # trials may be added; MLflow's params are written once
+    similarities = {f"{records.SIMILARITY}/{name}": value for name, value in study.similarities.items()}
+    return Entry(
+        f"study:{study.key}", study.pair.name, tags={records.STAGE: "study", **study_tags(study)},
+        params=params, metrics=similarities, status=RUNNING,
+    )  # fmt: skip
+
+
+def _weigh_by(plan: Plan) -> str:
+    weigh_by = plan.experiment.weigh_by
+    return weigh_by if isinstance(weigh_by, str) else json.dumps(weigh_by)
+
+
+def of_trial(study: Study, number: int, knobs: Mapping[str, Any], result: Mapping[str, Any] | None, status: str) -> Entry:
+    """A trial's run: knobs as params, scores by step, how it ended.
+
+    Args:
+        study: its study.
+        number: in the study.
+        knobs: what was suggested.
+        result: as the trainable reported it; None when its process was lost.
+        status: RUNNING, FINISHED or FAILED.
+    """
+    said = result or {}
+    failure = said.get("failure") or ("" if result else "its process was lost")
+    ended = "failed" if failure else "complete" if said.get("step", 0) >= study.base.steps else "stopped early"
+    state = "running" if status == RUNNING else ended
+    names = ("score", "score_std", "loss", "seconds", "evaluation_share", "lambda_effective")
+    metrics = {name: said[name] for name in names if name in said and np.isfinite(said[name])}
+    tags = {records.STAGE: "trial", **study_tags(study), records.TRIAL: f"{study.key}/{number}", records.STATE: state}
+    if failure:
+        tags[records.FAILURE] = failure
+    return Entry(
+        f"trial:{study.key}/{number}", f"trial {number}", parent=f"study:{study.key}", tags=tags,
+        params=knobs, metrics=metrics if not failure else {}, step=int(said.get("step", 0)),
+        status=FAILED if failure else status,
+    )  # fmt: skip
+
+
+def of_winner(plan: Plan, winner: Winner) -> Iterator[Entry]:
+    """Runs of a study's confirmed configurations and of the winner's twin."""
+    for rank, confirmed in enumerate((winner.confirmed, *winner.others), 1):
+        yield _of_confirmed(winner.study, confirmed, f"confirm {rank}")
+    if winner.twin:
+        yield _of_confirmed(winner.study, winner.twin, "twin without distillation")
+
+
+def _of_confirmed(study: Study, confirmed: Confirmed, name: str) -> Entry:
+    values = [*confirmed.report_metrics.items()]
+    others = {f"report/{metric}": float(np.mean(scores)) for metric, scores in values}
+    return Entry(
+        confirmed_id(study, confirmed.config), name, parent=f"study:{study.key}",
+        tags={records.STAGE: "confirm", **study_tags(study)}, params=_knobs(confirmed.config),
+        metrics={
+            **score_metrics(confirmed.selection, records.SELECTION), **score_metrics(confirmed.report, records.REPORT),
+            **others, records.STEPS: confirmed.config.steps, records.SECONDS: confirmed.seconds,
+        },
+        files=(str(confirmed.folder / LOGITS),),
+    )  # fmt: skip
+
+
+def confirmed_id(study: Study, config: TrialConfig) -> str:
+    """The id of a confirmed configuration's run: a twin may serve several studies, with a run in each."""
+    return f"confirm:{study.key}/{confirm_key(config)}"
+
+
+def _knobs(config: TrialConfig) -> dict[str, Any]:
+    said = {"learning_rate": config.learning_rate, "seeds": list(config.seeds)}
+    if config.sources:
+        said |= {"sources": [source.task.name for source in config.sources]}
+    if config.teacher_steps:
+        said |= {"lambda": config.lambda_, "teacher_steps": config.teacher_steps, "fusion": config.fusion}
+    return said
+
+
+def of_study_end(plan: Plan, winner: Winner, tracker: Tracker) -> Entry:
+    """A study's run as it ends: the winner's scores, gain and configuration."""
+    gain, confirmed, study = asdict(winner.gain), winner.confirmed, winner.study
+    gains = {records.GAIN: gain.pop("mean"), **{f"{records.GAIN}/{name}": value for name, value in gain.items()}}
+    twins = {records.TWIN: float(np.mean(winner.twin.report))} if winner.twin else {}
+    signal = float(np.mean(winner.baseline.report)) > winner.baseline.majority
+    config = pinned(plan.experiment, confirmed.config, study.pair.source)
+    return Entry(
+        f"study:{study.key}", study.pair.name,
+        tags={
+            records.SIGNAL: str(signal).lower(), records.CURRENT: "true",
+            records.WINNER_RUN: tracker.run_id(confirmed_id(study, confirmed.config)),
+        },
+        metrics={
+            **score_metrics(confirmed.selection, records.SELECTION), **score_metrics(confirmed.report, records.REPORT),
+            **gains, **twins, records.MAJORITY: confirmed.majority,
+            records.STEPS: confirmed.config.steps, records.SECONDS: confirmed.seconds,
+        },
+        artifacts={records.CONFIG_FILE: json.dumps(config, indent=1)},
+    )  # fmt: skip
+
+
+def of_unconfirmed(study: Study) -> Entry:
+    """A study's run that ends without a winner."""
+    return Entry(f"study:{study.key}", study.pair.name, tags={records.STATE: "unconfirmed"}, status=FAILED)

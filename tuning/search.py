@@ -1,0 +1,202 @@
+"""One experiment, from sources to confirmed winners; starts, resumes and extends by the same road."""
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from ray import tune
+
+from panda_trainable.library import PromptLibrary
+from panda_trainable.trainable import PandaTrainable
+from tuning import cluster, entries
+from tuning.confirm import Winner, candidates, confirm_key, confirm_trial, source_jobs_of, twin, winners
+from tuning.experiment import Experiment
+from tuning.plan import Plan, Study, make_plan, make_studies, record_study, study_path
+from tuning.progress import Progress
+from tuning.stages import Job, is_made, make, measure, source_cards, source_jobs, target_jobs
+from tuning.studies import Rules, Searched, StudyScheduler, StudySearcher, only_driver
+from tuning.tracking import Tracker
+from tuning.watch import Watcher
+
+WORKER_LOSSES = 3
+"""How often a trial is begun again when its process or node dies."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a search came to.
+
+    Attributes:
+        winners: of the studies that have one.
+        unconfirmed: names of the studies that have none.
+        failures: what failed and why.
+        computed: whether anything had to be computed.
+    """
+
+    winners: tuple[Winner, ...]
+    unconfirmed: tuple[str, ...]
+    failures: tuple[str, ...]
+    computed: bool
+
+
+class _Run:
+    """One call of `search`: Ray is started when something is to be computed, and only then."""
+
+    def __init__(self, plan: Plan, address: str | None, progress: Progress, stack: ExitStack):
+        self.plan, self.address, self.progress, self.stack = plan, address, progress, stack
+        self.experiment = plan.experiment
+        self.library = PromptLibrary(self.experiment.storage_path / "library")
+        self.tracker = Tracker(self.experiment.tracking_uri, self.experiment.name, self.experiment.search_path)
+        self.failures: list[str] = []
+        self.began = time.time()
+        self._asked: dict[str, float] | None = None
+
+    @property
+    def computed(self) -> bool:
+        """Whether Ray was needed."""
+        return self._asked is not None
+
+    def asked(self) -> dict[str, float]:
+        """Resources of a trial; connects to Ray at the first call."""
+        if self._asked is None:
+            self.stack.enter_context(cluster.connected(self.address))
+            self._asked = cluster.resources(self.experiment)
+        return self._asked
+
+    def run_all(self, stage: str, function: Callable[..., None], calls: Sequence[tuple[Any, ...]], names: Sequence[str]) -> None:
+        """Runs calls as Ray tasks under one line of progress; failures are noted."""
+        if not calls:
+            self.progress.say(f"{stage}: nothing to do")
+            return
+        asked = self.asked()
+        self.progress.stage(stage, len(calls))
+        failed = cluster.run_all(function, calls, asked, lambda number, _: self.progress.advance(names[number]))
+        for number, reason in failed:
+            self.progress.advance(names[number])
+            self.failures.append(f"{stage}, {names[number]}: {reason}")
+
+    def make_prompts(self, stage: str, jobs: Sequence[Job]) -> None:
+        """Trains the prompts that are missing."""
+        missing = [job for job in dict.fromkeys(jobs) if not is_made(self.library, job)]
+        calls = [(str(self.library.root), job) for job in missing]
+        self.run_all(stage, make, calls, [job.lineage.task.name for job in missing])
+
+    def search(self, studies: Sequence[Study]) -> None:
+        """Runs what is left of all studies in one Tuner."""
+        rules = self._rules()
+        searched = [
+            Searched(s.key, study_path(self.experiment, s, "journal"), s.space, s.budget, s.base.steps) for s in studies
+        ]
+        searcher = StudySearcher(searched, rules)
+        left = searcher.left()
+        if not left:
+            self.progress.say(f"search: all {sum(study.budget for study in studies)} trials of {len(studies)} studies are there")
+            return
+        asked = self.asked()
+        searcher.rules = self._rules(cluster.slots(asked))
+        self.progress.stage("search", left)
+        watcher = Watcher(self.tracker, self.progress, {study.key: study for study in studies}, searcher)
+        self._tune(studies, searcher, watcher, asked)
+        self.failures += watcher.failures
+        if searcher.left():
+            self.failures.append(f"search: ended after {self.experiment.search.hours} hours with {searcher.left()} trials to go")
+
+    def _rules(self, slots: int = 1) -> Rules:
+        search = self.experiment.search
+        deadline = self.began + search.hours * 3600 if search.hours else None
+        return Rules(
+            search.sampler, search.scheduler, search.seed, search.per_study, slots, self.plan.setting.eval_every, deadline
+        )
+
+    def _tune(self, studies: Sequence[Study], searcher: StudySearcher, watcher: Watcher, asked: dict[str, float]) -> None:
+        folder = self.experiment.search_path / "ray"
+        shutil.rmtree(folder, ignore_errors=True)  # Tune's own files of an earlier start: nobody reads them
+        trainable = tune.with_parameters(
+            PandaTrainable, library=str(self.library.root), bases={study.key: study.base for study in studies}
+        )
+        tune.Tuner(
+            tune.with_resources(trainable, asked),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher, scheduler=StudyScheduler(searcher), num_samples=-1, reuse_actors=True
+            ),
+            run_config=tune.RunConfig(
+                name=folder.name, storage_path=str(folder.parent), verbose=0, callbacks=[watcher],
+                failure_config=tune.FailureConfig(max_failures=WORKER_LOSSES),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        ).fit()  # fmt: skip
+
+    def confirm(self, studies: Sequence[Study]) -> list[Winner]:
+        """Trains the best configurations again with fresh seeds, then the twins of the winners."""
+        chosen = candidates(self.plan, studies)
+        configs = [config for found in chosen.values() for config in found]
+        self.make_prompts("sources for confirm", source_jobs_of(configs))
+        self._confirm("confirm", configs)
+        found = list(winners(self.library, studies, chosen))
+        self._confirm("twins", [t for winner in found if (t := twin(winner.confirmed.config))])
+        return list(winners(self.library, studies, chosen))
+
+    def _confirm(self, stage: str, configs: Sequence[Any]) -> None:
+        missing = {confirm_key(c): c for c in configs if not self.library.sound("confirmed", confirm_key(c))}
+        names = [f"{config.target.name} · {config.method}" for config in missing.values()]
+        self.run_all(stage, confirm_trial, [(str(self.library.root), config) for config in missing.values()], names)
+
+
+def search(experiment: Experiment, address: str | None = None, progress: Progress | None = None) -> Outcome:
+    """Runs an experiment, or what is left of it.
+
+    Args:
+        experiment: its file, checked.
+        address: of a running Ray cluster; None starts Ray here.
+        progress: where it is shown.
+
+    Raises:
+        Misuse: before anything starts, for whatever the user must mend.
+    """
+    cluster.check_address(address)
+    plan = make_plan(experiment)
+    progress = progress or Progress()
+    with ExitStack() as stack:
+        stack.enter_context(only_driver(experiment.search_path))
+        stack.enter_context(progress)
+        run = _Run(plan, address, progress, stack)
+        return _run(run)
+
+
+def _run(run: _Run) -> Outcome:
+    sources, plan = source_jobs(run.plan), run.plan
+    run.make_prompts("sources and embeddings", [*sources, *target_jobs(plan)])
+    if run.failures:
+        return Outcome((), tuple(pair.name for pair in plan.pairs), tuple(run.failures), run.computed)
+    studies, left_out = make_studies(plan, measure(run.library, plan))
+    for note in left_out:
+        run.progress.say(note)
+    for study in studies:
+        record_study(plan, study)
+    for entry in entries.of_plan(plan, sources, studies, lambda job: list(source_cards(run.library, job))):
+        run.tracker.write(entry)
+    run.tracker.mark_current({study.key for study in studies})
+    run.search(studies)
+    found = run.confirm(studies)
+    for winner in found:
+        for entry in entries.of_winner(plan, winner):
+            run.tracker.write(entry)
+    _finish(run, studies, found)
+    missing = {study.key for study in studies} - {winner.study.key for winner in found}
+    unconfirmed = tuple(study.pair.name for study in studies if study.key in missing)
+    return Outcome(tuple(found), unconfirmed, tuple(run.failures), run.computed)
+
+
+def _finish(run: _Run, studies: Sequence[Study], found: Sequence[Winner]) -> None:
+    """Links winners to their runs, and leaves nothing running or unsaid."""
+    for winner in found:
+        run.tracker.write(entries.of_study_end(run.plan, winner, run.tracker))
+    for study in studies:
+        if study.key not in {winner.study.key for winner in found}:
+            run.tracker.write(entries.of_unconfirmed(study))
+    if not run.tracker.flush():
+        run.progress.say(f"MLflow at {run.tracker.uri} is away: {len(run.tracker.waiting)} records wait in {run.tracker.spool}; the next search sends them")
+    run.tracker.close_left_running()

@@ -1,0 +1,59 @@
+"""Watcher: tells MLflow and the terminal of every result of a search."""
+
+from typing import Any
+
+from ray import tune
+from ray.tune.experiment import Trial
+
+from tuning import entries
+from tuning.plan import Study
+from tuning.progress import Progress
+from tuning.studies import StudySearcher
+from tuning.tracking import FINISHED, RUNNING, Tracker
+
+
+class Watcher(tune.Callback):  # type: ignore[misc]  # ray ships no types
+    """Writes a run per trial and keeps the progress line.
+
+    Ray pickles callbacks: what is open stays behind.
+    """
+
+    def __init__(self, tracker: Tracker, progress: Progress, studies: dict[str, Study], searcher: StudySearcher):
+        self.tracker, self.progress, self.studies, self.searcher = tracker, progress, studies, searcher
+        self.failures: list[str] = []
+        self.best: dict[str, tuple[float, str]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"failures": self.failures}
+
+    def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any) -> None:
+        """A result that may be the last: how it ended is said when it ends."""
+        self._write(trial, result, RUNNING)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A trial ended by itself or was stopped."""
+        self._ended(trial, trial.last_result or {})
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A trial's process was lost for good."""
+        self._ended(trial, None)
+
+    def _ended(self, trial: Trial, result: dict[str, Any] | None) -> None:
+        study = self._write(trial, result, FINISHED)
+        failure = "its process was lost" if result is None else result.get("failure")
+        if failure:
+            self.failures.append(f"trial {trial.config['number']} of {study.pair.name}: {failure}")
+            self.progress.say(self.failures[-1])
+        elif result:
+            self.best[study.pair.target] = max(self.best.get(study.pair.target, (-2.0, "")), (result["score"], study.pair.name))
+        self.progress.advance(self._note())
+
+    def _write(self, trial: Trial, result: dict[str, Any] | None, status: str) -> Study:
+        study = self.studies[trial.config["study"]]
+        self.tracker.write(entries.of_trial(study, trial.config["number"], trial.config["knobs"], result, status))
+        return study
+
+    def _note(self) -> str:
+        ended = sum(self.searcher.count[key] >= s.budget for key, s in self.searcher.searched.items())
+        best = ", ".join(f"{name} {score:.3f}" for score, name in self.best.values())
+        return f"{ended} of {len(self.studies)} studies asked · best so far: {best}"
