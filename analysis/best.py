@@ -9,7 +9,6 @@ from analysis.records import (
     HIGH,
     LOW,
     MAJORITY,
-    N,
     REPORT,
     SECONDS,
     SELECTION,
@@ -17,6 +16,7 @@ from analysis.records import (
     STD,
     STEPS,
     TWIN,
+    N,
     StudyRecord,
     confirmed_studies,
     winner_config,
@@ -56,7 +56,9 @@ def best(uri: str, experiment: str, target: str | None = None) -> list[dict[str,
         NoRecords: if no study is confirmed.
     """
     records = [record for record in winners(confirmed_studies(uri, experiment)) if target in (None, record.target)]
-    return [{**row(record), "config": winner_config(uri, record.run_id), "run_id": record.winner_run} for record in records]
+    return [
+        {**row(record), "config": winner_config(uri, record.run_id), "run_id": record.winner_run} for record in records
+    ]
 
 
 def row(record: StudyRecord) -> dict[str, Any]:
@@ -68,7 +70,11 @@ def row(record: StudyRecord) -> dict[str, Any]:
         "method": record.method,
         "source": record.source,
         "score": {"mean": get(REPORT), "std": get(f"{REPORT}/{STD}"), "n": _whole(get(f"{REPORT}/{N}"))},
-        "gain": {"mean": get(GAIN), "std": get(f"{GAIN}/{STD}"), "interval": [get(f"{GAIN}/{LOW}"), get(f"{GAIN}/{HIGH}")]},
+        "gain": {
+            "mean": get(GAIN),
+            "std": get(f"{GAIN}/{STD}"),
+            "interval": [get(f"{GAIN}/{LOW}"), get(f"{GAIN}/{HIGH}")],
+        },
         "twin": {"mean": get(TWIN)} if get(TWIN) is not None else None,
         "majority": get(MAJORITY),
         "selection_score": get(SELECTION),

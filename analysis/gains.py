@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.floating]
-Metric = Callable[[Floats, NDArray[np.generic]], float]
+Metric = Callable[[Any, Any], float]
 
 RESAMPLES = 400
 LEVEL = 0.95
@@ -55,7 +56,9 @@ def paired_gain(
         ValueError: if the two sides do not have the same seeds.
     """
     if len(scores) != len(baseline):
-        raise ValueError(f"gains are paired by seed, but there are {len(scores)} scores and {len(baseline)} of the baseline")
+        raise ValueError(
+            f"gains are paired by seed, but there are {len(scores)} scores and {len(baseline)} of the baseline"
+        )
     differences = np.subtract(scores, baseline)
     generator = np.random.default_rng(seed)
     drawn = []

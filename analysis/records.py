@@ -1,15 +1,18 @@
 """The names of runs, tags and metrics in MLflow, and the only reader of them."""
 
 import json
+import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 ID = "panda.id"
 """Tag by which a run is found before it is made: its stage and key."""
 
 STAGE, TARGET, SOURCE, METHOD, PLM = "stage", "target", "source", "method", "plm"
-STUDY, TRIAL, CURRENT, STATE, FAILURE = "study", "trial", "current", "state", "failure"
+STUDY, TRIAL, CURRENT, STATE, FAILURE, NODE = "study", "trial", "current", "state", "failure", "node"
 SIGNAL, PROTOCOL, WINNER_RUN, CONSTRUCTED = "signal", "protocol", "winner_run", "constructed"
 STAGES = ("source", "study", "trial", "confirm", "analysis")
 PARENT = "mlflow.parentRunId"
@@ -104,9 +107,7 @@ def _record(run: Any) -> StudyRecord:
 
 def winner_config(uri: str, run_id: str) -> dict[str, Any]:
     """The winner of a study as a complete experiment file."""
-    import tempfile
-    from pathlib import Path
-
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow.artifacts import download_artifacts
 
     with tempfile.TemporaryDirectory() as folder:

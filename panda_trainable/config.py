@@ -37,7 +37,7 @@ Positions = Literal["after_prompt", "from_zero"]
 Schedule = Literal["constant", "linear"]
 
 
-def unkeyed(default: Any = dataclasses.MISSING) -> Any:
+def unkeyed(default: Any) -> Any:
     """A field that does not decide numbers (a name, a path): left out of content keys."""
     return field(default=default, metadata={"keyed": False})
 
@@ -54,7 +54,7 @@ class Plm:
         positions: position ids of the tokens begin after the prompt (P-tuning v2) or at zero.
     """
 
-    source: str = unkeyed()
+    source: str = field(metadata={"keyed": False})
     files: str
     pooling: Pooling = "mean"
     layers: int | None = None
@@ -148,16 +148,13 @@ class TrialConfig:
         teaches = "lambda" in KNOBS.get(self.method, ())
         rules = {
             f"method must be one of {', '.join(KNOBS)}, got {self.method!r}": self.method in KNOBS,
-            f"seeds must be different and at least one, got {self.seeds}": 0
-            < len(set(self.seeds))
-            == len(self.seeds),
+            f"seeds must be different and at least one, got {self.seeds}": 0 < len(set(self.seeds)) == len(self.seeds),
             f"steps must be positive, got {self.steps}": self.steps > 0,
             f"learning_rate must be positive, got {self.learning_rate}": self.learning_rate > 0,
             f"lambda must not be negative, got {self.lambda_}": self.lambda_ >= 0,
             f"{self.method} needs a source": self.method in SOURCELESS or bool(self.sources),
             f"{self.method} takes no source": self.method not in SOURCELESS or not self.sources,
-            f"teacher_steps must be positive, got {self.teacher_steps}": not teaches
-            or self.teacher_steps > 0,
+            f"teacher_steps must be positive, got {self.teacher_steps}": not teaches or self.teacher_steps > 0,
             f"fusion must be one of {FUSIONS}, got {self.fusion!r}": self.fusion in FUSIONS,
             f"kd must be one of {KD_KINDS}, got {self.kd!r}": self.kd in KD_KINDS,
             "kl compares classes, and a regression has none: use kd: mse": not teaches

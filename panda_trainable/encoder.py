@@ -152,9 +152,13 @@ class FrozenEncoder:
             with torch.no_grad():
                 self._run(probe, input_ids=ids, attention_mask=torch.ones_like(ids))
         except Exception as error:
-            raise ValueError(f"{name} takes no prefix: it does not run with a registered attention ({error})") from error
+            raise ValueError(
+                f"{name} takes no prefix: it does not run with a registered attention ({error})"
+            ) from error
         if not probe.seen:
-            raise ValueError(f"{name} takes no prefix: its attention is not called through transformers' attention interface")
+            raise ValueError(
+                f"{name} takes no prefix: its attention is not called through transformers' attention interface"
+            )
         if len({shape[1:] for shape in probe.seen}) != 1:
             raise ValueError(f"{name} takes no prefix: its layers have heads of different shapes")
         tail = probe.seen[-1][0]
@@ -164,7 +168,11 @@ class FrozenEncoder:
 
     def _positions(self) -> tuple[int, int | None]:
         """The id of the first position, and how many tokens the position embeddings hold."""
-        tables = [m for n, m in self.model.named_modules() if n.endswith("position_embeddings") and isinstance(m, nn.Embedding)]
+        tables = [
+            m
+            for n, m in self.model.named_modules()
+            if n.endswith("position_embeddings") and isinstance(m, nn.Embedding)
+        ]
         if not tables:
             return 0, None
         # RoBERTa's family counts positions from behind the padding id.

@@ -54,9 +54,7 @@ class PromptLibrary:
             self._verified.add(folder)
         return folder
 
-    def get_or_make(
-        self, kind: str, key: str, make: Callable[[Path], None], card: dict[str, Any]
-    ) -> Path:
+    def get_or_make(self, kind: str, key: str, make: Callable[[Path], None], card: dict[str, Any]) -> Path:
         """The folder of an artefact, made first where it is missing or damaged.
 
         Args:
@@ -83,9 +81,7 @@ class PromptLibrary:
             return False
         return True
 
-    def put(
-        self, kind: str, key: str, make: Callable[[Path], None], card: dict[str, Any]
-    ) -> None:
+    def put(self, kind: str, key: str, make: Callable[[Path], None], card: dict[str, Any]) -> None:
         """Makes an artefact; finding the key there afterwards is success."""
         folder = self.path(kind, key)
         draft = folder.with_name(f".{key}-{uuid4().hex[:8]}")

@@ -43,7 +43,7 @@ def from_sources(library: PromptLibrary, config: TrialConfig) -> Tensor:
     return starting_prompts(library, Lineage(config.setting, config.target, 0, 0.0, start), config.seeds)
 
 
-def no_teacher(library: PromptLibrary, config: TrialConfig) -> list[Teacher]:
+def no_teacher(_library: PromptLibrary, _config: TrialConfig) -> list[Teacher]:
     """Nobody teaches."""
     return []
 

@@ -51,7 +51,9 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
     {
         "accuracy": _of_classes(sk.accuracy_score),
         "f1": _of_classes(lambda labels, predicted: sk.f1_score(labels, predicted, zero_division=0)),
-        "macro_f1": _of_classes(lambda labels, predicted: sk.f1_score(labels, predicted, average="macro", zero_division=0)),
+        "macro_f1": _of_classes(
+            lambda labels, predicted: sk.f1_score(labels, predicted, average="macro", zero_division=0)
+        ),
         "macro_recall": _of_classes(sk.balanced_accuracy_score),
         "matthews": _of_classes(sk.matthews_corrcoef),
         "pearson": pearson,

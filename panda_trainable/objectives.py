@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -22,7 +22,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     Returns:
         [K] non-negative, in nats.
     """
-    return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape).mean(1)
+    return functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape).mean(1)
 
 
 def squared_error(logits: Tensor, labels: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ def distillation_kl(student: Tensor, teacher: Tensor) -> Tensor:
     _same_shape(student, teacher)
     soft = (student / KL_TEMPERATURE).log_softmax(-1)
     target = (teacher / KL_TEMPERATURE).log_softmax(-1)
-    divergence = F.kl_div(soft, target, log_target=True, reduction="none").sum(-1)  # [K, B]
+    divergence = functional.kl_div(soft, target, log_target=True, reduction="none").sum(-1)  # [K, B]
     return KL_TEMPERATURE**2 * divergence.mean(1)
 
 

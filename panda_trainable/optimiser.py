@@ -34,9 +34,9 @@ class StackedAdamW:
         unbias = 1 - BETAS[0] ** self.steps, 1 - BETAS[1] ** self.steps
         for name, gradient in gradients.items():
             per_replica = (-1, *[1] * (gradient.dim() - 1))
-            gradient = gradient * scale.view(per_replica)
-            mean = self.mean[name].lerp_(gradient, 1 - BETAS[0])
-            square = self.square[name].lerp_(gradient.square(), 1 - BETAS[1])
+            clipped = gradient * scale.view(per_replica)
+            mean = self.mean[name].lerp_(clipped, 1 - BETAS[0])
+            square = self.square[name].lerp_(clipped.square(), 1 - BETAS[1])
             rate = learning_rate.view(per_replica) / unbias[0]
             self.trainables[name].sub_(rate * mean / ((square / unbias[1]).sqrt_().add_(EPSILON)))
             self.trainables[name].grad = None

@@ -27,9 +27,13 @@ def plm_folder(source: str) -> Path:
     if not folder.is_dir() and source.count("/") <= 1 and not source.startswith((PACKAGE, ".", "/")):
         folder = _hub_folder(source)
     if not (folder / "config.json").is_file():
-        raise ValueError(f"PLM {source!r}: {folder} is no folder with a config.json; give a hub id, a folder or package:<module>/<folder>")
+        raise ValueError(
+            f"PLM {source!r}: {folder} is no folder with a config.json; give a hub id, a folder or package:<module>/<folder>"
+        )
     if not list(folder.glob("*.safetensors")):
-        raise ValueError(f"PLM {source!r}: {folder} has no *.safetensors; pickled weights are not loaded: save it with safe serialization")
+        raise ValueError(
+            f"PLM {source!r}: {folder} has no *.safetensors; pickled weights are not loaded: save it with safe serialization"
+        )
     return folder.resolve()
 
 
@@ -70,7 +74,9 @@ def checked_folder(plm: Plm) -> Path:
     """
     folder = plm_folder(plm.source)
     if plm_files(folder) != plm.files:
-        raise ValueError(f"PLM {plm.source!r}: the files in {folder} are not those the plan was made with; put the same PLM on every node")
+        raise ValueError(
+            f"PLM {plm.source!r}: the files in {folder} are not those the plan was made with; put the same PLM on every node"
+        )
     return folder
 
 

@@ -58,7 +58,9 @@ def average_prompt(prompts: list[Tensor], shares: tuple[float, ...]) -> Tensor:
     """
     shapes = {tuple(prompt.shape) for prompt in prompts}
     if len(shapes) != 1:
-        raise ValueError(f"prompts of different shapes cannot be averaged, got {sorted(shapes)}; train the sources with one prompt length")
+        raise ValueError(
+            f"prompts of different shapes cannot be averaged, got {sorted(shapes)}; train the sources with one prompt length"
+        )
     return torch.stack([share * prompt for share, prompt in zip(shares, prompts, strict=True)]).sum(0)
 
 

@@ -78,7 +78,9 @@ class Session:
         self.encoder.check_room(setting.prompt_length, setting.max_length)
         self.table = token_table(library, setting, task, "train")
         self.rows = [replica_rows(library, setting, task, seed) for seed in seeds]
-        order = [batches(rows.train, seed, steps, setting.batch_size) for rows, seed in zip(self.rows, seeds, strict=True)]
+        order = [
+            batches(rows.train, seed, steps, setting.batch_size) for rows, seed in zip(self.rows, seeds, strict=True)
+        ]
         self.order = torch.from_numpy(np.stack(order, 1))  # [steps, K, B]
         self.labels = scaled_labels(task, self.table, self.rows)  # [K, N]
         self.teachers, self.kd = tuple(teachers), kd
@@ -145,7 +147,11 @@ class Session:
 
     def report(self) -> tuple[dict[str, list[float]], np.ndarray, np.ndarray]:
         """Scores on the report split: metric -> [K], logits [K, N, C], labels [N]. For `confirm` alone."""
-        split = "validation" if self.setting.protocol == "paper" and self.task.report_split != "test" else self.task.report_split
+        split = (
+            "validation"
+            if self.setting.protocol == "paper" and self.task.report_split != "test"
+            else self.task.report_split
+        )
         labels = token_table(self.library, self.setting, self.task, split).labels.numpy()
         scores, logits = self._scores(split, [np.arange(len(labels))] * len(self.seeds))
         return scores, np.stack(logits), labels
@@ -172,7 +178,10 @@ class Session:
         owner = torch.repeat_interleave(torch.arange(len(rows)), torch.tensor(counts))
         prompt, weight, bias = self.trainables.values()
         pooled = pooled_rows(self.encoder, table, prompt, flat, owner).split(counts)
-        return [heads.logits(x[None], w[None], b[None])[0].cpu().numpy() for x, w, b in zip(pooled, weight, bias, strict=True)]
+        return [
+            heads.logits(x[None], w[None], b[None])[0].cpu().numpy()
+            for x, w, b in zip(pooled, weight, bias, strict=True)
+        ]
 
     def prompts(self) -> list[SoftPrompt]:
         """[K] the prompts and heads as they are now."""
@@ -206,7 +215,9 @@ def scaled_labels(task: TaskSpec, table: TokenTable, rows: list[Rows]) -> Tensor
     return torch.stack(scaled)
 
 
-def pooled_rows(encoder: FrozenEncoder, table: TokenTable, prefix: Tensor | None, rows: Tensor, owner: Tensor) -> Tensor:
+def pooled_rows(
+    encoder: FrozenEncoder, table: TokenTable, prefix: Tensor | None, rows: Tensor, owner: Tensor
+) -> Tensor:
     """Encodings of rows, computed in groups of like length: padding costs little, numbers stay the same.
 
     Args:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,16 +12,14 @@ from typing import Any
 from panda_trainable import demo
 
 KINDS = ("classification", "regression")
-METRIC_NAMES = (
-    "accuracy",
-    "f1",
-    "macro_f1",
-    "macro_recall",
-    "matthews",
-    "pearson_spearman",
-    "pearson",
-    "spearman",
+METRIC_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "classification": ("accuracy", "f1", "macro_f1", "macro_recall", "matthews"),
+        "regression": ("pearson_spearman", "pearson", "spearman"),
+    }
 )
+"""Kind -> the metrics that fit it."""
+
 SPLITS = ("train", "validation", "test")
 DEMO = "demo:"
 
@@ -50,15 +49,19 @@ class TaskSpec:
     fingerprints: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
+        fitting = METRIC_NAMES.get(self.kind, ())
         rules = {
             f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}": self.kind in KINDS,
             f"text must name one or two fields, got {self.text}": len(self.text) in (1, 2),
-            f"metrics must be of {', '.join(METRIC_NAMES)}, got {self.metrics}": bool(self.metrics)
-            and set(self.metrics) <= set(METRIC_NAMES),
-            f"classes must be different, got {self.classes}": len(set(self.classes))
-            == len(self.classes),
-            "a classification needs at least two classes and a regression none, "
-            f"got {self.classes}": (self.kind == "regression") == (not self.classes)
+            f"metrics of a {self.kind} must be of {', '.join(fitting)}, got {list(self.metrics)}": bool(self.metrics)
+            and set(self.metrics) <= set(fitting),
+            f"f1 is of two classes, and there are {len(self.classes)}: use macro_f1": "f1" not in self.metrics
+            or len(self.classes) == 2,
+            f"classes must be different, got {self.classes}": len(set(self.classes)) == len(self.classes),
+            f"a classification needs at least two classes and a regression none, got {self.classes}": (
+                self.kind == "regression"
+            )
+            == (not self.classes)
             and len(self.classes) != 1,
         }
         broken = [rule for rule, holds in rules.items() if not holds]
@@ -81,9 +84,7 @@ class TaskSpec:
 
 
 def _classification(text: str, classes: str, metrics: str = "accuracy") -> TaskSpec:
-    return TaskSpec(
-        "", "classification", tuple(text.split()), "label", tuple(classes.split()), tuple(metrics.split())
-    )
+    return TaskSpec("", "classification", tuple(text.split()), "label", tuple(classes.split()), tuple(metrics.split()))
 
 
 _NLI = "premise hypothesis"
@@ -155,16 +156,15 @@ def checked_row(task: TaskSpec, place: str, row: dict[str, Any]) -> tuple[tuple[
 
 def _label(task: TaskSpec, place: str, label: Any) -> float:
     if task.kind == "regression":
-        if not isinstance(label, int | float) or label != label:
+        if not isinstance(label, int | float) or isinstance(label, bool) or not math.isfinite(label):
             raise ValueError(f"{place}: {task.label} must be a number, got {label!r}")
         return float(label)
     if isinstance(label, str) and label in task.classes:
         return float(task.classes.index(label))
-    if isinstance(label, int) and 0 <= label < len(task.classes):
+    if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < len(task.classes):
         return float(label)
     raise ValueError(
-        f"{place}: {task.label} must be 0 to {len(task.classes) - 1} or one of "
-        f"{', '.join(task.classes)}, got {label!r}"
+        f"{place}: {task.label} must be 0 to {len(task.classes) - 1} or one of {', '.join(task.classes)}, got {label!r}"
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,11 @@ def _train(library: PromptLibrary, lineage: Lineage, seeds: Sequence[int], stops
         scores = {} if lineage.start else _source_scores(session)
         for i, (seed, prompt) in enumerate(zip(seeds, session.prompts(), strict=True)):
             card = {**_card(lineage.at(stop), seed), **{name: values[i] for name, values in scores.items()}}
-            library.put(lineage.kind, lineage.at(stop).key(seed), lambda draft, p=prompt: p.save(draft / FILE), card)
+            library.put(lineage.kind, lineage.at(stop).key(seed), partial(_save, prompt), card)
+
+
+def _save(prompt: SoftPrompt, draft: Path) -> None:
+    prompt.save(draft / FILE)
 
 
 def _source_scores(session: Session) -> dict[str, list[float]]:
@@ -187,8 +192,13 @@ def _say(library: PromptLibrary, config: TrialConfig, lineage: Lineage, seeds: S
     for seed, key, rows, known in zip(seeds, keys, reached, session.logits(session.table, reached), strict=True):
         table = np.full((len(session.table), known.shape[1]), np.nan, np.float32)
         table[rows] = known
+        library.put(
+            "teachers",
+            key,
+            partial(_save_logits, table),
+            {**_card(lineage, seed), "holds": "logits of train rows", "rows": len(rows)},
+        )
 
-        def write(draft: Path, table: np.ndarray = table) -> None:
-            np.save(draft / "logits.npy", table, allow_pickle=False)
 
-        library.put("teachers", key, write, {**_card(lineage, seed), "holds": "logits of train rows", "rows": len(rows)})
+def _save_logits(table: np.ndarray, draft: Path) -> None:
+    np.save(draft / "logits.npy", table, allow_pickle=False)

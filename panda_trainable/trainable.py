@@ -1,12 +1,14 @@
 """PandaTrainable: a Session as a Ray Tune trial. The only module of this package that knows Ray."""
 
 import os
+import socket
 import time
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 from safetensors.torch import load_file, save_file
 
@@ -16,7 +18,7 @@ from panda_trainable.library import PromptLibrary
 STATE = "state.safetensors"
 
 
-class PandaTrainable(tune.Trainable):  # type: ignore[misc]  # ray ships no types
+class PandaTrainable(tune.Trainable):
     """One trial with all its seeds. Its actor is reused: the PLM and the tables stay loaded.
 
     A fault of the trial itself (a loss that is not finite, a teacher that cannot be made) is a
@@ -32,11 +34,13 @@ class PandaTrainable(tune.Trainable):  # type: ignore[misc]  # ray ships no type
             bases: study key -> the trial that knobs are put into.
         """
         single_threaded()
+        self.node = f"{socket.gethostname()}/{ray.get_runtime_context().get_node_id()[:8]}"
         self.library, self.bases = PromptLibrary(Path(library)), bases or {}
         self._open(config)
 
     def _open(self, config: dict[str, Any]) -> None:
-        self.session, self.began = None, time.perf_counter()
+        self.session: Any = None  # a Session; its module imports torch, which the driver does without
+        self.began = time.perf_counter()
         self.trial_config = self.bases[config["study"]].with_knobs(config["knobs"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -48,7 +52,7 @@ class PandaTrainable(tune.Trainable):  # type: ignore[misc]  # ray ships no type
         """Trains up to the next evaluation and scores the selection rows."""
         try:
             return self._advance()
-        except Exception as error:  # the border: whatever goes wrong is this trial's failure, with its reason
+        except Exception as error:  # noqa: BLE001  # the border: whatever goes wrong is this trial's failure, with its reason
             traceback.print_exc()
             return self._failed(f"{type(error).__name__}: {error}")
 
@@ -77,6 +81,7 @@ class PandaTrainable(tune.Trainable):  # type: ignore[misc]  # ray ships no type
             "seconds": time.perf_counter() - self.began,
             "evaluation_share": session.evaluate_s / max(session.evaluate_s + session.train_s, 1e-9),
             "lambda_effective": self.trial_config.lambda_effective,
+            "node": self.node,
             "failure": "",
             "done": session.done >= self.trial_config.steps,
         }
@@ -84,13 +89,20 @@ class PandaTrainable(tune.Trainable):  # type: ignore[misc]  # ray ships no type
     def _failed(self, reason: str) -> dict[str, Any]:
         step = self.session.done if self.session else 0
         seconds = time.perf_counter() - self.began
-        return {"score": float("nan"), "step": step, "seconds": seconds, "failure": reason[:500], "done": True}
+        return {
+            "score": float("nan"),
+            "step": step,
+            "seconds": seconds,
+            "node": self.node,
+            "failure": reason[:500],
+            "done": True,
+        }
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Writes the session's state."""
         save_file(self._opened().state(), Path(checkpoint_dir) / STATE)
 
-    def load_checkpoint(self, checkpoint: str) -> None:
+    def load_checkpoint(self, checkpoint: Any) -> None:
         """Goes back to a state."""
         self._opened().restore(load_file(Path(checkpoint) / STATE))
 

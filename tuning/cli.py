@@ -17,7 +17,9 @@ app.add_typer(library_app, name="library")
 
 File = Annotated[Path, typer.Argument(help="the experiment file", show_default=False)]
 Overrides = Annotated[list[str], typer.Option("-o", help="key.key=value over the file's; repeatable")]
-Address = Annotated[str | None, typer.Option(help="auto or host:port of a running Ray cluster; default: Ray on this machine")]
+Address = Annotated[
+    str | None, typer.Option(help="auto or host:port of a running Ray cluster; default: Ray on this machine")
+]
 
 
 class Format(StrEnum):
@@ -81,7 +83,7 @@ def best(
     file: File,
     override: Overrides = [],  # noqa: B006  # typer copies it
     target: Annotated[str | None, typer.Option(help="only this target")] = None,
-    format: Annotated[Format, typer.Option(help="of the answer")] = Format.table,
+    form: Annotated[Format, typer.Option("--format", help="of the answer")] = Format.table,
 ) -> None:
     """Print the best configuration per target, from MLflow alone."""
     from analysis.best import best as best_of
@@ -91,11 +93,11 @@ def best(
     loaded = experiment.load(file, override)
     if target is not None and target not in loaded.targets:
         raise experiment.Misuse(f"--target {target}: is no target of {file}; there are {', '.join(loaded.targets)}")
-    if format is Format.table:
+    if form is Format.table:
         print(best_table(loaded, target))
         return
     rows = best_of(loaded.tracking_uri, loaded.name, target)
-    if format is Format.json:
+    if form is Format.json:
         print(json.dumps(rows, indent=1))
     else:
         import yaml
@@ -107,7 +109,9 @@ def best(
 def train(
     file: File,
     override: Overrides = [],  # noqa: B006  # typer copies it
-    output: Annotated[Path | None, typer.Option(help="folder of the prompts; default: <storage>/trained/<name>")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="folder of the prompts; default: <storage>/trained/<name>")
+    ] = None,
 ) -> None:
     """Train one pinned configuration, write its prompts and print its scores."""
     from tuning import experiment
@@ -136,8 +140,19 @@ def ui(
         raise experiment.Misuse(f"{uri}: nothing recorded yet; run panda-tune search {file} first")
     print(f"http://127.0.0.1:{port} (end with Ctrl-C)", flush=True)
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
-    os.execv(sys.executable, command)
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "ui",
+        "--backend-store-uri",
+        uri,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
+    os.execv(sys.executable, command)  # noqa: S606  # our own interpreter; no shell is wanted
 
 
 @app.command()

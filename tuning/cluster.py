@@ -102,7 +102,9 @@ def resources(experiment: Experiment) -> dict[str, float]:
     for name, amount in asked.items():
         largest = max(node["Resources"].get(name.upper(), 0.0) for node in ray.nodes() if node["Alive"])
         if amount > largest:
-            raise Misuse(f"resources.{name}: a trial asks for {amount:g}, but the largest node has {largest:g}; ask for less")
+            raise Misuse(
+                f"resources.{name}: a trial asks for {amount:g}, but the largest node has {largest:g}; ask for less"
+            )
     return asked
 
 

@@ -76,7 +76,12 @@ def confirm_trial(root: str, config: TrialConfig) -> None:
     """Trains a configuration with its seeds and keeps scores and report logits. Runs on a worker."""
     single_threaded()
     library = PromptLibrary(Path(root))
-    card = {"method": config.method, "target": config.target.name, "plm": config.setting.plm.label, "seeds": config.seeds}
+    card = {
+        "method": config.method,
+        "target": config.target.name,
+        "plm": config.setting.plm.label,
+        "seeds": config.seeds,
+    }
     library.get_or_make("confirmed", confirm_key(config), lambda draft: _confirm(draft, library, config), card)
 
 
@@ -104,7 +109,7 @@ def _confirm(draft: Path, library: PromptLibrary, config: TrialConfig) -> None:
 
 
 def _logits_frame(seeds: Sequence[int], logits: NDArray[Any], labels: NDArray[Any]) -> pd.DataFrame:
-    """A row per seed and report row: seed, row, label, logit_0, …"""
+    """A row per seed and report row, with columns seed, row, label, logit_0 and so on."""
     frames = []
     for seed, said in zip(seeds, logits, strict=True):
         columns = {f"logit_{c}": said[:, c] for c in range(said.shape[1])}
@@ -192,7 +197,7 @@ def pinned(experiment: Experiment, config: TrialConfig, pair_source: str | None)
     target, plm = config.target.name, config.setting.plm
     names = [source.task.name for source in config.sources]
     own = {name: experiment.tasks[name].model_dump() for name in (target, *names) if name in experiment.tasks}
-    filed: dict[str, Any] = experiment.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    filed: dict[str, Any] = experiment.model_dump(mode="json", by_alias=True)
     values = {
         "learning_rate": config.learning_rate, "lambda": config.lambda_, "teacher_steps": config.teacher_steps,
         "partners": len(names) - 1, "fusion": config.fusion,
@@ -203,16 +208,21 @@ def pinned(experiment: Experiment, config: TrialConfig, pair_source: str | None)
         "plm": {**filed["plm"], "from": plm.source},
         "data": str(experiment.data_path),
         "targets": [target],
-        **{key: filed[key] for key in kept if key in filed},
+        **{key: filed[key] for key in kept},
         "space": {config.method: {knob: values[knob] for knob in KNOBS[config.method]}},
         "confirm": {"seeds": list(experiment.train.seeds)},
     }
-    file["train"] = {**filed.get("train", {}), "seeds": list(config.seeds)}
+    file["train"] = {**filed["train"], "seeds": list(config.seeds)}
     if own:
         file["tasks"] = own
     if names:
         weights = {source.task.name: source.similarity for source in config.sources}
-        file |= {"sources": names, "methods": [config.method], "pairs": {target: [pair_source]}, "weigh_by": {target: weights}}
+        file |= {
+            "sources": names,
+            "methods": [config.method],
+            "pairs": {target: [pair_source]},
+            "weigh_by": {target: weights},
+        }
     return file
 
 

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,9 @@ from analysis import records
 from panda_trainable.config import TrialConfig
 from panda_trainable.demo import DEMO
 from tuning.confirm import LOGITS, Confirmed, Winner, confirm_key, pinned, score_metrics
-from tuning.experiment import BASELINE
-from tuning.plan import Pair, Plan, Study
+from tuning.plan import Plan, Study
 from tuning.stages import Job
-from tuning.tracking import FAILED, FINISHED, RUNNING, Entry, Tracker
+from tuning.tracking import FAILED, RUNNING, Entry, Tracker
 
 
 def of_plan(
@@ -23,12 +21,12 @@ def of_plan(
 ) -> Iterator[Entry]:
     """Runs of the source prompts, and of the studies as they begin."""
     for job in sources:
-        yield from (_of_source(job, card) for card in cards(job))
+        yield from (_of_source(card) for card in cards(job))
     for study in studies:
         yield _of_study(plan, study)
 
 
-def _of_source(job: Job, card: Mapping[str, Any]) -> Entry:
+def _of_source(card: Mapping[str, Any]) -> Entry:
     flagged = card["score"] <= card["majority"]
     return Entry(
         f"source:{card['key']}", f"{card['task']} · seed {card['seed']}",
@@ -52,11 +50,10 @@ def _of_study(plan: Plan, study: Study) -> Entry:
     base, setting = study.base, study.base.setting
     partners = [source.task.name for source in base.sources[1:]]
     params = {
-        "steps": base.steps, "seeds": list(base.seeds), "trials": study.budget, "prompt_length": setting.prompt_length,
+        "steps": base.steps, "seeds": list(base.seeds), "prompt_length": setting.prompt_length,
         "batch_size": setting.batch_size, "max_length": setting.max_length, "kd": base.kd,
         "partners_available": partners, "weigh_by": _weigh_by(plan), "source_steps": base.source_steps,
     }  # fmt: skip
-    params = {**params, "trials": "see the trials below"}  # trials may be added; MLflow's params are written once
     similarities = {f"{records.SIMILARITY}/{name}": value for name, value in study.similarities.items()}
     return Entry(
         f"study:{study.key}", study.pair.name, tags={records.STAGE: "study", **study_tags(study)},
@@ -69,7 +66,9 @@ def _weigh_by(plan: Plan) -> str:
     return weigh_by if isinstance(weigh_by, str) else json.dumps(weigh_by)
 
 
-def of_trial(study: Study, number: int, knobs: Mapping[str, Any], result: Mapping[str, Any] | None, status: str) -> Entry:
+def of_trial(
+    study: Study, number: int, knobs: Mapping[str, Any], result: Mapping[str, Any] | None, status: str
+) -> Entry:
     """A trial's run: knobs as params, scores by step, how it ended.
 
     Args:
@@ -86,6 +85,8 @@ def of_trial(study: Study, number: int, knobs: Mapping[str, Any], result: Mappin
     names = ("score", "score_std", "loss", "seconds", "evaluation_share", "lambda_effective")
     metrics = {name: said[name] for name in names if name in said and np.isfinite(said[name])}
     tags = {records.STAGE: "trial", **study_tags(study), records.TRIAL: f"{study.key}/{number}", records.STATE: state}
+    if "node" in said:
+        tags[records.NODE] = said["node"]
     if failure:
         tags[records.FAILURE] = failure
     return Entry(
@@ -95,7 +96,7 @@ def of_trial(study: Study, number: int, knobs: Mapping[str, Any], result: Mappin
     )  # fmt: skip
 
 
-def of_winner(plan: Plan, winner: Winner) -> Iterator[Entry]:
+def of_winner(winner: Winner) -> Iterator[Entry]:
     """Runs of a study's confirmed configurations and of the winner's twin."""
     for rank, confirmed in enumerate((winner.confirmed, *winner.others), 1):
         yield _of_confirmed(winner.study, confirmed, f"confirm {rank}")

@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from panda_trainable.config import KD_KINDS, KNOBS, SIMILARITY_NAMES
+from panda_trainable.config import KNOBS, SIMILARITY_NAMES
 from panda_trainable.tasks import TASKS, TaskSpec
 from search_spaces.defaults import SPACES
-from search_spaces.space import Choice, Domain, Float, Int, Space, parse_domain
+from search_spaces.space import Choice, Domain, Float, Space, parse_domain
 
 BASELINE = "prompt_tuning"
 
@@ -33,7 +33,9 @@ class PlmSection(Section):
     source: str = Field(alias="from", min_length=1, description="hub id, folder, or package:<module>/<folder>")
     pooling: Literal["cls", "mean"] = Field("mean", description="what heads read: first token, or mean of all")
     layers: int | None = Field(None, ge=1, description="keep so many layers; default all")
-    positions: Literal["after_prompt", "from_zero"] = Field("after_prompt", description="position of the first token: P, or 0")
+    positions: Literal["after_prompt", "from_zero"] = Field(
+        "after_prompt", description="position of the first token: P, or 0"
+    )
 
 
 class TaskSection(Section):
@@ -270,8 +272,14 @@ def _check_domain(knob: str, domain: Domain) -> None:
     rules = {
         "learning_rate": ("positive numbers", len(numbers) == len(values) and min(numbers, default=0) > 0),
         "lambda": ("numbers of at least 0", len(numbers) == len(values) and min(numbers, default=-1) >= 0),
-        "teacher_steps": ("a choice of positive integers", isinstance(domain, Choice) and len(whole) == len(values) and min(whole) > 0),
-        "partners": ("integers of at least 0", not isinstance(domain, Float) and len(whole) == len(values) and min(whole) >= 0),
+        "teacher_steps": (
+            "a choice of positive integers",
+            isinstance(domain, Choice) and len(whole) == len(values) and min(whole) > 0,
+        ),
+        "partners": (
+            "integers of at least 0",
+            not isinstance(domain, Float) and len(whole) == len(values) and min(whole) >= 0,
+        ),
         "fusion": ("early and late", set(values) <= {"early", "late"}),
     }
     rule, holds = rules[knob]
@@ -313,7 +321,7 @@ def load(file: Path, overrides: Sequence[str] = ()) -> Experiment:
             problems.append(f"-o {override}: must be key.key=value of the experiment file")
         places[keys] = f"-o {override}"
     try:
-        experiment = Experiment.model_validate({**raw, "folder": file.resolve().parent})
+        experiment = Experiment.model_validate({**raw, "folder": file.absolute().parent})
     except ValidationError as error:
         problems += [_problem(file, places, detail) for detail in error.errors()]
         experiment = None
@@ -328,7 +336,7 @@ def _without_errors(raw: dict[str, Any], file: Path) -> Experiment | None:
     """What can be checked of a file that has mistakes: the file without its wrong keys."""
     for _ in range(len(raw) + 1):
         try:
-            return Experiment.model_validate({**raw, "folder": file.resolve().parent})
+            return Experiment.model_validate({**raw, "folder": file.absolute().parent})
         except ValidationError as error:
             wrong = {detail["loc"][0] for detail in error.errors() if detail["loc"]}
             if not wrong & set(raw):
@@ -363,7 +371,9 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[tuple[Any, ...], int]]:
         text = file.read_text(encoding="utf-8")
         node, raw = yaml.compose(text), yaml.safe_load(text)
     except FileNotFoundError:
-        raise Misuse(f"{file}: no such file; write one (docs/experiment-file.md) or try: panda-tune quickstart") from None
+        raise Misuse(
+            f"{file}: no such file; write one (docs/experiment-file.md) or try: panda-tune quickstart"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise Misuse(f"{file}: cannot be read: {error}") from error
     except yaml.YAMLError as error:

@@ -32,7 +32,9 @@ class Progress:
             self.bars.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.live:
             self.bars.stop()
         sys.stderr.flush()
@@ -61,7 +63,9 @@ class Progress:
         if now - self.said >= EVERY_S or self.done >= self.total:
             self.said, spent = now, now - self.began
             left = spent / max(self.done, 1) * (self.total - self.done)
-            self.say(f"{self.description}: {self.done}/{self.total}, {duration(spent)} spent, {duration(left)} left  {note}")
+            self.say(
+                f"{self.description}: {self.done}/{self.total}, {duration(spent)} spent, {duration(left)} left  {note}"
+            )
 
     def say(self, text: str) -> None:
         """A line for people."""

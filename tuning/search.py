@@ -66,7 +66,9 @@ class _Run:
             self._asked = cluster.resources(self.experiment)
         return self._asked
 
-    def run_all(self, stage: str, function: Callable[..., None], calls: Sequence[tuple[Any, ...]], names: Sequence[str]) -> None:
+    def run_all(
+        self, stage: str, function: Callable[..., None], calls: Sequence[tuple[Any, ...]], names: Sequence[str]
+    ) -> None:
         """Runs calls as Ray tasks under one line of progress; failures are noted."""
         if not calls:
             self.progress.say(f"{stage}: nothing to do")
@@ -93,7 +95,9 @@ class _Run:
         searcher = StudySearcher(searched, rules)
         left = searcher.left()
         if not left:
-            self.progress.say(f"search: all {sum(study.budget for study in studies)} trials of {len(studies)} studies are there")
+            self.progress.say(
+                f"search: all {sum(study.budget for study in studies)} trials of {len(studies)} studies are there"
+            )
             return
         asked = self.asked()
         searcher.rules = self._rules(cluster.slots(asked))
@@ -102,16 +106,26 @@ class _Run:
         self._tune(studies, searcher, watcher, asked)
         self.failures += watcher.failures
         if searcher.left():
-            self.failures.append(f"search: ended after {self.experiment.search.hours} hours with {searcher.left()} trials to go")
+            self.failures.append(
+                f"search: ended after {self.experiment.search.hours} hours with {searcher.left()} trials to go"
+            )
 
     def _rules(self, slots: int = 1) -> Rules:
         search = self.experiment.search
         deadline = self.began + search.hours * 3600 if search.hours else None
         return Rules(
-            search.sampler, search.scheduler, search.seed, search.per_study, slots, self.plan.setting.eval_every, deadline
+            search.sampler,
+            search.scheduler,
+            search.seed,
+            search.per_study,
+            slots,
+            self.plan.setting.eval_every,
+            deadline,
         )
 
-    def _tune(self, studies: Sequence[Study], searcher: StudySearcher, watcher: Watcher, asked: dict[str, float]) -> None:
+    def _tune(
+        self, studies: Sequence[Study], searcher: StudySearcher, watcher: Watcher, asked: dict[str, float]
+    ) -> None:
         folder = self.experiment.search_path / "ray"
         shutil.rmtree(folder, ignore_errors=True)  # Tune's own files of an earlier start: nobody reads them
         trainable = tune.with_parameters(
@@ -182,7 +196,7 @@ def _run(run: _Run) -> Outcome:
     run.search(studies)
     found = run.confirm(studies)
     for winner in found:
-        for entry in entries.of_winner(plan, winner):
+        for entry in entries.of_winner(winner):
             run.tracker.write(entry)
     _finish(run, studies, found)
     missing = {study.key for study in studies} - {winner.study.key for winner in found}
@@ -198,5 +212,7 @@ def _finish(run: _Run, studies: Sequence[Study], found: Sequence[Winner]) -> Non
         if study.key not in {winner.study.key for winner in found}:
             run.tracker.write(entries.of_unconfirmed(study))
     if not run.tracker.flush():
-        run.progress.say(f"MLflow at {run.tracker.uri} is away: {len(run.tracker.waiting)} records wait in {run.tracker.spool}; the next search sends them")
+        run.progress.say(
+            f"MLflow at {run.tracker.uri} is away: {len(run.tracker.waiting)} records wait in {run.tracker.spool}; the next search sends them"
+        )
     run.tracker.close_left_running()

@@ -78,7 +78,9 @@ def measure(library: PromptLibrary, plan: Plan) -> dict[tuple[str, str], dict[st
         return Lineage(plan.setting, plan.tasks[name], train.early_step, train.learning_rate)
 
     names = plan.experiment.similarities
-    measured = {pair: mean_similarities(library, names, *map(early, pair), seeds) for pair in plan.measured}
+    measured = {
+        pair: mean_similarities(library, names, early(pair[0]), early(pair[1]), seeds) for pair in plan.measured
+    }
     # Rounded, since keys of studies hold them: noise of another machine must not make other studies.
     return {pair: {name: round(value, 6) for name, value in values.items()} for pair, values in measured.items()}
 
@@ -90,4 +92,3 @@ def source_cards(library: PromptLibrary, job: Job) -> Iterator[dict[str, Any]]:
     for seed in job.seeds:
         folder = library.get(job.lineage.kind, job.lineage.key(seed))
         yield json.loads((folder / "card.json").read_text(encoding="utf-8"))
-

@@ -7,6 +7,7 @@ import fcntl
 import math
 import os
 import time
+import warnings
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import IO, Any
 
 import numpy as np
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
@@ -30,6 +32,7 @@ REDUCTION = 3
 """ASHA keeps the best third at each rung; rungs lie at 1, 3, 9, … evaluations."""
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
+warnings.filterwarnings("ignore", category=ExperimentalWarning)  # multivariate and grouped TPE, which we mean
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,9 @@ def only_driver(folder: Path) -> IO[str]:
         fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         claim.seek(0)
-        raise Misuse(f"{folder} is being searched by another process ({claim.read().strip()}); wait for it or stop it") from None
+        raise Misuse(
+            f"{folder} is being searched by another process ({claim.read().strip()}); wait for it or stop it"
+        ) from None
     claim.truncate(0)
     claim.write(f"process {os.getpid()} on {os.uname().nodename}")
     claim.flush()
@@ -98,7 +103,9 @@ def open_study(key: str, journal: Path) -> optuna.Study:
             file.truncate(file.read().rfind(b"\n") + 1)
     path = str(journal.resolve())
     storage = optuna.storages.JournalStorage(JournalFileBackend(path, JournalFileOpenLock(path)))
-    return optuna.create_study(study_name=key, storage=storage, direction="maximize", load_if_exists=True)
+    if any(study.study_name == key for study in storage.get_all_studies()):
+        return optuna.load_study(study_name=key, storage=storage)  # creating anew would append a line each time
+    return optuna.create_study(study_name=key, storage=storage, direction="maximize")
 
 
 def best_trials(key: str, journal: Path, steps: int) -> list[FrozenTrial]:
@@ -145,7 +152,7 @@ class StudySearcher(Searcher):
     def _trials(self, key: str) -> list[FrozenTrial]:
         return self.study[key].get_trials(deepcopy=False)
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> Any:
         """The next trial's config; None: not now; FINISHED: never again."""
         for lost, trial in list(self.tune.items()):  # Tune tells of no trial that it lost between two
             if lost in self.live and trial.is_finished():
@@ -153,8 +160,7 @@ class StudySearcher(Searcher):
         late = self.rules.deadline is not None and time.time() > self.rules.deadline
         open_keys = [] if late else [k for k, s in self.searched.items() if self.again[k] or self.count[k] < s.budget]
         if not open_keys:
-            finished: str = Searcher.FINISHED
-            return finished
+            return Searcher.FINISHED
         busy = [live.key for live in self.live.values()]
         free = [key for key in open_keys if busy.count(key) < self.rules.per_study]
         if not free or len(busy) >= self.rules.slots:
@@ -196,7 +202,8 @@ class StudySearcher(Searcher):
         step, score = int(result.get("step", 0)), float(result.get(METRIC, math.nan))
         if step > live.last_step and math.isfinite(score):
             trial = self._trials(live.key)[live.number]
-            self.study[live.key]._storage.set_trial_intermediate_value(trial._trial_id, step, score)
+            storage = self.study[live.key]._storage  # noqa: SLF001  # Trial.report keeps the old value of a step
+            storage.set_trial_intermediate_value(trial._trial_id, step, score)  # noqa: SLF001
             live.last_step = step
 
     def judge(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -211,7 +218,11 @@ class StudySearcher(Searcher):
             return True
         if self.rules.scheduler == "none" or live.number == 0 or not self._is_rung(step):
             return False
-        others = [t.intermediate_values[step] for t in self._trials(live.key) if step in t.intermediate_values and t.number != live.number]
+        others = [
+            t.intermediate_values[step]
+            for t in self._trials(live.key)
+            if step in t.intermediate_values and t.number != live.number
+        ]
         if others and score < np.percentile(others, 100 * (1 - 1 / REDUCTION)):
             self.pruned.add(trial_id)
         return trial_id in self.pruned
@@ -230,7 +241,8 @@ class StudySearcher(Searcher):
         study = self.study[live.key]
         if error or not math.isfinite(score):
             reason = (result or {}).get("failure") or "its process was lost"
-            study._storage.set_trial_user_attr(self._trials(live.key)[live.number]._trial_id, "failure", reason)
+            trial = self._trials(live.key)[live.number]
+            study._storage.set_trial_user_attr(trial._trial_id, "failure", reason)  # noqa: SLF001  # as above
             study.tell(live.number, state=TrialState.FAIL)
         elif trial_id in self.pruned:
             study.tell(live.number, state=TrialState.PRUNED)
@@ -251,7 +263,7 @@ class StudyScheduler(FIFOScheduler):
     """Asks the searcher whether a trial goes on."""
 
     def __init__(self, searcher: StudySearcher):
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # ray's own
         self.searcher = searcher
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:

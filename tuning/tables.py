@@ -36,7 +36,9 @@ def _table(title: str, records: Sequence[StudyRecord]) -> str:
     ]
     notes += ["protocol: paper, so selection and report are the same validation rows"] if paper else []
     notes += ["constructed demonstration tasks: these numbers say nothing about real ones"] if constructed else []
-    table = Table(box=box.SIMPLE_HEAD, title=title, caption="\n".join(notes), title_justify="left", caption_justify="left")
+    table = Table(
+        box=box.SIMPLE_HEAD, title=title, caption="\n".join(notes), title_justify="left", caption_justify="left"
+    )
     for name in ("target", "method", "source"):
         table.add_column(name, no_wrap=True)
     for name in ("score", "majority", "gain", "interval", "λ=0 twin", "selection", "seconds"):

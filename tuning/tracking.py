@@ -64,6 +64,7 @@ class Tracker:
         self._store: Any = None
         self._runs: dict[str, str] = {}
         self._steps: dict[str, int] = {}
+        self._values: dict[str, dict[str, float]] = {}
         self._status: dict[str, str] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -87,7 +88,7 @@ class Tracker:
             while self.waiting:
                 self._say(self.waiting[0])
                 self.waiting.popleft()
-        except Exception as error:  # MLflow raises its own, requests' and SQLAlchemy's: all mean "later"
+        except Exception as error:  # noqa: BLE001  # MLflow raises its own, requests' and SQLAlchemy's: all mean "later"
             logging.getLogger(__name__).debug("MLflow is away: %s", error)
             if not self.spool.exists():
                 self._append(self.waiting)
@@ -131,6 +132,7 @@ class Tracker:
             found = list(records.runs(store, self.experiment))
             self._runs = {run.data.tags.get(records.ID, ""): run.info.run_id for run in found}
             self._status = {run.data.tags.get(records.ID, ""): run.info.status for run in found}
+            self._values = {run.info.run_id: dict(run.data.metrics) for run in found}
             self._store = store
         return True
 
@@ -148,10 +150,7 @@ class Tracker:
         self._connect()
         run = self._runs.get(entry.id) or self._make(entry)
         now = int(time.time() * 1000)
-        metrics = []
-        if entry.metrics and entry.step > self._last_step(run, entry):
-            metrics = [Metric(name, float(value), now, entry.step) for name, value in entry.metrics.items()]
-            self._steps[run] = entry.step
+        metrics = [Metric(name, value, now, entry.step) for name, value in self._news(run, entry).items()]
         params = [Param(name, str(value)) for name, value in entry.params.items()]
         tags = [RunTag(name, str(value)) for name, value in entry.tags.items()]
         if metrics or params or tags:
@@ -177,14 +176,22 @@ class Tracker:
         self._status[entry.id] = RUNNING
         return str(run.info.run_id)
 
-    def _last_step(self, run: str, entry: Entry) -> int:
-        """The last step that a run has; an entry without steps (step 0) may always be said again."""
+    def _news(self, run: str, entry: Entry) -> dict[str, float]:
+        """The metrics that a run does not have yet: of a later step, or without steps and of another value."""
+        if not entry.metrics:
+            return {}
         if entry.step == 0:
-            return -1
+            known = self._values.setdefault(run, {})
+            news = {name: float(value) for name, value in entry.metrics.items() if known.get(name) != value}
+            known.update(news)
+            return news
         if run not in self._steps:
             history = self._store.get_metric_history(run, next(iter(entry.metrics)))
             self._steps[run] = max((point.step for point in history), default=-1)
-        return self._steps[run]
+        if entry.step <= self._steps[run]:
+            return {}
+        self._steps[run] = entry.step
+        return {name: float(value) for name, value in entry.metrics.items()}
 
     def _spooled(self) -> Iterator[Entry]:
         if self.spool.exists():

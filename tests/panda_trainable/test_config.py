@@ -1,0 +1,160 @@
+"""A trial's values can't be wrong, its shares are worked by hand, and its key holds all that decides numbers."""
+
+from dataclasses import fields, replace
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from panda_trainable import config
+from panda_trainable.config import (
+    FUSIONS,
+    KD_KINDS,
+    KNOBS,
+    SOURCELESS,
+    VERSIONS,
+    Plm,
+    Setting,
+    Source,
+    TrialConfig,
+    content,
+    content_key,
+    normalised,
+)
+from panda_trainable.tasks import TaskSpec
+
+TASK = TaskSpec("t", "classification", ("a",), "label", ("no", "yes"), ("accuracy",), "data/t", (("train", "ab12"),))
+SETTING = Setting(Plm("models/tiny", "c0ffee"))
+SOURCE = Source(replace(TASK, fingerprints=(("train", "cd34"),)), 0.5)
+TRIAL = TrialConfig(
+    SETTING, TASK, "panda", (0, 1), 100, 0.01, (SOURCE,), source_steps=50, source_learning_rate=0.02,
+    lambda_=1.0, teacher_steps=20,
+)  # fmt: skip
+
+OTHERS: dict[Any, dict[str, Any]] = {
+    TASK: {
+        "name": "u", "kind": "regression", "text": ("a", "b"), "label": "l", "classes": ("yes", "no"),
+        "metrics": ("f1",), "path": "elsewhere", "fingerprints": (("train", "ab13"),),
+    },
+    SETTING.plm: {
+        "source": "/mnt/tiny", "files": "c0ffed", "pooling": "cls", "layers": 1, "positions": "from_zero",
+    },
+    SETTING: {
+        "plm": Plm("models/tiny", "decade"), "prompt_form": "input", "prompt_length": 21, "batch_size": 8,
+        "max_length": 64, "eval_every": 10, "limit_train": 100, "limit_report": 100, "selection_fraction": 0.3,
+        "selection_rows": 500, "protocol": "paper",
+    },
+    SOURCE: {"task": TASK, "similarity": 0.4},
+    TRIAL: {
+        "setting": replace(SETTING, batch_size=8), "target": SOURCE.task, "method": "spot", "seeds": (0, 2),
+        "steps": 101, "learning_rate": 0.02, "sources": (SOURCE, SOURCE), "source_steps": 51,
+        "source_learning_rate": 0.03, "lambda_": 2.0, "teacher_steps": 21, "fusion": "late", "kd": "kl",
+        "candidates": (20, 40),
+    },
+}  # fmt: skip
+DECIDE_NOTHING = {"name", "path", "source", "eval_every", "limit_report", "candidates"}
+CHANGES = [(value, name) for value in OTHERS for name in (f.name for f in fields(value))]
+
+
+@pytest.mark.parametrize(("value", "name"), CHANGES, ids=[f"{type(v).__name__}.{n}" for v, n in CHANGES])
+def test_a_key_changes_with_all_that_decides_numbers_and_with_nothing_else(value: Any, name: str) -> None:
+    other = OTHERS[value][name]
+    assert other != getattr(value, name)
+    more = {"classes": ()} if other == "regression" else {}
+    changed = content_key("study", replace(value, **{name: other}, **more)) != content_key("study", value)
+    assert changed == (name not in DECIDE_NOTHING)
+
+
+def test_a_change_deep_inside_changes_the_key_of_the_trial() -> None:
+    plm = replace(SETTING, plm=replace(SETTING.plm, layers=1))
+    names = replace(SETTING, plm=replace(SETTING.plm, source="elsewhere"))
+    assert content_key("study", replace(TRIAL, setting=plm)) != content_key("study", TRIAL)
+    assert content_key("study", replace(TRIAL, setting=names)) == content_key("study", TRIAL)
+
+
+def test_a_field_at_its_default_is_no_part_of_the_content() -> None:
+    assert content(SETTING) == {"plm": {"files": "c0ffee"}}
+
+
+def test_stages_share_no_key_and_a_raised_version_changes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = {content_key(stage, TRIAL) for stage in VERSIONS}
+    assert len(keys) == len(VERSIONS)
+    monkeypatch.setattr(config, "VERSIONS", MappingProxyType({**VERSIONS, "study": 99}))
+    assert content_key("study", TRIAL) not in keys
+
+
+def test_normalised_shares_by_hand() -> None:
+    assert normalised([1.0, 3.0]) == (0.25, 0.75)
+    assert normalised([0.2, -5.0, 0.2]) == (0.5, 0.0, 0.5)
+    assert normalised([]) == ()
+
+
+def test_shares_of_sources_of_which_none_is_positive_are_refused_with_their_values() -> None:
+    with pytest.raises(ValueError, match=r"at least one similarity must be positive .* got \[0.0, -0.5\]"):
+        normalised([0.0, -0.5])
+
+
+def test_the_effective_lambda_by_hand() -> None:
+    two = replace(TRIAL, lambda_=2.0, sources=(SOURCE, replace(SOURCE, similarity=0.25)))
+    assert two.shares == pytest.approx((2 / 3, 1 / 3))
+    assert two.lambda_effective == pytest.approx(2 * (2 / 3 * 0.5 + 1 / 3 * 0.25))
+
+
+@pytest.mark.parametrize(("similarity", "effective"), [(0.5, 1.0), (0.0, 0.0), (-0.5, 0.0)])
+def test_a_source_alone_has_the_whole_share_and_counts_by_its_similarity(similarity: float, effective: float) -> None:
+    alone = replace(TRIAL, lambda_=2.0, sources=(replace(SOURCE, similarity=similarity),))
+    assert alone.shares == (1.0,)
+    assert alone.lambda_effective == effective
+
+
+def test_knobs_turn_the_base_into_a_trial_and_partners_count_behind_the_first_source() -> None:
+    partners = tuple(replace(SOURCE, similarity=s) for s in (0.5, 0.4, 0.3))
+    knobs = {"learning_rate": 0.3, "lambda": 4.0, "teacher_steps": 40, "partners": 1, "fusion": "late"}
+    made = replace(TRIAL, sources=partners).with_knobs(knobs)
+    assert (made.learning_rate, made.lambda_, made.teacher_steps, made.fusion) == (0.3, 4.0, 40, "late")
+    assert made.sources == partners[:2]
+    assert replace(TRIAL, sources=partners).with_knobs({"learning_rate": 0.3}).sources == partners[:1]
+
+
+def test_every_knob_is_a_value_of_the_trial() -> None:
+    known = {f.name for f in fields(TrialConfig)} | {"lambda", "partners"}
+    assert {knob for knobs in KNOBS.values() for knob in knobs} <= known
+    assert set(SOURCELESS) <= set(KNOBS)
+
+
+def test_all_wrong_values_are_told_at_once_with_what_was_given() -> None:
+    with pytest.raises(ValueError, match="seeds must") as refusal:
+        replace(TRIAL, seeds=(1, 1), steps=0, learning_rate=float("nan"), lambda_=-1.0, teacher_steps=0, fusion="mid")
+    for told in (
+        "seeds must be different and at least one, got (1, 1)",
+        "steps must be positive, got 0",
+        "learning_rate must be positive, got nan",
+        "lambda must not be negative, got -1.0",
+        "teacher_steps must be positive, got 0",
+        f"fusion must be one of {FUSIONS}, got 'mid'",
+    ):
+        assert told in str(refusal.value).split("; ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"method": "pada"}, "method must be one of prompt_tuning, spot, panda, got 'pada'"),
+        ({"seeds": ()}, r"at least one, got \(\)"),
+        ({"sources": ()}, "panda needs a source"),
+        ({"method": "prompt_tuning"}, "prompt_tuning takes no source"),
+        ({"kd": "cosine"}, rf"kd must be one of \('{KD_KINDS[0]}', '{KD_KINDS[1]}'\), got 'cosine'"),
+        ({"kd": "kl", "target": replace(TASK, kind="regression", classes=())}, "a regression has none: use kd: mse"),
+        ({"source_steps": 0}, "source_steps must be positive, got 0"),
+        ({"source_learning_rate": 0.0}, "source_learning_rate must be positive, got 0"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_a_wrong_value_is_refused_with_its_rule(changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        replace(TRIAL, **changes)
+
+
+def test_a_regression_may_be_plainly_tuned_whatever_its_distillation_would_be() -> None:
+    regression = replace(TASK, kind="regression", classes=())
+    assert TrialConfig(SETTING, regression, "prompt_tuning", (0,), 1, 0.1, kd="kl").kd == "kl"

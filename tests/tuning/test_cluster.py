@@ -1,0 +1,92 @@
+"""A cluster of two real raylets, a decoy package beside the experiment, and a driver that is killed."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis import records
+from tests.conftest import experiment_file
+from tests.tuning.test_search import COMMAND, panda_tune, runs_by_stage, statuses
+from tuning.studies import open_study
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def two_raylets() -> Iterator[str]:
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    yield cluster.address
+    cluster.shutdown()
+
+
+def test_a_search_uses_both_raylets_and_no_decoy_of_the_users_folder(
+    tmp_path: Path, plms: Callable[[str], Path], two_raylets: str
+) -> None:
+    for package in ("analysis", "panda_trainable"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("raise RuntimeError('the decoy was imported')", encoding="utf-8")
+    file = experiment_file(tmp_path, plms("bert"), search={"trials": 4})
+    panda_tune("search", file, "--address", two_raylets, cwd=tmp_path)
+    store = records.client(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
+    nodes = {run.data.tags["node"] for run in records.runs(store, "small", "tags.stage = 'trial'")}
+    assert len(nodes) == 2
+
+
+def test_rays_client_is_refused_with_the_reason(tmp_path: Path, plms: Callable[[str], Path]) -> None:
+    done = panda_tune("search", experiment_file(tmp_path, plms("bert")), "--address", "ray://head:10001", code=2)
+    assert "ray job submit" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_resources_that_no_node_has_are_refused(tmp_path: Path, plms: Callable[[str], Path]) -> None:
+    file = experiment_file(tmp_path, plms("bert"), resources={"cpu": 4096})
+    done = panda_tune("search", file, code=2)
+    assert "the largest node has" in done.stderr
+
+
+def journals(folder: Path) -> dict[str, list[Any]]:
+    """Every trial of every study: state, parameters, value and curve."""
+    paths = sorted((folder / "runs/searches/small/studies").glob("*.journal"))
+    return {
+        path.stem: [(t.number, t.state.name, t.params, t.value, t.intermediate_values) for t in open_study(path.stem, path).trials]
+        for path in paths
+    }
+
+
+def killed_after_first_trials(file: Path, folder: Path) -> None:
+    """Starts a search and kills its driver, and all of Ray with it, when some trials have ended."""
+    driver = subprocess.Popen([COMMAND, "search", file], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and driver.poll() is None:
+        if sum(state == "COMPLETE" for trials in journals(folder).values() for _, state, *_ in trials) >= 3:
+            break
+        time.sleep(0.05)
+    assert driver.poll() is None, "the search ended before it could be killed"
+    os.killpg(driver.pid, signal.SIGKILL)
+    driver.wait()
+
+
+def test_a_search_resumed_after_a_kill_is_the_search(tmp_path: Path, plms: Callable[[str], Path]) -> None:
+    one_slot = {"cpu": os.cpu_count()}
+    settings = {"search": {"trials": 4}, "resources": one_slot}
+    files = {name: tmp_path / name for name in ("killed", "whole")}
+    for folder in files.values():
+        folder.mkdir()
+    whole = experiment_file(files["whole"], plms("bert"), **settings)
+    killed = experiment_file(files["killed"], plms("bert"), **settings)
+    panda_tune("search", whole)
+    killed_after_first_trials(killed, files["killed"])
+    panda_tune("search", killed)
+    assert journals(files["killed"]) == journals(files["whole"])
+    assert runs_by_stage(files["killed"]) == runs_by_stage(files["whole"])
+    assert statuses(files["killed"]) == {"FINISHED"}

@@ -1,0 +1,184 @@
+"""The experiment file: every mistake is refused before anything starts, with its place and what was meant."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from search_spaces.space import Choice, Float, Int
+from tests.conftest import experiment_file
+from tuning.experiment import Experiment, Misuse, load, sources_of
+
+
+def refusal(file: Path, *overrides: str) -> list[str]:
+    with pytest.raises(Misuse) as refused:
+        load(file, overrides)
+    return str(refused.value).splitlines()
+
+
+def written(folder: Path, text: str) -> Path:
+    file = folder / "file.yaml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def test_a_file_is_read_with_its_defaults_and_paths_relative_to_it(tmp_path: Path) -> None:
+    experiment = load(experiment_file(tmp_path, tmp_path / "plm", storage="../kept"))
+    assert (experiment.train.steps, experiment.search.trials, experiment.search.sampler) == (8, 2, "tpe")
+    assert experiment.data_path == tmp_path / "data"
+    assert experiment.storage_path == tmp_path.parent / "kept"
+    assert experiment.search_path == tmp_path.parent / "kept/searches/small"
+    assert experiment.tracking_uri == f"sqlite:///{tmp_path.parent}/kept/mlflow.db"
+    assert experiment.all_methods == ["prompt_tuning", "spot", "panda"]
+
+
+MISTAKES: dict[str, tuple[str, list[str]]] = {
+    "unknown key": ("sourcess: [s1]", ["sourcess: unknown key (did you mean sources?)"]),
+    "unknown key without a near name": ("xyzzy: 1", ["xyzzy: unknown key; there are name, plm, data"]),
+    "unknown key of a section": ("train: {stepps: 8}", ["train.stepps: unknown key (did you mean steps?)"]),
+    "unknown key of the plm": ("plm: {from: x, layerz: 1}", ["plm.layerz: unknown key (did you mean layers?)"]),
+    "unknown key of a task": (
+        "tasks: {mine: {kind: regression, text: [a], metrics: [pearson], txt: b}}",
+        ["tasks.mine.txt: unknown key (did you mean text?)"],
+    ),
+    "unknown key of the resources": ("resources: {gpus: 1}", ["unknown key (did you mean gpu?); there are cpu, gpu"]),
+    "unknown task": ("targets: [rta]", ["targets: unknown task 'rta' (did you mean rte?)"]),
+    "unknown source": ("sources: [sst3]", ["sources: unknown task 'sst3' (did you mean sst2?)"]),
+    "unknown method": ("methods: [pandas]", ["methods: unknown method 'pandas' (did you mean panda?)"]),
+    "unknown similarity": ("similarities: [c_men]", ["similarities: unknown similarity 'c_men' (did you mean c_mean?)"]),
+    "similarity that is not measured": (
+        "similarities: [c_mean]\nweigh_by: c_pair",
+        ["weigh_by: unknown similarity among `similarities` 'c_pair'"],
+    ),
+    "unknown target of a pair": ("pairs: {rta: [sst2]}", ["pairs: unknown target 'rta' (did you mean rte?)"]),
+    "unknown source of a pair": ("pairs: {rte: [sst]}", ["pairs: unknown source 'sst' (did you mean sst2?)"]),
+    "method of a space": ("space: {pand: {lambda: 1}}", ["space: unknown method 'pand' (did you mean panda?)"]),
+    "knob of a space": ("space: {panda: {lamda: 1}}", ["space: unknown knob of panda 'lamda' (did you mean lambda?)"]),
+    "knob of another method": ("space: {spot: {lambda: 1}}", ["unknown knob of spot 'lambda'"]),
+    "no domain": ("space: {panda: {lambda: {log: [1]}}}", ["a domain is a value,", "got {'log': [1]}"]),
+    "no mapping of domains": ("space: {panda: 3}", ["space.panda: a space maps knobs to domains, got 3"]),
+    "negative lambda": ("space: {panda: {lambda: -1}}", ["lambda takes numbers of at least 0, got [-1]"]),
+    "infinite rate": (
+        "space: {spot: {learning_rate: {float: [0.1, .inf]}}}",
+        ["learning_rate takes positive numbers, got [0.1, inf]"],
+    ),
+    "teacher steps in a range": (
+        "space: {panda: {teacher_steps: {int: [1, 5]}}}",
+        ["teacher_steps takes a choice of positive integers, got [1, 5]"],
+    ),
+    "fusion": ("space: {panda: {fusion: middle}}", ["fusion takes early and late, got ['middle']"]),
+    "partners": ("space: {spot: {partners: -1}}", ["partners takes integers of at least 0, got [-1]"]),
+    "wrong type": ("train: {steps: many}", ["train.steps: Input should be a valid integer", "got 'many'"]),
+    "number too small": ("train: {steps: 0}", ["train.steps: Input should be greater than or equal to 1, got 0"]),
+    "not one of the words": ("kd: huber", ["kd: Input should be 'mse' or 'kl', got 'huber'"]),
+    "section that is a number": ("search: 3", ["search: Input should be a valid dictionary", "got 3"]),
+    "empty section": ("search:", ["search: Input should be a valid dictionary", "got None"]),
+    "seeds twice": ("train: {seeds: [1, 1]}", ["train.seeds: seeds must differ, got [1, 1]"]),
+    "confirm seeds not fresh": (
+        "confirm: {seeds: [0, 10]}",
+        ["confirm: confirm.seeds must be fresh: different and none of train.seeds, got [0, 10]"],
+    ),
+    "early step too late": (
+        "source_train: {steps: 5, early_step: 9}",
+        ["source_train.early_step: early_step must be at most steps, got 9 of 5"],
+    ),
+    "name with a slash": ("name: a/b", ["name: String should match pattern", "got 'a/b'"]),
+    "task twice": ("targets: [rte, rte]", ["targets: each task once, got ['rte', 'rte']"]),
+    "infinite constant rate": ("source_train: {learning_rate: .inf}", ["source_train.learning_rate:", "got inf"]),
+    "weight that is no number": ("weigh_by: {rte: {sst2: .nan}}", ["weigh_by", "got nan"]),
+    "weight of an unknown target": ("weigh_by: {rtx: {sst2: 1}}", ["weigh_by", "'rtx' (did you mean rte?)"]),
+    "key of the program": ("folder: /elsewhere", ["folder: unknown key"]),
+}
+SOUND = {"name": "x", "plm": "{from: somewhere}", "targets": "[rte]", "sources": "[sst2]", "methods": "[spot]"}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line_with_place_key_rule_value_and_near_name(tmp_path: Path, mistake: str) -> None:
+    text, said = MISTAKES[mistake]
+    own = {line.partition(":")[0] for line in text.splitlines()}
+    sound = [f"{key}: {value}" for key, value in SOUND.items() if key not in own]
+    file = written(tmp_path, "\n".join([*sound, text]))
+    places = [f"{file}:{number}: " for number in range(len(sound) + 1, len(sound) + 1 + len(text.splitlines()))]
+    lines = [line for line in refusal(file) if all(part in line for part in said)]
+    assert lines
+    assert lines[0].startswith(tuple(places))
+
+
+@pytest.mark.parametrize("key", ["name", "plm", "targets"])
+def test_a_key_that_must_be_there_is_missed(tmp_path: Path, key: str) -> None:
+    file = written(tmp_path, "\n".join(f"{k}: {v}" for k, v in SOUND.items() if k != key))
+    assert refusal(file) == [f"{file}: {key}: is missing"]
+
+
+def test_all_mistakes_of_a_file_are_told_at_once(tmp_path: Path) -> None:
+    text = "name: a b\nplm: {from: x, layers: 0}\ntargets: [rte]\nmethods: [panda]\ntrain: {steps: 0, seedz: [1]}\nsearch: {trials: x}\nzzz: 1"
+    file = written(tmp_path, text)
+    lines = refusal(file)
+    keys = ["name", "plm.layers", "train.steps", "train.seedz", "search.trials", "zzz"]
+    assert sorted(line.split(": ")[1] for line in lines if line.startswith(f"{file}:")) >= sorted(keys)
+    assert any("methods panda need sources" in line for line in lines)
+    assert len(lines) == len(keys) + 1
+
+
+def test_an_unknown_task_is_told_beside_a_mistake_in_an_own_task(tmp_path: Path) -> None:
+    file = written(tmp_path, "name: x\nplm: {from: x}\ntasks: {mine: {kindd: regression}}\ntargets: [rta]")
+    assert any("unknown task 'rta'" in line for line in refusal(file))
+
+
+def test_an_own_task_that_is_impossible_is_refused_with_its_place(tmp_path: Path) -> None:
+    file = written(
+        tmp_path,
+        "name: x\nplm: {from: x}\ntasks:\n  mine: {kind: classification, text: [a], classes: [yes, no], metrics: [acuracy]}\ntargets: [mine]",
+    )
+    (line,) = refusal(file)
+    assert "metrics must be of accuracy" in line
+    assert line.startswith(f"{file}:4: ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sources": []}, "methods spot, panda need sources: add `sources: [...]`"),
+        ({"sources": ["t"]}, "no source is left for target t (a task never is its own source: self_pairs: include)"),
+        ({"pairs": {"t": []}}, "no source is left for target t"),
+        ({"weigh_by": {"t": {"s1": 0.5}}}, "weigh_by must weigh every source of t: s2 missing"),
+    ],
+)
+def test_methods_without_what_they_need_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    (line,) = refusal(experiment_file(tmp_path, tmp_path / "plm", **changes))
+    assert message in line
+
+
+def test_a_task_is_its_own_source_where_the_file_asks_for_it(tmp_path: Path) -> None:
+    alone = experiment_file(tmp_path, tmp_path / "plm", sources=["s1", "t"])
+    assert sources_of(load(alone), "t") == ["s1"]
+    assert sources_of(load(alone, ["self_pairs=include"]), "t") == ["s1", "t"]
+
+
+def test_domains_of_the_file_replace_the_defaults(tmp_path: Path) -> None:
+    space = {"panda": {"lambda": {"log": [0.1, 1]}, "partners": {"int": [0, 1]}, "fusion": "late"}}
+    panda = load(experiment_file(tmp_path, tmp_path / "plm", space=space)).method_space("panda")
+    assert [panda.domain(name) for name in ("lambda", "partners", "fusion")] == [
+        Float(0.1, 1.0, log=True),
+        Int(0, 1),
+        Choice(("late",)),
+    ]
+
+
+@pytest.mark.parametrize("number", ["1e-2", "1.0e-2", "0.01"])
+def test_a_number_in_scientific_notation_is_a_number_everywhere(tmp_path: Path, number: str) -> None:
+    """YAML 1.1 reads 1e-2 as a text, which nobody means."""
+    text = f"name: x\nplm: {{from: x}}\ntargets: [rte]\nsource_train: {{learning_rate: {number}}}\n"
+    space = f"space: {{prompt_tuning: {{learning_rate: {{log: [{number}, 1]}}}}, spot: {{learning_rate: {number}}}}}"
+    experiment = load(written(tmp_path, text + space))
+    assert experiment.source_train.learning_rate == 0.01
+    assert experiment.method_space("prompt_tuning").domain("learning_rate") == Float(0.01, 1.0, log=True)
+    assert experiment.method_space("spot").domain("learning_rate") == Choice((0.01,))
+
+
+def test_the_experiment_says_itself_again_after_it_is_dumped(tmp_path: Path) -> None:
+    experiment = load(experiment_file(tmp_path, tmp_path / "plm"))
+    dumped = yaml.safe_dump(experiment.model_dump(mode="json", by_alias=True))
+    assert load(written(tmp_path, dumped)) == experiment
+    assert isinstance(experiment, Experiment)

@@ -1,0 +1,142 @@
+"""Whatever stands in the file or behind -o: an Experiment or a Misuse, never another exception."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.conftest import experiment_file
+from tuning.experiment import Experiment, Misuse, load
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("input")
+    return experiment_file(folder, folder / "plm")
+
+
+def test_an_override_wins_over_the_file(file: Path) -> None:
+    overrides = ["search.trials=9", "train={steps: 5, seeds: [4]}", "space.panda.lambda=0.5", "name=other"]
+    experiment = load(file, overrides)
+    assert (experiment.search.trials, experiment.train.steps, experiment.name) == (9, 5, "other")
+    assert experiment.train.seeds == [4]
+    assert experiment.method_space("panda").first()["lambda"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("search=3", "-o search=3: search: Input should be a valid dictionary"),
+        ("search.trials=0", "-o search.trials=0: search.trials: Input should be greater than or equal to 1, got 0"),
+        ("search.trails=1", "-o search.trails=1: search.trails: unknown key (did you mean trials?)"),
+        ("nothing", "-o nothing: must be key.key=value of the experiment file"),
+        ("name.first=x", "-o name.first=x: must be key.key=value of the experiment file"),
+        ("=", "-o =: "),
+        ("=3", "-o =3: "),
+        ("train.steps=[", "-o train.steps=[: "),
+        ("train.steps={a", "-o train.steps={a: "),
+        ("train.steps=2020-13-45", "-o train.steps=2020-13-45: "),
+        ("train.steps=", "-o train.steps=: train.steps: Input should be a valid integer"),
+        ("train.steps=a=b", "-o train.steps=a=b: train.steps: Input should be a valid integer"),
+        ("train={steps: -1}", "-o train={steps: -1}: train.steps: "),
+        ("space.panda.fusion=[early, late]", "-o space.panda.fusion=[early, late]: "),
+        (".=1", "-o .=1: "),
+        ("", "-o : must be key.key=value"),
+    ],
+)
+def test_a_wrong_override_is_refused_with_itself_as_the_place(file: Path, override: str, said: str) -> None:
+    with pytest.raises(Misuse) as refused:
+        load(file, [override])
+    assert any(line.startswith(said) for line in str(refused.value).splitlines())
+
+
+def test_an_override_fills_a_section_that_the_file_leaves_empty(tmp_path: Path) -> None:
+    file = experiment_file(tmp_path, tmp_path / "plm", search=None)
+    assert load(file, ["search.trials=3"]).search.trials == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "must map keys to values, got NoneType"),
+        (b"# nothing but a comment\n", "must map keys to values, got NoneType"),
+        (b"- name\n- plm\n", "must map keys to values, got list"),
+        (b"just a text", "must map keys to values, got str"),
+        (b"name: [unclosed", "is not YAML: "),
+        (b"name: x\n\tplm: y", "is not YAML: "),
+        (b"a: 1\n---\nb: 2\n", "is not YAML: "),
+        (b"? [a, b]\n: 1\n", "is not YAML: "),
+        (b"name: 2020-13-45\n", "is not YAML: "),
+        (b"name: !!python/object:os.system x\n", "is not YAML: "),
+        (b"\xff\xfe\x00\x01\x02binary", "cannot be read: "),
+        (b"name: \x00\x07\n", "is not YAML: "),
+        (b"1: 2\n", "Keys should be strings"),
+        (b"tasks: &tasks {own: *tasks}\n", ""),
+    ],
+)
+def test_a_file_that_is_no_experiment_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+    file = tmp_path / "broken.yaml"
+    file.write_bytes(content)
+    with pytest.raises(Misuse) as refused:
+        load(file)
+    assert str(file) in str(refused.value)
+    assert said in str(refused.value)
+
+
+def test_a_file_that_is_not_there_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(Misuse, match=r"nowhere.yaml: no such file; write one .* or try: panda-tune quickstart"):
+        load(tmp_path / "nowhere.yaml")
+    with pytest.raises(Misuse, match="cannot be read"):
+        load(tmp_path)
+
+
+SCALARS = st.none() | st.booleans() | st.integers(-3, 9) | st.integers() | st.floats() | st.text(max_size=6)
+NAMES = st.sampled_from(["s1", "t", "rte", "panda", "late", "choice", "int", "log", "partners", "early"])
+VALUES = st.recursive(
+    SCALARS | NAMES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES | st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = st.sampled_from([*Experiment.model_fields])
+DOMAINS = st.dictionaries(
+    st.sampled_from(["lambda", "partners", "fusion", "teacher_steps", "learning_rate"]), VALUES, max_size=3
+)
+
+
+def mutated(values: dict[str, Any], draw: Any) -> dict[str, Any]:
+    for _ in range(draw(st.integers(1, 3))):
+        key = draw(FIELDS)
+        kind = draw(st.sampled_from(["drop", "replace", "inside", "add", "space"]))
+        if kind == "drop":
+            values.pop(key, None)
+        elif kind == "space":
+            values["space"] = {draw(st.sampled_from(["panda", "spot"])): draw(DOMAINS)}
+        elif kind == "inside" and isinstance(values.get(key), dict):
+            inner = draw(st.sampled_from([*values[key], "extra"]))
+            values[key] = {**values[key], inner: draw(VALUES)}
+        else:
+            values[draw(st.text(max_size=5)) if kind == "add" else key] = draw(VALUES)
+    return values
+
+
+@given(st.data())
+@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+def test_any_mutation_of_a_file_is_an_experiment_or_a_misuse(file: Path, data: st.DataObject) -> None:
+    changed = file.with_name("mutated.yaml")
+    changed.write_text(json.dumps(mutated(json.loads(file.read_text()), data.draw)), encoding="utf-8")
+    try:
+        assert isinstance(load(changed), Experiment)
+    except Misuse as refused:
+        assert str(refused)
+
+
+@given(st.lists(st.text(max_size=12) | st.builds("{}={}".format, FIELDS, st.text(max_size=8)), min_size=1, max_size=3))
+@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+def test_any_override_is_taken_or_refused(file: Path, overrides: list[str]) -> None:
+    try:
+        assert isinstance(load(file, overrides), Experiment)
+    except Misuse as refused:
+        assert str(refused)

@@ -1,0 +1,76 @@
+"""What a search would do: studies, trials, artefacts to make and to reuse, steps, and hours from a measured step."""
+
+import os
+import time
+from collections.abc import Mapping
+
+from panda_trainable.config import SOURCELESS, TrialConfig
+from panda_trainable.library import PromptLibrary
+from panda_trainable.trainable import single_threaded
+from tuning.experiment import Experiment
+from tuning.plan import Plan, make_plan, make_studies, study_base, study_path
+from tuning.progress import duration
+from tuning.stages import is_made, measure, source_jobs, target_jobs
+from tuning.studies import open_study
+
+MEASURED_STEPS = 2
+
+
+def describe(experiment: Experiment) -> str:
+    """The plan in words.
+
+    Steps are upper bounds: ASHA stops trials early. Hours are those of steps alone, on this machine
+    with its cores; evaluation comes on top.
+    """
+    single_threaded()
+    plan = make_plan(experiment)
+    library = PromptLibrary(experiment.storage_path / "library")
+    jobs = [*source_jobs(plan), *target_jobs(plan)]
+    made = [job for job in jobs if is_made(library, job)]
+    there = _trials_there(plan, library) if len(made) == len(jobs) else 0
+    trials = len(plan.pairs) * experiment.search.trials
+    prompts = sum(job.lineage.steps for job in jobs if job not in made)
+    confirmed = len(plan.pairs) * min(experiment.confirm.top, experiment.search.trials)
+    per_step = {name: _seconds_per_step(plan, library, name) for name in experiment.targets}
+    seconds = _seconds(plan, per_step, prompts)
+    lines = [
+        f"{experiment.name}: {len(plan.pairs)} studies = {len(experiment.targets)} targets × methods and sources, on {plan.setting.plm.label}",
+        *(f"  {pair.name}" for pair in plan.pairs),
+        f"prompts: {len(jobs)} runs (sources and embeddings), {len(made)} reused, {prompts} steps to go, {len(experiment.train.seeds)} seeds stacked",
+        f"search: {trials} trials of {experiment.train.steps} steps at most, {there} there already",
+        f"confirm: {confirmed} configurations at most, with {len(experiment.confirm.seeds)} fresh seeds, and the twins of PANDA's winners",
+        "seconds per step, measured: " + ", ".join(f"{name} {value:.2f}" for name, value in per_step.items()),
+        f"steps alone take about {duration(seconds / _cores())} (h:mm:ss) on {_cores()} cores, evaluation on top",
+    ]
+    return "\n".join(lines)
+
+
+def _trials_there(plan: Plan, library: PromptLibrary) -> int:
+    studies, _ = make_studies(plan, measure(library, plan))
+    journals = [(study.key, study_path(plan.experiment, study, "journal")) for study in studies]
+    return sum(len(open_study(key, path).trials) for key, path in journals if path.exists())
+
+
+def _seconds_per_step(plan: Plan, library: PromptLibrary, name: str) -> float:
+    """CPU seconds of a step with all search seeds, measured on the task itself."""
+    from panda_trainable.methods import open_session
+
+    pair = next(pair for pair in plan.pairs if pair.target == name and pair.method in SOURCELESS)
+    base: TrialConfig = study_base(plan, pair, ())[0]
+    session = open_session(library, base)
+    session.advance(1)
+    began = time.process_time()
+    session.advance(MEASURED_STEPS)
+    return (time.process_time() - began) / MEASURED_STEPS
+
+
+def _seconds(plan: Plan, per_step: Mapping[str, float], prompt_steps: int) -> float:
+    experiment = plan.experiment
+    fresh = len(experiment.confirm.seeds) / len(experiment.train.seeds)
+    runs = experiment.search.trials + min(experiment.confirm.top, experiment.search.trials) * fresh
+    students = sum(per_step[pair.target] * experiment.train.steps * runs for pair in plan.pairs)
+    return students + prompt_steps * sum(per_step.values()) / len(per_step)
+
+
+def _cores() -> int:
+    return os.cpu_count() or 1
