@@ -14,6 +14,10 @@ FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
 """What makes a PLM: weights, config and tokenizer; pickled weights are never read."""
 
 
+UNREAD = "pooler"
+"""Weights that a file may lack, since no head here reads them."""
+
+
 def plm_folder(source: str) -> Path:
     """The folder of a PLM's files.
 
@@ -91,7 +95,7 @@ def load_model(plm: Plm) -> Any:
     """The PLM's encoder with pretrained weights, truncated to `plm.layers`, in float32, frozen.
 
     Raises:
-        ValueError: if `layers` is more than it has or its architecture cannot be loaded.
+        ValueError: if `layers` is more than it has, or its file lacks weights.
     """
     from transformers import AutoConfig, AutoModel
 
@@ -101,9 +105,17 @@ def load_model(plm: Plm) -> Any:
         raise ValueError(f"PLM {plm.source!r}: layers must be 1 to {config.num_hidden_layers}, got {plm.layers}")
     if plm.layers is not None:
         config.num_hidden_layers = plm.layers
-    model = AutoModel.from_pretrained(
-        folder, config=config, use_safetensors=True, trust_remote_code=False, dtype="float32"
+    model, info = AutoModel.from_pretrained(
+        folder,
+        config=config,
+        use_safetensors=True,
+        trust_remote_code=False,
+        dtype="float32",
+        output_loading_info=True,
     )
+    missing = sorted(key for key in info["missing_keys"] if UNREAD not in key)
+    if missing:  # transformers would fill them with random numbers
+        raise ValueError(f"PLM {plm.source!r}: its file lacks weights: {', '.join(missing[:5])}")
     if config.is_encoder_decoder:
         model = model.get_encoder()
     return model.eval().requires_grad_(False)

@@ -147,11 +147,7 @@ class Session:
 
     def report(self) -> tuple[dict[str, list[float]], np.ndarray, np.ndarray]:
         """Scores on the report split: metric -> [K], logits [K, N, C], labels [N]. For `confirm` alone."""
-        split = (
-            "validation"
-            if self.setting.protocol == "paper" and self.task.report_split != "test"
-            else self.task.report_split
-        )
+        split = self.task.report_split
         labels = token_table(self.library, self.setting, self.task, split).labels.numpy()
         scores, logits = self._scores(split, [np.arange(len(labels))] * len(self.seeds))
         return scores, np.stack(logits), labels

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from panda_trainable.config import Setting, TrialConfig, content_key
-from panda_trainable.data import batches
+from panda_trainable.data import batches, selection_split, token_table
 from panda_trainable.encoder import load_encoder
 from panda_trainable.library import PromptLibrary
 from panda_trainable.metrics import METRICS, constant_logits
@@ -121,9 +121,11 @@ def _source_scores(session: Session) -> dict[str, list[float]]:
     """Selection score of each replica, and its majority class's, so that a poor source can be flagged."""
     score = session.select()[session.task.metrics[0]]
     metric, labels = METRICS[session.task.metrics[0]], session.table.labels.numpy()
+    split = selection_split(session.setting, session.task)
+    selected = token_table(session.library, session.setting, session.task, split).labels.numpy()
     majority = []
     for rows in session.rows:
-        held_out = labels[rows.selection] if session.setting.protocol != "paper" else labels
+        held_out = selected[rows.selection]
         majority.append(metric(constant_logits(labels[rows.train], session.task.outputs, len(held_out)), held_out))
     return {"score": score, "majority": majority}
 

@@ -1,6 +1,9 @@
 """Small real things that tests share: random PLMs of four families, and tasks of a few rows."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +30,7 @@ from panda_trainable.library import PromptLibrary
 from panda_trainable.plm import plm_files
 from panda_trainable.tasks import TaskSpec, located
 
+COMMAND = Path(sys.executable).parent / "panda-tune"
 SHARED = Path(__file__).parent.parent.parent / "shared"
 SMALL = {"vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
 WORDS = [f"w{i}" for i in range(40)]
@@ -156,7 +160,7 @@ def experiment_file(folder: Path, plm: Path, **changes: Any) -> Path:
     values = {
         "name": "small",
         "plm": {"from": str(plm)},
-        "tasks": {name: own for name in ("s1", "s2", "t")},
+        "tasks": dict.fromkeys(("s1", "s2", "t"), own),
         "sources": ["s1", "s2"],
         "targets": ["t"],
         "methods": ["spot", "panda"],
@@ -170,3 +174,20 @@ def experiment_file(folder: Path, plm: Path, **changes: Any) -> Path:
     file = folder / "experiment.yaml"
     file.write_text(json.dumps(values), encoding="utf-8")  # JSON is YAML
     return file
+
+
+def panda_tune(*arguments: Any, code: int | None = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Runs the installed command; `code` is the exit code that it must have."""
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    command = [COMMAND, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, check=False)
+    assert code is None or done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="session")
+def searched(tmp_path_factory: pytest.TempPathFactory, plms: Callable[[str], Path]) -> tuple[Path, Path, str]:
+    """A finished search on random data: its folder, its file, and what it printed."""
+    folder = tmp_path_factory.mktemp("searched")
+    file = experiment_file(folder, plms("bert"))
+    return folder, file, panda_tune("search", file).stdout

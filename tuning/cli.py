@@ -151,6 +151,8 @@ def ui(
         "127.0.0.1",
         "--port",
         str(port),
+        "--workers",
+        "1",
     ]
     os.execv(sys.executable, command)  # noqa: S606  # our own interpreter; no shell is wanted
 
@@ -211,6 +213,9 @@ def main() -> NoReturn:
     """The console script: a user's mistake is one message and exit code 2, never a traceback."""
     try:
         app(standalone_mode=True)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
     except Exception as error:
         code = _told(error)
         if code is None:

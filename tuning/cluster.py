@@ -43,7 +43,7 @@ def connected(address: str | None) -> Iterator[None]:
     try:
         _stage(staged)
         ray.init(
-            address=address or "local", log_to_driver=bool(os.environ.get("PANDA_TUNE_WORKER_LOGS")),
+            address=address or "local", log_to_driver=False,
             logging_level=logging.ERROR, include_dashboard=False if address is None else None,
             runtime_env={"working_dir": str(staged), "env_vars": {"TOKENIZERS_PARALLELISM": "false", **_passed_on()}},
         )  # fmt: skip

@@ -10,7 +10,7 @@ from panda_trainable.trainable import single_threaded
 from tuning.experiment import Experiment
 from tuning.plan import Plan, make_plan, make_studies, study_base, study_path
 from tuning.progress import duration
-from tuning.stages import is_made, measure, source_jobs, target_jobs
+from tuning.stages import is_made, measure, prepare, source_jobs, target_jobs
 from tuning.studies import open_study
 
 MEASURED_STEPS = 2
@@ -25,6 +25,7 @@ def describe(experiment: Experiment) -> str:
     single_threaded()
     plan = make_plan(experiment)
     library = PromptLibrary(experiment.storage_path / "library")
+    prepare(library, plan)
     jobs = [*source_jobs(plan), *target_jobs(plan)]
     made = [job for job in jobs if is_made(library, job)]
     there = _trials_there(plan, library) if len(made) == len(jobs) else 0

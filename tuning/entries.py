@@ -13,7 +13,7 @@ from panda_trainable.demo import DEMO
 from tuning.confirm import LOGITS, Confirmed, Winner, confirm_key, pinned, score_metrics
 from tuning.plan import Plan, Study
 from tuning.stages import Job
-from tuning.tracking import FAILED, RUNNING, Entry, Tracker
+from tuning.tracking import FAILED, RUNNING, Entry
 
 
 def of_plan(
@@ -132,7 +132,7 @@ def _knobs(config: TrialConfig) -> dict[str, Any]:
     return said
 
 
-def of_study_end(plan: Plan, winner: Winner, tracker: Tracker) -> Entry:
+def of_study_end(plan: Plan, winner: Winner) -> Entry:
     """A study's run as it ends: the winner's scores, gain and configuration."""
     gain, confirmed, study = asdict(winner.gain), winner.confirmed, winner.study
     gains = {records.GAIN: gain.pop("mean"), **{f"{records.GAIN}/{name}": value for name, value in gain.items()}}
@@ -143,13 +143,13 @@ def of_study_end(plan: Plan, winner: Winner, tracker: Tracker) -> Entry:
         f"study:{study.key}", study.pair.name,
         tags={
             records.SIGNAL: str(signal).lower(), records.CURRENT: "true",
-            records.WINNER_RUN: tracker.run_id(confirmed_id(study, confirmed.config)),
         },
         metrics={
             **score_metrics(confirmed.selection, records.SELECTION), **score_metrics(confirmed.report, records.REPORT),
             **gains, **twins, records.MAJORITY: confirmed.majority,
             records.STEPS: confirmed.config.steps, records.SECONDS: confirmed.seconds,
         },
+        links={records.WINNER_RUN: confirmed_id(study, confirmed.config)},
         artifacts={records.CONFIG_FILE: json.dumps(config, indent=1)},
     )  # fmt: skip
 

@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from panda_trainable.config import KNOBS, SIMILARITY_NAMES
 from panda_trainable.tasks import TASKS, TaskSpec
@@ -173,7 +182,7 @@ class Experiment(Section):
     resources: Literal["auto"] | ResourcesSection = Field("auto", description="auto asks for the GPUs there are")
     storage: str = Field("runs", description="a folder that every node sees")
     tracking: TrackingSection = Field(TrackingSection(), description="MLflow")
-    folder: Path = Field(Path(), exclude=True, description="set by the program: where the file lies")
+    _folder: Path = PrivateAttr(Path())
 
     @field_validator("sources", "targets")
     @classmethod
@@ -224,6 +233,18 @@ class Experiment(Section):
         if seen or len(set(confirm.seeds)) != len(confirm.seeds):
             raise ValueError(f"confirm.seeds must be fresh: different and none of train.seeds, got {confirm.seeds}")
         return confirm
+
+    @classmethod
+    def placed(cls, raw: Mapping[str, Any], folder: Path) -> "Experiment":
+        """The experiment of a file's values; its paths are relative to the folder."""
+        experiment = cls.model_validate(raw)
+        experiment._folder = folder  # noqa: SLF001  # its own
+        return experiment
+
+    @property
+    def folder(self) -> Path:
+        """Where the file lies."""
+        return self._folder
 
     @property
     def storage_path(self) -> Path:
@@ -321,7 +342,7 @@ def load(file: Path, overrides: Sequence[str] = ()) -> Experiment:
             problems.append(f"-o {override}: must be key.key=value of the experiment file")
         places[keys] = f"-o {override}"
     try:
-        experiment = Experiment.model_validate({**raw, "folder": file.absolute().parent})
+        experiment = Experiment.placed(raw, file.absolute().parent)
     except ValidationError as error:
         problems += [_problem(file, places, detail) for detail in error.errors()]
         experiment = None
@@ -336,7 +357,7 @@ def _without_errors(raw: dict[str, Any], file: Path) -> Experiment | None:
     """What can be checked of a file that has mistakes: the file without its wrong keys."""
     for _ in range(len(raw) + 1):
         try:
-            return Experiment.model_validate({**raw, "folder": file.absolute().parent})
+            return Experiment.placed(raw, file.absolute().parent)
         except ValidationError as error:
             wrong = {detail["loc"][0] for detail in error.errors() if detail["loc"]}
             if not wrong & set(raw):
@@ -429,4 +450,4 @@ def _keys_beside(path: tuple[Any, ...]) -> list[str]:
         model = getattr(fields.get(part), "annotation", model)
         model = TaskSection if part == "tasks" else ResourcesSection if part == "resources" else model
     fields = getattr(model, "model_fields", {})
-    return [field.alias or name for name, field in fields.items() if name != "folder"]
+    return [field.alias or name for name, field in fields.items()]

@@ -203,7 +203,8 @@ def partner_order(space: Space, source: str, weights: Mapping[str, float]) -> li
 
 def _recorded_partners(plan: Plan, pair: Pair, weights: Mapping[str, float], order: list[str]) -> list[str]:
     """The partners with which this pair's study began, where they are all still there; else today's order."""
-    for path in sorted((plan.experiment.search_path / "studies").glob("*.json")):
+    cards = (plan.experiment.search_path / "studies").glob("*.json")
+    for path in sorted(cards, key=lambda path: path.stat().st_mtime):  # the oldest first
         card = json.loads(path.read_text(encoding="utf-8"))
         if card["pair"] == [pair.target, pair.source, pair.method] and set(card["partners"]) <= set(weights):
             partners: list[str] = card["partners"]

@@ -16,7 +16,7 @@ from tuning.confirm import Winner, candidates, confirm_key, confirm_trial, sourc
 from tuning.experiment import Experiment
 from tuning.plan import Plan, Study, make_plan, make_studies, record_study, study_path
 from tuning.progress import Progress
-from tuning.stages import Job, is_made, make, measure, source_cards, source_jobs, target_jobs
+from tuning.stages import Job, is_made, make, measure, prepare, source_cards, source_jobs, target_jobs
 from tuning.studies import Rules, Searched, StudyScheduler, StudySearcher, only_driver
 from tuning.tracking import Tracker
 from tuning.watch import Watcher
@@ -104,6 +104,8 @@ class _Run:
         self.progress.stage("search", left)
         watcher = Watcher(self.tracker, self.progress, {study.key: study for study in studies}, searcher)
         self._tune(studies, searcher, watcher, asked)
+        if searcher.live:  # Tune swallows Ctrl-C and returns with trials half done
+            raise KeyboardInterrupt
         self.failures += watcher.failures
         if searcher.left():
             self.failures.append(
@@ -177,6 +179,8 @@ def search(experiment: Experiment, address: str | None = None, progress: Progres
         stack.enter_context(only_driver(experiment.search_path))
         stack.enter_context(progress)
         run = _Run(plan, address, progress, stack)
+        stack.callback(run.tracker.close_left_running)
+        prepare(run.library, plan)
         return _run(run)
 
 
@@ -207,7 +211,7 @@ def _run(run: _Run) -> Outcome:
 def _finish(run: _Run, studies: Sequence[Study], found: Sequence[Winner]) -> None:
     """Links winners to their runs, and leaves nothing running or unsaid."""
     for winner in found:
-        run.tracker.write(entries.of_study_end(run.plan, winner, run.tracker))
+        run.tracker.write(entries.of_study_end(run.plan, winner))
     for study in studies:
         if study.key not in {winner.study.key for winner in found}:
             run.tracker.write(entries.of_unconfirmed(study))
@@ -215,4 +219,3 @@ def _finish(run: _Run, studies: Sequence[Study], found: Sequence[Winner]) -> Non
         run.progress.say(
             f"MLflow at {run.tracker.uri} is away: {len(run.tracker.waiting)} records wait in {run.tracker.spool}; the next search sends them"
         )
-    run.tracker.close_left_running()

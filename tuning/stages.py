@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from panda_trainable.data import replica_rows
+from panda_trainable.encoder import load_encoder
 from panda_trainable.library import PromptLibrary
 from panda_trainable.similarity import mean_similarities, task_embedding
 from panda_trainable.teachers import Lineage, missing_seeds, tuned_prompts
 from panda_trainable.trainable import single_threaded
+from tuning.experiment import Misuse
 from tuning.plan import Plan
 
 
@@ -53,6 +56,30 @@ def target_jobs(plan: Plan) -> list[Job]:
         Job(Lineage(plan.setting, plan.tasks[name], train.early_step, train.learning_rate), seeds, (), embeds=True)
         for name in names
     ]
+
+
+def prepare(library: PromptLibrary, plan: Plan) -> None:
+    """Refuses what no worker could train, before anything starts; leaves the train tables tokenised.
+
+    Raises:
+        Misuse: if the PLM takes no prefix or too few tokens, or a task's rows cannot be split.
+    """
+    problems = []
+    try:
+        encoder = load_encoder(plan.setting.plm)
+        encoder.check_room(plan.setting.prompt_length, plan.setting.max_length)
+    except ValueError as error:
+        problems.append(str(error))
+    seeds = (*plan.experiment.train.seeds, *plan.experiment.confirm.seeds)
+    for task in plan.tasks.values():
+        try:
+            for seed in seeds:
+                replica_rows(library, plan.setting, task, seed)
+        except ValueError as error:
+            problems.append(f"task {task.name}: {error}")
+    load_encoder.cache_clear()  # the driver needs it no more
+    if problems:
+        raise Misuse("\n".join(problems))
 
 
 def is_made(library: PromptLibrary, job: Job) -> bool:

@@ -73,10 +73,13 @@ def only_driver(folder: Path) -> IO[str]:
     """Claims a search for this process; keep the file open: the kernel frees it when the process dies.
 
     Raises:
-        Misuse: if another process searches here.
+        Misuse: if another process searches here, or the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    claim = (folder / "driver.lock").open("a+")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        claim = (folder / "driver.lock").open("a+")
+    except OSError as error:
+        raise Misuse(f"storage: {folder} cannot be written ({error.strerror}); choose another folder") from error
     try:
         fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

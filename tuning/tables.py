@@ -34,7 +34,7 @@ def _table(title: str, records: Sequence[StudyRecord]) -> str:
     notes = [
         "score and gain over prompt tuning in percent on report rows, ± deviation over seeds; 95 % interval over rows and seeds"
     ]
-    notes += ["protocol: paper, so selection and report are the same validation rows"] if paper else []
+    notes += ["protocol: paper, so the search looked at validation rows"] if paper else []
     notes += ["constructed demonstration tasks: these numbers say nothing about real ones"] if constructed else []
     table = Table(
         box=box.SIMPLE_HEAD, title=title, caption="\n".join(notes), title_justify="left", caption_justify="left"

@@ -15,6 +15,15 @@ from analysis import records
 PATIENCE_S = 20.0
 """Seconds between two attempts to reach an MLflow server that is away."""
 
+EXPERIMENT_TAGS = {
+    "mlflow.experimentKind": "custom_model_development",  # the UI then shows training runs, not chats
+    "mlflow.note.content": (
+        "One run per study, its trials and confirmed configurations below it. Only the studies: "
+        "`tags.stage = 'study' and tags.current = 'true'`; of one target: `and tags.target = '…'`. "
+        "Chart view, scatter: x `similarity/task_embedding`, y `gain`."
+    ),
+}
+
 RUNNING, FINISHED, FAILED = "RUNNING", "FINISHED", "FAILED"
 
 
@@ -30,6 +39,7 @@ class Entry:
         params: written once.
         metrics: name -> value.
         step: of the metrics.
+        links: tag -> id of another run, whose MLflow id becomes the tag's value.
         status: RUNNING, FINISHED or FAILED.
         artifacts: file name -> text, for small ones.
         files: paths of files that are already on disk.
@@ -42,6 +52,7 @@ class Entry:
     params: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     step: int = 0
+    links: Mapping[str, str] = field(default_factory=dict)
     status: str = FINISHED
     artifacts: Mapping[str, str] = field(default_factory=dict)
     files: tuple[str, ...] = ()
@@ -98,10 +109,6 @@ class Tracker:
         self.spool.unlink(missing_ok=True)
         return True
 
-    def run_id(self, entry_id: str) -> str:
-        """The MLflow id of a run that was written; empty while the server is away."""
-        return self._runs.get(entry_id, "")
-
     def mark_current(self, keys: set[str]) -> None:
         """Marks the present plan's studies as current and all earlier ones as not."""
         if self._connected():
@@ -142,7 +149,7 @@ class Tracker:
             return str(known.experiment_id)
         local = self.uri.startswith("sqlite:")
         artifacts = (self.folder.parent.parent / "artifacts" / self.experiment).as_uri() if local else None
-        return str(store.create_experiment(self.experiment, artifact_location=artifacts))
+        return str(store.create_experiment(self.experiment, artifact_location=artifacts, tags=EXPERIMENT_TAGS))
 
     def _say(self, entry: Entry) -> None:
         from mlflow.entities import Metric, Param, RunTag
@@ -152,7 +159,8 @@ class Tracker:
         now = int(time.time() * 1000)
         metrics = [Metric(name, value, now, entry.step) for name, value in self._news(run, entry).items()]
         params = [Param(name, str(value)) for name, value in entry.params.items()]
-        tags = [RunTag(name, str(value)) for name, value in entry.tags.items()]
+        linked = {name: self._runs.get(other, "") for name, other in entry.links.items()}
+        tags = [RunTag(name, str(value)) for name, value in {**entry.tags, **linked}.items()]
         if metrics or params or tags:
             self._store.log_batch(run, metrics, params, tags)
         for name, text in entry.artifacts.items():

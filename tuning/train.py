@@ -11,7 +11,7 @@ from panda_trainable.library import PromptLibrary
 from search_spaces.space import Choice
 from tuning.experiment import BASELINE, Experiment, Misuse
 from tuning.plan import Plan, Study, make_plan, make_studies
-from tuning.stages import make, measure, source_jobs, target_jobs
+from tuning.stages import make, measure, prepare, source_jobs, target_jobs
 
 
 def train(experiment: Experiment, output: Path | None = None) -> dict[str, Any]:
@@ -61,6 +61,7 @@ def pinned_trial(experiment: Experiment, library: PromptLibrary) -> TrialConfig:
     """
     method = experiment.methods[0] if len(experiment.methods) == 1 else BASELINE
     plan = make_plan(experiment)
+    prepare(library, plan)
     pairs = [pair for pair in plan.pairs if pair.method == method]
     if len(pairs) != 1 or len(experiment.methods) > 1:
         names = ", ".join(pair.name for pair in plan.pairs)

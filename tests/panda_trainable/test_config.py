@@ -24,6 +24,7 @@ from panda_trainable.config import (
 from panda_trainable.tasks import TaskSpec
 
 TASK = TaskSpec("t", "classification", ("a",), "label", ("no", "yes"), ("accuracy",), "data/t", (("train", "ab12"),))
+REGRESSION = replace(TASK, kind="regression", classes=(), metrics=("pearson",))
 SETTING = Setting(Plm("models/tiny", "c0ffee"))
 SOURCE = Source(replace(TASK, fingerprints=(("train", "cd34"),)), 0.5)
 TRIAL = TrialConfig(
@@ -60,7 +61,7 @@ CHANGES = [(value, name) for value in OTHERS for name in (f.name for f in fields
 def test_a_key_changes_with_all_that_decides_numbers_and_with_nothing_else(value: Any, name: str) -> None:
     other = OTHERS[value][name]
     assert other != getattr(value, name)
-    more = {"classes": ()} if other == "regression" else {}
+    more = {"classes": (), "metrics": ("pearson",)} if other == "regression" else {}
     changed = content_key("study", replace(value, **{name: other}, **more)) != content_key("study", value)
     assert changed == (name not in DECIDE_NOTHING)
 
@@ -144,7 +145,7 @@ def test_all_wrong_values_are_told_at_once_with_what_was_given() -> None:
         ({"sources": ()}, "panda needs a source"),
         ({"method": "prompt_tuning"}, "prompt_tuning takes no source"),
         ({"kd": "cosine"}, rf"kd must be one of \('{KD_KINDS[0]}', '{KD_KINDS[1]}'\), got 'cosine'"),
-        ({"kd": "kl", "target": replace(TASK, kind="regression", classes=())}, "a regression has none: use kd: mse"),
+        ({"kd": "kl", "target": REGRESSION}, "a regression has none: use kd: mse"),
         ({"source_steps": 0}, "source_steps must be positive, got 0"),
         ({"source_learning_rate": 0.0}, "source_learning_rate must be positive, got 0"),
     ],
@@ -156,5 +157,4 @@ def test_a_wrong_value_is_refused_with_its_rule(changes: dict[str, Any], told: s
 
 
 def test_a_regression_may_be_plainly_tuned_whatever_its_distillation_would_be() -> None:
-    regression = replace(TASK, kind="regression", classes=())
-    assert TrialConfig(SETTING, regression, "prompt_tuning", (0,), 1, 0.1, kd="kl").kd == "kl"
+    assert TrialConfig(SETTING, REGRESSION, "prompt_tuning", (0,), 1, 0.1, kd="kl").kd == "kl"

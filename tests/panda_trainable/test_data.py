@@ -24,7 +24,7 @@ from panda_trainable.data import (
 from panda_trainable.library import PromptLibrary
 from panda_trainable.plm import plm_files
 from panda_trainable.tasks import TaskSpec, located
-from tests.conftest import rows_of, write_task
+from tests.conftest import write_task
 
 Task = Callable[..., TaskSpec]
 
@@ -72,7 +72,8 @@ def test_a_table_is_made_once_and_shared_by_tasks_of_the_same_data(
     ("change", "split", "matters"),
     [
         ({"max_length": 12}, "train", True), ({"limit_train": 30}, "train", True), ({"batch_size": 2}, "train", False),
-        ({"limit_report": 9}, "train", False), ({"limit_report": 9}, "validation", True), ({"eval_every": 1}, "train", False),
+        ({"limit_report": 9}, "train", False), ({"limit_report": 9}, "validation", True),
+        ({"eval_every": 1}, "train", False),
     ],
 )  # fmt: skip
 def test_the_key_of_a_table_is_what_decides_its_rows(

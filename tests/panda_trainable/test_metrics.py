@@ -24,11 +24,11 @@ BY_HAND = {
     "spearman": SPEARMAN,
     "pearson_spearman": (PEARSON + SPEARMAN) / 2,
 }
-CORRELATIONS = ("pearson", "spearman", "pearson_spearman")
+CORRELATIONS = METRIC_NAMES["regression"]
 
 
-def test_the_table_the_names_and_the_values_by_hand_are_in_step() -> None:
-    assert set(METRICS) == set(METRIC_NAMES) == set(BY_HAND)
+def test_every_row_of_the_table_has_a_value_by_hand() -> None:
+    assert set(METRICS) == set(BY_HAND)
 
 
 @pytest.mark.parametrize("name", METRICS)

@@ -75,7 +75,13 @@ def test_shares_become_step_counts_of_at_least_one() -> None:
 
 @pytest.mark.parametrize(
     ("domain", "first"),
-    [(Float(2.0, 5.0), 2.0), (Float(0.1, 0.5), 0.5), (Float(0.5, 2.0), 1.0), (Choice((7, 1.0)), 1.0), (Choice((7, 8)), 7)],
+    [
+        (Float(2.0, 5.0), 2.0),
+        (Float(0.1, 0.5), 0.5),
+        (Float(0.5, 2.0), 1.0),
+        (Choice((7, 1.0)), 1.0),
+        (Choice((7, 8)), 7),
+    ],
 )
 def test_the_first_point_is_the_published_one_or_the_nearest_of_an_overridden_domain(domain: Any, first: Any) -> None:
     assert SPACE.overridden({"rate": domain}).first()["rate"] == first

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from analysis import records
-from tests.conftest import experiment_file
-from tests.tuning.test_search import COMMAND, panda_tune, runs_by_stage, statuses
+from tests.conftest import COMMAND, experiment_file, panda_tune
+from tests.tuning.test_search import runs_by_stage, statuses
 from tuning.studies import open_study
 
 pytestmark = pytest.mark.slow
@@ -34,7 +34,9 @@ def test_a_search_uses_both_raylets_and_no_decoy_of_the_users_folder(
 ) -> None:
     for package in ("analysis", "panda_trainable"):
         (tmp_path / package).mkdir()
-        (tmp_path / package / "__init__.py").write_text("raise RuntimeError('the decoy was imported')", encoding="utf-8")
+        (tmp_path / package / "__init__.py").write_text(
+            "raise RuntimeError('the decoy was imported')", encoding="utf-8"
+        )
     file = experiment_file(tmp_path, plms("bert"), search={"trials": 4})
     panda_tune("search", file, "--address", two_raylets, cwd=tmp_path)
     store = records.client(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
@@ -58,14 +60,19 @@ def journals(folder: Path) -> dict[str, list[Any]]:
     """Every trial of every study: state, parameters, value and curve."""
     paths = sorted((folder / "runs/searches/small/studies").glob("*.journal"))
     return {
-        path.stem: [(t.number, t.state.name, t.params, t.value, t.intermediate_values) for t in open_study(path.stem, path).trials]
+        path.stem: [
+            (t.number, t.state.name, t.params, t.value, t.intermediate_values)
+            for t in open_study(path.stem, path).trials
+        ]
         for path in paths
     }
 
 
 def killed_after_first_trials(file: Path, folder: Path) -> None:
     """Starts a search and kills its driver, and all of Ray with it, when some trials have ended."""
-    driver = subprocess.Popen([COMMAND, "search", file], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    driver = subprocess.Popen(
+        [COMMAND, "search", file], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and driver.poll() is None:
         if sum(state == "COMPLETE" for trials in journals(folder).values() for _, state, *_ in trials) >= 3:

@@ -43,7 +43,6 @@ def test_an_override_wins_over_the_file(file: Path) -> None:
         ("train.steps=a=b", "-o train.steps=a=b: train.steps: Input should be a valid integer"),
         ("train={steps: -1}", "-o train={steps: -1}: train.steps: "),
         ("space.panda.fusion=[early, late]", "-o space.panda.fusion=[early, late]: "),
-        (".=1", "-o .=1: "),
         ("", "-o : must be key.key=value"),
     ],
 )
@@ -74,7 +73,6 @@ def test_an_override_fills_a_section_that_the_file_leaves_empty(tmp_path: Path) 
         (b"\xff\xfe\x00\x01\x02binary", "cannot be read: "),
         (b"name: \x00\x07\n", "is not YAML: "),
         (b"1: 2\n", "Keys should be strings"),
-        (b"tasks: &tasks {own: *tasks}\n", ""),
     ],
 )
 def test_a_file_that_is_no_experiment_is_refused(tmp_path: Path, content: bytes, said: str) -> None:

@@ -1,28 +1,16 @@
 """The whole search as its users run it: the command, real Ray, real MLflow, a tiny random PLM."""
 
 import json
-import os
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from analysis import records
-from tests.conftest import SHARED, experiment_file, needs_real_data, rows_of, write_task
+from tests.conftest import SHARED, experiment_file, needs_real_data, panda_tune, rows_of, write_task
 
 pytestmark = pytest.mark.slow
-COMMAND = Path(sys.executable).parent / "panda-tune"
-
-
-def panda_tune(*arguments: Any, code: int | None = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run([COMMAND, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, env=environment, check=False)
-    assert code is None or done.returncode == code, done.stdout + done.stderr
-    return done
 
 
 def runs_by_stage(folder: Path, experiment: str = "small") -> Counter[str]:
@@ -39,13 +27,6 @@ def artefacts(folder: Path) -> dict[Path, float]:
     return {path: path.stat().st_mtime for path in (folder / "runs" / "library").glob("*/*/card.json")}
 
 
-@pytest.fixture(scope="module")
-def searched(tmp_path_factory: pytest.TempPathFactory, plms: Callable[[str], Path]) -> tuple[Path, Path, str]:
-    folder = tmp_path_factory.mktemp("searched")
-    file = experiment_file(folder, plms("bert"))
-    return folder, file, panda_tune("search", file).stdout
-
-
 def test_a_search_ends_with_a_confirmed_winner_of_every_study(searched: tuple[Path, Path, str]) -> None:
     folder, file, printed = searched
     assert "Best configuration per target" in printed
@@ -59,10 +40,24 @@ def test_a_search_ends_with_a_confirmed_winner_of_every_study(searched: tuple[Pa
     (row,) = json.loads(panda_tune("best", file, "--format", "json").stdout)
     assert row["target"] == "t"
     assert row["score"]["n"] == 2
-    assert set(row) >= {"plm", "method", "source", "gain", "twin", "selection_score", "steps", "seconds", "signal", "config", "run_id"}
+    assert set(row) >= {
+        "plm",
+        "method",
+        "source",
+        "gain",
+        "twin",
+        "selection_score",
+        "steps",
+        "seconds",
+        "signal",
+        "config",
+        "run_id",
+    }
 
 
-def test_the_best_configuration_trained_again_has_the_confirmed_score(searched: tuple[Path, Path, str], tmp_path: Path) -> None:
+def test_the_best_configuration_trained_again_has_the_confirmed_score(
+    searched: tuple[Path, Path, str], tmp_path: Path
+) -> None:
     _, file, _ = searched
     (row,) = json.loads(panda_tune("best", file, "--format", "json").stdout)
     pinned = tmp_path / "pinned.yaml"
@@ -115,7 +110,9 @@ def test_a_trial_that_diverges_is_failed_with_its_reason_and_the_search_goes_on(
     tmp_path: Path, plms: Callable[[str], Path]
 ) -> None:
     rates = {"prompt_tuning": {"learning_rate": {"choice": [0.01, 1e38]}}}
-    file = experiment_file(tmp_path, plms("bert"), methods=[], sources=[], space=rates, search={"trials": 4, "sampler": "random"})
+    file = experiment_file(
+        tmp_path, plms("bert"), methods=[], sources=[], space=rates, search={"trials": 4, "sampler": "random"}
+    )
     done = panda_tune("search", file, code=1)
     assert "is not finite" in done.stderr
     assert "Traceback" not in done.stderr

@@ -1,0 +1,144 @@
+"""What every row of METHODS must keep, and what tells the rows apart."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from panda_trainable.config import KNOBS, SOURCELESS, TrialConfig
+from panda_trainable.library import PromptLibrary
+from panda_trainable.methods import METHODS, open_session
+from panda_trainable.session import Session
+from panda_trainable.teachers import source_lineage, tuned_prompts
+from tests.panda_trainable.conftest import loss_curve, random_starts
+
+Trial = Callable[..., TrialConfig]
+every_method = pytest.mark.parametrize("method", METHODS)
+
+
+def end(session: Session) -> list[torch.Tensor]:
+    """The trained tensors after the last step."""
+    session.advance(session.steps)
+    return [tensor.detach() for tensor in session.trainables.values()]
+
+
+def equal(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_the_table_and_the_knobs_are_in_step() -> None:
+    assert set(METHODS) == set(KNOBS)
+    assert {method.trains for method in METHODS.values()} == {"prompt"}
+    assert all(method.origin for method in METHODS.values())
+
+
+@every_method
+def test_a_method_lowers_its_loss_and_learns(library: PromptLibrary, trial: Trial, method: str) -> None:
+    session = open_session(library, trial(method, steps=120, learning_rate=0.1))
+    losses = loss_curve(session, 120)
+    assert (losses[-20:].mean(0) < 0.8 * losses[:20].mean(0)).all()
+    assert min(session.select()["accuracy"]) > 0.6
+
+
+@every_method
+def test_a_method_moves_prompt_and_head_of_each_replica_and_nothing_of_the_plm(
+    library: PromptLibrary, trial: Trial, method: str
+) -> None:
+    config = trial(method)
+    session = open_session(library, config)
+    before = {name: tensor.detach().clone() for name, tensor in session.trainables.items()}
+    session.advance(8)
+    for name, tensor in session.trainables.items():
+        assert all(not torch.equal(now, then) for now, then in zip(tensor, before[name], strict=True))
+    file = load_file(Path(config.setting.plm.source) / "model.safetensors")
+    assert all(torch.equal(session.encoder.model.state_dict()[name], tensor) for name, tensor in file.items())
+    assert all(p.grad is None for p in session.encoder.model.parameters())
+
+
+@every_method
+def test_a_method_is_reproducible_from_its_config(trial: Trial, method: str, tmp_path: Path) -> None:
+    config = trial(method)
+    runs = [end(open_session(PromptLibrary(tmp_path / run), config)) for run in "ab"]
+    assert equal(*runs)
+
+
+@every_method
+def test_seeds_together_are_the_seeds_alone(trial: Trial, method: str, tmp_path: Path) -> None:
+    config = trial(method, seeds=(0, 5))
+    together = loss_curve(open_session(PromptLibrary(tmp_path / "both"), config), 8)
+    alone = [replace(config, seeds=(seed,)) for seed in config.seeds]
+    curves = [loss_curve(open_session(PromptLibrary(tmp_path / str(c.seeds)), c), 8) for c in alone]
+    torch.testing.assert_close(together, torch.cat(curves, 1), rtol=0, atol=1e-5)
+
+
+@every_method
+def test_a_method_saved_and_restored_ends_where_it_would_have(
+    library: PromptLibrary, trial: Trial, method: str, tmp_path: Path
+) -> None:
+    config = trial(method)
+    whole, killed, again = (open_session(library, config) for _ in range(3))
+    killed.advance(3)
+    save_file(killed.state(), tmp_path / "state")
+    again.restore(load_file(tmp_path / "state"))
+    assert equal(end(again), end(whole))
+
+
+@every_method
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_a_method_runs_on_every_kind_of_task(
+    library: PromptLibrary, trial: Trial, task: Any, method: str, kind: str
+) -> None:
+    session = open_session(library, trial(method, target=task("k", kind=kind, classes=3)))
+    assert loss_curve(session, 8).isfinite().all()
+    assert all(-1 <= score <= 1 for score in session.select()[session.task.metrics[0]])
+
+
+def test_where_each_method_starts(library: PromptLibrary, trial: Trial) -> None:
+    config = trial("spot")
+    random = random_starts(config.setting, config.seeds)
+    sources = torch.stack([p.prompt for p in tuned_prompts(library, source_lineage(config, 0), config.seeds)])
+    starts = {method: open_session(library, trial(method)).trainables["prompt"].detach() for method in METHODS}
+    assert {m: "random" if torch.equal(s, random) else torch.equal(s, sources) for m, s in starts.items()} == {
+        "prompt_tuning": "random",
+        "spot": True,
+        "panda": "random",
+    }
+
+
+@pytest.mark.parametrize("kd", ["mse", "kl"])
+def test_panda_without_lambda_is_prompt_tuning(library: PromptLibrary, trial: Trial, kd: str) -> None:
+    panda = open_session(library, trial("panda", lambda_=0.0, kd=kd))
+    plain = open_session(library, trial("prompt_tuning"))
+    assert torch.equal(loss_curve(panda, 8), loss_curve(plain, 8))
+    assert equal(end(panda), end(plain))
+
+
+@pytest.mark.parametrize("kd", ["mse", "kl"])
+def test_pandas_loss_is_the_task_loss_and_lambda_times_similarity_times_distillation(
+    library: PromptLibrary, trial: Trial, kd: str
+) -> None:
+    first = {
+        weight: loss_curve(open_session(library, trial("panda", lambda_=weight, kd=kd)), 1) for weight in (0, 1, 5)
+    }
+    assert (first[1] > first[0]).all()
+    torch.testing.assert_close(first[5] - first[0], 5 * (first[1] - first[0]), rtol=1e-3, atol=1e-5)
+
+
+def test_early_and_late_fusion_are_one_without_partners(library: PromptLibrary, trial: Trial) -> None:
+    early, late = (open_session(library, trial("panda", fusion=fusion)) for fusion in ("early", "late"))
+    assert equal(end(early), end(late))
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if method not in SOURCELESS])
+def test_a_partner_changes_what_is_transferred(library: PromptLibrary, trial: Trial, method: str) -> None:
+    alone, joined = (end(open_session(library, trial(method, sources=n))) for n in (1, 2))
+    assert not equal(alone, joined)
+
+
+def test_early_and_late_fusion_differ_with_partners(library: PromptLibrary, trial: Trial) -> None:
+    early, late = (end(open_session(library, trial("panda", sources=2, fusion=f))) for f in ("early", "late"))
+    assert not equal(early, late)

@@ -1,0 +1,111 @@
+"""PandaTrainable: results and failures as Tune sees them, without a cluster."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from panda_trainable.config import TrialConfig
+from panda_trainable.library import PromptLibrary
+from panda_trainable.methods import open_session
+from panda_trainable.trainable import PandaTrainable
+
+Trial = Callable[..., TrialConfig]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_cluster_left() -> Iterator[None]:
+    """Whatever Ray an actor has started for itself ends with these tests."""
+    before = ray.is_initialized()
+    yield
+    if ray.is_initialized() and not before:
+        ray.shutdown()
+
+
+@pytest.fixture
+def actor(library: PromptLibrary) -> Callable[..., PandaTrainable]:
+    """Begins a trial: actor(base, learning_rate=0.1)."""
+
+    def begin(base: TrialConfig, **knobs: Any) -> PandaTrainable:
+        class Bound(PandaTrainable):
+            """As Tune binds it."""
+
+            def setup(self, config: dict[str, Any]) -> None:
+                super().setup(config, library=str(library.root), bases={"study": base})
+
+        return Bound(asked(**knobs))
+
+    return begin
+
+
+def asked(**knobs: Any) -> dict[str, Any]:
+    return {"study": "study", "number": 0, "knobs": {"learning_rate": 0.02, **knobs}}
+
+
+def test_a_trial_reports_at_every_evaluation_until_its_last_step(
+    actor: Callable[..., PandaTrainable], trial: Trial, library: PromptLibrary
+) -> None:
+    config = trial("panda", steps=10)
+    running, session = actor(config, **{"lambda": 2.0}), open_session(library, replace(config, lambda_=2.0))
+    for step in (4, 8, 10):
+        result = running.step()
+        session.advance(4)
+        scores, losses = session.select()["accuracy"], session.losses()
+        assert (result["step"], result["failure"], result["done"]) == (step, "", step == 10)
+        assert result["score"] == pytest.approx(sum(scores) / 2)
+        assert result["score_std"] == pytest.approx(abs(scores[0] - scores[1]) / math.sqrt(2))
+        assert result["loss"] == pytest.approx(sum(losses) / 2, abs=1e-6)
+        assert result["lambda_effective"] == pytest.approx(2.0 * 0.5)
+
+
+def test_an_actor_turned_to_another_trial_begins_anew(actor: Callable[..., PandaTrainable], trial: Trial) -> None:
+    running, fresh = actor(trial()), actor(trial(), learning_rate=0.3)
+    running.step()
+    assert running.reset_config(asked(learning_rate=0.3))
+    first, second = (each.step() for each in (running, fresh))
+    assert (first["step"], first["score"], first["loss"]) == (second["step"], second["score"], second["loss"])
+
+
+def test_a_checkpoint_goes_on_as_the_uninterrupted_trial(
+    actor: Callable[..., PandaTrainable], trial: Trial, tmp_path: Path
+) -> None:
+    killed, again = actor(trial()), actor(trial())
+    killed.step()
+    killed.save_checkpoint(str(tmp_path))
+    again.load_checkpoint(str(tmp_path))
+    one, other = killed.step(), again.step()
+    assert (one["step"], one["score"], one["loss"]) == (other["step"], other["score"], other["loss"])
+
+
+@pytest.mark.parametrize("eval_every", [1, 4])
+def test_a_trial_that_diverges_is_a_failure_with_its_seeds_and_no_score(
+    actor: Callable[..., PandaTrainable], trial: Trial, eval_every: int
+) -> None:
+    base = trial()
+    running = actor(replace(base, setting=replace(base.setting, eval_every=eval_every)), learning_rate=1e38)
+    result = running.step()
+    assert math.isnan(result["score"])
+    assert result["done"]
+    assert "seed 0, 1 is not finite at step" in result["failure"]
+    assert running.reset_config(asked())
+    assert running.step()["failure"] == ""
+
+
+def test_a_fault_of_a_trial_is_told_and_the_actor_lives(actor: Callable[..., PandaTrainable], trial: Trial) -> None:
+    base = trial()
+    running = actor(replace(base, setting=replace(base.setting, max_length=62)))
+    result = running.step()
+    assert "ValueError: prompt length 3 + max_length 62 is over the 64 positions" in result["failure"]
+    assert (math.isnan(result["score"]), result["done"]) == (True, True)
+
+
+def test_knobs_that_make_no_trial_are_a_failure_and_not_the_end_of_the_actor(
+    actor: Callable[..., PandaTrainable], trial: Trial
+) -> None:
+    running = actor(trial())
+    assert running.reset_config(asked(learning_rate=-1.0))
+    assert "learning_rate must be positive, got -1.0" in running.step()["failure"]

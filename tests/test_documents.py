@@ -1,0 +1,106 @@
+"""The documents are true: commands run, keys are told, the quickstart file is one."""
+
+import json
+import socket
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import COMMAND, panda_tune
+from tuning.experiment import Experiment
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [line.split("#")[0].split() for line in README.splitlines() if line.startswith("panda-tune ")]
+
+
+def keys(schema: dict[str, object]) -> set[str]:
+    """All property names of a JSON schema, nested ones too."""
+    found: set[str] = set()
+    for name, value in schema.items():
+        if name == "properties" and isinstance(value, dict):
+            found |= set(value)
+        for inner in value if isinstance(value, list) else [value]:
+            if isinstance(inner, dict):
+                found |= keys(inner)
+    return found
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 150
+
+
+def test_every_key_of_the_experiment_file_is_documented() -> None:
+    text = (ROOT / "docs" / "experiment-file.md").read_text(encoding="utf-8")
+    told = {part for line in text.splitlines() if line.startswith("| `") for part in line.split("`")[1].split(".")}
+    assert keys(Experiment.model_json_schema(by_alias=True)) <= told
+
+
+def test_the_example_in_the_readme_is_the_example() -> None:
+    example = yaml.safe_load((ROOT / "examples" / "transfer.yaml").read_text(encoding="utf-8"))
+    blocks = [yaml.safe_load(block.split("```")[0]) for block in README.split("```yaml")[1:]]
+    assert example in blocks
+
+
+def test_the_quickstart_of_a_checkout_is_that_of_the_package() -> None:
+    assert (ROOT / "examples" / "quickstart.yaml").resolve() == ROOT / "tuning" / "quickstart.yaml"
+
+
+def test_deviations_that_the_code_names_are_told() -> None:
+    text = (ROOT / "docs" / "deviations.md").read_text(encoding="utf-8")
+    sources = [path.read_text(encoding="utf-8") for path in ROOT.glob("*/*.py")]
+    named = {part.split()[0].rstrip('.,)"') for source in sources for part in source.split("docs/deviations.md#")[1:]}
+    assert named
+    assert all(f"## {anchor}" in text for anchor in named if anchor.isidentifier() or "-" in anchor)
+
+
+def test_the_readme_names_every_kind_of_command() -> None:
+    assert {command[1] for command in COMMANDS} == {"search", "best", "train", "ui", "library", "schema"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c[1] != "ui"], ids=" ".join)
+def test_every_command_of_the_readme_runs(command: list[str], searched: tuple[Path, Path, str]) -> None:
+    folder, file, _ = searched
+    (row,) = json.loads(panda_tune("best", file, "--format", "json").stdout)
+    (folder / "cr.yaml").write_text(json.dumps(row["config"]), encoding="utf-8")
+    ours = {"examples/transfer.yaml": str(file), "cr.yaml": str(folder / "cr.yaml"), "cr": "t"}
+    arguments = [ours.get(word, word) for word in command[1:]]
+    if "search" in arguments and "--dry-run" not in arguments:
+        arguments.append("--dry-run")
+    if "storage=/shared/runs" in arguments:
+        arguments[arguments.index("storage=/shared/runs")] = f"storage={folder / 'elsewhere'}"
+    assert panda_tune(*arguments, cwd=folder).stdout.strip()
+
+
+@pytest.mark.slow
+def test_the_ui_starts_on_the_store_of_the_experiment(searched: tuple[Path, Path, str]) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [COMMAND, "ui", searched[1], "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        assert "small" in experiments_served(port)
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+
+
+def experiments_served(port: int) -> set[str]:
+    """Names of the experiments that a server shows, asked until it answers."""
+    body = json.dumps({"max_results": 10}).encode()
+    for _ in range(300):
+        try:
+            url = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search"
+            request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                return {experiment["name"] for experiment in json.load(answer)["experiments"]}
+        except OSError:
+            time.sleep(0.5)
+    return set()
