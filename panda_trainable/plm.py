@@ -45,7 +45,9 @@ def _package_folder(source: str) -> Path:
     module, _, inner = source.removeprefix(PACKAGE).partition("/")
     spec = importlib.util.find_spec(module) if module.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
-        raise ValueError(f"PLM {source!r}: the package {module!r} is not installed; install the one that brings it")
+        raise ValueError(
+            f"PLM {source!r}: the package {module!r} is not installed; try: pip install {module.replace('_', '-')}"
+        )
     return Path(next(iter(spec.submodule_search_locations))) / inner
 
 

@@ -50,14 +50,15 @@ class Watcher(tune.Callback):
             self.best[study.pair.target] = max(
                 self.best.get(study.pair.target, (-2.0, "")), (result["score"], study.pair.name)
             )
-        self.progress.advance(self._note())
+        self.progress.advance(self._note(study.pair.target))
 
     def _write(self, trial: Trial, result: dict[str, Any] | None, status: str) -> Study:
         study = self.studies[trial.config["study"]]
         self.tracker.write(entries.of_trial(study, trial.config["number"], trial.config["knobs"], result, status))
         return study
 
-    def _note(self) -> str:
-        ended = sum(self.searcher.count[key] >= s.budget for key, s in self.searcher.searched.items())
-        best = ", ".join(f"{name} {score:.3f}" for score, name in self.best.values())
-        return f"{ended} of {len(self.studies)} studies asked · best so far: {best}"
+    def _note(self, target: str) -> str:
+        busy = {live.key for live in self.searcher.live.values()}
+        full = [key for key, s in self.searcher.searched.items() if self.searcher.count[key] >= s.budget]
+        score, name = self.best.get(target, (0.0, "–"))
+        return f"{len(set(full) - busy)} of {len(self.studies)} studies · best so far {score:.3f} {name}"

@@ -68,22 +68,26 @@ def journals(folder: Path) -> dict[str, list[Any]]:
     }
 
 
-def killed_after_first_trials(file: Path, folder: Path) -> None:
-    """Starts a search and kills its driver, and all of Ray with it, when some trials have ended."""
-    driver = subprocess.Popen(
-        [COMMAND, "search", file], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+def interrupted(file: Path, folder: Path, trials: int, by: signal.Signals) -> int:
+    """Starts a search and ends it by a signal when so many trials are complete; its exit code."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    driver = subprocess.Popen([COMMAND, "search", file], start_new_session=True, **quiet)
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and driver.poll() is None:
-        if sum(state == "COMPLETE" for trials in journals(folder).values() for _, state, *_ in trials) >= 3:
+        if sum(state == "COMPLETE" for told in journals(folder).values() for _, state, *_ in told) >= trials:
             break
         time.sleep(0.05)
-    assert driver.poll() is None, "the search ended before it could be killed"
-    os.killpg(driver.pid, signal.SIGKILL)
-    driver.wait()
+    assert driver.poll() is None, "the search ended before it could be interrupted"
+    if by == signal.SIGKILL:
+        os.killpg(driver.pid, by)  # and all of Ray with it
+    else:
+        driver.send_signal(by)
+    return driver.wait(timeout=120)
 
 
-def test_a_search_resumed_after_a_kill_is_the_search(tmp_path: Path, plms: Callable[[str], Path]) -> None:
+def test_a_search_resumed_after_ctrl_c_and_after_a_kill_is_the_search(
+    tmp_path: Path, plms: Callable[[str], Path]
+) -> None:
     one_slot = {"cpu": os.cpu_count()}
     settings = {"search": {"trials": 4}, "resources": one_slot}
     files = {name: tmp_path / name for name in ("killed", "whole")}
@@ -92,7 +96,9 @@ def test_a_search_resumed_after_a_kill_is_the_search(tmp_path: Path, plms: Calla
     whole = experiment_file(files["whole"], plms("bert"), **settings)
     killed = experiment_file(files["killed"], plms("bert"), **settings)
     panda_tune("search", whole)
-    killed_after_first_trials(killed, files["killed"])
+    assert interrupted(killed, files["killed"], 2, signal.SIGINT) == 130
+    assert "RUNNING" not in statuses(files["killed"])
+    assert interrupted(killed, files["killed"], 8, signal.SIGKILL) == -signal.SIGKILL
     panda_tune("search", killed)
     assert journals(files["killed"]) == journals(files["whole"])
     assert runs_by_stage(files["killed"]) == runs_by_stage(files["whole"])
