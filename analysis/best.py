@@ -9,6 +9,7 @@ from analysis.records import (
     HIGH,
     LOW,
     MAJORITY,
+    PROTOCOL,
     REPORT,
     SECONDS,
     SELECTION,
@@ -81,6 +82,7 @@ def row(record: StudyRecord) -> dict[str, Any]:
         "steps": _whole(get(STEPS)),
         "seconds": get(SECONDS),
         "signal": record.tags.get(SIGNAL) == "true",
+        "protocol": record.tags.get(PROTOCOL),
     }
 
 

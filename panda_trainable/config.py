@@ -154,6 +154,9 @@ class TrialConfig:
             f"lambda must not be negative, got {self.lambda_}": self.lambda_ >= 0,
             f"{self.method} needs a source": self.method in SOURCELESS or bool(self.sources),
             f"{self.method} takes no source": self.method not in SOURCELESS or not self.sources,
+            f"source_steps must be positive, got {self.source_steps}": not self.sources or self.source_steps > 0,
+            f"source_learning_rate must be positive, got {self.source_learning_rate}": not self.sources
+            or self.source_learning_rate > 0,
             f"teacher_steps must be positive, got {self.teacher_steps}": not teaches or self.teacher_steps > 0,
             f"fusion must be one of {FUSIONS}, got {self.fusion!r}": self.fusion in FUSIONS,
             f"kd must be one of {KD_KINDS}, got {self.kd!r}": self.kd in KD_KINDS,

@@ -93,7 +93,7 @@ def _tokenise(draft: Path, setting: Setting, task: TaskSpec, split: str) -> None
     rows = [rows[i] for i in capped(len(rows), limit)]
     texts = [[row[0][field] for row in rows] for field in range(len(task.text))]
     tokenizer = load_tokenizer(setting.plm)
-    encoded = tokenizer(*texts, truncation="longest_first", max_length=setting.max_length, return_length=True)
+    encoded = tokenizer(*texts, truncation="longest_first", max_length=setting.max_length, return_token_type_ids=True)
     lengths = np.array([len(ids) for ids in encoded["input_ids"]], dtype=np.int64)
     whole = _whole_lengths(tokenizer, texts)
     types = encoded.get("token_type_ids") or [[0] * n for n in lengths]

@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import file_digest
 from pathlib import Path
@@ -71,13 +71,14 @@ class PromptLibrary:
 
     def sound(self, kind: str, key: str) -> bool:
         """Whether the artefact is there and whole; a damaged one is set aside, beside the others."""
-        if not self.has(kind, key):
+        folder = self.path(kind, key)
+        if not folder.exists():
             return False
         try:
             self.get(kind, key)
         except DamagedArtefact:
-            folder = self.path(kind, key)
-            folder.rename(folder.with_name(f"{key}.damaged-{uuid4().hex[:8]}"))
+            with suppress(FileNotFoundError):  # another process has just done so
+                folder.rename(folder.with_name(f".{key}.damaged-{uuid4().hex[:8]}"))
             return False
         return True
 
@@ -125,7 +126,18 @@ class PromptLibrary:
         finally:
             stop.set()
             beat.join()
-            path.unlink(missing_ok=True)
+            _remove(path, owner)
+
+
+def _remove(path: Path, owner: str) -> None:
+    """Removes a lock file if it still is this owner's; one that is not is put back."""
+    aside = path.with_name(f"{path.name}.stale-{uuid4().hex[:8]}")
+    with suppress(FileNotFoundError):
+        path.rename(aside)  # atomic: of several only one gets the file
+        if aside.read_text(encoding="utf-8") != owner:
+            with suppress(FileExistsError):
+                os.link(aside, path)
+        aside.unlink()
 
 
 def verify(folder: Path) -> None:
@@ -158,19 +170,14 @@ def _acquired(path: Path, owner: str) -> bool:
     except FileExistsError:
         pass
     try:
-        host, pid, _ = path.read_text(encoding="utf-8").split()
+        holder = path.read_text(encoding="utf-8")
         age_s = time.time() - path.stat().st_mtime
-    except (FileNotFoundError, ValueError):
+    except FileNotFoundError:
         return False
-    dead = host == socket.gethostname() and not Path(f"/proc/{pid}").exists() and os.name == "posix"
+    host, pid, *_ = [*holder.split(), "", ""]  # nothing yet: its holder is signing, or died before
+    dead = host == socket.gethostname() and not Path(f"/proc/{pid}").exists()
     if age_s > STALE_S or (dead and Path("/proc/self").exists()):
-        # Renaming is atomic: of several waiters only one removes this very file.
-        aside = path.with_name(f"{path.name}.stale-{uuid4().hex[:8]}")
-        try:
-            path.rename(aside)
-            aside.unlink(missing_ok=True)
-        except FileNotFoundError:
-            pass
+        _remove(path, holder)
     return False
 
 

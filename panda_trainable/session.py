@@ -187,7 +187,9 @@ class Session:
     def state(self) -> dict[str, Tensor]:
         """All that decides what comes next, as named tensors."""
         parts = {"trained": self.trainables, "mean": self.optimiser.mean, "square": self.optimiser.square}
-        tensors = {f"{part}.{name}": tensor.detach() for part, named in parts.items() for name, tensor in named.items()}
+        tensors = {
+            f"{part}.{name}": tensor.detach().clone() for part, named in parts.items() for name, tensor in named.items()
+        }
         return {**tensors, "done": torch.tensor(self.done)}
 
     @torch.no_grad()
@@ -198,6 +200,7 @@ class Session:
             for name, tensor in named.items():
                 tensor.copy_(state[f"{part}.{name}"])
         self.done = self.optimiser.steps = int(state["done"])
+        self.losses()  # those of the steps that were undone
 
 
 def scaled_labels(task: TaskSpec, table: TokenTable, rows: list[Rows]) -> Tensor:

@@ -22,6 +22,8 @@ METRIC_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 SPLITS = ("train", "validation", "test")
 DEMO = "demo:"
+SHOWN = 8
+"""Problems of a task's rows that are told; of the others their number."""
 
 
 @dataclass(frozen=True)
@@ -116,42 +118,43 @@ TASKS: Mapping[str, TaskSpec] = MappingProxyType(
 """Name -> the tasks known by name; `demo_*` are constructed and need no files."""
 
 
-def raw_rows(task: TaskSpec, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The rows of a split as they stand in its file, each with its place `file:line`.
-
-    Raises:
-        ValueError: if a line is not a JSON object.
-    """
+def raw_rows(task: TaskSpec, split: str) -> Iterator[tuple[str, str | dict[str, Any]]]:
+    """The rows of a split with their places `file:line`: lines as they stand, or constructed rows."""
     if task.path.startswith(DEMO):
         for number, row in enumerate(demo.rows(task.path.removeprefix(DEMO), split), 1):
             yield f"{task.path}/{split}:{number}", row
         return
     with task.file(split).open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
-            place = f"{task.file(split)}:{number}"
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{place}: a line must be one JSON object ({error})") from error
-            if not isinstance(row, dict):
-                raise ValueError(f"{place}: a line must be one JSON object, got {line.strip()[:40]!r}")
-            yield place, row
+            yield f"{task.file(split)}:{number}", line
 
 
-def checked_row(task: TaskSpec, place: str, row: dict[str, Any]) -> tuple[tuple[str, ...], float]:
+def checked_row(task: TaskSpec, place: str, row: str | dict[str, Any]) -> tuple[tuple[str, ...], float]:
     """Texts and label (class number or value) of one row.
 
     Raises:
-        ValueError: if a field is missing, a text is empty or no text, or the label is not the task's.
+        ValueError: if it is no JSON object, a field is missing, a text is empty or no text, or the
+            label is not the task's.
     """
-    missing = [name for name in (*task.text, task.label) if name not in row]
+    values = _parsed(place, row) if isinstance(row, str) else row
+    missing = [name for name in (*task.text, task.label) if name not in values]
     if missing:
-        raise ValueError(f"{place}: needs the field {', '.join(missing)}; it has {', '.join(row)}")
-    texts = tuple(row[name] for name in task.text)
+        raise ValueError(f"{place}: needs the field {', '.join(missing)}; it has {', '.join(values)}")
+    texts = tuple(values[name] for name in task.text)
     for name, text in zip(task.text, texts, strict=True):
         if not isinstance(text, str) or not text.strip():
             raise ValueError(f"{place}: {name} must be a text that is not empty, got {text!r}")
-    return texts, _label(task, place, row[task.label])
+    return texts, _label(task, place, values[task.label])
+
+
+def _parsed(place: str, line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{place}: a line must be one JSON object ({error})") from error
+    if not isinstance(row, dict):
+        raise ValueError(f"{place}: a line must be one JSON object, got {line.strip()[:40]!r}")
+    return row
 
 
 def _label(task: TaskSpec, place: str, label: Any) -> float:
@@ -191,23 +194,28 @@ def located(task: TaskSpec, data: Path) -> TaskSpec:
             f"task {task.name}: {' and '.join(missing)} not found in {path}: it must hold train.jsonl "
             "and validation.jsonl or test.jsonl"
         )
-    return replace(task, fingerprints=tuple((split, _fingerprint(task, split)) for split in splits))
-
-
-def _fingerprint(task: TaskSpec, split: str) -> str:
-    """Hash of a split's texts and labels, checked row by row on the way."""
-    digest, problems, labels = hashlib.sha256(), [], set()
-    for place, row in raw_rows(task, split):
-        try:
-            texts, label = checked_row(task, place, row)
-        except ValueError as error:
-            problems.append(str(error))
-            continue
-        labels.add(label)
-        digest.update(json.dumps([texts, label]).encode())
-    if not problems and len(labels) < 2:
-        problems.append(f"{task.path}/{split}: needs rows of at least two labels, has {len(labels)}")
+    problems: list[str] = []
+    fingerprints = tuple((split, _fingerprint(task, split, problems)) for split in splits)
     if problems:
-        more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
-        raise ValueError("\n".join(problems[:5]) + more)
+        more = f" (and {len(problems) - SHOWN} more)" if len(problems) > SHOWN else ""
+        raise ValueError("\n".join(problems[:SHOWN]) + more)
+    return replace(task, fingerprints=fingerprints)
+
+
+def _fingerprint(task: TaskSpec, split: str, problems: list[str]) -> str:
+    """Hash of a split's texts and labels; what is wrong with its rows is added to the problems."""
+    digest, labels, wrong = hashlib.sha256(), set(), len(problems)
+    try:
+        for place, row in raw_rows(task, split):
+            try:
+                texts, label = checked_row(task, place, row)
+            except ValueError as error:
+                problems.append(str(error))
+                continue
+            labels.add(label)
+            digest.update(json.dumps([texts, label]).encode())
+    except UnicodeDecodeError as error:
+        problems.append(f"{task.file(split)}: must be UTF-8 ({error})")
+    if len(problems) == wrong and len(labels) < 2:
+        problems.append(f"{task.path}/{split}: needs rows of at least two labels, has {len(labels)}")
     return digest.hexdigest()[:20]

@@ -34,14 +34,15 @@ class PandaTrainable(tune.Trainable):
             bases: study key -> the trial that knobs are put into.
         """
         single_threaded()
-        self.node = f"{socket.gethostname()}/{ray.get_runtime_context().get_node_id()[:8]}"
+        node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else ""
+        self.node = f"{socket.gethostname()}/{node[:8]}"
         self.library, self.bases = PromptLibrary(Path(library)), bases or {}
         self._open(config)
 
     def _open(self, config: dict[str, Any]) -> None:
         self.session: Any = None  # a Session; its module imports torch, which the driver does without
         self.began = time.perf_counter()
-        self.trial_config = self.bases[config["study"]].with_knobs(config["knobs"])
+        self.asked = config
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Turns this actor to another trial; never refuses, since Tune would lose the trial."""
@@ -60,6 +61,7 @@ class PandaTrainable(tune.Trainable):
         from panda_trainable.methods import open_session  # torch is imported in the worker alone
 
         if self.session is None:
+            self.trial_config = self.bases[self.asked["study"]].with_knobs(self.asked["knobs"])
             self.session = open_session(self.library, self.trial_config)
         return self.session
 
@@ -69,10 +71,11 @@ class PandaTrainable(tune.Trainable):
         session = self._opened()
         session.advance(self.trial_config.setting.eval_every)
         losses = session.losses()
-        diverged = [seed for seed, loss in zip(self.trial_config.seeds, losses, strict=True) if not np.isfinite(loss)]
-        if diverged:
-            return self._failed(f"loss of seed {', '.join(map(str, diverged))} is not finite at step {session.done}")
         scores = session.select()[self.trial_config.target.metrics[0]]
+        for what, values in (("loss", losses), ("score", scores)):
+            diverged = [str(s) for s, v in zip(self.trial_config.seeds, values, strict=True) if not np.isfinite(v)]
+            if diverged:
+                return self._failed(f"{what} of seed {', '.join(diverged)} is not finite at step {session.done}")
         return {
             "score": float(np.mean(scores)),
             "score_std": float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0,

@@ -36,9 +36,9 @@ def search(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and start nothing")] = False,
 ) -> None:  # fmt: skip
     """Search, resume or extend an experiment, and print the best configuration per target."""
-    from tuning import experiment
+    from tuning.plan import load_whole
 
-    loaded = experiment.load(file, override)
+    loaded = load_whole(file, override)
     if dry_run:
         from tuning.dry_run import describe
 

@@ -92,9 +92,9 @@ def _confirm(draft: Path, library: PromptLibrary, config: TrialConfig) -> None:
     session = open_session(library, config)
     session.advance(config.steps)
     losses = session.losses()
-    if not np.isfinite(losses).all():
-        raise ValueError(f"the loss is not finite: {losses} for seeds {list(config.seeds)}")
     selection = session.select()
+    if not np.isfinite([*losses, *selection[config.target.metrics[0]]]).all():
+        raise ValueError(f"loss or score of a seed of {list(config.seeds)} is not finite: the run diverged")
     report, logits, labels = session.report()
     train_labels = session.table.labels.numpy()
     reference = constant_logits(train_labels, config.target.outputs, len(labels))

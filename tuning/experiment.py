@@ -1,5 +1,6 @@
 """Experiment: the YAML file as a checked value. Imports neither torch nor Ray."""
 
+import copy
 import difflib
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +28,13 @@ BASELINE = "prompt_tuning"
 
 
 class Misuse(Exception):
-    """A user's mistake: one message with everything that is wrong. Exit code 2, no traceback."""
+    """A user's mistake: one message with everything that is wrong. Exit code 2, no traceback.
+
+    Attributes:
+        partial: what of the experiment is right, so that more of it can be checked; None if nothing is.
+    """
+
+    partial: "Experiment | None" = None
 
 
 class Section(BaseModel):
@@ -349,21 +356,31 @@ def load(file: Path, overrides: Sequence[str] = ()) -> Experiment:
     partial = experiment or _without_errors(raw, file)
     problems += [f"{file}: {text}" for text in _task_problems(partial)] if partial else []
     if experiment is None or problems:
-        raise Misuse("\n".join(dict.fromkeys(problems)))
+        refused = Misuse("\n".join(dict.fromkeys(problems)))
+        refused.partial = partial
+        raise refused
     return experiment
 
 
 def _without_errors(raw: dict[str, Any], file: Path) -> Experiment | None:
-    """What can be checked of a file that has mistakes: the file without its wrong keys."""
-    for _ in range(len(raw) + 1):
+    """What can be checked of a file that has mistakes: the file without its wrong parts."""
+    raw = copy.deepcopy(raw)
+    while True:
         try:
             return Experiment.placed(raw, file.absolute().parent)
         except ValidationError as error:
-            wrong = {detail["loc"][0] for detail in error.errors() if detail["loc"]}
-            if not wrong & set(raw):
+            if not any(_drop(raw, detail["loc"]) for detail in error.errors()):
                 return None
-            raw = {key: value for key, value in raw.items() if key not in wrong}
-    return None
+
+
+def _drop(raw: Any, path: tuple[Any, ...]) -> bool:
+    """Removes the innermost part of a path that is there; whether there was one."""
+    if not path:
+        return False
+    inside = isinstance(raw, dict) and path[0] in raw
+    if inside and not _drop(raw[path[0]], path[1:]):
+        del raw[path[0]]
+    return inside
 
 
 def _task_problems(experiment: Experiment) -> Iterator[str]:

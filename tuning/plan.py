@@ -1,7 +1,7 @@
 """Experiment to plan: tasks located, pairs, studies and their keys. Imports no torch and no Ray."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from panda_trainable.config import KNOBS, SOURCELESS, Plm, Setting, Source, Tria
 from panda_trainable.plm import plm_files, plm_folder
 from panda_trainable.tasks import TaskSpec, located
 from search_spaces.space import Choice, Int, Space
-from tuning.experiment import Experiment, Misuse, sources_of
+from tuning.experiment import Experiment, Misuse, load, sources_of
 
 Similarities = Mapping[tuple[str, str], Mapping[str, float]]
 """(source, target) -> similarity name -> value."""
@@ -70,6 +70,23 @@ class Plan:
         """(source, target) of which similarities are measured."""
         targets = self.experiment.targets
         return [(source, target) for target in targets for source in sources_of(self.experiment, target)]
+
+
+def load_whole(file: Path, overrides: Sequence[str] = ()) -> Experiment:
+    """The experiment of a file; where it is refused, problems of its tasks' files and PLM are told too.
+
+    Raises:
+        Misuse: with all that is wrong.
+    """
+    try:
+        return load(file, overrides)
+    except Misuse as refused:
+        try:
+            if refused.partial:
+                make_plan(refused.partial)
+        except Misuse as more:
+            raise Misuse(f"{refused}\n{more}") from None
+        raise
 
 
 def make_plan(experiment: Experiment) -> Plan:
@@ -221,10 +238,12 @@ def _without_partners(plan: Plan, base: TrialConfig, space: Space) -> str:
     return content_key("study", replace(base, sources=base.sources[:1]), domains, *_searched_how(plan))
 
 
-def _searched_how(plan: Plan) -> tuple[int | str, ...]:
+def _searched_how(plan: Plan) -> tuple[int | str | None, ...]:
     """What of the search decides a study's numbers, beside its base trial and space; budgets do not."""
     search = plan.experiment.search
-    return plan.setting.eval_every, search.sampler, search.scheduler, search.seed
+    # On paper's protocol the search looks at validation rows, and the report limit cuts them.
+    rows = (plan.setting.limit_report,) if plan.setting.protocol == "paper" else ()
+    return plan.setting.eval_every, search.sampler, search.scheduler, search.seed, *rows
 
 
 def record_study(plan: Plan, study: Study) -> None:

@@ -39,7 +39,7 @@ def test_pickled_weights_are_refused(copy: Path) -> None:
 
 
 def test_a_package_that_is_not_installed_is_refused_with_its_name() -> None:
-    with pytest.raises(ValueError, match="the package 'no_such_models' is not installed; install the one that"):
+    with pytest.raises(ValueError, match="'no_such_models' is not installed; try: pip install no-such-models"):
         plm_folder("package:no_such_models/tiny")
 
 

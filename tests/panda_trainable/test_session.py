@@ -120,7 +120,7 @@ def test_a_restored_session_goes_on_as_the_uninterrupted_one(
 
 def test_a_state_stays_what_it_was_while_training_goes_on(opened: Opened, task: Task) -> None:
     session = opened(task("t"))
-    session.advance(3)
+    loss_curve(session, 3)
     state, expected = session.state(), loss_curve(session, 4)
     session.restore(state)
     assert torch.equal(loss_curve(session, 4), expected)
@@ -155,10 +155,10 @@ def test_only_prompt_and_head_move_and_the_plm_stays_the_file_bit_for_bit(
 def test_a_run_depends_on_its_seed_and_on_no_name_path_or_global_state(opened: Opened, task: Task, kind: str) -> None:
     first, renamed = (opened(task(name, kind=kind), (4,)) for name in ("t", "renamed"))
     torch.manual_seed(1)
-    np.random.seed(1)  # noqa: NPY002
+    np.random.seed(1)
     expected = loss_curve(first, 5)
     torch.manual_seed(2)
-    np.random.seed(2)  # noqa: NPY002
+    np.random.seed(2)
     assert torch.equal(loss_curve(renamed, 5), expected)
     assert same(trained(first), trained(renamed))
     assert not torch.equal(loss_curve(opened(task("t", kind=kind), (5,)), 5), expected)

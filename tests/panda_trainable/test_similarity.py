@@ -10,6 +10,7 @@ from panda_trainable.config import SIMILARITY_NAMES, Setting
 from panda_trainable.data import token_table
 from panda_trainable.encoder import load_encoder
 from panda_trainable.library import PromptLibrary
+from panda_trainable.prompts import tokens_of
 from panda_trainable.similarity import SIMILARITIES, c_mean, c_pair, mean_similarities, task_embedding
 from panda_trainable.tasks import TaskSpec
 from panda_trainable.teachers import Lineage, tuned_prompts
@@ -63,6 +64,10 @@ def test_a_mean_similarity_compares_replicas_of_the_same_seed(
     found = mean_similarities(library, list(SIMILARITIES), *pair, seeds=(3, 4))
     for name, measure in SIMILARITIES.items():
         assert found[name] == pytest.approx(sum(measure(library, *pair, seed) for seed in (3, 4)) / 2)
+    sources, targets = (tuned_prompts(library, lineage, (3, 4)) for lineage in pair)
+    tokens = [(tokens_of(a.prompt), tokens_of(b.prompt)) for a, b in zip(sources, targets, strict=True)]
+    assert found["c_mean"] == pytest.approx(sum(c_mean(*both) for both in tokens) / 2)
+    assert found["c_pair"] == pytest.approx(sum(c_pair(*both) for both in tokens) / 2)
 
 
 def test_a_task_embedding_is_the_mean_over_train_rows_read_under_the_own_prompt(

@@ -102,8 +102,8 @@ def test_all_bad_rows_of_a_task_are_told_at_once(folder: Callable[..., Path]) ->
     assert [place for place in places if place not in str(refusal.value)] == []
 
 
-def test_of_many_bad_rows_five_are_shown_and_the_rest_is_counted(folder: Callable[..., Path]) -> None:
-    with pytest.raises(ValueError, match=r"train.jsonl:5: .*\(and 4 more\)"):
+def test_of_many_bad_rows_eight_are_shown_and_the_rest_is_counted(folder: Callable[..., Path]) -> None:
+    with pytest.raises(ValueError, match=r"train.jsonl:8: .*\(and 1 more\)"):
         located(SPEC, folder(*[{"a": "w1"}] * 9))
 
 

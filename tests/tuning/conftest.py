@@ -2,14 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from panda_trainable.trainable import single_threaded
-from tests.conftest import experiment_file
-from tuning.experiment import load
-from tuning.plan import Plan, make_plan
+from tests.tuning.small import new_store, plan_of
+from tuning.plan import Plan
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -20,8 +18,10 @@ def _one_thread() -> None:
 @pytest.fixture
 def planned(tmp_path: Path, plms: Callable[[str], Path]) -> Callable[..., Plan]:
     """The plan of a small experiment: planned(folder=tmp_path, plm=bert, **changes of the file)."""
+    return lambda folder=tmp_path, plm=None, **changes: plan_of(folder, plm or plms("bert"), **changes)
 
-    def make(folder: Path = tmp_path, plm: Path | None = None, **changes: Any) -> Plan:
-        return make_plan(load(experiment_file(folder, plm or plms("bert"), **changes)))
 
-    return make
+@pytest.fixture
+def uri(tmp_path: Path) -> str:
+    """The address of an empty MLflow store."""
+    return new_store(tmp_path / "store")

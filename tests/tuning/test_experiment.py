@@ -141,7 +141,7 @@ def test_an_own_task_that_is_impossible_is_refused_with_its_place(tmp_path: Path
         "name: x\nplm: {from: x}\ntasks:\n  mine: {kind: classification, text: [a], classes: [neg, pos], metrics: [acuracy]}\ntargets: [mine]",
     )
     (line,) = refusal(file)
-    assert "metrics must be of accuracy" in line
+    assert "must be of accuracy" in line
     assert line.startswith(f"{file}:4: ")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import experiment_file
@@ -73,6 +73,7 @@ def test_an_override_fills_a_section_that_the_file_leaves_empty(tmp_path: Path) 
         (b"\xff\xfe\x00\x01\x02binary", "cannot be read: "),
         (b"name: \x00\x07\n", "is not YAML: "),
         (b"1: 2\n", "Keys should be strings"),
+        (b'name: "half of a \\ud83d"\n', ""),
     ],
 )
 def test_a_file_that_is_no_experiment_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
@@ -120,11 +121,17 @@ def mutated(values: dict[str, Any], draw: Any) -> dict[str, Any]:
     return values
 
 
+GENERATE = (Phase.explicit, Phase.generate)
+"""Without shrinking, which takes minutes: the message names the input."""
+
+
 @given(st.data())
-@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, deadline=None, derandomize=True, phases=GENERATE, suppress_health_check=list(HealthCheck))
 def test_any_mutation_of_a_file_is_an_experiment_or_a_misuse(file: Path, data: st.DataObject) -> None:
     changed = file.with_name("mutated.yaml")
-    changed.write_text(json.dumps(mutated(json.loads(file.read_text()), data.draw)), encoding="utf-8")
+    changed.write_text(
+        json.dumps(mutated(json.loads(file.read_text()), data.draw), ensure_ascii=False), encoding="utf-8"
+    )
     try:
         assert isinstance(load(changed), Experiment)
     except Misuse as refused:
@@ -132,7 +139,7 @@ def test_any_mutation_of_a_file_is_an_experiment_or_a_misuse(file: Path, data: s
 
 
 @given(st.lists(st.text(max_size=12) | st.builds("{}={}".format, FIELDS, st.text(max_size=8)), min_size=1, max_size=3))
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, deadline=None, derandomize=True, phases=GENERATE, suppress_health_check=list(HealthCheck))
 def test_any_override_is_taken_or_refused(file: Path, overrides: list[str]) -> None:
     try:
         assert isinstance(load(file, overrides), Experiment)

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from panda_trainable.config import Source
+from panda_trainable.library import PromptLibrary
 from search_spaces.space import Int
 from tests.conftest import rows_of, write_task
 from tests.tuning.small import OWN, like, studies_of
 from tuning.experiment import Misuse, load
 from tuning.plan import Pair, Plan, Study, make_plan, make_studies, partner_order, record_study, study_path
+from tuning.stages import prepare
 
 Planned = Callable[..., Plan]
 
@@ -127,6 +129,7 @@ def test_all_that_is_missing_is_told_at_once(planned: Planned, tmp_path: Path) -
     assert [f"{tmp_path}/no-plm" in line for line in said] == [True, False, False, False]
     assert [line.split(":")[0] for line in said[1:]] == ["task t", "task s1", "task s2"]
     assert all(f"not found in {tmp_path}/no-data" in line for line in said[1:])
+    assert not (tmp_path / "runs").exists()
 
 
 def test_rows_that_are_wrong_are_told_with_file_and_line(planned: Planned, tmp_path: Path) -> None:
@@ -142,8 +145,15 @@ def test_rows_that_are_wrong_are_told_with_file_and_line(planned: Planned, tmp_p
 
 @pytest.mark.parametrize("layers", [3, 99])
 def test_more_layers_than_the_plm_has_are_refused_before_anything_starts(
-    planned: Planned, tmp_path: Path, layers: int
+    planned: Planned, library: PromptLibrary, tmp_path: Path, layers: int
 ) -> None:
     planned()
+    plan = make_plan(load(tmp_path / "experiment.yaml", [f"plm.layers={layers}"]))
     with pytest.raises(Misuse, match=f"layers must be 1 to 2, got {layers}"):
-        make_plan(load(tmp_path / "experiment.yaml", [f"plm.layers={layers}"]))
+        prepare(library, plan)
+
+
+def test_rows_that_cannot_be_split_are_refused_before_anything_starts(planned: Planned, library: PromptLibrary) -> None:
+    with pytest.raises(Misuse) as refused:
+        prepare(library, planned(selection={"fraction": 0.01}, limit={"train": 10}, prompt={"length": 60}))
+    assert any("60" in line for line in str(refused.value).splitlines())

@@ -108,14 +108,6 @@ def test_a_score_that_is_no_number_is_a_failure_with_its_reason_and_never_a_scor
     assert searcher.left() == 2
 
 
-def test_a_score_that_is_no_number_is_not_told_as_a_lost_process(tmp_path: Path) -> None:
-    searcher = StudySearcher(studies(tmp_path, budget=1, methods=("panda",)), RULES)
-    searcher.suggest("a")
-    searcher.judge("a", {"step": 2, "score": math.nan, "failure": ""})
-    searcher.on_trial_complete(trial_id="a", result={"step": 2, "score": math.nan, "failure": ""}, error=False)
-    assert "lost" not in searcher.study["panda"].trials[0].user_attrs["failure"]
-
-
 def test_a_trial_whose_process_is_lost_fails_and_the_others_go_on(tmp_path: Path) -> None:
     searcher = StudySearcher(studies(tmp_path, budget=3), Rules(eval_every=EVERY, slots=2))
     told, untold = searcher.suggest("told"), searcher.suggest("untold")

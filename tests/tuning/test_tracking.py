@@ -2,6 +2,7 @@
 
 import pickle
 import socket
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,18 +10,12 @@ from typing import Any
 import pytest
 
 from analysis.records import PARENT, client, runs
-from tests.tuning.small import new_store
 from tuning.tracking import FAILED, FINISHED, RUNNING, Entry, Tracker
 
 TRIAL = Entry(
     "trial:a/0", "trial 0", parent="study:a", params={"lambda": 0.5}, metrics={"score": 0.25}, step=2, status=RUNNING
 )
 STUDY = Entry("study:a", "rte ← sst2 · spot", tags={"stage": "study", "study": "a", "current": "true"}, status=RUNNING)
-
-
-@pytest.fixture
-def uri(tmp_path: Path) -> str:
-    return new_store(tmp_path / "store")
 
 
 @pytest.fixture
@@ -156,7 +151,7 @@ def test_entries_wait_on_disk_while_the_store_is_away_and_are_replayed_in_order(
         said(TRIAL, step=6, metrics={"score": 0.75}, status=FINISHED),
     ):
         away.write(entry)
-    assert (away.flush(), away.run_id("study:a"), away.close_left_running()) == (False, "", 0)
+    assert (away.flush(), away.close_left_running()) == (False, 0)
     assert len(away.spool.read_text().splitlines()) == 4
     back = tracker(uri)
     assert back.flush()
@@ -165,6 +160,29 @@ def test_entries_wait_on_disk_while_the_store_is_away_and_are_replayed_in_order(
     assert not back.spool.exists()
     assert tracker(uri).flush()
     assert len(found(uri)) == 2
+
+
+def test_a_result_that_was_being_written_when_the_store_went_away_is_written_when_it_is_back(
+    uri: str, tracker: Callable[[str], Tracker]
+) -> None:
+    driver = tracker(uri)
+    driver.write(STUDY)
+    driver.write(TRIAL)
+    with sqlite3.connect(uri.removeprefix("sqlite:///")) as store:
+        store.execute("ALTER TABLE metrics RENAME TO away")
+        driver.write(said(TRIAL, step=4, metrics={"score": 0.5}))
+        assert len(driver.waiting) == 1
+        store.execute("ALTER TABLE away RENAME TO metrics")
+    assert driver.flush()
+    assert history(uri, "trial:a/0") == [(2, 0.25), (4, 0.5)]
+
+
+def test_a_run_names_another_by_its_id_in_the_store(uri: str, tracker: Callable[[str], Tracker]) -> None:
+    driver = tracker(uri)
+    driver.write(STUDY)
+    driver.write(TRIAL)
+    driver.write(said(STUDY, links={"winner_run": TRIAL.id}))
+    assert found(uri)["study:a"].data.tags["winner_run"] == found(uri)[TRIAL.id].info.run_id
 
 
 def test_entries_of_several_drivers_without_a_store_wait_together(

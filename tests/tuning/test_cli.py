@@ -1,0 +1,139 @@
+"""The command: a user's mistake is one message and exit code 2, never a traceback; stdout is the answer."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from panda_trainable.library import PromptLibrary
+from tests.conftest import experiment_file, panda_tune
+from tests.tuning.small import new_store, plan_of, recorded
+from tuning.cli import app
+
+ROOT = Path(__file__).parent.parent.parent
+COMMANDS = ("search", "quickstart", "best", "train", "ui", "schema", "library")
+
+
+def ran(*arguments: Any) -> str:
+    """What a command answers, in this process."""
+    done = CliRunner().invoke(app, [*map(str, arguments)])
+    assert done.exit_code == 0, done.exception
+    return done.stdout
+
+
+def told(*arguments: Any) -> str:
+    """What a mistake says on stderr: one message, exit code 2, nothing on stdout."""
+    done = panda_tune(*arguments, code=2)
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize("command", ["search", "best", "ui"])
+def test_a_file_that_is_not_there_is_a_mistake_with_what_to_do(tmp_path: Path, command: str) -> None:
+    assert told(command, tmp_path / "no.yaml") == (
+        f"{tmp_path}/no.yaml: no such file; write one (docs/experiment-file.md) or try: panda-tune quickstart\n"
+    )
+
+
+def test_all_mistakes_of_a_file_come_one_per_line(tmp_path: Path, plms: Callable[[str], Path]) -> None:
+    file = experiment_file(tmp_path, plms("bert"), methods=["pandas"], sourcess=[])
+    lines = told("search", file, "-o", "search.trials=x").splitlines()
+    assert len(lines) == 3
+    assert any("did you mean panda?" in line for line in lines)
+    assert any(line.startswith("-o search.trials=x: ") for line in lines)
+
+
+def test_an_unknown_command_is_refused() -> None:
+    assert "No such command 'serach'" in told("serach")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["search"], ["best", "x.yaml", "--format", "csv"], ["train", "--what"], ["library", "show"]]
+)
+def test_a_command_that_is_called_wrongly_is_refused(arguments: list[str]) -> None:
+    assert "Traceback" not in told(*arguments)
+
+
+def test_every_command_has_help() -> None:
+    assert all(command in ran("--help") for command in COMMANDS)
+    assert all(f" {command} " in ran(command, "--help") for command in COMMANDS)
+
+
+def test_the_schema_accepts_our_examples_and_refuses_a_mistake(tmp_path: Path) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = json.loads(ran("schema"))
+    checker = jsonschema.validators.validator_for(schema)
+    checker.check_schema(schema)
+    ours = [ROOT / "examples/transfer.yaml", ROOT / "tuning/quickstart.yaml", experiment_file(tmp_path, tmp_path)]
+    for file in ours:
+        assert list(checker(schema).iter_errors(yaml.safe_load(file.read_text()))) == []
+    for mistake in ({"sourcess": []}, {"folder": "x"}, {"train": {"steps": 0}}, {"plm": {}}):
+        assert not checker(schema).is_valid({**yaml.safe_load(ours[0].read_text()), **mistake})
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, plms: Callable[[str], Path]) -> Path:
+    """The file of a search that is in MLflow."""
+    folder = tmp_path_factory.mktemp("finished")
+    new_store(folder / "runs")
+    plan = plan_of(folder, plms("bert"))
+    scores = {"t · prompt_tuning": ([0.6, 0.6], [0.6, 0.7]), "t ← s1 · spot": ([0.7, 0.7], [0.7, 0.8])}
+    recorded(plan, PromptLibrary(folder / "runs/library"), plan.experiment.tracking_uri, scores)
+    return folder / "experiment.yaml"
+
+
+def test_the_best_is_printed_as_table_json_and_yaml(finished: Path) -> None:
+    said = {kind: ran("best", finished, "--format", kind) for kind in ("table", "json", "yaml")}
+    (row,) = json.loads(said["json"])
+    assert yaml.safe_load(said["yaml"]) == [row]
+    assert (row["method"], row["source"]) == ("spot", "s1")
+    (line,) = [line for line in said["table"].splitlines() if line.split()[:1] == ["t"]]
+    assert line.split()[1:6] == ["spot", "s1", "75.0", "±", "7.1"]
+
+
+def test_the_best_of_no_target_is_refused_with_the_targets_there_are(finished: Path) -> None:
+    assert told("best", finished, "--target", "x") == f"--target x: is no target of {finished}; there are t\n"
+
+
+def test_the_best_of_a_search_that_never_ran_says_what_to_do(tmp_path: Path) -> None:
+    done = panda_tune("best", experiment_file(tmp_path, tmp_path / "plm"), code=1)
+    assert "run `panda-tune search`" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_best_while_the_server_is_away_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        uri = f"http://127.0.0.1:{free.getsockname()[1]}"
+    file = experiment_file(tmp_path, tmp_path / "plm", tracking={"uri": uri})
+    done = panda_tune("best", file, code=None)
+    assert done.returncode in (1, 2)
+    assert uri in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_users_folders_of_our_names_do_not_shadow_ours(tmp_path: Path) -> None:
+    for name in ("analysis", "search_spaces", "panda_trainable"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('a decoy was imported')")
+    (tmp_path / "typer_settings.py").write_text("raise SystemExit('a decoy was imported')")
+    # `python -m` looks for `tuning` where it is called, so its own folder must come first there.
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for command in ([sys.executable, "-m", "tuning"], [str(Path(sys.executable).parent / "panda-tune")]):
+        for arguments in (["--help"], ["schema"]):
+            done = subprocess.run(
+                [*command, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, done.stderr
+            assert done.stdout

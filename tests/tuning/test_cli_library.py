@@ -1,0 +1,99 @@
+"""`panda-tune library`: what was made is listed, shown, and found damaged where it is."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from panda_trainable.library import PromptLibrary
+from tests.conftest import experiment_file, panda_tune
+from tests.tuning.small import plan_of
+from tuning.cli import app
+from tuning.stages import make, source_jobs
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, plms: Callable[[str], Path]) -> Path:
+    """A folder with an experiment whose first source prompts are made."""
+    folder = tmp_path_factory.mktemp("made")
+    plan = plan_of(folder, plms("bert"))
+    make(str(folder / "runs/library"), source_jobs(plan)[0])
+    return folder
+
+
+@pytest.fixture
+def file(made: Path, tmp_path: Path) -> Path:
+    """Its file, in a copy that may be damaged."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "experiment.yaml"
+
+
+def ran(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["library", *map(str, arguments)])
+
+
+def test_every_artefact_has_a_line(file: Path) -> None:
+    cards = list(PromptLibrary(file.parent / "runs/library").cards())
+    lines = ran("list", file).stdout.splitlines()
+    assert len(lines) == len(cards) == 7  # a table, two seeds at two steps, an embedding each
+    assert [line.split()[:2] for line in lines] == [[card["kind"], card["key"]] for card in cards]
+    assert sum("seed 1, steps 8" in line for line in lines) == 1
+
+
+def test_a_card_is_shown_by_the_beginning_of_its_key(file: Path) -> None:
+    card = next(PromptLibrary(file.parent / "runs/library").cards())
+    assert json.loads(ran("show", file, card["key"][:10]).stdout) == [card]
+
+
+def test_a_key_that_is_not_there_is_refused(file: Path) -> None:
+    done = panda_tune("library", "show", file, "zzz", code=2)
+    assert done.stderr == f"zzz: no such key; see panda-tune library list {file}\n"
+
+
+def test_an_empty_library_is_sound(tmp_path: Path) -> None:
+    file = experiment_file(tmp_path, tmp_path / "plm")
+    assert (ran("list", file).stdout, ran("list", file).exit_code) == ("", 0)
+    assert ran("verify", file).stdout == "0 artefacts, 0 damaged\n"
+
+
+def flipped(folder: Path) -> None:
+    path = next(path for path in sorted(folder.iterdir()) if path.suffix != ".json")
+    path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:])
+
+
+def without_a_file(folder: Path) -> None:
+    next(path for path in sorted(folder.iterdir()) if path.suffix != ".json").unlink()
+
+
+def torn_card(folder: Path) -> None:
+    (folder / "card.json").write_text('{"kind": "tok')
+
+
+def test_a_sound_library_is_verified(file: Path) -> None:
+    done = ran("verify", file)
+    assert (done.exit_code, done.stdout) == (0, "7 artefacts, 0 damaged\n")
+
+
+@pytest.mark.parametrize("damage", [flipped, without_a_file, torn_card])
+@pytest.mark.parametrize("kind", ["tokens", "prompts"])
+def test_damage_is_found_and_named(file: Path, damage: Callable[[Path], None], kind: str) -> None:
+    folder = next(path for path in sorted((file.parent / "runs/library" / kind).iterdir()))
+    damage(folder)
+    done = panda_tune("library", "verify", file, code=1)
+    assert "Traceback" not in done.stderr
+    assert f"damaged: {folder}: " in done.stdout
+    assert done.stdout.endswith("7 artefacts, 1 damaged\n")
+    assert panda_tune("library", "list", file).stdout
+
+
+def test_what_was_set_aside_is_not_counted_again(file: Path) -> None:
+    library = PromptLibrary(file.parent / "runs/library")
+    card = next(library.cards())
+    flipped(library.path(card["kind"], card["key"]))
+    assert not library.sound(card["kind"], card["key"])
+    done = ran("verify", file)
+    assert (done.exit_code, done.stdout) == (0, "6 artefacts, 0 damaged\n")

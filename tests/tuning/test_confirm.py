@@ -1,0 +1,198 @@
+"""Confirmation: fresh seeds, winners by selection score, twins without distillation, nothing lost on disk."""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from analysis.gains import Gain
+from panda_trainable.config import Source, TrialConfig
+from panda_trainable.library import PromptLibrary
+from panda_trainable.metrics import METRICS
+from tests.tuning.by_hand import play
+from tests.tuning.small import put_confirmed, studies_of
+from tuning.confirm import (
+    Winner,
+    _logits_frame,
+    candidates,
+    confirm_key,
+    confirm_trial,
+    read_confirmed,
+    source_jobs_of,
+    twin,
+    winners,
+)
+from tuning.plan import Plan, Study, study_path
+from tuning.studies import Rules, Searched
+
+Planned = Callable[..., Plan]
+KNOBS = {"learning_rate": 0.02, "lambda": 1.0, "teacher_steps": 4, "partners": 1, "fusion": "late"}
+
+
+@pytest.fixture
+def studies(planned: Planned) -> dict[str, Study]:
+    return studies_of(planned())
+
+
+def trial(study: Study, **knobs: object) -> TrialConfig:
+    """A confirmed configuration of a study, told apart by its rate."""
+    values = {name: KNOBS[name] for name in KNOBS if study.space.domain(name) is not None}
+    return replace(study.base.with_knobs({**values, **knobs}), seeds=(10, 11))
+
+
+def test_a_twin_is_plain_prompt_tuning_of_the_same_rate_steps_and_seeds(studies: dict[str, Study]) -> None:
+    panda = trial(studies["t ← s1 · panda"])
+    plain = trial(studies["t · prompt_tuning"])
+    assert twin(panda) == plain
+    assert confirm_key(twin(panda)) == confirm_key(plain)
+    assert (panda.lambda_, len(panda.sources), panda.fusion) == (1.0, 2, "late")
+
+
+@pytest.mark.parametrize("name", ["t · prompt_tuning", "t ← s1 · spot"])
+def test_only_a_distilled_configuration_has_a_twin(studies: dict[str, Study], name: str) -> None:
+    assert twin(trial(studies[name])) is None
+
+
+def test_a_distilled_configuration_without_lambda_has_its_twins_numbers(
+    studies: dict[str, Study], library: PromptLibrary
+) -> None:
+    off = trial(studies["t ← s1 · panda"], **{"lambda": 0.0})
+    for config in (off, twin(off)):
+        confirm_trial(str(library.root), config)
+    a, b = read_confirmed(library, off), read_confirmed(library, twin(off))
+    assert (a.selection, a.report) == (b.selection, b.report)
+    assert np.array_equal(a.logits()[0], b.logits()[0])
+
+
+def test_every_report_row_is_kept_with_its_label_and_logits_and_gives_the_scores_again(
+    studies: dict[str, Study], library: PromptLibrary
+) -> None:
+    config = trial(studies["t ← s2 · panda"])
+    confirm_trial(str(library.root), config)
+    confirmed = read_confirmed(library, config)
+    logits, labels = confirmed.logits()
+    rows = [json.loads(line) for line in config.target.file("validation").read_text().splitlines()]
+    assert labels.tolist() == [row["label"] for row in rows]
+    assert logits.shape == (2, len(rows), 2)
+    assert (
+        [METRICS["accuracy"](said, labels) for said in logits]
+        == confirmed.report
+        == confirmed.report_metrics["accuracy"]
+    )
+    assert confirmed.majority == 0.5
+
+
+def test_what_is_confirmed_is_not_trained_again(studies: dict[str, Study], library: PromptLibrary) -> None:
+    config = trial(studies["t · prompt_tuning"])
+    confirm_trial(str(library.root), config)
+    before = {path: path.stat().st_mtime_ns for path in library.path("confirmed", confirm_key(config)).iterdir()}
+    confirm_trial(str(library.root), config)
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+@pytest.mark.parametrize("steps", [8, 1])
+def test_a_configuration_that_diverges_even_at_its_last_step_is_refused_and_leaves_nothing(
+    planned: Planned, library: PromptLibrary, steps: int
+) -> None:
+    train = {"steps": steps, "batch_size": 4, "max_length": 16, "seeds": [0, 1]}
+    config = trial(studies_of(planned(train=train))["t · prompt_tuning"], learning_rate=1e38)
+    with pytest.raises(ValueError, match=r"seed of \[10, 11\] is not finite"):
+        confirm_trial(str(library.root), config)
+    assert not library.has("confirmed", confirm_key(config))
+
+
+def test_more_report_rows_are_another_confirmation(studies: dict[str, Study]) -> None:
+    config = trial(studies["t · prompt_tuning"])
+    fewer = replace(config, setting=replace(config.setting, limit_report=10))
+    assert confirm_key(fewer) != confirm_key(config)
+
+
+def test_logits_are_told_by_seed_and_row_in_the_order_of_the_seeds() -> None:
+    logits = np.arange(12, dtype=np.float32).reshape(2, 3, 2)
+    frame = _logits_frame((11, 10), logits, np.array([1, 0, 1]))
+    assert list(frame.columns) == ["seed", "row", "label", "logit_0", "logit_1"]
+    assert frame["seed"].tolist() == [11, 11, 11, 10, 10, 10]
+    assert frame.iloc[4].tolist() == [10, 1, 0, 8.0, 9.0]
+
+
+def chosen_by(library: PromptLibrary, studies: dict[str, Study], *names: str) -> dict[str, Winner]:
+    """The winners of studies with two configurations each: 0.02 is better on selection rows, 0.03 on report rows."""
+    chosen = {}
+    for name in names:
+        chosen[studies[name].key] = [trial(studies[name], learning_rate=rate) for rate in (0.03, 0.02)]
+        put_confirmed(library, chosen[studies[name].key][0], [0.6, 0.7], [0.9, 0.95])
+        put_confirmed(library, chosen[studies[name].key][1], [0.7, 0.8], [0.5, 0.6])
+    found = winners(library, [studies[name] for name in names], chosen)
+    return {winner.study.pair.name: winner for winner in found}
+
+
+def test_winners_are_chosen_by_selection_score_and_not_by_report_score(
+    studies: dict[str, Study], library: PromptLibrary
+) -> None:
+    names = ("t · prompt_tuning", "t ← s1 · spot", "t ← s1 · panda")
+    for winner in chosen_by(library, studies, *names).values():
+        assert winner.confirmed.config.learning_rate == 0.02
+        assert [other.config.learning_rate for other in winner.others] == [0.03]
+        assert winner.baseline.config == trial(studies["t · prompt_tuning"], learning_rate=0.02)
+
+
+def test_a_gain_is_paired_with_the_baselines_winner_of_the_same_seeds(
+    studies: dict[str, Study], library: PromptLibrary
+) -> None:
+    baseline, spot = studies["t · prompt_tuning"], studies["t ← s1 · spot"]
+    put_confirmed(library, trial(baseline), [0.5, 0.5], [0.5, 0.6])
+    put_confirmed(library, trial(spot), [0.5, 0.5], [0.7, 0.9])
+    chosen = {study.key: [trial(study)] for study in (baseline, spot)}
+    first, second = winners(library, [baseline, spot], chosen)
+    assert first.gain == Gain(0.0, 0.0, 0.0, 0.0, 2)
+    assert second.gain.mean == pytest.approx(0.25)
+    assert second.gain.std == pytest.approx(math.sqrt(0.005))
+    assert second.gain.low < 0.25 < second.gain.high
+
+
+def test_a_study_without_a_confirmed_baseline_or_configuration_has_no_winner(
+    studies: dict[str, Study], library: PromptLibrary
+) -> None:
+    assert chosen_by(library, studies, "t ← s1 · spot") == {}
+    chosen = {study.key: [trial(study, learning_rate=0.5)] for study in studies.values()}
+    assert list(winners(library, list(studies.values()), chosen)) == []
+
+
+def test_a_winner_has_its_twin_as_soon_as_that_is_confirmed(studies: dict[str, Study], library: PromptLibrary) -> None:
+    names = ("t · prompt_tuning", "t ← s1 · panda")
+    with_baselines_rate = chosen_by(library, studies, *names)
+    assert with_baselines_rate["t ← s1 · panda"].twin == with_baselines_rate["t · prompt_tuning"].confirmed
+    alone = trial(studies["t ← s2 · panda"], learning_rate=0.04)
+    put_confirmed(library, alone, [0.9, 0.9], [0.5, 0.5])
+    baseline = studies["t · prompt_tuning"]
+    chosen = {studies["t ← s2 · panda"].key: [alone], baseline.key: [trial(baseline, learning_rate=0.02)]}
+    assert [w.twin for w in winners(library, [baseline, studies["t ← s2 · panda"]], chosen)] == [None, None]
+
+
+def test_candidates_are_the_best_of_the_search_with_fresh_seeds(planned: Planned) -> None:
+    plan = planned(confirm={"top": 2, "seeds": [20, 21, 22]})
+    study = studies_of(plan)["t ← s1 · panda"]
+    journal = study_path(plan.experiment, study, "journal")
+    seen: dict[float, float] = {}
+
+    def score(config: dict, step: int) -> float:
+        seen[config["knobs"]["learning_rate"]] = -abs(config["knobs"]["learning_rate"] - 0.02)
+        return seen[config["knobs"]["learning_rate"]]
+
+    searched = Searched(study.key, journal, study.space, 6, study.base.steps)
+    play([searched], Rules(sampler="random", scheduler="none", eval_every=2), score=score)
+    (found,) = candidates(plan, [study]).values()
+    assert [config.learning_rate for config in found] == sorted(seen, key=seen.__getitem__, reverse=True)[:2]
+    assert {config.seeds for config in found} == {(20, 21, 22)}
+    assert {config.method for config in found} == {"panda"}
+
+
+def test_the_source_prompts_of_fresh_seeds_are_asked_for_once(studies: dict[str, Study]) -> None:
+    configs = [trial(studies[f"t ← {source} · {method}"]) for source in ("s1", "s2") for method in ("spot", "panda")]
+    jobs = source_jobs_of([*configs, trial(studies["t · prompt_tuning"])])
+    assert sorted(job.lineage.task.name for job in jobs) == ["s1", "s2"]
+    assert {(job.seeds, job.lineage.steps, job.embeds) for job in jobs} == {((10, 11), 8, False)}
+    assert isinstance(configs[0].sources[0], Source)

@@ -1,0 +1,159 @@
+"""What MLflow is told of sources, studies, trials and winners."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from analysis import records
+from panda_trainable.library import PromptLibrary
+from tests.tuning.small import recorded, studies_of
+from tuning import entries
+from tuning.plan import Plan, Study
+from tuning.tracking import FAILED, FINISHED, RUNNING, Tracker
+
+Planned = Callable[..., Plan]
+SCORES = {"t · prompt_tuning": ([0.6, 0.6], [0.6, 0.7]), "t ← s1 · spot": ([0.7, 0.8], [0.7, 0.75])}
+
+
+@pytest.fixture
+def study(planned: Planned) -> Study:
+    return studies_of(planned())["t ← s1 · panda"]
+
+
+def result(step: int, **changes: Any) -> dict[str, Any]:
+    return {
+        "score": 0.5,
+        "score_std": 0.1,
+        "loss": 0.7,
+        "step": step,
+        "seconds": 1.0,
+        "lambda_effective": 0.4,
+        "failure": "",
+        **changes,
+    }
+
+
+@pytest.mark.parametrize(
+    ("step", "status", "state"), [(2, RUNNING, "running"), (2, FINISHED, "stopped early"), (8, FINISHED, "complete")]
+)
+def test_a_trial_says_how_far_it_came(study: Study, step: int, status: str, state: str) -> None:
+    entry = entries.of_trial(study, 3, {"lambda": 0.5}, result(step), status)
+    assert (entry.id, entry.parent, entry.step, entry.status) == (
+        f"trial:{study.key}/3",
+        f"study:{study.key}",
+        step,
+        status,
+    )
+    assert (entry.tags["state"], entry.tags["trial"], entry.params) == (state, f"{study.key}/3", {"lambda": 0.5})
+    assert entry.metrics["score"] == 0.5
+    assert entry.metrics["lambda_effective"] == 0.4
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (
+            result(4, score=float("nan"), failure="loss of seed 1 is not finite at step 4"),
+            "loss of seed 1 is not finite at step 4",
+        ),
+        (None, "its process was lost"),
+    ],
+)
+def test_a_failed_trial_has_its_reason_and_no_score(study: Study, said: dict[str, Any] | None, reason: str) -> None:
+    entry = entries.of_trial(study, 0, {}, said, FINISHED)
+    assert (entry.status, entry.tags["state"], entry.tags["failure"]) == (FAILED, "failed", reason)
+    assert entry.metrics == {}
+
+
+def by_id(uri: str) -> dict[str, Any]:
+    return {run.data.tags[records.ID]: run for run in records.runs(records.client(uri), "small")}
+
+
+def test_a_finished_search_is_in_mlflow_with_scores_gains_similarities_and_configurations(
+    planned: Planned, library: PromptLibrary, uri: str
+) -> None:
+    plan = planned()
+    winner = recorded(plan, library, uri, SCORES)["t ← s1 · spot"]
+    runs = by_id(uri)
+    run = runs[f"study:{winner.study.key}"]
+    tags, metrics = run.data.tags, run.data.metrics
+    assert (tags["target"], tags["source"], tags["method"], tags["current"]) == ("t", "s1", "spot", "true")
+    assert (tags["signal"], tags["constructed"], tags["protocol"]) == ("true", "false", "held_out")
+    assert metrics["score/selection"] == 0.75
+    assert metrics["score/report"] == pytest.approx(0.725)
+    assert metrics["gain"] == pytest.approx(np.mean([0.7, 0.75]) - np.mean([0.6, 0.7]))
+    assert metrics["gain/low"] <= metrics["gain"] <= metrics["gain/high"]
+    assert (metrics["similarity/task_embedding"], metrics["similarity/c_pair"]) == (0.8, -0.8)
+    confirmed = runs[f"confirm:{winner.study.key}/{winner.confirmed.folder.name}"]
+    assert tags["winner_run"] == confirmed.info.run_id
+    assert confirmed.data.tags[records.PARENT] == run.info.run_id
+    config = records.winner_config(uri, run.info.run_id)
+    assert config["methods"] == ["spot"]
+    assert config["space"]["spot"] == {"learning_rate": 0.01, "partners": 0}
+
+
+def test_a_target_whose_baseline_does_not_beat_the_majority_has_no_signal(
+    planned: Planned, library: PromptLibrary, uri: str
+) -> None:
+    recorded(planned(), library, uri, {**SCORES, "t · prompt_tuning": ([0.9, 0.9], [0.4, 0.6])})
+    assert {run.data.tags["signal"] for run in by_id(uri).values() if run.data.tags["stage"] == "study"} == {"false"}
+
+
+def test_another_similarity_to_weigh_by_does_not_hold_up_what_is_told(
+    planned: Planned, library: PromptLibrary, uri: str
+) -> None:
+    """The baseline's study is the same one then: it has no source to weigh."""
+    recorded(planned(), library, uri, SCORES)
+    found = recorded(planned(weigh_by="none"), library, uri, SCORES)
+    assert f"study:{found['t ← s1 · spot'].study.key}" in by_id(uri)
+
+
+def test_a_study_that_is_confirmed_at_last_is_unconfirmed_no_more(
+    planned: Planned, library: PromptLibrary, uri: str
+) -> None:
+    plan = planned()
+    tracker = Tracker(uri, "small", plan.experiment.search_path)
+    studies = [study for name, study in studies_of(plan).items() if name in SCORES]
+    for entry in [*entries.of_plan(plan, [], studies, lambda job: []), *map(entries.of_unconfirmed, studies)]:
+        tracker.write(entry)
+    assert {(run.info.status, run.data.tags["state"]) for run in by_id(uri).values()} == {(FAILED, "unconfirmed")}
+    recorded(plan, library, uri, SCORES)
+    ended = [run for run in by_id(uri).values() if run.data.tags["stage"] == "study"]
+    assert {run.info.status for run in ended} == {FINISHED}
+    assert "unconfirmed" not in {run.data.tags.get("state") for run in ended}
+
+
+def cards(plan: Plan) -> Iterator[dict[str, Any]]:
+    for seed, score in ((0, 0.9), (1, 0.5)):
+        yield {
+            "key": f"k{seed}",
+            "task": "s1",
+            "seed": seed,
+            "plm": plan.setting.plm.label,
+            "steps": 8,
+            "learning_rate": 0.01,
+            "score": score,
+            "majority": 0.5,
+        }
+
+
+def test_a_source_that_does_not_beat_its_majority_class_is_flagged(planned: Planned) -> None:
+    plan = planned()
+    said = list(entries.of_plan(plan, ["any job"], [], lambda job: list(cards(plan))))
+    assert [entry.name for entry in said] == ["s1 · seed 0", "s1 · seed 1"]
+    assert [entry.tags["at_majority"] for entry in said] == ["false", "true"]
+    assert [entry.metrics[records.SELECTION] for entry in said] == [0.9, 0.5]
+
+
+def test_an_entry_can_wait_on_disk(planned: Planned, library: PromptLibrary, uri: str) -> None:
+    plan = planned()
+    winner = recorded(plan, library, uri, SCORES)["t ← s1 · spot"]
+    for entry in [
+        *entries.of_plan(plan, [], [winner.study], lambda job: []),
+        *entries.of_winner(winner),
+        entries.of_study_end(plan, winner),
+    ]:
+        assert json.loads(json.dumps(entry.__dict__))["id"] == entry.id

@@ -1,0 +1,116 @@
+"""What `best` prints is what `train` trains: the winner as a complete file, anywhere, with the same numbers."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from panda_trainable.config import TrialConfig
+from panda_trainable.library import PromptLibrary
+from panda_trainable.prompts import SoftPrompt
+from tests.conftest import experiment_file
+from tests.tuning.small import studies_of
+from tuning.confirm import confirm_key, confirm_trial, pinned, read_confirmed
+from tuning.experiment import Experiment, Misuse, load
+from tuning.plan import Plan
+from tuning.train import pinned_trial, train
+
+Planned = Callable[..., Plan]
+WINNERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "baseline": ("t · prompt_tuning", {"learning_rate": 0.0123456789}),
+    "alone": ("t ← s2 · spot", {"learning_rate": 0.02, "partners": 0}),
+    "with partners": ("t ← s1 · spot", {"learning_rate": 0.02, "partners": 1}),
+    "early": ("t ← s1 · panda", {"learning_rate": 0.02, "lambda": 0.3, "teacher_steps": 2, "partners": 0}),
+    "late": (
+        "t ← s2 · panda",
+        {"learning_rate": 3e-2, "lambda": 1.5, "teacher_steps": 4, "partners": 1, "fusion": "late"},
+    ),
+}
+
+
+def winner(plan: Plan, which: str) -> tuple[TrialConfig, str | None]:
+    name, knobs = WINNERS[which]
+    study = studies_of(plan)[name]
+    return replace(study.base.with_knobs(knobs), seeds=(10, 11)), study.pair.source
+
+
+def filed(folder: Path, plan: Plan, config: TrialConfig, source: str | None) -> Experiment:
+    """The winner, printed as a file somewhere else and read again."""
+    folder.mkdir()
+    file = folder / "pinned.yaml"
+    file.write_text(yaml.safe_dump(pinned(plan.experiment, config, source)), encoding="utf-8")
+    return load(file)
+
+
+@pytest.mark.parametrize("which", WINNERS)
+def test_a_winner_printed_as_a_file_is_the_same_trial_again(planned: Planned, tmp_path: Path, which: str) -> None:
+    plan = planned(limit={"train": 50, "report": 20}, selection={"fraction": 0.25})
+    config, source = winner(plan, which)
+    again = pinned_trial(filed(tmp_path / "there", plan, config, source), PromptLibrary(tmp_path / "there/library"))
+    assert replace(again, candidates=()) == replace(config, candidates=())
+    assert confirm_key(again) == confirm_key(config)
+
+
+@pytest.mark.parametrize("which", WINNERS)
+def test_a_winner_trained_again_has_the_very_same_scores(planned: Planned, tmp_path: Path, which: str) -> None:
+    plan = planned()
+    config, source = winner(plan, which)
+    library = PromptLibrary(tmp_path / "library")
+    confirm_trial(str(library.root), config)
+    confirmed = read_confirmed(library, config)
+    said = train(filed(tmp_path / "there", plan, config, source), tmp_path / "prompts")
+    assert said["report"]["accuracy"]["mean"] == pytest.approx(sum(confirmed.report) / 2, abs=0)
+    assert said["selection"]["accuracy"]["mean"] == pytest.approx(sum(confirmed.selection) / 2, abs=0)
+    assert said["seeds"] == [10, 11]
+    assert [SoftPrompt.load(Path(file)).prompt.shape for file in said["prompts"]] == [(2, 2, 2, 3, 8)] * 2
+
+
+def test_own_tasks_and_a_plm_beside_the_file_are_found_from_elsewhere(
+    planned: Planned, plms: Callable[[str], Path], tmp_path: Path
+) -> None:
+    (tmp_path / "plm").symlink_to(plms("bert"))
+    planned()
+    plan = planned(plm=Path("plm"))
+    config, source = winner(plan, "with partners")
+    there = filed(tmp_path / "there", plan, config, source)
+    assert there.data_path == tmp_path / "data"
+    assert Path(there.plm.source).is_absolute()
+    assert there.tasks.keys() == {"t", "s1", "s2"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, r"train takes one configuration, but small has t · prompt_tuning, t ← s1 · spot"),
+        ({"methods": ["spot"]}, r"train takes one configuration, but small has .* panda-tune best --format yaml"),
+        ({"methods": ["spot"], "sources": ["s1"]}, r"a single value of learning_rate, partners"),
+        ({"methods": [], "sources": []}, r"train needs one value of each knob: give space.prompt_tuning a single"),
+    ],
+)
+def test_a_file_that_leaves_a_choice_open_is_refused(
+    plms: Callable[[str], Path], tmp_path: Path, library: PromptLibrary, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(Misuse, match=message):
+        pinned_trial(load(experiment_file(tmp_path, plms("bert"), **changes)), library)
+
+
+def test_a_baseline_is_trained_whatever_sources_stand_beside_it(
+    plms: Callable[[str], Path], tmp_path: Path, library: PromptLibrary
+) -> None:
+    space = {"prompt_tuning": {"learning_rate": 0.02}}
+    config = pinned_trial(load(experiment_file(tmp_path, plms("bert"), methods=[], space=space)), library)
+    assert (config.method, config.learning_rate, config.sources) == ("prompt_tuning", 0.02, ())
+
+
+def test_similarities_that_a_file_does_not_give_are_measured(
+    plms: Callable[[str], Path], tmp_path: Path, library: PromptLibrary
+) -> None:
+    space = {"spot": {"learning_rate": 0.02, "partners": 0}}
+    file = experiment_file(tmp_path, plms("bert"), methods=["spot"], sources=["s1"], space=space)
+    (source,) = pinned_trial(load(file), library).sources
+    assert source.task.name == "s1"
+    assert -1 <= source.similarity <= 1
+    assert {card["kind"] for card in library.cards()} == {"tokens", "prompts", "embeddings"}
