@@ -59,8 +59,11 @@ class StudyRecord:
         return f"{self.method} ← {self.source}" if self.source else self.method
 
 
-def client(uri: str) -> Any:
+def client(uri: str, reads: bool = False) -> Any:
     """MLflow's client of a store; mlflow is imported here, since that takes a second."""
+    path = Path(uri.removeprefix("sqlite:///"))
+    if uri.startswith("sqlite:") and reads and not path.exists():
+        raise NoRecords(f"{uri}: nothing recorded yet: run `panda-tune search` on the file first")
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
@@ -84,13 +87,23 @@ def runs(store: Any, experiment: str, condition: str = "") -> Iterator[Any]:
             return
 
 
+def _read(uri: str, experiment: str, condition: str) -> list[Any]:
+    store = client(uri, reads=True)
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return list(runs(store, experiment, condition))
+    except MlflowException as error:
+        raise NoRecords(f"MLflow at {uri} does not answer ({str(error).splitlines()[0]})") from error
+
+
 def confirmed_studies(uri: str, experiment: str) -> list[StudyRecord]:
     """The current studies whose winners are confirmed.
 
     Raises:
         NoRecords: if there is none.
     """
-    found = runs(client(uri), experiment, f"tags.{STAGE} = 'study' and tags.{CURRENT} = 'true'")
+    found = _read(uri, experiment, f"tags.{STAGE} = 'study' and tags.{CURRENT} = 'true'")
     records = [_record(run) for run in found if REPORT in run.data.metrics]
     if not records:
         raise NoRecords(f"experiment {experiment!r} has no confirmed study yet: run `panda-tune search` to its end")

@@ -14,7 +14,7 @@ from torch import Tensor
 from panda_trainable.config import Setting, content_key
 from panda_trainable.library import PromptLibrary
 from panda_trainable.plm import load_tokenizer
-from panda_trainable.tasks import TaskSpec, checked_row, raw_rows
+from panda_trainable.tasks import TaskSpec, checked_row, fingerprint, raw_rows
 
 FOLD_PER_REPLICA_BELOW = 2000
 """Train rows below which each replica holds out its own fold: one small fold would decide too much."""
@@ -88,6 +88,8 @@ _ARRAYS = ("ids", "types", "lengths", "labels", "groups", "truncated")
 
 def _tokenise(draft: Path, setting: Setting, task: TaskSpec, split: str) -> None:
     """Writes the arrays of a TokenTable into a folder."""
+    if fingerprint(task, split, []) != dict(task.fingerprints)[split]:
+        raise ValueError(f"{task.file(split)}: changed since the plan was made; start the search again")
     rows = [checked_row(task, place, row) for place, row in raw_rows(task, split)]
     limit = setting.limit_train if split == "train" else setting.limit_report
     rows = [rows[i] for i in capped(len(rows), limit)]

@@ -49,7 +49,7 @@ def pearson_spearman(logits: Array, labels: Array) -> float:
 
 METRICS: Mapping[str, Metric] = MappingProxyType(
     {
-        "accuracy": _of_classes(sk.accuracy_score),
+        "accuracy": _of_classes(lambda labels, predicted: float(np.mean(labels == predicted))),
         "f1": _of_classes(lambda labels, predicted: sk.f1_score(labels, predicted, zero_division=0)),
         "macro_f1": _of_classes(
             lambda labels, predicted: sk.f1_score(labels, predicted, average="macro", zero_division=0)

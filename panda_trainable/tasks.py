@@ -195,14 +195,14 @@ def located(task: TaskSpec, data: Path) -> TaskSpec:
             "and validation.jsonl or test.jsonl"
         )
     problems: list[str] = []
-    fingerprints = tuple((split, _fingerprint(task, split, problems)) for split in splits)
+    fingerprints = tuple((split, fingerprint(task, split, problems)) for split in splits)
     if problems:
         more = f" (and {len(problems) - SHOWN} more)" if len(problems) > SHOWN else ""
         raise ValueError("\n".join(problems[:SHOWN]) + more)
     return replace(task, fingerprints=fingerprints)
 
 
-def _fingerprint(task: TaskSpec, split: str, problems: list[str]) -> str:
+def fingerprint(task: TaskSpec, split: str, problems: list[str]) -> str:
     """Hash of a split's texts and labels; what is wrong with its rows is added to the problems."""
     digest, labels, wrong = hashlib.sha256(), set(), len(problems)
     try:

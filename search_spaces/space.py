@@ -67,6 +67,8 @@ class Choice:
     values: tuple[Any, ...]
 
     def __post_init__(self) -> None:
+        if any(isinstance(value, list | dict) for value in self.values):
+            raise ValueError(f"a choice is of single values, written {{choice: [a, b]}}, but got {list(self.values)}")
         if not self.values or len(set(self.values)) != len(self.values):
             raise ValueError(f"a choice needs values that differ, but got {list(self.values)}")
 
@@ -159,6 +161,16 @@ def _resolved(knob: Knob, steps: int, partners: int) -> Domain:
     return knob.domain
 
 
+def number(value: Any) -> Any:
+    """A text that is a number as that number: YAML 1.1 reads 1e-2 as a text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        return value
+
+
 def parse_domain(value: Any) -> Domain:
     """A domain from the experiment file.
 
@@ -170,15 +182,16 @@ def parse_domain(value: Any) -> Domain:
         ValueError: if it is none of these or its bounds are impossible.
     """
     if not isinstance(value, Mapping):
-        return Choice((value,))
-    kind, bounds = next(iter(value.items())) if len(value) == 1 else ("", None)
-    numbers = isinstance(bounds, list) and all(isinstance(b, int | float) and not isinstance(b, bool) for b in bounds)
-    if kind == "choice" and isinstance(bounds, list):
+        return Choice((number(value),))
+    kind, said = next(iter(value.items())) if len(value) == 1 else ("", None)
+    bounds = [number(bound) for bound in said] if isinstance(said, list) else []
+    if kind == "choice" and bounds:
         return Choice(tuple(bounds))
-    if isinstance(bounds, list) and numbers and len(bounds) == 2 and kind in ("log", "float"):
-        return Float(float(bounds[0]), float(bounds[1]), log=kind == "log")
-    if isinstance(bounds, list) and numbers and len(bounds) == 2 and kind == "int":
-        return Int(int(bounds[0]), int(bounds[1]))
+    if len(bounds) == 2 and all(isinstance(b, int | float) and not isinstance(b, bool) for b in bounds):
+        if kind in ("log", "float"):
+            return Float(float(bounds[0]), float(bounds[1]), log=kind == "log")
+        if kind == "int" and all(isinstance(b, int) for b in bounds):
+            return Int(bounds[0], bounds[1])
     raise ValueError(
         f"a domain is a value, {{log: [low, high]}}, {{float: [low, high]}}, {{int: [low, high]}} or {{choice: [values]}}, got {value}"
     )

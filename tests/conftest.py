@@ -178,7 +178,7 @@ def experiment_file(folder: Path, plm: Path, **changes: Any) -> Path:
 
 def panda_tune(*arguments: Any, code: int | None = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Runs the installed command; `code` is the exit code that it must have."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "RAY_worker_niceness": "0"}
     command = [COMMAND, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, check=False)
     assert code is None or done.returncode == code, done.stdout + done.stderr

@@ -165,6 +165,12 @@ def best_of(library: PromptLibrary, configs: Sequence[TrialConfig]) -> list[Conf
     return sorted(found, key=lambda confirmed: -float(np.mean(confirmed.selection)))
 
 
+def winning(library: PromptLibrary, chosen: Mapping[str, list[TrialConfig]]) -> list[TrialConfig]:
+    """The winner's configuration of every study that has one."""
+    ranked = [best_of(library, configs) for configs in chosen.values()]
+    return [found[0].config for found in ranked if found]
+
+
 def winners(
     library: PromptLibrary, studies: Sequence[Study], chosen: Mapping[str, list[TrialConfig]]
 ) -> Iterator[Winner]:

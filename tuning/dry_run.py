@@ -1,8 +1,11 @@
 """What a search would do: studies, trials, artefacts to make and to reuse, steps, and hours from a measured step."""
 
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 from panda_trainable.config import SOURCELESS, TrialConfig
 from panda_trainable.library import PromptLibrary
@@ -49,7 +52,9 @@ def describe(experiment: Experiment) -> str:
 def _trials_there(plan: Plan, library: PromptLibrary) -> int:
     studies, _ = make_studies(plan, measure(library, plan))
     journals = [(study.key, study_path(plan.experiment, study, "journal")) for study in studies]
-    return sum(len(open_study(key, path).trials) for key, path in journals if path.exists())
+    with tempfile.TemporaryDirectory() as folder:  # a copy: only who holds the driver's lock may mend a journal
+        copies = [(key, Path(shutil.copy(path, folder))) for key, path in journals if path.exists()]
+        return sum(len(open_study(key, path).trials) for key, path in copies)
 
 
 def _seconds_per_step(plan: Plan, library: PromptLibrary, name: str) -> float:

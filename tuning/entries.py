@@ -142,7 +142,7 @@ def of_study_end(plan: Plan, winner: Winner) -> Entry:
     return Entry(
         f"study:{study.key}", study.pair.name,
         tags={
-            records.SIGNAL: str(signal).lower(), records.CURRENT: "true",
+            records.SIGNAL: str(signal).lower(), records.CURRENT: "true", records.STATE: "confirmed",
         },
         metrics={
             **score_metrics(confirmed.selection, records.SELECTION), **score_metrics(confirmed.report, records.REPORT),

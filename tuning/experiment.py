@@ -97,7 +97,7 @@ class SourceTrainSection(Section):
 
     steps: int = Field(1000, ge=1, description="steps of a source prompt")
     early_step: int = Field(200, ge=1, description="step of the snapshot that similarities compare")
-    learning_rate: float = Field(0.01, gt=0, description="constant; of teachers too")
+    learning_rate: float = Field(0.01, gt=0, allow_inf_nan=False, description="constant; of teachers too")
 
     @field_validator("early_step")
     @classmethod
@@ -159,7 +159,7 @@ def _as_domains(value: Any) -> Any:
 
 
 Domains = Annotated[dict[str, Any], BeforeValidator(_as_domains)]
-Weights = dict[str, dict[str, float]]
+Weights = dict[str, dict[str, Annotated[float, Field(allow_inf_nan=False)]]]
 
 
 class Experiment(Section):
@@ -194,8 +194,8 @@ class Experiment(Section):
     @field_validator("sources", "targets")
     @classmethod
     def _known_tasks(cls, names: list[str], info: ValidationInfo) -> list[str]:
-        known = [*TASKS, *info.data.get("tasks", {})]
-        return _known(names, known, "task") if "tasks" in info.data else names
+        own = (info.context or {}).get("tasks", info.data.get("tasks", {}))
+        return _known(names, [*TASKS, *own], "task")
 
     @field_validator("methods")
     @classmethod
@@ -244,7 +244,8 @@ class Experiment(Section):
     @classmethod
     def placed(cls, raw: Mapping[str, Any], folder: Path) -> "Experiment":
         """The experiment of a file's values; its paths are relative to the folder."""
-        experiment = cls.model_validate(raw)
+        own = raw.get("tasks")
+        experiment = cls.model_validate(raw, context={"tasks": list(own)} if isinstance(own, Mapping) else None)
         experiment._folder = folder  # noqa: SLF001  # its own
         return experiment
 
@@ -345,8 +346,14 @@ def load(file: Path, overrides: Sequence[str] = ()) -> Experiment:
     for override in overrides:
         path, equals, value = override.partition("=")
         keys = tuple(path.split("."))
-        if not equals or not _set(raw, keys, yaml.safe_load(value)):
+        try:
+            parsed = yaml.safe_load(value)
+        except (yaml.YAMLError, ValueError) as error:
+            problems.append(f"-o {override}: is not YAML: {' '.join(str(error).split())}")
+            continue
+        if not equals or not _set(raw, keys, parsed):
             problems.append(f"-o {override}: must be key.key=value of the experiment file")
+        places = {path: place for path, place in places.items() if path[: len(keys)] != keys}
         places[keys] = f"-o {override}"
     try:
         experiment = Experiment.placed(raw, file.absolute().parent)
@@ -354,7 +361,7 @@ def load(file: Path, overrides: Sequence[str] = ()) -> Experiment:
         problems += [_problem(file, places, detail) for detail in error.errors()]
         experiment = None
     partial = experiment or _without_errors(raw, file)
-    problems += [f"{file}: {text}" for text in _task_problems(partial)] if partial else []
+    problems += [f"{_place(file, places, path)}: {text}" for path, text in _task_problems(partial)] if partial else []
     if experiment is None or problems:
         refused = Misuse("\n".join(dict.fromkeys(problems)))
         refused.partial = partial
@@ -364,13 +371,14 @@ def load(file: Path, overrides: Sequence[str] = ()) -> Experiment:
 
 def _without_errors(raw: dict[str, Any], file: Path) -> Experiment | None:
     """What can be checked of a file that has mistakes: the file without its wrong parts."""
-    raw = copy.deepcopy(raw)
+    raw = {"name": "x", "plm": {"from": "x"}, **copy.deepcopy(raw)}
     while True:
         try:
             return Experiment.placed(raw, file.absolute().parent)
         except ValidationError as error:
             if not any(_drop(raw, detail["loc"]) for detail in error.errors()):
                 return None
+            raw = {"name": "x", "plm": {"from": "x"}, **raw}
 
 
 def _drop(raw: Any, path: tuple[Any, ...]) -> bool:
@@ -383,19 +391,30 @@ def _drop(raw: Any, path: tuple[Any, ...]) -> bool:
     return inside
 
 
-def _task_problems(experiment: Experiment) -> Iterator[str]:
-    """Rules over several keys: own tasks and pairs."""
+def _task_problems(experiment: Experiment) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Rules over several keys, own tasks and weights and pairs: the key and what is wrong."""
     for name in experiment.tasks:
         try:
             experiment.task(name)
         except ValueError as error:
-            yield str(error)
+            yield ("tasks", name), str(error)
+    weighed = experiment.weigh_by if isinstance(experiment.weigh_by, dict) else {}
+    for target in weighed:
+        if target not in experiment.targets:
+            yield ("weigh_by", target), f"weigh_by: unknown target {target!r}{_near(target, experiment.targets)}"
+    for target in experiment.targets if isinstance(experiment.weigh_by, dict) else ():
+        missing = [name for name in sources_of(experiment, target) if name not in weighed.get(target, {})]
+        if missing:
+            yield ("weigh_by", target), f"weigh_by must weigh every source of {target}: {', '.join(missing)} missing"
     needs_source = [method for method in experiment.methods if method != BASELINE]
     if needs_source and not experiment.sources:
-        yield f"methods {', '.join(needs_source)} need sources: add `sources: [...]`"
+        yield ("methods",), f"methods {', '.join(needs_source)} need sources: add `sources: [...]`"
     unpaired = [t for t in experiment.targets if needs_source and experiment.sources and not sources_of(experiment, t)]
     if unpaired:
-        yield f"no source is left for target {', '.join(unpaired)} (a task never is its own source: self_pairs: include)"
+        yield (
+            ("sources",),
+            f"no source is left for target {', '.join(unpaired)} (a task never is its own source: self_pairs: include)",
+        )
 
 
 def sources_of(experiment: Experiment, target: str) -> list[str]:
@@ -414,7 +433,7 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[tuple[Any, ...], int]]:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise Misuse(f"{file}: cannot be read: {error}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise Misuse(f"{file}: is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
         raise Misuse(f"{file}: must map keys to values, got {type(raw).__name__}")
@@ -435,18 +454,25 @@ def _lines(node: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], 
 
 def _set(raw: dict[str, Any], keys: tuple[str, ...], value: Any) -> bool:
     for key in keys[:-1]:
-        raw = raw.setdefault(key, {})
+        raw[key] = {} if raw.get(key) is None else raw[key]
+        raw = raw[key]
         if not isinstance(raw, dict):
             return False
     raw[keys[-1]] = value
     return True
 
 
+def _place(file: Path, places: Mapping[tuple[Any, ...], str], path: tuple[Any, ...]) -> str:
+    """Where a key stands: its line, else what is inside it, else what it is inside of."""
+    for end in range(len(path), 0, -1):
+        inside = [place for known, place in places.items() if known[:end] == path[:end]]
+        if path[:end] in places or inside:
+            return places.get(path[:end]) or inside[0]
+    return str(file)
+
+
 def _problem(file: Path, places: Mapping[tuple[Any, ...], str], detail: Any) -> str:
     """One line: place, key, rule, value, likely name."""
-    path = tuple(part for part in detail["loc"] if part not in ("function-before", "Literal"))
-    while path and path not in places and len(path) > 1:
-        path = path[:-1]
     key = ".".join(str(part) for part in detail["loc"])
     text = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "extra_forbidden":
@@ -456,7 +482,7 @@ def _problem(file: Path, places: Mapping[tuple[Any, ...], str], detail: Any) -> 
         text = "is missing"
     elif detail["type"] != "value_error":
         text = f"{text}, got {detail['input']!r}"
-    return f"{places.get(path, file)}: {key}: {text}"
+    return f"{_place(file, places, detail['loc'])}: {key}: {text}"
 
 
 def _keys_beside(path: tuple[Any, ...]) -> list[str]:

@@ -175,7 +175,7 @@ def make_studies(plan: Plan, similarities: Similarities) -> tuple[list[Study], l
     """
     studies, notes = [], []
     for pair in plan.pairs:
-        weights = _weights(plan, pair.target, similarities)
+        weights = _weights(plan, pair.target, similarities) if pair.source else {}
         if pair.source and "lambda" in KNOBS[pair.method] and weights[pair.source] <= 0:
             notes.append(f"{pair.name} is left out: its similarity {weights[pair.source]:.3f} is not positive")
             continue
@@ -191,7 +191,8 @@ def _weights(plan: Plan, target: str, similarities: Similarities) -> dict[str, f
         missing = [name for name in names if name not in weigh_by.get(target, {})]
         if missing:
             raise Misuse(f"weigh_by must weigh every source of {target}: {', '.join(missing)} missing")
-        return {name: weigh_by[target][name] for name in names}
+        weighed = [name for name in weigh_by.get(target, {}) if name in plan.tasks and name not in (*names, target)]
+        return {name: weigh_by[target][name] for name in (*names, *weighed)}
     if weigh_by == "none":
         return dict.fromkeys(names, 1.0)
     return {name: similarities[name, target][weigh_by] for name in names}
@@ -235,7 +236,8 @@ def _recorded_partners(plan: Plan, pair: Pair, weights: Mapping[str, float], ord
 def _without_partners(plan: Plan, base: TrialConfig, space: Space) -> str:
     """A study's key as it were without partners: tells whether an earlier study is the same but for them."""
     domains = tuple(knob for knob in space.knobs if knob.name != "partners")
-    return content_key("study", replace(base, sources=base.sources[:1]), domains, *_searched_how(plan))
+    asked = plan.experiment.method_space(base.method).domain("partners")
+    return content_key("study", replace(base, sources=base.sources[:1]), domains, asked, *_searched_how(plan))
 
 
 def _searched_how(plan: Plan) -> tuple[int | str | None, ...]:

@@ -12,7 +12,7 @@ from ray import tune
 from panda_trainable.library import PromptLibrary
 from panda_trainable.trainable import PandaTrainable
 from tuning import cluster, entries
-from tuning.confirm import Winner, candidates, confirm_key, confirm_trial, source_jobs_of, twin, winners
+from tuning.confirm import Winner, candidates, confirm_key, confirm_trial, source_jobs_of, twin, winners, winning
 from tuning.experiment import Experiment
 from tuning.plan import Plan, Study, make_plan, make_studies, record_study, study_path
 from tuning.progress import Progress
@@ -151,8 +151,7 @@ class _Run:
         configs = [config for found in chosen.values() for config in found]
         self.make_prompts("sources for confirm", source_jobs_of(configs))
         self._confirm("confirm", configs)
-        found = list(winners(self.library, studies, chosen))
-        self._confirm("twins", [t for winner in found if (t := twin(winner.confirmed.config))])
+        self._confirm("twins", [t for config in winning(self.library, chosen) if (t := twin(config))])
         return list(winners(self.library, studies, chosen))
 
     def _confirm(self, stage: str, configs: Sequence[Any]) -> None:

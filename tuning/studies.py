@@ -216,7 +216,7 @@ class StudySearcher(Searcher):
         """
         self.record(trial_id, result)
         live = self.live[trial_id]
-        step, score = live.last_step, float(result.get(METRIC, math.nan))
+        step, score = int(result.get("step", 0)), float(result.get(METRIC, math.nan))
         if not math.isfinite(score) or step >= self.searched[live.key].steps:
             return True
         if self.rules.scheduler == "none" or live.number == 0 or not self._is_rung(step):

@@ -70,12 +70,14 @@ class Tracker:
     def __init__(self, uri: str, experiment: str, folder: Path):
         self.uri, self.experiment, self.folder = uri, experiment, folder
         self.spool = folder / "mlflow-waiting.jsonl"
+        self._trim()
         self.waiting: deque[Entry] = deque(self._spooled())
         self.retry_at = 0.0
         self._store: Any = None
         self._runs: dict[str, str] = {}
         self._steps: dict[str, int] = {}
         self._values: dict[str, dict[str, float]] = {}
+        self._params: dict[str, set[str]] = {}
         self._status: dict[str, str] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -140,6 +142,8 @@ class Tracker:
             self._runs = {run.data.tags.get(records.ID, ""): run.info.run_id for run in found}
             self._status = {run.data.tags.get(records.ID, ""): run.info.status for run in found}
             self._values = {run.info.run_id: dict(run.data.metrics) for run in found}
+            self._params = {run.info.run_id: set(run.data.params) for run in found}
+            self._steps = {}
             self._store = store
         return True
 
@@ -158,7 +162,9 @@ class Tracker:
         run = self._runs.get(entry.id) or self._make(entry)
         now = int(time.time() * 1000)
         metrics = [Metric(name, value, now, entry.step) for name, value in self._news(run, entry).items()]
-        params = [Param(name, str(value)) for name, value in entry.params.items()]
+        known = self._params.setdefault(run, set())
+        params = [Param(name, str(value)) for name, value in entry.params.items() if name not in known]
+        known |= set(entry.params)
         linked = {name: self._runs.get(other, "") for name, other in entry.links.items()}
         tags = [RunTag(name, str(value)) for name, value in {**entry.tags, **linked}.items()]
         if metrics or params or tags:
@@ -200,6 +206,12 @@ class Tracker:
             return {}
         self._steps[run] = entry.step
         return {name: float(value) for name, value in entry.metrics.items()}
+
+    def _trim(self) -> None:
+        """Cuts a line that a killed driver left half written: it would swallow the next one."""
+        if self.spool.exists():
+            with self.spool.open("rb+") as file:
+                file.truncate(file.read().rfind(b"\n") + 1)
 
     def _spooled(self) -> Iterator[Entry]:
         if self.spool.exists():

@@ -22,7 +22,8 @@ BASE = TrialConfig(
 
 def base(method: str, partners: int) -> TrialConfig:
     sources = tuple(Source(replace(TASKS["sst2"], name=f"s{i}"), 0.5) for i in range(1 + partners))
-    return BASE if method in SOURCELESS else replace(BASE, method=method, sources=sources, teacher_steps=1)
+    transfer = {"sources": sources, "source_steps": 1, "source_learning_rate": 0.01, "teacher_steps": 1}
+    return BASE if method in SOURCELESS else replace(BASE, method=method, **transfer)
 
 
 def contains(domain: Any, value: Any) -> bool:

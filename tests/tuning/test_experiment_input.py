@@ -73,7 +73,6 @@ def test_an_override_fills_a_section_that_the_file_leaves_empty(tmp_path: Path) 
         (b"\xff\xfe\x00\x01\x02binary", "cannot be read: "),
         (b"name: \x00\x07\n", "is not YAML: "),
         (b"1: 2\n", "Keys should be strings"),
-        (b'name: "half of a \\ud83d"\n', ""),
     ],
 )
 def test_a_file_that_is_no_experiment_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
