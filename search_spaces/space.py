@@ -185,7 +185,7 @@ def parse_domain(value: Any) -> Domain:
         return Choice((number(value),))
     kind, said = next(iter(value.items())) if len(value) == 1 else ("", None)
     bounds = [number(bound) for bound in said] if isinstance(said, list) else []
-    if kind == "choice" and bounds:
+    if kind == "choice" and isinstance(said, list):
         return Choice(tuple(bounds))
     if len(bounds) == 2 and all(isinstance(b, int | float) and not isinstance(b, bool) for b in bounds):
         if kind in ("log", "float"):

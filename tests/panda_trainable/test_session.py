@@ -17,7 +17,7 @@ from panda_trainable.encoder import load_encoder
 from panda_trainable.library import PromptLibrary
 from panda_trainable.metrics import METRICS
 from panda_trainable.session import Session, pooled_rows
-from panda_trainable.tasks import TaskSpec
+from panda_trainable.tasks import TaskSpec, located
 from tests.conftest import rows_of, write_task
 from tests.panda_trainable.conftest import loss_curve, random_starts
 
@@ -230,7 +230,7 @@ def test_the_report_reads_the_test_split_and_every_row_of_it(
     spec = task("t")
     write_task(tmp_path / "extra", rows_of(4), rows_of(10, seed=5))
     (tmp_path / "extra" / "validation.jsonl").rename(Path(spec.path) / "test.jsonl")
-    spec = replace(spec, fingerprints=(*spec.fingerprints, ("test", "ffff")))
+    spec = located(replace(spec, path="", fingerprints=()), Path(spec.path).parent)
     paper = replace(setting, protocol=protocol)
     session = Session(library, paper, spec, (0, 1), random_starts(setting, (0, 1)), steps=2, learning_rate=0.1)
     scores, logits, labels = session.report()

@@ -17,7 +17,7 @@ from panda_trainable.library import CARD, PromptLibrary
 from panda_trainable.methods import open_session
 from panda_trainable.prompts import SoftPrompt
 from panda_trainable.session import pooled_rows
-from panda_trainable.tasks import TaskSpec
+from panda_trainable.tasks import TaskSpec, located
 from panda_trainable.teachers import (
     FILE,
     Lineage,
@@ -179,7 +179,7 @@ def test_a_source_has_its_score_and_the_majoritys_on_the_same_rows(
     spec = task("t")
     rows = rows_of(24, seed=99)
     write_task(Path(spec.path), rows_of(60), [*rows, *rows[::2]])  # validation: two thirds are of class 0
-    spec = replace(spec, fingerprints=(spec.fingerprints[0], ("validation", "ffff")))
+    spec = located(replace(spec, path="", fingerprints=()), Path(spec.path).parent)
     lineage = Lineage(replace(setting, protocol=protocol), spec, 3, 0.02)
     tuned_prompts(library, lineage, (0,))
     card = json.loads((library.path("prompts", lineage.key(0)) / CARD).read_text())
