@@ -104,8 +104,6 @@ class _Run:
         self.progress.stage("search", left)
         watcher = Watcher(self.tracker, self.progress, {study.key: study for study in studies}, searcher)
         self._tune(studies, searcher, watcher, asked)
-        if searcher.live:  # Tune swallows Ctrl-C and returns with trials half done
-            raise KeyboardInterrupt
         self.failures += watcher.failures
         if searcher.left():
             self.failures.append(
