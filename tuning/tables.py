@@ -12,7 +12,7 @@ from analysis.best import row, winners
 from analysis.records import PROTOCOL, StudyRecord, confirmed_studies
 from tuning.experiment import Experiment
 
-WIDTH = 128
+WIDTH = 200
 
 
 def best_table(experiment: Experiment, target: str | None = None) -> str:
