@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,8 @@ def journals(folder: Path) -> dict[str, list[Any]]:
 def interrupted(file: Path, folder: Path, trials: int, by: signal.Signals) -> int:
     """Starts a search and ends it by a signal when so many trials are complete; its exit code."""
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    driver = subprocess.Popen([COMMAND, "search", file], start_new_session=True, **quiet)
+    hears = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a background job inherits deafness to it
+    driver = subprocess.Popen([COMMAND, "search", file], start_new_session=True, preexec_fn=hears, **quiet)
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and driver.poll() is None:
         if sum(state == "COMPLETE" for told in journals(folder).values() for _, state, *_ in told) >= trials:
