@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from optuna.trial import FixedTrial, FrozenTrial
 
 from analysis import records
 from panda_trainable.config import TrialConfig
@@ -13,7 +14,7 @@ from panda_trainable.demo import DEMO
 from tuning.confirm import LOGITS, Confirmed, Winner, confirm_key, pinned, score_metrics
 from tuning.plan import Plan, Study
 from tuning.stages import Job
-from tuning.tracking import FAILED, RUNNING, Entry
+from tuning.tracking import FAILED, FINISHED, RUNNING, Entry
 
 
 def of_plan(
@@ -66,6 +67,11 @@ def _weigh_by(plan: Plan) -> str:
     return weigh_by if isinstance(weigh_by, str) else json.dumps(weigh_by)
 
 
+def trial_id(study: Study, number: int) -> str:
+    """The id of a trial's run."""
+    return f"trial:{study.key}/{number}"
+
+
 def of_trial(
     study: Study, number: int, knobs: Mapping[str, Any], result: Mapping[str, Any] | None, status: str
 ) -> Entry:
@@ -90,10 +96,20 @@ def of_trial(
     if failure:
         tags[records.FAILURE] = failure
     return Entry(
-        f"trial:{study.key}/{number}", f"trial {number}", parent=f"study:{study.key}", tags=tags,
+        trial_id(study, number), f"trial {number}", parent=f"study:{study.key}", tags=tags,
         params=knobs, metrics=metrics if not failure else {}, step=int(said.get("step", 0)),
         status=FAILED if failure else status,
     )  # fmt: skip
+
+
+def of_journal(study: Study, trial: FrozenTrial) -> Iterator[Entry]:
+    """A trial's run as its journal tells it: for one whose driver died before it could tell MLflow."""
+    knobs = study.space(FixedTrial(trial.params, trial.number))
+    last = max(trial.intermediate_values, default=0)
+    for step, score in sorted(trial.intermediate_values.items()):
+        yield of_trial(study, trial.number, knobs, {"score": score, "step": step}, RUNNING)
+    failure = trial.user_attrs.get("failure", "")
+    yield of_trial(study, trial.number, knobs, {"step": last, "failure": failure}, FINISHED)
 
 
 def of_winner(winner: Winner) -> Iterator[Entry]:

@@ -93,6 +93,7 @@ class _Run:
             Searched(s.key, study_path(self.experiment, s, "journal"), s.space, s.budget, s.base.steps) for s in studies
         ]
         searcher = StudySearcher(searched, rules)
+        self._catch_up(studies, searcher)
         left = searcher.left()
         if not left:
             self.progress.say(
@@ -109,6 +110,14 @@ class _Run:
             self.failures.append(
                 f"search: ended after {self.experiment.search.hours} hours with {searcher.left()} trials to go"
             )
+
+    def _catch_up(self, studies: Sequence[Study], searcher: StudySearcher) -> None:
+        """Tells MLflow of trials that ended just before their driver died: the journals are the truth."""
+        for study in studies:
+            for trial in searcher.ended(study.key):
+                if not self.tracker.has_ended(entries.trial_id(study, trial.number)):
+                    for entry in entries.of_journal(study, trial):
+                        self.tracker.write(entry)
 
     def _rules(self, slots: int = 1) -> Rules:
         search = self.experiment.search

@@ -152,6 +152,10 @@ class StudySearcher(Searcher):
         """Trials still to run, those to run again included."""
         return sum(max(s.budget - self.count[key], 0) + len(self.again[key]) for key, s in self.searched.items())
 
+    def ended(self, key: str) -> list[FrozenTrial]:
+        """The trials of a study that have ended, however."""
+        return [trial for trial in self._trials(key) if trial.state.is_finished()]
+
     def _trials(self, key: str) -> list[FrozenTrial]:
         return self.study[key].get_trials(deepcopy=False)
 

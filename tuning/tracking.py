@@ -111,6 +111,10 @@ class Tracker:
         self.spool.unlink(missing_ok=True)
         return True
 
+    def has_ended(self, entry_id: str) -> bool:
+        """Whether a run is there and ended; True while the server is away, since nothing is known then."""
+        return not self._connected() or self._status.get(entry_id) in (FINISHED, FAILED)
+
     def mark_current(self, keys: set[str]) -> None:
         """Marks the present plan's studies as current and all earlier ones as not."""
         if self._connected():

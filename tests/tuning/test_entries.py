@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
+from optuna.trial import TrialState
 
 from analysis import records
 from panda_trainable.library import PromptLibrary
@@ -157,3 +159,23 @@ def test_an_entry_can_wait_on_disk(planned: Planned, library: PromptLibrary, uri
         entries.of_study_end(plan, winner),
     ]:
         assert json.loads(json.dumps(entry.__dict__))["id"] == entry.id
+
+
+@pytest.mark.parametrize(
+    ("trial_state", "steps", "state"),
+    [(TrialState.COMPLETE, (2, 4, 8), "complete"), (TrialState.PRUNED, (2,), "stopped early")],
+)
+def test_a_trial_whose_driver_died_before_it_told_mlflow_is_told_from_its_journal(
+    study: Study, trial_state: TrialState, steps: tuple[int, ...], state: str
+) -> None:
+    ghost = optuna.create_study()
+    trial = ghost.ask(fixed_distributions=None)
+    knobs = study.space(trial)
+    curve = {step: step / 10 for step in steps}
+    ended = optuna.create_trial(
+        state=trial_state, value=curve[steps[-1]], params=trial.params, distributions=trial.distributions,
+        intermediate_values=curve,
+    )  # fmt: skip
+    told = list(entries.of_journal(study, ended))
+    assert {entry.step: entry.metrics["score"] for entry in told[:-1]} == curve
+    assert (told[-1].status, told[-1].tags["state"], told[-1].params) == (FINISHED, state, knobs)
