@@ -4,11 +4,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from analysis.gains import LEVEL, holm
 from analysis.records import (
     GAIN,
     HIGH,
     LOW,
     MAJORITY,
+    OVERLAP,
+    POOR_SOURCE,
     PROTOCOL,
     REPORT,
     SECONDS,
@@ -16,12 +19,17 @@ from analysis.records import (
     SIGNAL,
     STD,
     STEPS,
+    TEACHER_STEPS,
+    TRUNCATED,
     TWIN,
     N,
+    P,
     StudyRecord,
     confirmed_studies,
     winner_config,
 )
+
+BASELINE = "prompt_tuning"
 
 
 def winners(records: Sequence[StudyRecord]) -> list[StudyRecord]:
@@ -37,8 +45,28 @@ def winners(records: Sequence[StudyRecord]) -> list[StudyRecord]:
     return list(chosen.values())
 
 
-def _cost(record: StudyRecord) -> tuple[str, bool, str, str]:
-    return record.target, record.source is not None, record.method, record.source or ""
+def corrected(records: Sequence[StudyRecord]) -> dict[str, float]:
+    """Run id -> p-value of the gain, corrected by Holm for the number of targets.
+
+    The family is that of the given studies: one per target (and PLM), as `winners` gives them; the
+    baseline has no gain over itself and is no test.
+    """
+    tested = [r for r in records if r.metrics.get(f"{GAIN}/{N}", 0) > 0 and f"{GAIN}/{P}" in r.metrics]
+    adjusted = holm([record.metrics[f"{GAIN}/{P}"] for record in tested])
+    return {record.run_id: p for record, p in zip(tested, adjusted, strict=True)}
+
+
+def over_plms(records: Sequence[StudyRecord]) -> dict[str, str]:
+    """Target -> the PLM whose winner has the best selection score."""
+    best_of: dict[str, StudyRecord] = {}
+    for record in winners(records):
+        if record.target not in best_of or record.metrics[SELECTION] > best_of[record.target].metrics[SELECTION]:
+            best_of[record.target] = record
+    return {target: record.plm for target, record in best_of.items()}
+
+
+def _cost(record: StudyRecord) -> tuple[str, bool, bool, str, str]:
+    return record.target, record.method != BASELINE, record.source is not None, record.method, record.source or ""
 
 
 def best(uri: str, experiment: str, target: str | None = None) -> list[dict[str, Any]]:
@@ -50,20 +78,35 @@ def best(uri: str, experiment: str, target: str | None = None) -> list[dict[str,
         target: only this one.
 
     Returns:
-        A row each: names, score {mean, std, n}, gain {mean, std, interval}, twin {mean} or None,
-        selection score, cost, signal, `config` (a complete experiment file) and `run_id`.
+        A row each: names, score {mean, std, n}, gain {mean, std, interval, p, p_holm}, `significant`
+        after Holm's correction over all targets of the experiment, twin {mean} or None, selection score,
+        cost, signal, overlap, `best_plm` (best over all PLMs), `config` (a complete experiment file), `run_id`.
 
     Raises:
         NoRecords: if no study is confirmed.
     """
-    records = [record for record in winners(confirmed_studies(uri, experiment)) if target in (None, record.target)]
+    studies = confirmed_studies(uri, experiment)
+    chosen = winners(studies)
+    p_values, plms = corrected(chosen), over_plms(studies)
     return [
-        {**row(record), "config": winner_config(uri, record.run_id), "run_id": record.winner_run} for record in records
+        {
+            **row(record, p_values.get(record.run_id)),
+            "best_plm": plms[record.target] == record.plm,
+            "config": winner_config(uri, record.run_id),
+            "run_id": record.winner_run,
+        }
+        for record in chosen
+        if target in (None, record.target)
     ]
 
 
-def row(record: StudyRecord) -> dict[str, Any]:
-    """A study's winner as plain data, without its configuration."""
+def row(record: StudyRecord, p_holm: float | None = None) -> dict[str, Any]:
+    """A study's winner as plain data, without its configuration.
+
+    Args:
+        record: the study.
+        p_holm: its p-value corrected for the number of targets; None where that is not asked.
+    """
     get = record.metrics.get
     return {
         "target": record.target,
@@ -75,13 +118,21 @@ def row(record: StudyRecord) -> dict[str, Any]:
             "mean": get(GAIN),
             "std": get(f"{GAIN}/{STD}"),
             "interval": [get(f"{GAIN}/{LOW}"), get(f"{GAIN}/{HIGH}")],
+            "p": get(f"{GAIN}/{P}"),
+            "p_holm": p_holm,
+            "n": _whole(get(f"{GAIN}/{N}")),
         },
+        "significant": p_holm is not None and p_holm < 1 - LEVEL,
         "twin": {"mean": get(TWIN)} if get(TWIN) is not None else None,
         "majority": get(MAJORITY),
         "selection_score": get(SELECTION),
         "steps": _whole(get(STEPS)),
+        "teacher_steps": _whole(get(TEACHER_STEPS)) or None,
         "seconds": get(SECONDS),
         "signal": record.tags.get(SIGNAL) == "true",
+        "overlap": int(record.tags.get(OVERLAP, 0)),
+        "source_at_majority": record.tags.get(POOR_SOURCE) == "true",
+        "truncated": {split: get(f"{TRUNCATED}/{split}") for split in ("train", "report")},
         "protocol": record.tags.get(PROTOCOL),
     }
 

@@ -13,13 +13,15 @@ from panda_trainable.tasks import TaskSpec
 KNOBS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "prompt_tuning": ("learning_rate",),
+        "prompt_tuning_longer": ("learning_rate",),
+        "model_tuning": ("learning_rate",),
         "spot": ("learning_rate", "partners"),
         "panda": ("learning_rate", "lambda", "teacher_steps", "partners", "fusion"),
     }
 )
 """Method -> the hyperparameters that a search may vary."""
 
-SOURCELESS = ("prompt_tuning",)
+SOURCELESS = ("prompt_tuning", "prompt_tuning_longer", "model_tuning")
 """Methods without a source: one study per target."""
 
 FUSIONS = ("early", "late")
@@ -28,7 +30,7 @@ SIMILARITY_NAMES = ("task_embedding", "c_mean", "c_pair")
 SELF_PAIRS = ("exclude", "include")
 
 VERSIONS: Mapping[str, int] = MappingProxyType(
-    {"tokens": 1, "prompts": 1, "teachers": 1, "embeddings": 1, "study": 1, "confirmed": 1}
+    {"tokens": 2, "texts": 1, "prompts": 2, "teachers": 2, "embeddings": 2, "study": 2, "confirmed": 2, "gains": 1}
 )
 """Stage -> an integer that is raised when its numbers change; part of every key."""
 
@@ -52,6 +54,7 @@ class Plm:
         pooling: what the head reads: the first token or the mean of all tokens.
         layers: layers kept, counted from the first; None keeps all.
         positions: position ids of the tokens begin after the prompt (P-tuning v2) or at zero.
+        note: what tells it apart from another of the same name.
     """
 
     source: str = field(metadata={"keyed": False})
@@ -59,12 +62,38 @@ class Plm:
     pooling: Pooling = "mean"
     layers: int | None = None
     positions: Positions = "after_prompt"
+    note: str = unkeyed("")
 
     @property
     def label(self) -> str:
         """A short name for people: where it comes from and what was changed."""
         name = self.source.split(":")[-1].strip("/")
-        return f"{name} · {self.layers} layers" if self.layers else name
+        return " · ".join(filter(None, (name, f"{self.layers} layers" if self.layers else "", self.note)))
+
+
+@dataclass(frozen=True)
+class Initial:
+    """Where soft prompts start.
+
+    Attributes:
+        kind: a row of INITIALISERS.
+        std: of `normal`, > 0.
+        scale: of `uniform` and `uniform_positive`, > 0.
+        sparsity: share of zeros of `sparse`, in [0, 1].
+        population: `vocabulary` draws from so many first ids.
+        text: of `text`.
+        file: path of `file`, safetensors.
+        content: hash of the file: its identity.
+    """
+
+    kind: str = "normal"
+    std: float = 0.02
+    scale: float = 0.5
+    sparsity: float = 0.1
+    population: int = 5000
+    text: str = ""
+    file: str = unkeyed("")
+    content: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,7 +101,7 @@ class Setting:
     """What all trials of a plan on one PLM share.
 
     Attributes:
-        prompt_form: `prefix` (keys and values in every layer).
+        prompt_form: `prefix` (keys and values in every layer) or `input` (before the token embeddings).
         prompt_length: P, tokens.
         batch_size: B, examples per step and replica.
         max_length: T at most, tokens of one example without the prompt.
@@ -82,6 +111,10 @@ class Setting:
         selection_fraction: share of train rows held out for selection, in (0, 1).
         selection_rows: selection rows at most.
         protocol: `held_out` selects on rows of train; `paper` on validation, as the papers do.
+        init: where prompts start.
+        mlp: width of the MLP through which prompts are trained; 0: none.
+        shots: train rows of each class that a seed draws for the task that is trained; 0: all.
+        source_shots: the same for source tasks.
     """
 
     plm: Plm
@@ -95,14 +128,36 @@ class Setting:
     selection_fraction: float = 0.2
     selection_rows: int = 1000
     protocol: str = "held_out"
+    init: Initial = Initial()
+    mlp: int = 0
+    shots: int = 0
+    source_shots: int = 0
+
+    @property
+    def of_sources(self) -> "Setting":
+        """The setting under which source prompts are trained."""
+        return dataclasses.replace(self, shots=self.source_shots, source_shots=0)
+
+    @property
+    def of_targets(self) -> "Setting":
+        """The setting under which a target alone is trained: it knows nothing of sources."""
+        return dataclasses.replace(self, source_shots=0)
 
 
 @dataclass(frozen=True)
 class Source:
-    """A source task in a trial, with its predicted transferability to the target."""
+    """A source task in a trial, with its predicted transferability to the target.
+
+    Attributes:
+        task: the task.
+        similarity: its weight.
+        apart: whether its train rows that share a text with the target's report rows are dropped
+            (False where there are none).
+    """
 
     task: TaskSpec
     similarity: float
+    apart: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,49 +1,24 @@
-"""TaskSpec to TokenTable: token ids, lengths and labels, tokenised once, mapped, and the rows of each split."""
+"""Which rows of a task a replica trains on, which it holds out, and in which order it sees them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+from numpy.typing import NDArray
 from torch import Tensor
 
-from panda_trainable.config import Setting, content_key
+from panda_trainable.config import Setting
 from panda_trainable.library import PromptLibrary
-from panda_trainable.plm import load_tokenizer
-from panda_trainable.tasks import TaskSpec, checked_row, fingerprint, raw_rows
+from panda_trainable.tasks import TaskSpec
+from panda_trainable.tokens import token_table, used_texts
+
+Numbers = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 FOLD_PER_REPLICA_BELOW = 2000
 """Train rows below which each replica holds out its own fold: one small fold would decide too much."""
 
 REGRESSION_STRATA = 5
-
-
-@dataclass(frozen=True)
-class TokenTable:
-    """The rows of one split as the PLM reads them, mapped into memory.
-
-    Attributes:
-        ids: [N, T] token ids, padded to the longest row.
-        types: [N, T] token types: 0, and 1 in the second text of a pair.
-        lengths: [N] tokens of each row.
-        labels: [N] class numbers (int64) or values (float32).
-        groups: [N] rows with the same number share a text.
-        truncated: share of rows that were cut at the maximum length, in [0, 1].
-    """
-
-    ids: Tensor
-    types: Tensor
-    lengths: Tensor
-    labels: Tensor
-    groups: np.ndarray
-    truncated: float
-
-    def __len__(self) -> int:
-        return len(self.lengths)
 
 
 @dataclass(frozen=True)
@@ -55,108 +30,54 @@ class Rows:
         selection: row numbers of the table that selection reads: train, or validation for `paper`.
     """
 
-    train: np.ndarray
-    selection: np.ndarray
+    train: Numbers
+    selection: Numbers
 
 
-def tokens_key(setting: Setting, task: TaskSpec, split: str) -> str:
-    """Key of a token table: the PLM's files, the split's rows, how they are read and cut."""
-    limit = setting.limit_train if split == "train" else setting.limit_report
-    fingerprint = dict(task.fingerprints)[split]
-    return content_key("tokens", setting.plm.files, task.kind, task.classes, fingerprint, setting.max_length, limit)
-
-
-@lru_cache(maxsize=32)
-def token_table(library: PromptLibrary, setting: Setting, task: TaskSpec, split: str) -> TokenTable:
-    """The token table of a split, made where it is missing and then mapped.
-
-    Source: truncation from the longer text first, as Hugging Face's `longest_first`.
-    """
-    folder = library.get_or_make(
-        "tokens",
-        tokens_key(setting, task, split),
-        lambda draft: _tokenise(draft, setting, task, split),
-        {"task": task.name, "split": split, "plm": setting.plm.label},
-    )
-    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="c") for name in _ARRAYS}
-    tensors = {name: torch.from_numpy(arrays[name]) for name in ("ids", "types", "lengths", "labels")}
-    return TokenTable(**tensors, groups=arrays["groups"], truncated=float(arrays["truncated"]))
-
-
-_ARRAYS = ("ids", "types", "lengths", "labels", "groups", "truncated")
-
-
-def _tokenise(draft: Path, setting: Setting, task: TaskSpec, split: str) -> None:
-    """Writes the arrays of a TokenTable into a folder."""
-    if fingerprint(task, split, []) != dict(task.fingerprints)[split]:
-        raise ValueError(f"{task.file(split)}: changed since the plan was made; start the search again")
-    rows = [checked_row(task, place, row) for place, row in raw_rows(task, split)]
-    limit = setting.limit_train if split == "train" else setting.limit_report
-    rows = [rows[i] for i in capped(len(rows), limit)]
-    texts = [[row[0][field] for row in rows] for field in range(len(task.text))]
-    tokenizer = load_tokenizer(setting.plm)
-    encoded = tokenizer(*texts, truncation="longest_first", max_length=setting.max_length, return_token_type_ids=True)
-    lengths = np.array([len(ids) for ids in encoded["input_ids"]], dtype=np.int64)
-    whole = _whole_lengths(tokenizer, texts)
-    types = encoded.get("token_type_ids") or [[0] * n for n in lengths]
-    arrays = {
-        "ids": _padded(encoded["input_ids"], lengths, np.int32, tokenizer.pad_token_id or 0),
-        "types": _padded(types, lengths, np.uint8, 0),
-        "lengths": lengths,
-        "labels": np.array([row[1] for row in rows], np.float32 if task.kind == "regression" else np.int64),
-        "groups": sharing_a_text([row[0] for row in rows]),
-        "truncated": np.array((whole > lengths).mean()),
-    }
-    for name, array in arrays.items():
-        np.save(draft / f"{name}.npy", array, allow_pickle=False)
-
-
-def _whole_lengths(tokenizer: Any, texts: list[list[str]]) -> np.ndarray:
-    return np.array([len(ids) for ids in tokenizer(*texts, truncation=False, verbose=False)["input_ids"]])
-
-
-def _padded(rows: list[list[int]], lengths: np.ndarray, kind: Any, fill: int) -> np.ndarray:
-    table = np.full((len(rows), lengths.max()), fill, kind)
-    for row, values in zip(table, rows, strict=True):
-        row[: len(values)] = values
-    return table
-
-
-def capped(n: int, limit: int | None) -> np.ndarray:
-    """At most `limit` of `n` rows, drawn without replacement, the same each time, in file order."""
-    if limit is None or limit >= n:
-        return np.arange(n)
-    return np.sort(np.random.default_rng(0).permutation(n)[:limit])
-
-
-def sharing_a_text(texts: list[tuple[str, ...]]) -> np.ndarray:
-    """[N] group numbers: rows that share a text (case and spaces folded), also by way of others."""
-    numbers: dict[str, int] = {}
-    pairs = [
-        (row, numbers.setdefault(" ".join(text.lower().split()), len(numbers)))
-        for row, fields in enumerate(texts)
-        for text in fields
-    ]
-    rows, columns = np.array(pairs).T
-    nodes = len(texts) + len(numbers)
-    graph = coo_array((np.ones(len(pairs)), (rows, len(texts) + columns)), (nodes, nodes))
-    return connected_components(graph, directed=False)[1][: len(texts)]
-
-
-def replica_rows(library: PromptLibrary, setting: Setting, task: TaskSpec, seed: int) -> Rows:
+def replica_rows(
+    library: PromptLibrary, setting: Setting, task: TaskSpec, seed: int, apart_from: TaskSpec | None = None
+) -> Rows:
     """The train and selection rows of a replica.
 
     Below 2,000 train rows each seed holds out its own fold, else all seeds the same one. With
-    `protocol: paper` all of train is trained on and validation selects.
+    `protocol: paper` all of train is trained on and validation selects. With shots each seed draws
+    so many rows of each class to train on, and as many others to select on.
+
+    Args:
+        library: where token tables come from.
+        setting: how rows are limited and split.
+        task: whose rows.
+        seed: of the replica.
+        apart_from: a target; rows that share a text with its report rows are not trained on.
+
+    Raises:
+        ValueError: if a class is too small for its share.
     """
     table = token_table(library, setting, task, "train")
-    if setting.protocol == "paper":
-        selection = token_table(library, setting, task, selection_split(setting, task))
-        return Rows(np.arange(len(table)), np.arange(len(selection)))
-    fold = seed if len(table) < FOLD_PER_REPLICA_BELOW else 0
-    wanted = min(round(setting.selection_fraction * len(table)), setting.selection_rows)
-    held_out = held_out_rows(_strata(table.labels), table.groups, wanted, fold)
-    return Rows(np.flatnonzero(~held_out), np.flatnonzero(held_out))
+    strata = _strata(task, table.labels)
+    paper = setting.protocol == "paper"
+    usable: Flags = np.ones(len(table), bool)
+    if apart_from is not None:
+        shared = np.isin(table.texts, used_texts(library, apart_from, apart_from.report_split, None))
+        usable = ~np.asarray(shared.any(axis=1))
+    if setting.shots:
+        train, held_out = drawn_shots(task, strata, table.groups, setting.shots, seed, selects=not paper, usable=usable)
+    elif paper:
+        train, held_out = usable, np.zeros(len(table), bool)
+    else:
+        fold = seed if len(table) < FOLD_PER_REPLICA_BELOW else 0
+        wanted = min(round(setting.selection_fraction * len(table)), setting.selection_rows)
+        held_out = held_out_rows(strata, table.groups, wanted, fold, task.strata)
+        train = ~held_out & usable
+    if apart_from is not None and set(strata[train]) != set(strata):
+        raise ValueError(
+            f"without the {int((~usable).sum())} rows of {task.name} that share a text with {apart_from.name}'s report rows "
+            "a class would have no row left; use overlap: warn, or leave the pair out"
+        )
+    if paper:
+        selection = np.arange(len(token_table(library, setting, task, selection_split(setting, task))))
+        return Rows(np.flatnonzero(train), selection)
+    return Rows(np.flatnonzero(train), np.flatnonzero(held_out))
 
 
 def selection_split(setting: Setting, task: TaskSpec) -> str:
@@ -167,16 +88,77 @@ def selection_split(setting: Setting, task: TaskSpec) -> str:
     return "validation" if "validation" in splits else "test"
 
 
-def _strata(labels: Tensor) -> np.ndarray:
-    """[N] class numbers, or fifths of the values of a regression."""
+def _strata(task: TaskSpec, labels: Tensor) -> Numbers:
+    """[N] class or choice numbers, fifths of the values of a regression, else one stratum."""
     values = labels.numpy()
-    if values.dtype.kind == "i":
+    if task.strata:
         return np.asarray(values)
+    if task.kind != "regression":
+        return np.zeros(len(values), np.int64)
     edges = np.quantile(values, np.linspace(0, 1, REGRESSION_STRATA + 1)[1:-1])
     return np.searchsorted(edges, values, side="right")
 
 
-def held_out_rows(strata: np.ndarray, groups: np.ndarray, wanted: int, seed: int) -> np.ndarray:
+def drawn_shots(
+    task: TaskSpec,
+    strata: Numbers,
+    groups: Numbers,
+    shots: int,
+    seed: int,
+    *,
+    selects: bool,
+    usable: Flags | None = None,
+) -> tuple[Flags, Flags]:
+    """Few rows of each class to train on, and as many to select on; rows that share a text stay on one side.
+
+    Args:
+        task: for messages.
+        strata: [N] class of each row; regressions have fifths, tagging and answers one stratum.
+        groups: [N] rows of one group are drawn for one side only.
+        shots: rows of each class.
+        seed: of the draw.
+        selects: whether selection rows are wanted.
+        usable: [N] rows that may be drawn; None: all.
+
+    Returns:
+        [N] booleans: trained on, and held out.
+
+    Raises:
+        ValueError: if a class has too few rows.
+
+    Source: Gao et al., LM-BFF (arXiv:2012.15723): K rows of each class, and a development set of the same size.
+    """
+    classes, strata = np.unique(strata, return_inverse=True)
+    sides = np.zeros((2, len(strata)), bool)
+    left = np.full((2, len(classes)), shots)
+    left[1] *= selects
+    generator, members = np.random.default_rng([seed, 3]), _members(groups)
+    for group in generator.permutation(len(members)):
+        rows = members[group] if usable is None else members[group][usable[members[group]]]
+        brought = np.bincount(strata[rows], minlength=len(classes))
+        side = int(np.minimum(left, brought).sum(1).argmax())  # the one that needs more of it
+        for row in generator.permutation(rows):
+            if left[side, strata[row]]:
+                left[side, strata[row]] -= 1
+                sides[side, row] = True
+    if left.any():
+        short = int(left.max(0).argmax())
+        there = int((strata == short).sum())
+        named = f"class {task.strata[int(classes[short])]}" if task.strata else f"a fifth of {task.name}'s values"
+        named = named if task.strata or task.kind == "regression" else task.name
+        raise ValueError(
+            f"shots.per_class {shots} needs {shots} rows to train on{' and as many to select on' if selects else ''}, but "
+            f"{named} has {there}, of which some share a text or are taken; lower shots.per_class"
+        )
+    return sides[0], sides[1]
+
+
+def _members(groups: Numbers) -> list[Numbers]:
+    """Group number -> its rows."""
+    return np.split(np.argsort(groups, kind="stable"), np.cumsum(np.bincount(groups))[:-1])
+
+
+def held_out_rows(strata: Numbers, groups: Numbers, wanted: int, seed: int, names: Sequence[str] = ()) -> Flags:
     """A stratified draw of whole groups.
 
     Args:
@@ -184,6 +166,7 @@ def held_out_rows(strata: np.ndarray, groups: np.ndarray, wanted: int, seed: int
         groups: [N] rows of one group stay together.
         wanted: rows to hold out; each class gets its share, at least one row.
         seed: of the draw.
+        names: of the classes, for messages.
 
     Returns:
         [N] booleans: held out.
@@ -194,24 +177,25 @@ def held_out_rows(strata: np.ndarray, groups: np.ndarray, wanted: int, seed: int
     classes, strata = np.unique(strata, return_inverse=True)
     counts = np.bincount(strata)
     quota = np.maximum(np.round(counts * wanted / len(strata)), 1).astype(int)
-    members = np.split(np.argsort(groups, kind="stable"), np.cumsum(np.bincount(groups))[:-1])
+    members = _members(groups)
     held_out = np.zeros(len(strata), bool)
     for group in np.random.default_rng([seed, 1]).permutation(len(members)):
         brought = np.bincount(strata[members[group]], minlength=len(counts))
         if (brought <= quota).all():
             held_out[members[group]] = True
             quota = quota - brought
-    missing = [c for c, name in enumerate(classes) if not held_out[strata == c].any() or held_out[strata == c].all()]
+    missing = [c for c in range(len(classes)) if not held_out[strata == c].any() or held_out[strata == c].all()]
     if missing:
+        named = names[int(classes[missing[0]])] if names else classes[missing[0]]
         raise ValueError(
-            f"selection and training both need rows of every class, but class {classes[missing[0]]} has "
+            f"selection and training both need rows of every class, but class {named} has "
             f"{counts[missing[0]]} rows, of which {int(held_out[strata == missing[0]].sum())} would be held out; "
             "raise selection.fraction or limit.train, or use protocol: paper"
         )
     return held_out
 
 
-def batches(rows: np.ndarray, seed: int, steps: int, batch_size: int) -> np.ndarray:
+def batches(rows: Numbers, seed: int, steps: int, batch_size: int) -> Numbers:
     """[steps, B] row numbers: epoch after epoch, each a new order of all rows, decided by the seed."""
     generator = np.random.default_rng([seed, 2])
     epochs = -(-steps * batch_size // len(rows))

@@ -40,6 +40,7 @@ class _Pass:
     def __init__(self, prefix: Sequence[tuple[Tensor, Tensor]] | None = None, row: int | None = None):
         self.prefix, self.row = prefix, row
         self.layer = 0
+        self.collected: list[Tensor] | None = None
         self.seen: list[tuple[nn.Module, int, int]] = []
         self.keeps = False
         self.kept: tuple[Any, ...] | None = None
@@ -54,6 +55,8 @@ class _Pass:
             query, key, value, mask, position_bias = self.kept
         else:
             self.seen.append((module, key.shape[1], key.shape[3]))
+            if self.collected is not None:
+                self.collected.append(torch.stack((key[0], value[0])))
             key, value, mask, position_bias = self._prefixed(key, value, mask, position_bias)
             self.layer += 1
             if self.keeps:
@@ -109,21 +112,23 @@ AttentionMaskInterface.register(NAME, _padding_mask)  # else transformers drops 
 
 
 class FrozenEncoder:
-    """A frozen encoder that takes a prefix per replica. Wraps a model once: its last block is replaced.
+    """A frozen encoder that takes soft prompts per replica. Wraps a model once: its last block is replaced.
 
     Attributes:
         model: the frozen model.
+        refusal: why the model takes no prefix; empty where it does. Input prompts it takes anyway.
         layers: L, calls of attention in a pass.
         heads: key and value heads.
         dim: width of a head.
         hidden: H.
+        embedding: E, width of the token embeddings.
         max_tokens: tokens that its position embeddings can hold, prompt included; None: no limit.
 
     Raises:
-        ValueError: if the model takes no prefix: the message says why.
+        ValueError: if the model is no encoder.
 
-    Source: P-tuning v2 (arXiv:2110.07602) for the deep prefix; the last layer is evaluated for the
-    pooled row alone, which changes no number.
+    Source: P-tuning v2 (arXiv:2110.07602) for the deep prefix, Lester et al. (arXiv:2104.08691) for the
+    input prompt; the last layer is evaluated for the pooled row alone, which changes no number.
     """
 
     def __init__(self, model: Any, pooling: Pooling = "mean", after_prompt: bool = True):
@@ -131,9 +136,22 @@ class FrozenEncoder:
         self.pooling, self.after_prompt = pooling, after_prompt
         self.takes = frozenset(inspect.signature(model.forward).parameters)
         self.hidden = int(model.config.hidden_size)
-        tail, shapes = self._probe()
-        self.layers, (self.heads, self.dim) = len(shapes), shapes[-1]
+        self.embedding = int(model.get_input_embeddings().weight.shape[1])
         self.first_position, self.max_tokens = self._positions()
+        self.layers = self.heads = self.dim = 0
+        self.refusal = ""
+        usual = model.config._attn_implementation  # noqa: SLF001  # there is no public name for it
+        try:
+            tail, shapes = self._probe()
+        except ValueError as error:
+            self.refusal = str(error)
+            model.set_attn_implementation(usual)
+            return
+        if getattr(tail, "is_causal", False):
+            raise ValueError(
+                f"{type(model).__name__} takes no prompt here: it reads left to right, and an encoder is needed"
+            )
+        self.layers, (self.heads, self.dim) = len(shapes), shapes[-1]
         if pooling == "cls":
             self._shorten(tail)
 
@@ -162,8 +180,6 @@ class FrozenEncoder:
         if len({shape[1:] for shape in probe.seen}) != 1:
             raise ValueError(f"{name} takes no prefix: its layers have heads of different shapes")
         tail = probe.seen[-1][0]
-        if getattr(tail, "is_causal", False):
-            raise ValueError(f"{name} takes no prefix here: it reads left to right, and an encoder is needed")
         return tail, [shape[1:] for shape in probe.seen]
 
     def _positions(self) -> tuple[int, int | None]:
@@ -200,47 +216,90 @@ class FrozenEncoder:
         finally:
             _running.reset(token)
 
-    def prompt_shape(self, length: int) -> tuple[int, int, int, int, int]:
-        """[L, 2, heads, P, d]: the shape of one prefix of `length` tokens."""
+    def prompt_shape(self, length: int, form: str = "prefix") -> tuple[int, ...]:
+        """The shape of one prompt of `length` tokens: prefix [L, 2, heads, P, d], input [P, E].
+
+        Raises:
+            ValueError: if the model takes no prefix: the message says why.
+        """
+        if form == "input":
+            return length, self.embedding
+        if self.refusal:
+            raise ValueError(f"{self.refusal}; use prompt.form: input")
         return self.layers, 2, self.heads, length, self.dim
 
-    def check_room(self, prompt_length: int, max_length: int) -> None:
+    def check_room(self, prompt_length: int, max_length: int, form: str = "prefix") -> None:
         """Refuses prompts and texts that are together longer than the PLM's positions.
 
         Raises:
             ValueError: with the three numbers.
         """
-        needed = max_length + (prompt_length if self.after_prompt else 0)
+        needed = max_length + (prompt_length if self.after_prompt or form == "input" else 0)
         if self.max_tokens is not None and needed > self.max_tokens:
             raise ValueError(
                 f"prompt length {prompt_length} + max_length {max_length} is over the {self.max_tokens} positions "
                 f"of {type(self.model).__name__}; lower one of them"
             )
 
+    def embed(self, ids: Tensor) -> Tensor:
+        """[…, E] the token embeddings of ids […]."""
+        return self.model.get_input_embeddings()(ids)
+
+    @torch.no_grad()
+    def activations(self, embeddings: Tensor) -> Tensor:
+        """[L, 2, heads, P, d] the keys and values that the PLM computes for token embeddings [P, E].
+
+        Source: Li & Liang, Prefix-Tuning (arXiv:2101.00190): prefixes that start from real words.
+        """
+        self.prompt_shape(len(embeddings))  # which refuses a model that takes no prefix
+        here = _Pass()
+        here.collected = []
+        mask = torch.ones(1, len(embeddings), dtype=torch.long, device=self.device)
+        self._run(here, inputs_embeds=embeddings[None], attention_mask=mask)
+        return torch.stack(here.collected)
+
     def encode(
-        self, ids: Tensor, types: Tensor, lengths: Tensor, prefix: Tensor | None = None, owner: Tensor | None = None
-    ) -> Tensor:
+        self, ids: Tensor, types: Tensor, lengths: Tensor, prompt: Tensor | None = None, owner: Tensor | None = None,
+        tokens: bool = False,
+    ) -> Tensor:  # fmt: skip
         """The vectors that heads read.
 
         Args:
             ids: [n, T] token ids, padded to the longest row.
             types: [n, T] token types.
             lengths: [n] tokens of each row.
-            prefix: [K, L, 2, heads, P, d] one prefix per replica; None: no prompt.
-            owner: [n] the replica of each row; needed with a prefix.
+            prompt: one per replica: prefixes [K, L, 2, heads, P, d] or input prompts [K, P, E]; None: no prompt.
+            owner: [n] the replica of each row; needed with a prompt.
+            tokens: whether every token's vector is wanted.
 
         Returns:
-            [n, H] the first token's vector (`cls`) or the mean over the tokens of the text (`mean`).
+            [n, H] the first token's vector (`cls`) or the mean over the tokens of the text (`mean`);
+            [n, T, H] with `tokens`.
         """
         mask = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]  # [n, T]
-        inputs = {"input_ids": ids, "attention_mask": mask}
+        inputs, before, first = {"input_ids": ids, "attention_mask": mask}, 0, 0
+        layers = None
+        if prompt is not None and prompt.dim() == 3 and owner is not None:
+            first = prompt.shape[1]
+            embeds = torch.cat((prompt.index_select(0, owner), self.embed(ids)), 1)
+            inputs = {"inputs_embeds": embeds, "attention_mask": pad(mask, (first, 0), value=True)}
+            types = pad(types, (first, 0))
+        elif prompt is not None and owner is not None:
+            layers = _owned(prompt, owner)
+            before = prompt.shape[4] if self.after_prompt else 0
         if "token_type_ids" in self.takes:
-            inputs["token_type_ids"] = types if self.model.config.type_vocab_size > 1 else torch.zeros_like(types)
-        before = prefix.shape[4] if prefix is not None and self.after_prompt else 0
+            known = getattr(self.model.config, "type_vocab_size", 0) > 1
+            inputs["token_type_ids"] = types if known else torch.zeros_like(types)
         if "position_ids" in self.takes:
-            inputs["position_ids"] = torch.arange(ids.shape[1], device=ids.device)[None] + self.first_position + before
-        layers = _owned(prefix, owner) if prefix is not None and owner is not None else None
-        hidden = self._run(_Pass(layers, 0 if self.pooling == "cls" else None), **inputs)
+            length = ids.shape[1] + first
+            inputs["position_ids"] = torch.arange(length, device=ids.device)[None] + self.first_position + before
+        short = self.pooling == "cls" and not tokens and not self.refusal
+        hidden = self._run(_Pass(layers, first if short else None), **inputs)
+        if short:
+            return hidden[:, 0]
+        hidden = hidden[:, first:]
+        if tokens:
+            return hidden
         if self.pooling == "cls":
             return hidden[:, 0]
         return (hidden * mask[..., None]).sum(1) / lengths[:, None]

@@ -58,7 +58,7 @@ class PromptLibrary:
         """The folder of an artefact, made first where it is missing or damaged.
 
         Args:
-            kind: `tokens`, `prompts`, `teachers`, `embeddings` or `confirmed`.
+            kind: a stage of `config.VERSIONS`: `tokens`, `prompts`, `teachers`, and so on.
             key: the content key.
             make: writes the artefact's files into the empty folder it is given.
             card: what it is, for people: settings and parents.
@@ -152,7 +152,7 @@ def verify(folder: Path) -> None:
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         found = {name: _checksum(folder / name) for name in card["sha256"]}
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, TypeError) as error:
         raise DamagedArtefact(f"{folder}: cannot be read ({error})") from error
     wrong = [name for name, checksum in card["sha256"].items() if found[name] != checksum]
     if wrong:

@@ -7,22 +7,31 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from panda_trainable.metrics import MASKED
+
 Loss = Callable[[Tensor, Tensor], Tensor]
+Distillation = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+IGNORED = -100
+"""Label of what is not asked: padding, words behind the cut."""
 
 KL_TEMPERATURE = 2.0
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross entropy, per replica.
+    """Mean cross entropy over what is asked, per replica.
 
     Args:
-        logits: [K, B, C].
-        labels: [K, B] class numbers.
+        logits: [K, B, …, C]: one question per example, one per word, or start and end.
+        labels: [K, B, …] numbers of the right answers; IGNORED where nothing is asked.
 
     Returns:
-        [K] non-negative, in nats.
+        [K] non-negative, in nats; 0 where nothing is asked.
     """
-    return functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape).mean(1)
+    losses = functional.cross_entropy(
+        logits.flatten(0, -2), labels.flatten(), reduction="none", ignore_index=IGNORED
+    ).view(len(labels), -1)
+    return losses.sum(1) / (labels != IGNORED).flatten(1).sum(1).clamp(min=1)
 
 
 def squared_error(logits: Tensor, labels: Tensor) -> Tensor:
@@ -38,14 +47,15 @@ def squared_error(logits: Tensor, labels: Tensor) -> Tensor:
     return (logits[..., 0] - labels).square().mean(1)
 
 
-def distillation_mse(student: Tensor, teacher: Tensor) -> Tensor:
+def distillation_mse(student: Tensor, teacher: Tensor, asked: Tensor | None = None) -> Tensor:
     """Mean squared distance between student and teacher logits, per replica.
 
     The mean runs over examples and classes, so the value does not change with B.
 
     Args:
-        student: [K, B, C] logits of K replicas. Carries gradient.
-        teacher: [K, B, C] logits of their teachers. A constant.
+        student: [K, B, …, C] logits of K replicas. Carries gradient.
+        teacher: [K, B, …, C] logits of their teachers. A constant.
+        asked: [K, B, …] where padding is not; None: everywhere.
 
     Returns:
         [K] non-negative, in squared logits.
@@ -54,18 +64,23 @@ def distillation_mse(student: Tensor, teacher: Tensor) -> Tensor:
         ValueError: if the two shapes differ (broadcasting would hide it).
 
     Source: PANDA (arXiv:2208.10160), the KD term of its objective.
-    Deviation: the authors' code divides by B once more; docs/deviations.md#kd-mean.
+    Deviation: the authors' code divides by B once more, and averages over padding too; docs/deviations.md#kd-mean.
     """
     _same_shape(student, teacher)
-    return (student - teacher).square().mean(dim=(1, 2))
+    squares = (student - teacher).square()
+    if asked is None:
+        return squares.flatten(1).mean(1)
+    real = asked[..., None] & (teacher > MASKED)
+    return (squares * real).flatten(1).sum(1) / real.flatten(1).sum(1).clamp(min=1)
 
 
-def distillation_kl(student: Tensor, teacher: Tensor) -> Tensor:
-    """τ² · KL(teacher ‖ student) of the softened classes at τ = 2, mean over examples, per replica.
+def distillation_kl(student: Tensor, teacher: Tensor, asked: Tensor | None = None) -> Tensor:
+    """τ² · KL(teacher ‖ student) of the softened answers at τ = 2, mean over what is asked, per replica.
 
     Args:
-        student: [K, B, C] logits. Carries gradient.
-        teacher: [K, B, C] logits. A constant.
+        student: [K, B, …, C] logits. Carries gradient.
+        teacher: [K, B, …, C] logits. A constant.
+        asked: [K, B, …] where padding is not; None: everywhere.
 
     Returns:
         [K] non-negative, in nats times τ².
@@ -78,8 +93,10 @@ def distillation_kl(student: Tensor, teacher: Tensor) -> Tensor:
     _same_shape(student, teacher)
     soft = (student / KL_TEMPERATURE).log_softmax(-1)
     target = (teacher / KL_TEMPERATURE).log_softmax(-1)
-    divergence = functional.kl_div(soft, target, log_target=True, reduction="none").sum(-1)  # [K, B]
-    return KL_TEMPERATURE**2 * divergence.mean(1)
+    divergence = functional.kl_div(soft, target, log_target=True, reduction="none").sum(-1)  # [K, B, …]
+    if asked is None:
+        return KL_TEMPERATURE**2 * divergence.flatten(1).mean(1)
+    return KL_TEMPERATURE**2 * (divergence * asked).flatten(1).sum(1) / asked.flatten(1).sum(1).clamp(min=1)
 
 
 def _same_shape(student: Tensor, teacher: Tensor) -> None:
@@ -89,10 +106,18 @@ def _same_shape(student: Tensor, teacher: Tensor) -> None:
         )
 
 
-TASK_LOSSES: Mapping[str, Loss] = MappingProxyType({"classification": cross_entropy, "regression": squared_error})
+TASK_LOSSES: Mapping[str, Loss] = MappingProxyType(
+    {
+        "classification": cross_entropy,
+        "regression": squared_error,
+        "multiple_choice": cross_entropy,
+        "tagging": cross_entropy,
+        "extractive_qa": cross_entropy,
+    }
+)
 """Task kind -> loss."""
 
-KD_LOSSES: Mapping[str, Loss] = MappingProxyType({"mse": distillation_mse, "kl": distillation_kl})
+KD_LOSSES: Mapping[str, Distillation] = MappingProxyType({"mse": distillation_mse, "kl": distillation_kl})
 """KD kind -> loss."""
 
 

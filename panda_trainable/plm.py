@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+from collections.abc import Callable
 from functools import lru_cache
 from hashlib import file_digest, sha256
 from pathlib import Path
@@ -27,8 +28,12 @@ def plm_folder(source: str) -> Path:
     Raises:
         ValueError: if it is nowhere to be found or holds no safetensors.
     """
-    folder = _package_folder(source) if source.startswith(PACKAGE) else Path(source).expanduser()
-    if not folder.is_dir() and source.count("/") <= 1 and not source.startswith((PACKAGE, ".", "/")):
+    try:
+        folder = _package_folder(source) if source.startswith(PACKAGE) else Path(source).expanduser()
+        there = folder.is_dir()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ValueError(f"PLM {source!r}: is no folder's name ({error})") from error
+    if not there and source.count("/") <= 1 and not source.startswith((PACKAGE, ".", "/")):
         folder = _hub_folder(source)
     if not (folder / "config.json").is_file():
         raise ValueError(
@@ -86,11 +91,29 @@ def checked_folder(plm: Plm) -> Path:
     return folder
 
 
+@lru_cache(maxsize=4)
 def load_tokenizer(plm: Plm) -> Any:
     """The fast tokenizer of a PLM."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(checked_folder(plm), trust_remote_code=False)
+    tokenizer = _loaded(plm, "tokenizer", lambda folder: AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise ValueError(f"PLM {plm.source!r}: its folder has no tokenizer; put its tokenizer.json there")
+    return tokenizer
+
+
+def _loaded(plm: Plm, what: str, load: Callable[[Path], Any]) -> Any:
+    """What a function loads from the PLM's folder.
+
+    Raises:
+        ValueError: whatever goes wrong: the libraries raise many kinds, and for a user all mean the same.
+    """
+    folder = checked_folder(plm)
+    try:
+        return load(folder)
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"PLM {plm.source!r}: its {what} in {folder} cannot be loaded ({reason[:200]})") from error
 
 
 def load_model(plm: Plm) -> Any:
@@ -101,19 +124,14 @@ def load_model(plm: Plm) -> Any:
     """
     from transformers import AutoConfig, AutoModel
 
-    folder = checked_folder(plm)
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    config = _loaded(plm, "config", lambda folder: AutoConfig.from_pretrained(folder, trust_remote_code=False))
     if plm.layers is not None and not 1 <= plm.layers <= config.num_hidden_layers:
         raise ValueError(f"PLM {plm.source!r}: layers must be 1 to {config.num_hidden_layers}, got {plm.layers}")
     if plm.layers is not None:
         config.num_hidden_layers = plm.layers
-    model, info = AutoModel.from_pretrained(
-        folder,
-        config=config,
-        use_safetensors=True,
-        trust_remote_code=False,
-        dtype="float32",
-        output_loading_info=True,
+    settings = {"config": config, "use_safetensors": True, "trust_remote_code": False, "dtype": "float32"}
+    model, info = _loaded(
+        plm, "model", lambda folder: AutoModel.from_pretrained(folder, output_loading_info=True, **settings)
     )
     missing = sorted(key for key in info["missing_keys"] if UNREAD not in key)
     if missing:  # transformers would fill them with random numbers

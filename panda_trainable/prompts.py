@@ -1,13 +1,16 @@
-"""Soft prompts: how they start, are averaged, and are kept as safetensors."""
+"""Soft prompts: kept as safetensors, averaged, flattened to tokens, and reparameterised by an MLP."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-NORMAL_STD = 0.02
+MLP_PARTS = ("embedding", "weight_in", "bias_in", "weight_out", "bias_out")
+"""What is trained instead of the prompt where it is reparameterised."""
 
 
 @dataclass(frozen=True)
@@ -15,7 +18,7 @@ class SoftPrompt:
     """One trained prompt with the head that was trained beside it.
 
     Attributes:
-        prompt: [L, 2, heads, P, d] keys and values in every layer.
+        prompt: prefix [L, 2, heads, P, d]: keys and values in every layer; or input prompt [P, E].
         weight: [C, H] of the linear head.
         bias: [C].
     """
@@ -33,15 +36,6 @@ class SoftPrompt:
     def load(cls, path: Path) -> "SoftPrompt":
         """Reads one; tensors are mapped into memory."""
         return cls(**load_file(path))
-
-
-def random_prompt(shape: tuple[int, ...], seed: int) -> Tensor:
-    """A prompt drawn from N(0, 0.02): the seed and the shape decide it, so all tasks of a seed share it.
-
-    Source: P-tuning v2 (the embeddings of its prefix encoder); sharing makes prompts comparable
-    and averages of them meaningful.
-    """
-    return torch.empty(shape).normal_(0, NORMAL_STD, generator=torch.Generator().manual_seed(seed))
 
 
 def average_prompt(prompts: list[Tensor], shares: tuple[float, ...]) -> Tensor:
@@ -65,5 +59,48 @@ def average_prompt(prompts: list[Tensor], shares: tuple[float, ...]) -> Tensor:
 
 
 def tokens_of(prompt: Tensor) -> Tensor:
-    """[P, L·2·heads·d]: a prefix flattened to one row per prompt token."""
-    return prompt.movedim(3, 0).flatten(1)
+    """[P, D] one row per prompt token: a prefix flattened to L·2·heads·d, an input prompt as it is."""
+    return prompt if prompt.dim() == 2 else prompt.movedim(3, 0).flatten(1)
+
+
+def mlp_parameters(shape: Sequence[int], width: int, seeds: Sequence[int]) -> dict[str, Tensor]:
+    """The MLP's parameters [K, …], as PyTorch draws linear layers; the seeds decide them.
+
+    Args:
+        shape: of one prompt: [L, 2, heads, P, d] or [P, E].
+        width: of the middle layer.
+        seeds: [K].
+
+    Source: P-tuning v2, its prefix encoder with projection: Embedding(P, H) → Linear → tanh → Linear.
+    """
+    length, out = (shape[-2], prod(shape) // shape[-2])
+    inner = shape[-1] * (shape[2] if len(shape) == 5 else 1)  # H: heads · d, or E
+    drawn = [_drawn(length, inner, width, out, seed) for seed in seeds]
+    return {name: torch.stack([parts[i] for parts in drawn]) for i, name in enumerate(MLP_PARTS)}
+
+
+def _drawn(length: int, inner: int, width: int, out: int, seed: int) -> tuple[Tensor, ...]:
+    generator = torch.Generator().manual_seed(seed + 2_000_003)  # another stream than prompt's and head's
+
+    def linear(inputs: int, outputs: int) -> tuple[Tensor, Tensor]:
+        bound = inputs**-0.5
+        sizes = (inputs, outputs), (outputs,)
+        weight, bias = (torch.empty(size).uniform_(-bound, bound, generator=generator) for size in sizes)
+        return weight, bias
+
+    return torch.empty(length, inner).normal_(generator=generator), *linear(inner, width), *linear(width, out)
+
+
+def mlp_prompt(parts: Mapping[str, Tensor], shape: Sequence[int]) -> Tensor:
+    """[K, …] the prompts that the MLP's parameters make.
+
+    Args:
+        parts: MLP_PARTS -> [K, …].
+        shape: of one prompt.
+    """
+    middle = torch.baddbmm(parts["bias_in"][:, None], parts["embedding"], parts["weight_in"]).tanh()
+    made = torch.baddbmm(parts["bias_out"][:, None], middle, parts["weight_out"])  # [K, P, D]
+    if len(shape) == 2:
+        return made
+    layers, two, heads, length, dim = shape
+    return made.view(-1, length, layers, two, heads, dim).permute(0, 2, 3, 4, 1, 5)

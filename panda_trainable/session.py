@@ -1,23 +1,26 @@
 """Session: trains the K replicas of one trial, evaluates, saves and restores them."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from panda_trainable import heads
 from panda_trainable.config import Schedule, Setting
-from panda_trainable.data import Rows, TokenTable, batches, replica_rows, selection_split, token_table
+from panda_trainable.data import Rows, batches, replica_rows, selection_split
 from panda_trainable.encoder import FrozenEncoder, load_encoder
+from panda_trainable.heads import HEADS, outputs, random_head
 from panda_trainable.library import PromptLibrary
 from panda_trainable.metrics import METRICS
-from panda_trainable.objectives import KD_LOSSES, TASK_LOSSES, total
+from panda_trainable.objectives import IGNORED, KD_LOSSES, TASK_LOSSES, total
 from panda_trainable.optimiser import StackedAdamW
-from panda_trainable.prompts import SoftPrompt
+from panda_trainable.prompts import MLP_PARTS, SoftPrompt, mlp_parameters, mlp_prompt
 from panda_trainable.tasks import TaskSpec
+from panda_trainable.tokens import TokenTable, gold_of, token_table
 
 GROUP_TOKENS = {"cpu": 600, "cuda": 65536}
 """Device -> padded tokens of one length group: small ones stay in a CPU's caches, large ones fill a GPU."""
@@ -29,7 +32,7 @@ class Teacher:
 
     Attributes:
         weight: λ · α · sim, >= 0.
-        logits: one [N, C] per replica over the rows of the train table; NaN where the replica's
+        logits: one [N, …] per replica over the rows of the train table; NaN where the replica's
             data order never looks.
     """
 
@@ -50,12 +53,13 @@ class Session:
         setting: what the plan shares: PLM, prompt, batch size, rows.
         task: the task that is trained.
         seeds: [K] one replica each: its fold, head initialisation and data order.
-        start: [K, L, 2, heads, P, d] the prompts at step 0.
+        start: [K, L, 2, heads, P, d] or [K, P, E] the prompts at step 0.
         steps: steps of the whole run; `linear` reaches a rate of zero there.
         learning_rate: at the first step.
         schedule: `linear` decay or `constant`.
         teachers: of all replicas; none is plain prompt tuning.
         kd: a row of KD_LOSSES.
+        apart_from: a target whose report rows share no text with the rows that are trained on; None: no matter.
     """
 
     def __init__(
@@ -71,34 +75,46 @@ class Session:
         schedule: Schedule = "linear",
         teachers: Sequence[Teacher] = (),
         kd: str = "mse",
+        apart_from: TaskSpec | None = None,
     ):
         self.library, self.setting, self.task, self.seeds = library, setting, task, tuple(seeds)
         self.steps, self.learning_rate, self.schedule = steps, learning_rate, schedule
         self.encoder = load_encoder(setting.plm, device())
-        self.encoder.check_room(setting.prompt_length, setting.max_length)
+        self.encoder.check_room(setting.prompt_length, setting.max_length, setting.prompt_form)
         self.table = token_table(library, setting, task, "train")
-        self.rows = [replica_rows(library, setting, task, seed) for seed in seeds]
+        self.head = HEADS[task.kind]
+        self.rows = [replica_rows(library, setting, task, seed, apart_from) for seed in seeds]
         order = [
             batches(rows.train, seed, steps, setting.batch_size) for rows, seed in zip(self.rows, seeds, strict=True)
         ]
         self.order = torch.from_numpy(np.stack(order, 1))  # [steps, K, B]
-        self.labels = scaled_labels(task, self.table, self.rows)  # [K, N]
+        self.labels = scaled_labels(task, self.table, self.rows)  # [K, N, …]
         self.teachers, self.kd = tuple(teachers), kd
-        self.trainables = self._trainables(start)
-        self.optimiser = StackedAdamW(self.trainables)
+        self._open(start)
         self.done = 0
         self.loss_sum = torch.zeros(len(self.seeds), device=self.encoder.device)  # [K] since the last evaluation
         self.loss_steps = 0
         self.train_s = self.evaluate_s = 0.0
 
-    def _trainables(self, start: Tensor) -> dict[str, Tensor]:
-        drawn = [heads.random_head(self.task.outputs, self.encoder.hidden, seed) for seed in self.seeds]
-        tensors = {
-            "prompt": start.clone(),
-            "weight": torch.stack([weight for weight, _ in drawn]),
-            "bias": torch.stack([bias for _, bias in drawn]),
+    def _open(self, start: Tensor) -> None:
+        """Makes what is trained, and its optimiser."""
+        tensors = {"prompt": start.clone()}
+        self.base: Tensor | None = None
+        if self.setting.mlp:  # the prompt is base + MLP, and base is such that it starts where it should
+            tensors = mlp_parameters(start.shape[1:], self.setting.mlp, self.seeds)
+            self.base = (start - mlp_prompt(tensors, start.shape[1:])).to(self.encoder.device)
+        drawn = [random_head(self.task.outputs, self.encoder.hidden, seed) for seed in self.seeds]
+        tensors |= {
+            name: torch.stack(parts) for name, parts in zip(("weight", "bias"), zip(*drawn, strict=True), strict=True)
         }
-        return {name: tensor.to(self.encoder.device).requires_grad_() for name, tensor in tensors.items()}
+        self.trainables = {name: tensor.to(self.encoder.device).requires_grad_() for name, tensor in tensors.items()}
+        self.optimiser = StackedAdamW(self.trainables)
+
+    def prompt(self) -> Tensor:
+        """[K, …] the prompts as they are now."""
+        if self.base is None:
+            return self.trainables["prompt"]
+        return self.base + mlp_prompt({name: self.trainables[name] for name in MLP_PARTS}, self.base.shape[1:])
 
     def advance(self, steps: int) -> None:
         """Trains for so many steps, but not beyond the last."""
@@ -110,28 +126,36 @@ class Session:
     def _step(self) -> None:
         rows = self.order[self.done]  # [K, B]
         replicas = torch.arange(len(self.seeds))[:, None].expand_as(rows)
-        prompt, weight, bias = self.trainables.values()
-        pooled = pooled_rows(self.encoder, self.table, prompt, rows.flatten(), replicas.flatten())
-        logits = heads.logits(pooled.view(*rows.shape, -1), weight, bias)  # [K, B, C]
+        logits = self._answers(self.table, rows.flatten(), replicas.flatten()).unflatten(0, rows.shape)  # [K, B, …]
         labels = self.labels[replicas, rows].to(logits.device)
-        loss = total(TASK_LOSSES[self.task.kind](logits, labels), self._distillation(logits, rows))
+        loss = total(TASK_LOSSES[self.task.kind](logits, labels), self._distillation(logits, rows, labels))
         torch.autograd.backward(loss.sum(), inputs=list(self.trainables.values()))
         self.optimiser.step(torch.full_like(self.loss_sum, self.rate()))
         self.loss_sum += loss.detach()
         self.loss_steps += 1
         self.done += 1
 
-    def _distillation(self, logits: Tensor, rows: Tensor) -> list[tuple[float, Tensor]]:
+    def _answers(self, table: TokenTable, rows: Tensor, owner: Tensor) -> Tensor:
+        """[n, …] logits of rows of a table, each by its own replica."""
+        return answers(
+            self.encoder, table, self.head.reads, self.head.arrange, self.prompt(), self.trainables["weight"],
+            self.trainables["bias"], rows, owner,
+        )  # fmt: skip
+
+    def _distillation(self, logits: Tensor, rows: Tensor, labels: Tensor) -> list[tuple[float, Tensor]]:
+        asked = None
+        if self.head.reads == "tokens":  # padding teaches nothing
+            asked = labels != IGNORED if self.task.kind == "tagging" else torch.ones_like(labels, dtype=torch.bool)
         terms = []
         for teacher in self.teachers:
             said = torch.stack([known[row] for known, row in zip(teacher.logits, rows, strict=True)])
-            terms.append((teacher.weight, KD_LOSSES[self.kd](logits, said.to(logits.device))))
+            terms.append((teacher.weight, KD_LOSSES[self.kd](logits, said.to(logits.device), asked)))
         return terms
 
-    def rate(self) -> float:
-        """The learning rate of the next step. Source: Hugging Face's linear schedule without warm-up."""
-        left = 1 - self.done / self.steps if self.schedule == "linear" else 1.0
-        return self.learning_rate * left
+    def rate(self, step: int | None = None) -> float:
+        """The learning rate of a step, by default the next. Source: Hugging Face's linear schedule without warm-up."""
+        at = self.done if step is None else step
+        return self.learning_rate * (1 - at / self.steps if self.schedule == "linear" else 1.0)
 
     def losses(self) -> list[float]:
         """[K] mean training loss since it was last asked for; NaN or infinite where a replica diverged."""
@@ -145,19 +169,22 @@ class Session:
         split = selection_split(self.setting, self.task)
         return self._scores(split, [rows.selection for rows in self.rows])[0]
 
-    def report(self) -> tuple[dict[str, list[float]], np.ndarray, np.ndarray]:
-        """Scores on the report split: metric -> [K], logits [K, N, C], labels [N]. For `confirm` alone."""
+    def report(self) -> tuple[dict[str, list[float]], NDArray[np.float32], NDArray[Any]]:
+        """Scores on the report split: metric -> [K], logits [K, N, …], gold [N]. For `confirm` alone."""
         split = self.task.report_split
-        labels = token_table(self.library, self.setting, self.task, split).labels.numpy()
-        scores, logits = self._scores(split, [np.arange(len(labels))] * len(self.seeds))
-        return scores, np.stack(logits), labels
+        table = token_table(self.library, self.setting, self.task, split)
+        rows = np.arange(len(table))
+        scores, logits = self._scores(split, [rows] * len(self.seeds))
+        return scores, np.stack(logits), gold_of(table, self.task, rows)
 
-    def _scores(self, split: str, rows: list[np.ndarray]) -> tuple[dict[str, list[float]], list[np.ndarray]]:
+    def _scores(
+        self, split: str, rows: list[NDArray[np.int64]]
+    ) -> tuple[dict[str, list[float]], list[NDArray[np.float32]]]:
         began = time.perf_counter()
         table = token_table(self.library, self.setting, self.task, split)
         logits = self.logits(table, rows)
-        labels = [table.labels.numpy()[chosen] for chosen in rows]
-        pairs = list(zip(logits, labels, strict=True))
+        gold = [gold_of(table, self.task, chosen) for chosen in rows]
+        pairs = list(zip(logits, gold, strict=True))
         finite = [bool(np.isfinite(said).all()) for said, _ in pairs]
         scores = {
             name: [METRICS[name](*pair) if ok else float("nan") for pair, ok in zip(pairs, finite, strict=True)]
@@ -167,22 +194,19 @@ class Session:
         return scores, logits
 
     @torch.inference_mode()
-    def logits(self, table: TokenTable, rows: list[np.ndarray]) -> list[np.ndarray]:
-        """[K] arrays of logits [n, C]: each replica on its own rows of a table."""
+    def logits(self, table: TokenTable, rows: list[NDArray[np.int64]]) -> list[NDArray[np.float32]]:
+        """[K] arrays of logits [n, …]: each replica on its own rows of a table."""
         flat = torch.from_numpy(np.concatenate(rows))
         counts = [len(chosen) for chosen in rows]
         owner = torch.repeat_interleave(torch.arange(len(rows)), torch.tensor(counts))
-        prompt, weight, bias = self.trainables.values()
-        pooled = pooled_rows(self.encoder, table, prompt, flat, owner).split(counts)
-        return [
-            heads.logits(x[None], w[None], b[None])[0].cpu().numpy()
-            for x, w, b in zip(pooled, weight, bias, strict=True)
-        ]
+        return [said.cpu().numpy() for said in self._answers(table, flat, owner).split(counts)]
 
+    @torch.no_grad()
     def prompts(self) -> list[SoftPrompt]:
         """[K] the prompts and heads as they are now."""
-        stacks = [tensor.detach().cpu().clone() for tensor in self.trainables.values()]
-        return [SoftPrompt(*parts) for parts in zip(*stacks, strict=True)]
+        stacks = [self.prompt(), self.trainables["weight"], self.trainables["bias"]]
+        copies = [tensor.detach().cpu().clone() for tensor in stacks]
+        return [SoftPrompt(*parts) for parts in zip(*copies, strict=True)]
 
     def state(self) -> dict[str, Tensor]:
         """All that decides what comes next, as named tensors."""
@@ -204,9 +228,9 @@ class Session:
 
 
 def scaled_labels(task: TaskSpec, table: TokenTable, rows: list[Rows]) -> Tensor:
-    """[K, N] class numbers, or values scaled to mean 0 and deviation 1 of each replica's train rows."""
-    if task.kind == "classification":
-        return table.labels.expand(len(rows), -1)
+    """[K, N, …] labels; values are scaled to mean 0 and deviation 1 of each replica's train rows."""
+    if task.kind != "regression":
+        return table.labels.expand(len(rows), *table.labels.shape)
     scaled = []
     for replica in rows:
         known = table.labels[torch.from_numpy(replica.train)]
@@ -214,29 +238,67 @@ def scaled_labels(task: TaskSpec, table: TokenTable, rows: list[Rows]) -> Tensor
     return torch.stack(scaled)
 
 
-def pooled_rows(
-    encoder: FrozenEncoder, table: TokenTable, prefix: Tensor | None, rows: Tensor, owner: Tensor
-) -> Tensor:
-    """Encodings of rows, computed in groups of like length: padding costs little, numbers stay the same.
+def answers(
+    encoder: FrozenEncoder, table: TokenTable, reads: str, arrange: Callable[[Tensor, TokenTable, Tensor], Tensor],
+    prompt: Tensor | None, weight: Tensor, bias: Tensor, rows: Tensor, owner: Tensor,
+) -> Tensor:  # fmt: skip
+    """Logits of rows.
 
     Args:
-        encoder: the frozen encoder.
+        encoder: the encoder.
         table: where the rows are.
-        prefix: [K, L, 2, heads, P, d]; None: no prompt.
-        rows: [n] row numbers of the table.
+        reads: `pooled` or `tokens`, of the task's head.
+        arrange: of the task's head: outputs of sequences -> logits of examples.
+        prompt: [K, …] the replicas' prompts; None: no prompt.
+        weight: [K, O, H] of the heads.
+        bias: [K, O].
+        rows: [n] of the table.
         owner: [n] the replica of each row.
 
     Returns:
-        [n, H] in the order of `rows`.
+        [n, …] logits.
     """
-    lengths, order = table.lengths[rows].sort(stable=True)
+    place = encoder.device
+    if reads == "tokens":
+
+        def finish(hidden: Tensor, index: Tensor) -> Tensor:
+            return arrange(outputs(hidden, weight, bias, owner[index].to(place)), table, rows[index])
+
+        return encoded(encoder, table, prompt, rows, owner, finish)
+    sequences = (rows[:, None] * table.sequences + torch.arange(table.sequences)).flatten()
+    owners = owner.repeat_interleave(table.sequences)
+    pooled = encoded(encoder, table, prompt, sequences, owners)
+    return arrange(outputs(pooled, weight, bias, owners.to(place)), table, rows)
+
+
+def encoded(
+    encoder: FrozenEncoder, table: TokenTable, prompt: Tensor | None, sequences: Tensor, owner: Tensor,
+    finish: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> Tensor:  # fmt: skip
+    """Encodings of sequences, computed in groups of like length: padding costs little, numbers stay the same.
+
+    Args:
+        encoder: the frozen encoder.
+        table: where the sequences are.
+        prompt: [K, …] the replicas' prompts; None: no prompt.
+        sequences: [n] numbers of the table's sequences.
+        owner: [n] the replica of each.
+        finish: makes rows of one shape of every token's vector, from [g, T, H] and the numbers [g] of the
+            group among the n; None: the pooled vectors.
+
+    Returns:
+        [n, …] in the order of `sequences`.
+    """
+    lengths, order = table.lengths[sequences].sort(stable=True)
     pieces = []
     for chosen in _length_groups(lengths.tolist(), GROUP_TOKENS[encoder.device.type]):
         index = order[chosen]
         longest = int(lengths[chosen][-1])
-        parts = (table.ids[rows[index], :longest].long(), table.types[rows[index], :longest].long(), lengths[chosen])
+        at = sequences[index]
+        parts = (table.ids[at, :longest].long(), table.types[at, :longest].long(), lengths[chosen])
         ids, types, sizes = (part.to(encoder.device, non_blocking=True) for part in parts)
-        pieces.append(encoder.encode(ids, types, sizes, prefix, owner[index].to(encoder.device)))
+        made = encoder.encode(ids, types, sizes, prompt, owner[index].to(encoder.device), tokens=finish is not None)
+        pieces.append(finish(made, index) if finish else made)
     return torch.cat(pieces).index_select(0, order.argsort().to(encoder.device))
 
 

@@ -10,12 +10,13 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
 from panda_trainable.config import content_key
-from panda_trainable.data import capped, token_table
+from panda_trainable.data import replica_rows
 from panda_trainable.encoder import load_encoder
 from panda_trainable.library import PromptLibrary
 from panda_trainable.prompts import tokens_of
-from panda_trainable.session import device, pooled_rows
+from panda_trainable.session import device, encoded
 from panda_trainable.teachers import Lineage, tuned_prompts
+from panda_trainable.tokens import capped, token_table
 
 EMBEDDED_ROWS = 1000
 """Train rows of a task that its embedding averages, at most."""
@@ -54,6 +55,11 @@ def c_pair(a: Tensor, b: Tensor) -> float:
     return float(normalize(a, dim=1).mean(0) @ normalize(b, dim=1).mean(0))
 
 
+def embedding_key(lineage: Lineage, seed: int) -> str:
+    """The content key of one seed's task embedding."""
+    return content_key("embeddings", lineage, seed, EMBEDDED_ROWS)
+
+
 def task_embedding(library: PromptLibrary, lineage: Lineage, seed: int) -> np.ndarray:
     """[H] the mean encoding of a task's own train rows under its own prompt, as its head reads them.
 
@@ -62,7 +68,7 @@ def task_embedding(library: PromptLibrary, lineage: Lineage, seed: int) -> np.nd
     """
     folder = library.get_or_make(
         "embeddings",
-        content_key("embeddings", lineage, seed, EMBEDDED_ROWS),
+        embedding_key(lineage, seed),
         lambda draft: _embed(draft, library, lineage, seed),
         {"task": lineage.task.name, "plm": lineage.setting.plm.label, "seed": seed, "steps": lineage.steps},
     )
@@ -73,10 +79,14 @@ def task_embedding(library: PromptLibrary, lineage: Lineage, seed: int) -> np.nd
 def _embed(draft: Path, library: PromptLibrary, lineage: Lineage, seed: int) -> None:
     prompt = tuned_prompts(library, lineage, [seed])[0].prompt
     table = token_table(library, lineage.setting, lineage.task, "train")
-    rows = torch.from_numpy(capped(len(table), EMBEDDED_ROWS))
+    # A few-shot task is known by the rows of its draw alone.
+    few = replica_rows(library, lineage.setting, lineage.task, seed).train if lineage.setting.shots else None
+    rows = capped(np.arange(len(table)), EMBEDDED_ROWS) if few is None else few
+    sequences = torch.from_numpy((rows[:, None] * table.sequences + np.arange(table.sequences)).ravel())
     encoder = load_encoder(lineage.setting.plm, device())
     with torch.inference_mode():
-        pooled = pooled_rows(encoder, table, prompt[None].to(encoder.device), rows, torch.zeros_like(rows))
+        owner = torch.zeros_like(sequences)
+        pooled = encoded(encoder, table, prompt[None].to(encoder.device), sequences, owner)
     np.save(draft / "embedding.npy", pooled.double().mean(0).cpu().numpy(), allow_pickle=False)
 
 

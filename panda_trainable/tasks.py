@@ -1,29 +1,65 @@
 """What a task is, and the table of those we know. Imports no torch."""
 
-import hashlib
-import json
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from string import Formatter
 from types import MappingProxyType
 from typing import Any
 
 from panda_trainable import demo
+from panda_trainable.readers import split_file
 
-KINDS = ("classification", "regression")
 METRIC_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "classification": ("accuracy", "f1", "macro_f1", "macro_recall", "matthews"),
+        "classification": (
+            "accuracy", "f1", "macro_f1", "macro_recall", "matthews", "accuracy_f1", "accuracy_macro_f1", "question_match",
+        ),
         "regression": ("pearson_spearman", "pearson", "spearman"),
+        "multiple_choice": ("accuracy",),
+        "tagging": ("entity_f1", "word_accuracy"),
+        "extractive_qa": ("answer_f1", "exact_match"),
     }
+)  # fmt: skip
+"""Kind -> the metrics that fit it; the first is the score where a task names none."""
+
+KINDS = tuple(METRIC_NAMES)
+CLASSES: Mapping[str, bool] = MappingProxyType(
+    {"classification": True, "regression": False, "multiple_choice": False, "tagging": True, "extractive_qa": False}
 )
-"""Kind -> the metrics that fit it."""
+"""Kind -> whether a task of it names its classes (tags, for tagging)."""
+
+TEXTS: Mapping[str, tuple[int, int]] = MappingProxyType(
+    {
+        "classification": (1, 2), "regression": (1, 2), "multiple_choice": (1, 1), "tagging": (1, 1),
+        "extractive_qa": (2, 2),
+    }
+)  # fmt: skip
+"""Kind -> how many texts its rows have, at least and at most; a choice is a second text."""
 
 SPLITS = ("train", "validation", "test")
 DEMO = "demo:"
-SHOWN = 8
-"""Problems of a task's rows that are told; of the others their number."""
+
+
+@dataclass(frozen=True)
+class Hub:
+    """Where the Hugging Face hub has a task, and what its columns are called there.
+
+    Attributes:
+        path: of the dataset.
+        config: of the dataset; empty where it has one only.
+        columns: our field -> the hub's column, where the names differ.
+        splits: our split -> the hub's; splits without labels are not listed.
+        revision: branch; datasets that once were scripts have their files on `refs/convert/parquet`.
+        known: whether the columns were ever written down; a row without them is refused by name.
+    """
+
+    path: str
+    config: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    splits: Mapping[str, str] = field(default_factory=lambda: {"train": "train", "validation": "validation"})
+    revision: str = ""
+    known: bool = True
 
 
 @dataclass(frozen=True)
@@ -32,13 +68,22 @@ class TaskSpec:
 
     Attributes:
         name: as the experiment file calls it.
-        kind: `classification` or `regression`.
-        text: one field, or two that are read as a pair.
-        label: the field of the label: a class number or name, or a float.
-        classes: C, class names in the order of their numbers; empty for regression.
+        kind: a key of METRIC_NAMES.
+        text: one text, or two that are read as a pair: each a field, or a template of fields in braces.
+            For tagging the field of the words; for extractive QA question and passage.
+        label: the field of the label: a class number or name, a float, the number of the right
+            choice, a list of tags, or `{"text": [...], "answer_start": [...]}`.
+        classes: C, class names in the order of their numbers; tags for tagging; else empty.
         metrics: the first is the score.
-        path: folder of `<split>.jsonl`, or `demo:<name>`; empty until the task is located.
-        fingerprints: (split, hash of its file) of the splits there are: the data's identity.
+        path: folder of `<split>.<ending>`, or `demo:<name>`; empty until the task is located.
+        fingerprints: (split, hash of its rows) of the splits there are: the data's identity.
+        choices: second texts of a multiple choice, as `text`.
+        prepare: a row of `rows.PREPARE`: checks and completes rows of this task.
+        compared: fields whose texts tell that two rows, or two tasks, share a text; default those of `text`.
+        question: fields that say which rows answer one question (`question_match`).
+        id: field that must differ from row to row, where rows have it.
+        hub: where the hub has it.
+        counts: (split, rows of each class) where there are classes or choices.
     """
 
     name: str = field(metadata={"keyed": False})
@@ -49,35 +94,70 @@ class TaskSpec:
     metrics: tuple[str, ...]
     path: str = field(default="", metadata={"keyed": False})
     fingerprints: tuple[tuple[str, str], ...] = ()
+    choices: tuple[str, ...] = ()
+    prepare: str = ""
+    compared: tuple[str, ...] = ()
+    question: tuple[str, ...] = ()
+    id: str = field(default="id", metadata={"keyed": False})
+    hub: Hub | None = field(default=None, metadata={"keyed": False}, compare=False)
+    counts: tuple[tuple[str, tuple[int, ...]], ...] = field(default=(), metadata={"keyed": False})
 
     def __post_init__(self) -> None:
         fitting = METRIC_NAMES.get(self.kind, ())
+        least, most = TEXTS.get(self.kind, (1, 2))
+        named = CLASSES.get(self.kind, True)
         rules = {
             f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}": self.kind in KINDS,
-            f"text must name one or two fields, got {self.text}": len(self.text) in (1, 2),
+            f"text of a {self.kind} must name {_count(least, most)}, got {list(self.text)}": least
+            <= len(self.text)
+            <= most,
             f"metrics of a {self.kind} must be of {', '.join(fitting)}, got {list(self.metrics)}": bool(self.metrics)
             and set(self.metrics) <= set(fitting),
-            f"f1 is of two classes, and there are {len(self.classes)}: use macro_f1": "f1" not in self.metrics
+            f"f1 is of two classes, and there are {len(self.classes)}: use macro_f1": not {"f1", "accuracy_f1"}
+            & set(self.metrics)
             or len(self.classes) == 2,
-            f"classes must be different, got {self.classes}": len(set(self.classes)) == len(self.classes),
-            f"a classification needs at least two classes and a regression none, got {self.classes}": (
-                self.kind == "regression"
-            )
-            == (not self.classes)
-            and len(self.classes) != 1,
+            f"classes must be different, got {list(self.classes)}": len(set(self.classes)) == len(self.classes),
+            f"a {self.kind} needs at least two classes, got {list(self.classes)}": not named or len(self.classes) > 1,
+            f"a {self.kind} has no classes, got {list(self.classes)}": named or not self.classes,
+            f"choices must be two or more texts of a multiple_choice, got {list(self.choices)}": (
+                len(self.choices) > 1 if self.kind == "multiple_choice" else not self.choices
+            ),
+            "question_match needs `question`: the fields that rows of one question share": "question_match"
+            not in self.metrics
+            or bool(self.question),
         }
         broken = [rule for rule, holds in rules.items() if not holds]
+        if self.kind == "tagging" and any("{" in text for text in self.text):
+            broken.append(f"text of a tagging must be the field of its words, got {list(self.text)}")
+        broken += [said for text in (*self.text, *self.choices) if (said := _template_problem(text))]
         if broken:
             raise ValueError(f"task {self.name}: " + "; ".join(broken))
 
     @property
     def outputs(self) -> int:
-        """C: logits per example; 1 for regression."""
-        return len(self.classes) or 1
+        """Outputs of the head: a logit per class or tag; one per choice or value; start and end of an answer."""
+        return 2 if self.kind == "extractive_qa" else len(self.classes) or 1
+
+    @property
+    def strata(self) -> tuple[str, ...]:
+        """What rows are stratified by, by name: classes, choices, or nothing."""
+        return self.classes if self.kind == "classification" else self.choices
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields that a row must have."""
+        named = [name for text in (*self.text, *self.choices) for name in fields_of(text)]
+        return tuple(dict.fromkeys([*named, *self.question, self.label]))
+
+    @property
+    def compared_fields(self) -> tuple[str, ...]:
+        """The fields whose texts tell that two rows share a text."""
+        texts = self.text[1:] if self.kind == "extractive_qa" else self.text  # many passages may have one question
+        return self.compared or tuple(dict.fromkeys(name for text in texts for name in fields_of(text)))
 
     def file(self, split: str) -> Path:
         """The file of a split."""
-        return Path(self.path) / f"{split}.jsonl"
+        return split_file(Path(self.path), split)
 
     @property
     def report_split(self) -> str:
@@ -85,137 +165,210 @@ class TaskSpec:
         return "test" if "test" in dict(self.fingerprints) else "validation"
 
 
-def _classification(text: str, classes: str, metrics: str = "accuracy") -> TaskSpec:
-    return TaskSpec("", "classification", tuple(text.split()), "label", tuple(classes.split()), tuple(metrics.split()))
+def _count(least: int, most: int) -> str:
+    names = {1: "one text", 2: "two texts"}
+    return names[least] if least == most else "one or two texts"
+
+
+def fields_of(text: str) -> tuple[str, ...]:
+    """The fields that a text is made of: its own name, or the braces of a template."""
+    if "{" not in text:
+        return (text,)
+    return tuple(dict.fromkeys(name for _, name, _, _ in Formatter().parse(text) if name))
+
+
+def _template_problem(text: str) -> str:
+    try:
+        parts = list(Formatter().parse(text))
+    except ValueError as error:
+        return f"{text!r} is no template ({error}); write fields in braces"
+    named = [(name, spec, conversion) for _, name, spec, conversion in parts if name is not None]
+    odd = any(
+        not name or name.isdecimal() or spec or conversion or set(name) & set("[].") for name, spec, conversion in named
+    )
+    if not text.strip() or odd or ("{" in text and not named):
+        return f"{text!r} is no template: braces hold the name of a field, as in '{{question}} {{answer}}'"
+    return ""
+
+
+_PARQUET = "refs/convert/parquet"
+
+
+def _glue(config: str, columns: str = "", validation: str = "validation") -> Hub:
+    return Hub("nyu-mll/glue", config, _columns(columns), {"train": "train", "validation": validation})
+
+
+def _superglue(config: str, columns: str = "") -> Hub:
+    return Hub("aps/super_glue", config, _columns(columns), revision=_PARQUET)
+
+
+def _hub(path: str, config: str = "", columns: str = "", report: str = "test", revision: str = "") -> Hub:
+    splits = {"train": "train", "validation": "validation", "test": "test"}
+    kept = {name: splits[name] for name in ("train", *report.split())}
+    return Hub(path, config, _columns(columns), kept, revision)
+
+
+def _columns(text: str) -> dict[str, str]:
+    """`ours=theirs ours=theirs` as a mapping."""
+    return dict(pair.split("=") for pair in text.split())
+
+
+def _classification(
+    text: str | tuple[str, ...], classes: str, metrics: str = "accuracy", hub: Hub | None = None, **more: str
+) -> TaskSpec:
+    texts = tuple(text.split()) if isinstance(text, str) else text
+    fields: Any = {
+        name: tuple(value.split()) if name in ("compared", "question") else value for name, value in more.items()
+    }
+    names = tuple(classes.split()), tuple(metrics.split())
+    return TaskSpec("", "classification", texts, "label", *names, hub=hub, **fields)
+
+
+def _tagging(tags: str, hub: Hub) -> TaskSpec:
+    kinds = tags.split()
+    names = ("O", *(f"{prefix}-{kind}" for kind in kinds for prefix in "BI"))
+    return TaskSpec("", "tagging", ("words",), "tags", names, METRIC_NAMES["tagging"], hub=hub)
 
 
 _NLI = "premise hypothesis"
 _PAIR = "sentence1 sentence2"
+_AS_PAIR = "premise=sentence1 hypothesis=sentence2"
+_SENTIMENT = "negative positive"
+_STS = ("pearson_spearman", "pearson", "spearman")
+_ADJUNCTS = "ADV CAU DIR DIS EXT LOC MNR MOD NEG PNC PRD REC TMP"
+_ROLES_05 = " ".join(["A0 A1 A2 A3 A4 A5 AA V C-A1 C-V R-A0 R-A1 R-A2", *(f"AM-{x}" for x in _ADJUNCTS.split())])
+_ROLES_12 = " ".join(
+    ["ARG0 ARG1 ARG2 ARG3 ARG4 ARG5 V C-ARG1 C-V R-ARG0 R-ARG1 R-ARG2", *(f"ARGM-{x}" for x in _ADJUNCTS.split())]
+)
 
 TASKS: Mapping[str, TaskSpec] = MappingProxyType(
     {
         name: replace(spec, name=name)
         for name, spec in {
-            "cb": _classification(_NLI, "entailment contradiction neutral", "accuracy macro_f1"),
-            "rte": _classification(_NLI, "entailment not_entailment"),
-            "xnli_en": _classification(_NLI, "entailment neutral contradiction"),
-            "qnli": _classification("question sentence", "entailment not_entailment"),
-            "mrpc": _classification(_PAIR, "different equivalent", "accuracy f1"),
-            "stsb": TaskSpec(
-                "", "regression", tuple(_PAIR.split()), "label", (), ("pearson_spearman", "pearson", "spearman")
+            # GLUE
+            "cola": _classification("sentence", "unacceptable acceptable", "matthews accuracy", _glue("cola")),
+            "sst2": _classification("sentence", _SENTIMENT, hub=_glue("sst2")),
+            "mrpc": _classification(_PAIR, "different equivalent", "accuracy_f1 accuracy f1", _glue("mrpc")),
+            "qqp": _classification(
+                "question1 question2", "different duplicate", "accuracy_f1 accuracy f1", _glue("qqp")
             ),
-            "sst2": _classification("sentence", "negative positive"),
-            "cr": _classification("sentence", "negative positive"),
-            "trec": _classification("sentence", "abbreviation entity description human location number"),
-            "cola": _classification("sentence", "unacceptable acceptable", "matthews accuracy"),
-            "demo_reviews": _classification("sentence", "negative positive"),
-            "demo_meals": _classification("sentence", "negative positive"),
-            "demo_questions": _classification("sentence", "person place time quantity"),
-            "demo_requests": _classification("sentence", "person place time quantity"),
+            "stsb": TaskSpec("", "regression", tuple(_PAIR.split()), "label", (), _STS, hub=_glue("stsb")),
+            "mnli": _classification(
+                _NLI, "entailment neutral contradiction", hub=_glue("mnli", validation="validation_matched")
+            ),
+            "mnli_mismatched": _classification(
+                _NLI, "entailment neutral contradiction", hub=_glue("mnli", validation="validation_mismatched")
+            ),
+            "qnli": _classification("question sentence", "entailment not_entailment", hub=_glue("qnli")),
+            "rte": _classification(_NLI, "entailment not_entailment", hub=_glue("rte", _AS_PAIR)),
+            "wnli": _classification(_PAIR, "not_entailment entailment", hub=_glue("wnli")),
+            # SuperGLUE
+            "boolq": _classification("question passage", "no yes", hub=_superglue("boolq")),
+            "cb": _classification(
+                _NLI,
+                "entailment contradiction neutral",
+                "accuracy_macro_f1 accuracy macro_f1",
+                _superglue("cb"),
+            ),
+            "copa": TaskSpec(
+                "", "multiple_choice", ("{premise} {joiner}",), "label", (), ("accuracy",), hub=_superglue("copa"),
+                choices=("choice1", "choice2"), prepare="copa", compared=("premise",),
+            ),
+            "multirc": _classification(
+                ("paragraph", "{question} {answer}"), "false true", "f1 question_match accuracy",
+                _superglue("multirc"), compared="paragraph", question="paragraph question", id="",
+            ),
+            "record": _classification(
+                ("passage", "{filled}"), "false true", "f1 accuracy",
+                _superglue("record"), prepare="record", compared="passage", id="",
+            ),
+            "wic": _classification(
+                ("{sentence1} {sentence2} Does {word} have the same meaning in both sentences?",),
+                "different same", hub=_superglue("wic"), prepare="wic", compared=_PAIR,
+            ),
+            "wsc": _classification(
+                ("{span2_text}: {text}", "{span1_text}"), "no yes", hub=_superglue("wsc.fixed"), prepare="wsc",
+                compared="text",
+            ),
+            # more of PANDA's sources
+            "squad": TaskSpec(
+                "", "extractive_qa", ("question", "context"), "answers", (), METRIC_NAMES["extractive_qa"],
+                hub=Hub("rajpurkar/squad"), compared=("context",),
+            ),
+            "conll03": _tagging(
+                "PER ORG LOC MISC",
+                Hub(
+                    "lhoestq/conll2003", columns={"words": "tokens", "tags": "ner_tags"},
+                    splits={"train": "train", "validation": "validation", "test": "test"},
+                ),
+            ),
+            "conll04": _tagging("Loc Org Other Peop", Hub("DFKI-SLT/conll04", known=False)),
+            "ontonotes": _tagging(
+                "CARDINAL DATE EVENT FAC GPE LANGUAGE LAW LOC MONEY NORP ORDINAL ORG PERCENT PERSON PRODUCT QUANTITY TIME "
+                "WORK_OF_ART",
+                Hub("tner/ontonotes5", known=False),
+            ),
+            "conll05": _tagging(_ROLES_05, Hub("conll05", known=False)),
+            "conll12": _tagging(_ROLES_12, Hub("ontonotes/conll2012_ontonotesv5", known=False)),
+            # others
+            "xnli_en": _classification(
+                _NLI, "entailment neutral contradiction", hub=_hub("facebook/xnli", "en", report="validation test")
+            ),
+            "snli": _classification(
+                _NLI, "entailment neutral contradiction", hub=_hub("stanfordnlp/snli", report="validation test")
+            ),
+            "sick_e": _classification(
+                _PAIR, "entailment neutral contradiction",
+                hub=_hub(
+                    "RobZamp/sick", "", "sentence1=sentence_A sentence2=sentence_B", "validation test", _PARQUET
+                ),
+            ),
+            "sst5": _classification(
+                "sentence", "very_negative negative neutral positive very_positive",
+                hub=_hub("SetFit/sst5", "", "sentence=text", "validation test"),
+            ),
+            "cr": _classification("sentence", _SENTIMENT, hub=_hub("SetFit/CR", "", "sentence=text")),
+            "mpqa": _classification("sentence", _SENTIMENT, hub=Hub("rahulsikder223/SentEval-MPQA", known=False)),
+            "imdb": _classification("sentence", _SENTIMENT, hub=_hub("stanfordnlp/imdb", "", "sentence=text")),
+            "trec": _classification(
+                "sentence", "abbreviation entity description human location number",
+                hub=_hub("CogComp/trec", "", "sentence=text label=coarse_label", revision=_PARQUET),
+            ),
+            "ag_news": _classification(
+                "sentence", "world sports business technology", hub=_hub("fancyzhx/ag_news", "", "sentence=text")
+            ),
+            "tweet_emotion": _classification(
+                "sentence", "anger joy optimism sadness", "macro_f1 accuracy",
+                _hub("cardiffnlp/tweet_eval", "emotion", "sentence=text", "validation test"),
+            ),
+            "tweet_hate": _classification(
+                "sentence", "not_hate hate", "macro_f1 accuracy",
+                _hub("cardiffnlp/tweet_eval", "hate", "sentence=text", "validation test"),
+            ),
+            "tweet_offensive": _classification(
+                "sentence", "not_offensive offensive", "macro_f1 accuracy",
+                _hub("cardiffnlp/tweet_eval", "offensive", "sentence=text", "validation test"),
+            ),
+            "tweet_sentiment": _classification(
+                "sentence", "negative neutral positive", "macro_recall accuracy",
+                _hub("cardiffnlp/tweet_eval", "sentiment", "sentence=text", "validation test"),
+            ),
+            **{
+                name: _classification("sentence", " ".join(made.labels))
+                for name, made in demo.DEMO.items()
+            },
         }.items()
     }
-)
+)  # fmt: skip
 """Name -> the tasks known by name; `demo_*` are constructed and need no files."""
 
-
-def raw_rows(task: TaskSpec, split: str) -> Iterator[tuple[str, str | dict[str, Any]]]:
-    """The rows of a split with their places `file:line`: lines as they stand, or constructed rows."""
-    if task.path.startswith(DEMO):
-        for number, row in enumerate(demo.rows(task.path.removeprefix(DEMO), split), 1):
-            yield f"{task.path}/{split}:{number}", row
-        return
-    with task.file(split).open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            yield f"{task.file(split)}:{number}", line
+PANDA_METRICS: Mapping[str, str] = MappingProxyType({"mrpc": "accuracy", "qqp": "accuracy", "cb": "accuracy"})
+"""Task -> PANDA's score where it differs from that of GLUE and SuperGLUE."""
 
 
-def checked_row(task: TaskSpec, place: str, row: str | dict[str, Any]) -> tuple[tuple[str, ...], float]:
-    """Texts and label (class number or value) of one row.
-
-    Raises:
-        ValueError: if it is no JSON object, a field is missing, a text is empty or no text, or the
-            label is not the task's.
-    """
-    values = _parsed(place, row) if isinstance(row, str) else row
-    missing = [name for name in (*task.text, task.label) if name not in values]
-    if missing:
-        raise ValueError(f"{place}: needs the field {', '.join(missing)}; it has {', '.join(values)}")
-    texts = tuple(values[name] for name in task.text)
-    for name, text in zip(task.text, texts, strict=True):
-        if not isinstance(text, str) or not text.strip():
-            raise ValueError(f"{place}: {name} must be a text that is not empty, got {text!r}")
-    return texts, _label(task, place, values[task.label])
-
-
-def _parsed(place: str, line: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{place}: a line must be one JSON object ({error})") from error
-    if not isinstance(row, dict):
-        raise ValueError(f"{place}: a line must be one JSON object, got {line.strip()[:40]!r}")
-    return row
-
-
-def _label(task: TaskSpec, place: str, label: Any) -> float:
-    if task.kind == "regression":
-        if not isinstance(label, int | float) or isinstance(label, bool) or not math.isfinite(label):
-            raise ValueError(f"{place}: {task.label} must be a number, got {label!r}")
-        return float(label)
-    if isinstance(label, str) and label in task.classes:
-        return float(task.classes.index(label))
-    if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < len(task.classes):
-        return float(label)
-    raise ValueError(
-        f"{place}: {task.label} must be 0 to {len(task.classes) - 1} or one of {', '.join(task.classes)}, got {label!r}"
-    )
-
-
-def located(task: TaskSpec, data: Path) -> TaskSpec:
-    """The task with its folder and the fingerprints of its files, its rows checked.
-
-    Args:
-        task: a row of TASKS or a task of the experiment file.
-        data: the folder that holds `<task>/<split>.jsonl`.
-
-    Raises:
-        ValueError: if a split is missing or a row is wrong; all problems of the task at once.
-    """
-    path = DEMO + task.name if task.name in demo.DEMO and not task.path else str(data / (task.path or task.name))
-    task = replace(task, path=path)
-    if path.startswith(DEMO):
-        splits = [split for split in SPLITS if split != "test"]
-    else:
-        splits = [split for split in SPLITS if task.file(split).is_file()]
-    missing = [split for split in ("train",) if split not in splits]
-    missing += [] if {"validation", "test"} & set(splits) else ["validation or test"]
-    if missing:
-        raise ValueError(
-            f"task {task.name}: {' and '.join(missing)} not found in {path}: it must hold train.jsonl "
-            "and validation.jsonl or test.jsonl"
-        )
-    problems: list[str] = []
-    fingerprints = tuple((split, fingerprint(task, split, problems)) for split in splits)
-    if problems:
-        more = f" (and {len(problems) - SHOWN} more)" if len(problems) > SHOWN else ""
-        raise ValueError("\n".join(problems[:SHOWN]) + more)
-    return replace(task, fingerprints=fingerprints)
-
-
-def fingerprint(task: TaskSpec, split: str, problems: list[str]) -> str:
-    """Hash of a split's texts and labels; what is wrong with its rows is added to the problems."""
-    digest, labels, wrong = hashlib.sha256(), set(), len(problems)
-    try:
-        for place, row in raw_rows(task, split):
-            try:
-                texts, label = checked_row(task, place, row)
-            except ValueError as error:
-                problems.append(str(error))
-                continue
-            labels.add(label)
-            digest.update(json.dumps([texts, label]).encode())
-    except UnicodeDecodeError as error:
-        problems.append(f"{task.file(split)}: must be UTF-8 ({error})")
-    if len(problems) == wrong and len(labels) < 2:
-        problems.append(f"{task.path}/{split}: needs rows of at least two labels, has {len(labels)}")
-    return digest.hexdigest()[:20]
+def with_panda_metrics(task: TaskSpec) -> TaskSpec:
+    """A task of the table scored as PANDA scores it. Source: the authors' code, see methods' metrics there."""
+    first = PANDA_METRICS.get(task.name)
+    if first is None:
+        return task
+    return replace(task, metrics=(first, *(name for name in task.metrics if name != first)))

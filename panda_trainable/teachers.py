@@ -11,13 +11,16 @@ import torch
 from torch import Tensor
 
 from panda_trainable.config import Setting, TrialConfig, content_key
-from panda_trainable.data import batches, selection_split, token_table
+from panda_trainable.data import batches, selection_split
 from panda_trainable.encoder import load_encoder
+from panda_trainable.heads import reference_logits
+from panda_trainable.initialisers import INITIALISERS, Ground
 from panda_trainable.library import PromptLibrary
-from panda_trainable.metrics import METRICS, constant_logits
-from panda_trainable.prompts import SoftPrompt, average_prompt, random_prompt
+from panda_trainable.metrics import METRICS
+from panda_trainable.prompts import SoftPrompt, average_prompt
 from panda_trainable.session import Session, Teacher, device
 from panda_trainable.tasks import TaskSpec
+from panda_trainable.tokens import gold_of, token_table
 
 FILE = "prompt.safetensors"
 
@@ -35,7 +38,9 @@ class Lineage:
         task: the task it was tuned on.
         steps: steps so far; a snapshot of a longer run is the run of so many steps.
         learning_rate: constant.
-        start: (share, lineage) of the prompts it starts from, averaged; empty is a random start.
+        start: (share, lineage) of the prompts it starts from, averaged; empty: as `setting.init` says.
+        apart_from: a target of which no report row shares a text with the rows it was tuned on; None where
+            none does anyway.
     """
 
     setting: Setting
@@ -43,6 +48,7 @@ class Lineage:
     steps: int
     learning_rate: float
     start: tuple[tuple[float, "Lineage"], ...] = ()
+    apart_from: TaskSpec | None = None
 
     @property
     def kind(self) -> str:
@@ -60,14 +66,18 @@ class Lineage:
 
 def source_lineage(config: TrialConfig, number: int) -> Lineage:
     """The source prompt that a trial's source number `number` brings."""
-    return Lineage(config.setting, config.sources[number].task, config.source_steps, config.source_learning_rate)
+    source = config.sources[number]
+    return Lineage(
+        config.setting.of_sources, source.task, config.source_steps, config.source_learning_rate,
+        apart_from=config.target if source.apart else None,
+    )  # fmt: skip
 
 
 def starting_prompts(library: PromptLibrary, lineage: Lineage, seeds: Sequence[int]) -> Tensor:
-    """[K, L, 2, heads, P, d] the prompts that a lineage starts from."""
+    """[K, L, 2, heads, P, d] or [K, P, E] the prompts that a lineage starts from."""
     if not lineage.start:
-        shape = load_encoder(lineage.setting.plm, device()).prompt_shape(lineage.setting.prompt_length)
-        return torch.stack([random_prompt(shape, seed) for seed in seeds])
+        encoder, initial = load_encoder(lineage.setting.plm, device()), INITIALISERS[lineage.setting.init.kind]
+        return torch.stack([initial(Ground(encoder, lineage.setting, lineage.task, seed)) for seed in seeds])
     shares = tuple(share for share, _ in lineage.start)
     parents = [[p.prompt for p in tuned_prompts(library, parent, seeds)] for _, parent in lineage.start]
     return torch.stack([average_prompt(list(of_seed), shares) for of_seed in zip(*parents, strict=True)])
@@ -104,6 +114,7 @@ def _train(library: PromptLibrary, lineage: Lineage, seeds: Sequence[int], stops
     session = Session(
         library, lineage.setting, lineage.task, seeds, start,
         steps=lineage.steps, learning_rate=lineage.learning_rate, schedule="constant",
+        apart_from=lineage.apart_from,
     )  # fmt: skip
     for stop in stops:
         session.advance(stop - session.done)
@@ -120,13 +131,13 @@ def _save(prompt: SoftPrompt, draft: Path) -> None:
 def _source_scores(session: Session) -> dict[str, list[float]]:
     """Selection score of each replica, and its majority class's, so that a poor source can be flagged."""
     score = session.select()[session.task.metrics[0]]
-    metric, labels = METRICS[session.task.metrics[0]], session.table.labels.numpy()
-    split = selection_split(session.setting, session.task)
-    selected = token_table(session.library, session.setting, session.task, split).labels.numpy()
+    task, metric = session.task, METRICS[session.task.metrics[0]]
+    labels = session.table.labels.numpy()
+    selected = token_table(session.library, session.setting, task, selection_split(session.setting, task))
     majority = []
     for rows in session.rows:
-        held_out = selected[rows.selection]
-        majority.append(metric(constant_logits(labels[rows.train], session.task.outputs, len(held_out)), held_out))
+        reference = reference_logits(task, labels[rows.train], selected, rows.selection)
+        majority.append(metric(reference, gold_of(selected, task, rows.selection)))
     return {"score": score, "majority": majority}
 
 
@@ -134,7 +145,8 @@ def _card(lineage: Lineage, seed: int) -> dict[str, Any]:
     parents = [[share, parent.task.name, parent.key(seed)] for share, parent in lineage.start]
     return {
         "task": lineage.task.name, "plm": lineage.setting.plm.label, "seed": seed, "steps": lineage.steps,
-        "learning_rate": lineage.learning_rate, "start": parents or "random",
+        "learning_rate": lineage.learning_rate, "start": parents or lineage.setting.init.kind,
+        **({"apart_from": lineage.apart_from.name} if lineage.apart_from else {}),
     }  # fmt: skip
 
 
@@ -157,14 +169,14 @@ def target_like_teachers(library: PromptLibrary, config: TrialConfig) -> list[Te
         starts = [(config.lambda_ * share * sim, ((1.0, s),)) for sim, (share, s) in zip(sims, sources, strict=True)]
     rate, steps = config.source_learning_rate, config.teacher_steps
     return [
-        Teacher(weight, said(library, config, Lineage(config.setting, config.target, steps, rate, start)))
+        Teacher(weight, said(library, config, Lineage(config.setting.of_targets, config.target, steps, rate, start)))
         for weight, start in starts
         if weight > 0
     ]
 
 
 def said(library: PromptLibrary, config: TrialConfig, lineage: Lineage) -> tuple[Tensor, ...]:
-    """[K] what a teacher says of the train rows: logits [N, C], NaN for rows no student meets; mapped.
+    """[K] what a teacher says of the train rows: logits [N, …], NaN for rows no student meets; mapped.
 
     The rows are those that the seed's data order reaches; all trials of a study share them.
     """
@@ -181,7 +193,7 @@ def said(library: PromptLibrary, config: TrialConfig, lineage: Lineage) -> tuple
 def _say(library: PromptLibrary, config: TrialConfig, lineage: Lineage, seeds: Sequence[int], keys: list[str]) -> None:
     teachers = tuned_prompts(library, lineage, seeds, also=config.candidates)
     session = Session(
-        library, config.setting, config.target, seeds, torch.stack([t.prompt for t in teachers]),
+        library, replace(config.setting, mlp=0), config.target, seeds, torch.stack([t.prompt for t in teachers]),
         steps=config.steps, learning_rate=lineage.learning_rate,
     )  # fmt: skip
     with torch.no_grad():
@@ -192,7 +204,7 @@ def _say(library: PromptLibrary, config: TrialConfig, lineage: Lineage, seeds: S
         for rows, seed in zip(session.rows, seeds, strict=True)
     ]
     for seed, key, rows, known in zip(seeds, keys, reached, session.logits(session.table, reached), strict=True):
-        table = np.full((len(session.table), known.shape[1]), np.nan, np.float32)
+        table = np.full((len(session.table), *known.shape[1:]), np.nan, np.float32)
         table[rows] = known
         library.put(
             "teachers",

@@ -14,6 +14,9 @@ PARTNERS = Knob("partners", Int(0, 2), 0)
 SPACES: Mapping[str, Space] = MappingProxyType(
     {
         "prompt_tuning": Space((LEARNING_RATE,)),
+        "prompt_tuning_longer": Space((LEARNING_RATE,)),
+        # Usual rates of fine-tuning are 1e-5 to 5e-5, and ten times as much for the smallest PLMs.
+        "model_tuning": Space((Knob("learning_rate", Float(1e-5, 5e-4, log=True), 5e-5),)),
         "spot": Space((LEARNING_RATE, PARTNERS)),
         "panda": Space(
             (

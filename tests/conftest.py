@@ -28,7 +28,8 @@ from transformers import (
 from panda_trainable.config import Plm, Setting
 from panda_trainable.library import PromptLibrary
 from panda_trainable.plm import plm_files
-from panda_trainable.tasks import TaskSpec, located
+from panda_trainable.rows import located
+from panda_trainable.tasks import TaskSpec
 
 COMMAND = Path(sys.executable).parent / "panda-tune"
 SHARED = Path(__file__).parent.parent.parent / "shared"

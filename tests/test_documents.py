@@ -41,7 +41,7 @@ def test_every_key_of_the_experiment_file_is_documented() -> None:
 
 
 def test_the_example_in_the_readme_is_the_example() -> None:
-    example = yaml.safe_load((ROOT / "examples" / "transfer.yaml").read_text(encoding="utf-8"))
+    example = yaml.safe_load((ROOT / "examples" / "all_tasks.yaml").read_text(encoding="utf-8"))
     blocks = [yaml.safe_load(block.split("```")[0]) for block in README.split("```yaml")[1:]]
     assert example in blocks
 
@@ -68,7 +68,7 @@ def test_every_command_of_the_readme_runs(command: list[str], searched: tuple[Pa
     folder, file, _ = searched
     (row,) = json.loads(panda_tune("best", file, "--format", "json").stdout)
     (folder / "cr.yaml").write_text(json.dumps(row["config"]), encoding="utf-8")
-    ours = {"examples/transfer.yaml": str(file), "cr.yaml": str(folder / "cr.yaml"), "cr": "t"}
+    ours = {"examples/all_tasks.yaml": str(file), "cr.yaml": str(folder / "cr.yaml"), "cr": "t"}
     arguments = [ours.get(word, word) for word in command[1:]]
     if "search" in arguments and "--dry-run" not in arguments:
         arguments.append("--dry-run")

@@ -70,12 +70,12 @@ def quickstart(address: Address = None) -> None:
     """Run a small search on demonstration tasks, with files in the current folder."""
     from importlib.resources import files
 
-    from tuning import experiment
+    from tuning import reading
 
     file = Path("quickstart.yaml")
     if not file.exists():
         file.write_text(files("tuning").joinpath("quickstart.yaml").read_text(encoding="utf-8"), encoding="utf-8")
-    _search(experiment.load(file), file, address)
+    _search(reading.load(file), file, address)
 
 
 @app.command()
@@ -87,12 +87,13 @@ def best(
 ) -> None:
     """Print the best configuration per target, from MLflow alone."""
     from analysis.best import best as best_of
-    from tuning import experiment
+    from tuning import reading
+    from tuning.experiment import Misuse
     from tuning.tables import best_table
 
-    loaded = experiment.load(file, override)
+    loaded = reading.load(file, override)
     if target is not None and target not in loaded.targets:
-        raise experiment.Misuse(f"--target {target}: is no target of {file}; there are {', '.join(loaded.targets)}")
+        raise Misuse(f"--target {target}: is no target of {file}; there are {', '.join(loaded.targets)}")
     if form is Format.table:
         print(best_table(loaded, target))
         return
@@ -114,10 +115,10 @@ def train(
     ] = None,
 ) -> None:
     """Train one pinned configuration, write its prompts and print its scores."""
-    from tuning import experiment
+    from tuning import reading
     from tuning.train import train as run
 
-    print(json.dumps(run(experiment.load(file, override), output), indent=1))
+    print(json.dumps(run(reading.load(file, override), output), indent=1))
 
 
 @app.command()
@@ -129,15 +130,16 @@ def ui(
     """Start the MLflow UI on the experiment's store, on localhost."""
     import os
 
-    from tuning import experiment
+    from tuning import reading
+    from tuning.experiment import Misuse
 
-    loaded = experiment.load(file, override)
+    loaded = reading.load(file, override)
     uri = loaded.tracking_uri
     if not uri.startswith("sqlite:"):
         print(f"the store is a server already: open {uri}")
         return
     if not Path(uri.removeprefix("sqlite:///")).exists():
-        raise experiment.Misuse(f"{uri}: nothing recorded yet; run panda-tune search {file} first")
+        raise Misuse(f"{uri}: nothing recorded yet; run panda-tune search {file} first")
     print(f"http://127.0.0.1:{port} (end with Ctrl-C)", flush=True)
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     command = [
@@ -202,11 +204,40 @@ def library_verify(file: File) -> None:
     raise typer.Exit(1 if damaged else 0)
 
 
+@library_app.command("export")
+def library_export(
+    file: File, archive: Annotated[Path, typer.Argument(help="the zip file to write")], override: Overrides = [],  # noqa: B006
+) -> None:  # fmt: skip
+    """Write the source prompts of an experiment into an archive: for others to start from, without the data."""
+    from tuning.plan import load_whole, make_plans
+    from tuning.sharing import export
+
+    names, count = export(make_plans(load_whole(file, override)), archive)
+    print(f"{archive}: {count} artefacts of {', '.join(names)}")
+
+
+@library_app.command("import")
+def library_import(
+    file: File, archive: Annotated[Path, typer.Argument(help="from library export")], override: Overrides = [],  # noqa: B006
+) -> None:  # fmt: skip
+    """Take the source prompts of an archive into the experiment's storage."""
+    from tuning.experiment import Misuse
+    from tuning.plan import storage_problems
+    from tuning.reading import load
+    from tuning.sharing import take_in
+
+    loaded = load(file, override)
+    if problems := storage_problems(loaded):
+        raise Misuse("\n".join(problems))
+    names, fresh = take_in(loaded.storage_path / "library", archive)
+    print(f"{fresh} new artefacts of {', '.join(names)}; name them under `sources:`, their data is not needed")
+
+
 def _library(file: Path) -> Any:
     from panda_trainable.library import PromptLibrary
-    from tuning import experiment
+    from tuning import reading
 
-    return PromptLibrary(experiment.load(file).storage_path / "library")
+    return PromptLibrary(reading.load(file).storage_path / "library")
 
 
 def main() -> NoReturn:

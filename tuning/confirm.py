@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,20 @@ import pandas as pd
 from numpy.typing import NDArray
 from optuna.trial import FixedTrial
 
-from analysis.gains import Gain, paired_gain, spread
+from analysis.gains import NONE, RESAMPLES, Gain, paired_gain, spread
 from panda_trainable.config import KNOBS, TrialConfig, content_key
+from panda_trainable.heads import reference_logits
 from panda_trainable.library import PromptLibrary
-from panda_trainable.metrics import METRICS, constant_logits
+from panda_trainable.metrics import METRICS
+from panda_trainable.tokens import token_table
 from panda_trainable.trainable import single_threaded
-from tuning.experiment import BASELINE, Experiment
-from tuning.plan import Plan, Study, study_path
+from tuning.experiment import BASELINE, LONGER, Experiment
+from tuning.plan import Study, study_path
 from tuning.stages import Job
 from tuning.studies import best_trials
 
-LOGITS, SCORES = "logits.parquet", "scores.json"
+LOGITS, SCORES, ROWS, REFERENCE = "logits.parquet", "scores.json", "rows.npy", "reference.npy"
+GAIN_FILE = "gain.json"
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Confirmed:
         report: [K] score on report rows.
         report_metrics: metric -> [K] on report rows.
         majority: report score of the reference that ignores the text.
+        truncated: split -> share of its rows that were cut.
         seconds: of training and scoring all K.
     """
 
@@ -45,19 +49,33 @@ class Confirmed:
     report: list[float]
     report_metrics: dict[str, list[float]]
     majority: float
+    truncated: dict[str, float]
     seconds: float
 
-    def logits(self) -> tuple[NDArray[np.floating], NDArray[np.generic]]:
-        """[K, N, C] logits of the report rows, and their labels [N]."""
-        frame = pd.read_parquet(self.folder / LOGITS)
-        said = [rows.filter(regex=r"^logit_\d+$").to_numpy() for _, rows in frame.groupby("seed", sort=False)]
-        labels = frame[frame["seed"] == self.config.seeds[0]]["label"].to_numpy()
-        return np.stack(said), labels
+    def rows(self) -> NDArray[np.float64]:
+        """[K, N, M] what each report row contributes to the score."""
+        rows: NDArray[np.float64] = np.load(self.folder / ROWS)
+        return rows
+
+    def reference(self) -> NDArray[np.float64]:
+        """[K, N, M] the same of the reference that ignores the text."""
+        rows: NDArray[np.float64] = np.load(self.folder / REFERENCE)
+        return np.broadcast_to(rows, (len(self.report), *rows.shape))
 
 
 @dataclass(frozen=True)
 class Winner:
-    """A study's winner: chosen by selection score with the confirm seeds."""
+    """A study's winner: chosen by selection score with the confirm seeds.
+
+    Attributes:
+        study: its study.
+        confirmed: the winner.
+        others: the study's other confirmed configurations.
+        gain: over the target's baseline.
+        twin: the same without distillation, where there is some.
+        baseline: the winner of the target's prompt tuning.
+        signal: the baseline's excess over the reference that ignores the text.
+    """
 
     study: Study
     confirmed: Confirmed
@@ -65,6 +83,7 @@ class Winner:
     gain: Gain
     twin: Confirmed | None
     baseline: Confirmed
+    signal: Gain
 
 
 def confirm_key(config: TrialConfig) -> str:
@@ -95,25 +114,34 @@ def _confirm(draft: Path, library: PromptLibrary, config: TrialConfig) -> None:
     selection = session.select()
     if not np.isfinite([*losses, *selection[config.target.metrics[0]]]).all():
         raise ValueError(f"loss or score of a seed of {list(config.seeds)} is not finite: the run diverged")
-    report, logits, labels = session.report()
-    train_labels = session.table.labels.numpy()
-    reference = constant_logits(train_labels, config.target.outputs, len(labels))
+    report, logits, gold = session.report()
+    table = token_table(library, config.setting, config.target, config.target.report_split)
+    numbers = np.arange(len(table))
+    reference = reference_logits(config.target, session.table.labels.numpy(), table, numbers)
+    metric = METRICS[config.target.metrics[0]]
     scores = {
         "selection": selection,
         "report": report,
-        "majority": METRICS[config.target.metrics[0]](reference, labels),
+        "majority": metric(reference, gold),
+        "truncated": {"train": session.table.truncated, "report": table.truncated},
         "seconds": time.perf_counter() - began,
     }
     (draft / SCORES).write_text(json.dumps(scores), encoding="utf-8")
-    _logits_frame(config.seeds, logits, labels).to_parquet(draft / LOGITS, index=False)
+    np.save(draft / ROWS, np.stack([metric.rows(said, gold) for said in logits]), allow_pickle=False)
+    np.save(draft / REFERENCE, metric.rows(reference, gold), allow_pickle=False)
+    _logits_frame(config.seeds, logits).to_parquet(draft / LOGITS, index=False)
 
 
-def _logits_frame(seeds: Sequence[int], logits: NDArray[Any], labels: NDArray[Any]) -> pd.DataFrame:
-    """A row per seed and report row, with columns seed, row, label, logit_0 and so on."""
+def _logits_frame(seeds: Sequence[int], logits: NDArray[Any]) -> pd.DataFrame:
+    """A row per seed and report row, with columns seed, row, logit_0 and so on (flattened where there are many)."""
+    flat = logits.reshape(*logits.shape[:2], -1)
+    names = [f"logit_{c}" for c in range(flat.shape[2])]
     frames = []
-    for seed, said in zip(seeds, logits, strict=True):
-        columns = {f"logit_{c}": said[:, c] for c in range(said.shape[1])}
-        frames.append(pd.DataFrame({"seed": seed, "row": np.arange(len(labels)), "label": labels, **columns}))
+    for seed, said in zip(seeds, flat, strict=True):
+        frame = pd.DataFrame(said, columns=names)
+        frame.insert(0, "row", np.arange(len(said)))
+        frame.insert(0, "seed", seed)
+        frames.append(frame)
     return pd.concat(frames, ignore_index=True)
 
 
@@ -124,13 +152,12 @@ def read_confirmed(library: PromptLibrary, config: TrialConfig) -> Confirmed:
     name = config.target.metrics[0]
     return Confirmed(
         config, folder, scores["selection"][name], scores["report"][name], scores["report"],
-        scores["majority"], scores["seconds"],
+        scores["majority"], scores["truncated"], scores["seconds"],
     )  # fmt: skip
 
 
-def candidates(plan: Plan, studies: Sequence[Study]) -> dict[str, list[TrialConfig]]:
+def candidates(experiment: Experiment, studies: Sequence[Study]) -> dict[str, list[TrialConfig]]:
     """Study key -> its best `confirm.top` configurations of the search, with the confirm seeds."""
-    experiment = plan.experiment
     chosen = {}
     for study in studies:
         trials = best_trials(study.key, study_path(experiment, study, "journal"), study.base.steps)
@@ -154,7 +181,7 @@ def twin(config: TrialConfig) -> TrialConfig | None:
     if "lambda" not in KNOBS[config.method]:
         return None
     return replace(
-        config, method=BASELINE, sources=(), source_steps=0, source_learning_rate=0.0, lambda_=0.0,
+        config, setting=config.setting.of_targets, method=BASELINE, sources=(), source_steps=0, source_learning_rate=0.0, lambda_=0.0,
         teacher_steps=0, fusion="early", kd="mse", candidates=(),
     )  # fmt: skip
 
@@ -176,56 +203,84 @@ def winners(
 ) -> Iterator[Winner]:
     """The winners of studies with their gains over the target's baseline, where both are confirmed."""
     ranked = {study.key: best_of(library, chosen[study.key]) for study in studies}
-    baselines = {s.pair.target: ranked[s.key][0] for s in studies if s.pair.method == BASELINE and ranked[s.key]}
+    baselines = {_of(s): ranked[s.key][0] for s in studies if s.pair.method == BASELINE and ranked[s.key]}
     for study in studies:
-        if not ranked[study.key] or study.pair.target not in baselines:
+        if not ranked[study.key] or _of(study) not in baselines:
             continue
         first, *others = ranked[study.key]
-        baseline = baselines[study.pair.target]
+        baseline = baselines[_of(study)]
         without = twin(first.config)
         there = without is not None and library.has("confirmed", confirm_key(without))
         yield Winner(
-            study, first, tuple(others), _gain(first, baseline),
+            study, first, tuple(others), gain_over(library, first, baseline),
             read_confirmed(library, without) if without is not None and there else None, baseline,
+            gain_over(library, baseline, None),
         )  # fmt: skip
 
 
-def _gain(confirmed: Confirmed, baseline: Confirmed) -> Gain:
-    if confirmed.config == baseline.config:
-        return Gain(0.0, 0.0, 0.0, 0.0, len(confirmed.report))
-    logits, labels = confirmed.logits()
-    metric = METRICS[confirmed.config.target.metrics[0]]
-    return paired_gain(confirmed.report, baseline.report, logits, baseline.logits()[0], labels, metric)
+def _of(study: Study) -> tuple[str, str]:
+    """Target and PLM: studies of one are compared."""
+    return study.pair.target, study.base.setting.plm.label
+
+
+def gain_over(library: PromptLibrary, confirmed: Confirmed, other: Confirmed | None) -> Gain:
+    """The gain over another configuration, or over the reference that ignores the text; bootstrapped once."""
+    if other and confirmed.config == other.config:
+        return NONE
+
+    def make(draft: Path) -> None:
+        theirs = other.rows() if other else confirmed.reference()
+        gain = paired_gain(confirmed.rows(), theirs, METRICS[confirmed.config.target.metrics[0]].score)
+        (draft / GAIN_FILE).write_text(json.dumps(asdict(gain)), encoding="utf-8")
+
+    keys = [confirm_key(each.config) if each else "reference" for each in (confirmed, other)]
+    key = content_key("gains", keys, RESAMPLES)
+    card = {"target": confirmed.config.target.name, "method": confirmed.config.method, "holds": "gain over " + keys[1]}
+    folder = library.get_or_make("gains", key, make, card)
+    return Gain(**json.loads((folder / GAIN_FILE).read_text(encoding="utf-8")))
 
 
 def pinned(experiment: Experiment, config: TrialConfig, pair_source: str | None) -> dict[str, Any]:
     """A configuration as a complete experiment file: every searched value fixed, its seeds the confirm seeds."""
     target, plm = config.target.name, config.setting.plm
+    section = {"from": plm.source, "pooling": plm.pooling, "layers": plm.layers, "positions": plm.positions}
     names = [source.task.name for source in config.sources]
-    own = {name: experiment.tasks[name].model_dump() for name in (target, *names) if name in experiment.tasks}
+    own = {
+        name: experiment.tasks[name].model_dump(by_alias=True) for name in (target, *names) if name in experiment.tasks
+    }
     filed: dict[str, Any] = experiment.model_dump(mode="json", by_alias=True)
     values = {
         "learning_rate": config.learning_rate, "lambda": config.lambda_, "teacher_steps": config.teacher_steps,
         "partners": len(names) - 1, "fusion": config.fusion,
     }  # fmt: skip
-    kept = ("prompt", "train", "source_train", "limit", "selection", "kd", "protocol", "self_pairs")
+    kept = (
+        "prompt", "metrics", "train", "source_train", "shots", "limit", "selection", "kd", "protocol", "overlap", "self_pairs",
+    )  # fmt: skip
     file = {
         "name": f"{experiment.name}-{target}-{config.method}",
-        "plm": {**filed["plm"], "from": plm.source},
+        "plm": section,
         "data": str(experiment.data_path),
         "targets": [target],
         **{key: filed[key] for key in kept},
-        "space": {config.method: {knob: values[knob] for knob in KNOBS[config.method]}},
+        # Trained anew, tuning for longer is tuning with the steps that it had.
+        "space": {
+            BASELINE if config.method == LONGER else config.method: {
+                knob: values[knob] for knob in KNOBS[config.method]
+            }
+        },
         "confirm": {"seeds": list(experiment.train.seeds)},
     }
-    file["train"] = {**filed["train"], "seeds": list(config.seeds)}
+    file["train"] = {**filed["train"], "steps": config.steps, "seeds": list(config.seeds)}
+    if config.setting.init.file:
+        file["prompt"]["init"]["file"] = config.setting.init.file
+    if config.method not in (BASELINE, LONGER):
+        file["methods"] = [config.method]
     if own:
         file["tasks"] = own
     if names:
         weights = {source.task.name: source.similarity for source in config.sources}
         file |= {
             "sources": names,
-            "methods": [config.method],
             "pairs": {target: [pair_source]},
             "weigh_by": {target: weights},
         }

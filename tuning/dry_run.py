@@ -7,13 +7,13 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from panda_trainable.config import SOURCELESS, TrialConfig
+from panda_trainable.config import TrialConfig
 from panda_trainable.library import PromptLibrary
 from panda_trainable.trainable import single_threaded
-from tuning.experiment import Experiment
-from tuning.plan import Plan, make_plan, make_studies, study_base, study_path
+from tuning.experiment import BASELINE, Experiment
+from tuning.plan import Plan, make_studies, shared_texts, steps_of, study_base, study_path
 from tuning.progress import duration
-from tuning.stages import is_made, measure, prepare, source_jobs, target_jobs
+from tuning.stages import is_made, measure, prepared, source_jobs, target_jobs
 from tuning.studies import open_study
 
 MEASURED_STEPS = 2
@@ -26,9 +26,14 @@ def describe(experiment: Experiment) -> str:
     with its cores; evaluation comes on top.
     """
     single_threaded()
-    plan = make_plan(experiment)
     library = PromptLibrary(experiment.storage_path / "library")
-    prepare(library, plan)
+    plans, notes = prepared(experiment, library)
+    return "\n\n".join(_described(plan, library, notes) for plan in plans)
+
+
+def _described(plan: Plan, library: PromptLibrary, notes: list[str]) -> str:
+    """The plan of one PLM."""
+    experiment = plan.experiment
     jobs = [*source_jobs(plan), *target_jobs(plan)]
     made = [job for job in jobs if is_made(library, job)]
     there = _trials_there(plan, library) if len(made) == len(jobs) else 0
@@ -37,20 +42,23 @@ def describe(experiment: Experiment) -> str:
     confirmed = len(plan.pairs) * min(experiment.confirm.top, experiment.search.trials)
     per_step = {name: _seconds_per_step(plan, library, name) for name in experiment.targets}
     seconds = _seconds(plan, per_step, prompts)
+    shared = [f"{source} and {target} share {n} texts" for (source, target), n in shared_texts(library, plan).items()]
     lines = [
         f"{experiment.name}: {len(plan.pairs)} studies = {len(experiment.targets)} targets × methods and sources, on {plan.setting.plm.label}",
         *(f"  {pair.name}" for pair in plan.pairs),
         f"prompts: {len(jobs)} runs (sources and embeddings), {len(made)} reused, {prompts} steps to go, {len(experiment.train.seeds)} seeds stacked",
-        f"search: {trials} trials of {experiment.train.steps} steps at most, {there} there already",
+        f"search: {trials} trials of {max(steps_of(experiment, pair.method) for pair in plan.pairs)} steps at most, {there} there already",
         f"confirm: {confirmed} configurations at most, with {len(experiment.confirm.seeds)} fresh seeds, and the twins of PANDA's winners",
-        "seconds per step, measured: " + ", ".join(f"{name} {value:.2f}" for name, value in per_step.items()),
+        *(f"note: {note}" for note in (*notes, *shared)),
+        "seconds per step of prompt tuning, measured: "
+        + ", ".join(f"{name} {value:.2f}" for name, value in per_step.items()),
         f"steps alone take about {duration(seconds / _cores())} (h:mm:ss) on {_cores()} cores, evaluation on top",
     ]
     return "\n".join(lines)
 
 
 def _trials_there(plan: Plan, library: PromptLibrary) -> int:
-    studies, _ = make_studies(plan, measure(library, plan))
+    studies, _ = make_studies(plan, measure(library, plan), shared_texts(library, plan))
     journals = [(study.key, study_path(plan.experiment, study, "journal")) for study in studies]
     with tempfile.TemporaryDirectory() as folder:  # a copy: only who holds the driver's lock may mend a journal
         copies = [(key, Path(shutil.copy(path, folder))) for key, path in journals if path.exists()]
@@ -61,7 +69,7 @@ def _seconds_per_step(plan: Plan, library: PromptLibrary, name: str) -> float:
     """CPU seconds of a step with all search seeds, measured on the task itself."""
     from panda_trainable.methods import open_session
 
-    pair = next(pair for pair in plan.pairs if pair.target == name and pair.method in SOURCELESS)
+    pair = next(pair for pair in plan.pairs if pair.target == name and pair.method == BASELINE)
     base: TrialConfig = study_base(plan, pair, ())[0]
     session = open_session(library, base)
     session.advance(1)
@@ -74,7 +82,7 @@ def _seconds(plan: Plan, per_step: Mapping[str, float], prompt_steps: int) -> fl
     experiment = plan.experiment
     fresh = len(experiment.confirm.seeds) / len(experiment.train.seeds)
     runs = experiment.search.trials + min(experiment.confirm.top, experiment.search.trials) * fresh
-    students = sum(per_step[pair.target] * experiment.train.steps * runs for pair in plan.pairs)
+    students = sum(per_step[pair.target] * steps_of(experiment, pair.method) * runs for pair in plan.pairs)
     return students + prompt_steps * sum(per_step.values()) / len(per_step)
 
 

@@ -12,6 +12,7 @@ from analysis import records
 from panda_trainable.config import TrialConfig
 from panda_trainable.demo import DEMO
 from tuning.confirm import LOGITS, Confirmed, Winner, confirm_key, pinned, score_metrics
+from tuning.experiment import Experiment
 from tuning.plan import Plan, Study
 from tuning.stages import Job
 from tuning.tracking import FAILED, FINISHED, RUNNING, Entry
@@ -23,15 +24,20 @@ def of_plan(
     """Runs of the source prompts, and of the studies as they begin."""
     for job in sources:
         yield from (_of_source(card) for card in cards(job))
+    poor = {job.lineage.task.name for job in sources if any(_at_majority(card) for card in cards(job))}
     for study in studies:
-        yield _of_study(plan, study)
+        yield _of_study(plan, study, study.pair.source in poor)
+
+
+def _at_majority(card: Mapping[str, Any]) -> bool:
+    """Whether a source prompt is no better than its majority class."""
+    return bool(card["score"] <= card["majority"])
 
 
 def _of_source(card: Mapping[str, Any]) -> Entry:
-    flagged = card["score"] <= card["majority"]
     return Entry(
         f"source:{card['key']}", f"{card['task']} · seed {card['seed']}",
-        tags={records.STAGE: "source", records.SOURCE: card["task"], records.PLM: card["plm"], "at_majority": str(flagged).lower()},
+        tags={records.STAGE: "source", records.SOURCE: card["task"], records.PLM: card["plm"], "at_majority": str(_at_majority(card)).lower()},
         params={name: card[name] for name in ("seed", "steps", "learning_rate")},
         metrics={records.SELECTION: card["score"], records.MAJORITY: card["majority"]},
     )  # fmt: skip
@@ -44,20 +50,23 @@ def study_tags(study: Study) -> dict[str, str]:
         records.TARGET: pair.target, records.SOURCE: pair.source or "", records.METHOD: pair.method,
         records.PLM: base.setting.plm.label, records.STUDY: study.key, records.CURRENT: "true",
         records.PROTOCOL: base.setting.protocol, records.CONSTRUCTED: str(pair.target in DEMO).lower(),
+        records.OVERLAP: str(study.overlap),
     }  # fmt: skip
 
 
-def _of_study(plan: Plan, study: Study) -> Entry:
+def _of_study(plan: Plan, study: Study, poor: bool) -> Entry:
     base, setting = study.base, study.base.setting
     partners = [source.task.name for source in base.sources[1:]]
     params = {
         "steps": base.steps, "seeds": list(base.seeds), "prompt_length": setting.prompt_length,
         "batch_size": setting.batch_size, "max_length": setting.max_length, "kd": base.kd,
+        "prompt_form": setting.prompt_form, "prompt_init": setting.init.kind, "shots": setting.shots,
+        "metric": base.target.metrics[0],
         "partners_available": partners, "weigh_by": _weigh_by(plan), "source_steps": base.source_steps,
     }  # fmt: skip
     similarities = {f"{records.SIMILARITY}/{name}": value for name, value in study.similarities.items()}
     return Entry(
-        f"study:{study.key}", study.pair.name, tags={records.STAGE: "study", **study_tags(study)},
+        f"study:{study.key}", study.pair.name, tags={records.STAGE: "study", **study_tags(study), records.POOR_SOURCE: str(poor).lower()},
         params=params, metrics=similarities, status=RUNNING,
     )  # fmt: skip
 
@@ -148,22 +157,23 @@ def _knobs(config: TrialConfig) -> dict[str, Any]:
     return said
 
 
-def of_study_end(plan: Plan, winner: Winner) -> Entry:
+def of_study_end(experiment: Experiment, winner: Winner) -> Entry:
     """A study's run as it ends: the winner's scores, gain and configuration."""
     gain, confirmed, study = asdict(winner.gain), winner.confirmed, winner.study
     gains = {records.GAIN: gain.pop("mean"), **{f"{records.GAIN}/{name}": value for name, value in gain.items()}}
     twins = {records.TWIN: float(np.mean(winner.twin.report))} if winner.twin else {}
-    signal = float(np.mean(winner.baseline.report)) > winner.baseline.majority
-    config = pinned(plan.experiment, confirmed.config, study.pair.source)
+    cut = {f"{records.TRUNCATED}/{split}": share for split, share in confirmed.truncated.items()}
+    config = pinned(experiment, confirmed.config, study.pair.source)
     return Entry(
         f"study:{study.key}", study.pair.name,
         tags={
-            records.SIGNAL: str(signal).lower(), records.CURRENT: "true", records.STATE: "confirmed",
+            records.SIGNAL: str(winner.signal.low > 0).lower(), records.CURRENT: "true", records.STATE: "confirmed",
         },
         metrics={
             **score_metrics(confirmed.selection, records.SELECTION), **score_metrics(confirmed.report, records.REPORT),
             **gains, **twins, records.MAJORITY: confirmed.majority,
-            records.STEPS: confirmed.config.steps, records.SECONDS: confirmed.seconds,
+            records.STEPS: confirmed.config.steps, records.TEACHER_STEPS: confirmed.config.teacher_steps,
+            records.SECONDS: confirmed.seconds, **cut,
         },
         links={records.WINNER_RUN: confirmed_id(study, confirmed.config)},
         artifacts={records.CONFIG_FILE: json.dumps(config, indent=1)},

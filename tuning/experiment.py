@@ -1,30 +1,31 @@
 """Experiment: the YAML file as a checked value. Imports neither torch nor Ray."""
 
-import copy
 import difflib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
-    ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
-from panda_trainable.config import KNOBS, SIMILARITY_NAMES
-from panda_trainable.tasks import TASKS, TaskSpec
+from panda_trainable.config import KNOBS, SIMILARITY_NAMES, SOURCELESS
+from panda_trainable.tasks import METRIC_NAMES, TASKS, TaskSpec, with_panda_metrics
 from search_spaces.defaults import SPACES
 from search_spaces.space import Choice, Domain, Float, Space, parse_domain
 
 BASELINE = "prompt_tuning"
+LONGER = "prompt_tuning_longer"
+NAME_BYTES = 255
+"""Longest name that file systems take."""
 
 
 class Misuse(Exception):
@@ -32,9 +33,13 @@ class Misuse(Exception):
 
     Attributes:
         partial: what of the experiment is right, so that more of it can be checked; None if nothing is.
+        doubtful: keys of the file that are wrong or missing: what hangs on them is not checked.
+        plans: what of its plans is right.
     """
 
     partial: "Experiment | None" = None
+    doubtful: frozenset[str] = frozenset()
+    plans: tuple[Any, ...] = ()
 
 
 class Section(BaseModel):
@@ -54,22 +59,85 @@ class PlmSection(Section):
     )
 
 
-class TaskSection(Section):
-    """A task of your own, from a folder of JSON lines."""
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
 
-    kind: Literal["classification", "regression"] = Field(description="what is predicted")
-    text: list[str] = Field(min_length=1, max_length=2, description="one field, or two read as a pair")
+
+def _as_name(value: Any) -> Any:
+    """A class as its name: YAML reads 1 and true as what they look like."""
+    return str(value).lower() if isinstance(value, bool) else str(value) if isinstance(value, int | float) else value
+
+
+Names = list[Annotated[str, BeforeValidator(_as_name, json_schema_input_type=str | float | bool)]]
+
+
+class TaskSection(Section):
+    """A task of your own."""
+
+    kind: Literal[
+        "classification", "regression", "multiple_choice", "tagging", "extractive_qa"
+    ] = Field("classification", description="what is predicted")  # fmt: skip
+    text: Annotated[list[str], BeforeValidator(_as_list, json_schema_input_type=str | list[str])] = Field(
+        min_length=1,
+        max_length=2,
+        description="one text, or two read as a pair: fields, or templates of fields in braces",
+    )
+    choices: list[str] = Field([], description="multiple_choice: the fields of the choices")
     label: str = Field("label", description="field of the label")
-    classes: list[str] = Field([], description="class names in the order of their numbers; none for regression")
-    metrics: list[str] = Field(min_length=1, description="metrics; the first is the score")
+    classes: Names = Field([], description="class names in the order of their numbers; tags for tagging")
+    metrics: list[str] = Field([], description="metrics; the first is the score; default those of the kind")
     path: str = Field("", description="folder inside `data`; default the task's name")
+    id: str = Field("id", description="field that must differ from row to row, where rows have it; '' for none")
+
+    @property
+    def all_metrics(self) -> tuple[str, ...]:
+        """The metrics, or where none are named the kind's usual ones."""
+        usual = ("accuracy", "macro_f1") if self.kind == "classification" else METRIC_NAMES[self.kind]
+        return tuple(self.metrics or usual)
+
+
+def _as_kind(value: Any) -> Any:
+    return {"kind": value} if isinstance(value, str) else value
+
+
+class InitSection(Section):
+    """Where soft prompts start."""
+
+    kind: Literal[
+        "normal", "uniform", "uniform_positive", "zeros", "sparse", "vocabulary", "labels", "text", "file"
+    ] = Field("normal", description="the initialiser")  # fmt: skip
+    std: float = Field(0.02, gt=0, allow_inf_nan=False, description="of normal")
+    scale: float = Field(0.5, gt=0, allow_inf_nan=False, description="of uniform: U(-scale, scale), or U[0, scale)")
+    sparsity: float = Field(0.1, ge=0, le=1, description="share of zeros of sparse")
+    population: int = Field(5000, ge=1, description="vocabulary draws from so many first ids")
+    text: str = Field("", description="of text")
+    file: str = Field("", description="of file: safetensors with a tensor `prompt`")
+
+    @model_validator(mode="after")
+    def _said(self) -> "InitSection":
+        if self.kind in ("text", "file") and not getattr(self, self.kind).strip():
+            raise ValueError(f"init {self.kind} needs `{self.kind}:`")
+        return self
 
 
 class PromptSection(Section):
     """The soft prompt."""
 
-    form: Literal["prefix"] = Field("prefix", description="keys and values in every layer (P-tuning v2)")
+    form: Literal["prefix", "input"] = Field(
+        "prefix", description="keys and values in every layer (P-tuning v2), or before the embeddings (Lester)"
+    )
     length: int = Field(20, ge=1, le=512, description="P, prompt tokens")
+    init: Annotated[InitSection, BeforeValidator(_as_kind, json_schema_input_type=str | InitSection)] = Field(
+        InitSection(), description="where it starts"
+    )
+    mlp: int | None = Field(None, ge=1, le=8192, description="train it through an MLP of so many middle units")
+
+
+class ShotsSection(Section):
+    """Few-shot draws."""
+
+    per_class: int = Field(ge=1, description="train rows of each class, drawn per seed, and as many to select on")
+    of: Literal["targets", "sources", "both"] = Field("targets", alias="for", description="whose rows")
 
 
 Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
@@ -80,7 +148,7 @@ class TrainSection(Section):
 
     steps: int = Field(400, ge=1, description="steps of a trial")
     batch_size: int = Field(16, ge=1, description="B, examples per step and seed")
-    max_length: int = Field(128, ge=4, description="tokens of an example; longer ones are cut")
+    max_length: int = Field(128, ge=8, description="tokens of an example; longer ones are cut")
     eval_every: int = Field(50, ge=1, description="steps between evaluations on selection rows")
     seeds: Seeds = Field([0, 1, 2], description="one replica and one whole pipeline each")
 
@@ -159,6 +227,7 @@ def _as_domains(value: Any) -> Any:
 
 
 Domains = Annotated[dict[str, Any], BeforeValidator(_as_domains)]
+TaskName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 Weights = dict[str, dict[str, Annotated[float, Field(allow_inf_nan=False)]]]
 
 
@@ -166,9 +235,14 @@ class Experiment(Section):
     """The experiment file. Paths are relative to it."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="names the MLflow experiment and the folder")
-    plm: PlmSection = Field(description="the frozen pretrained language model")
-    data: str = Field("data", description="holds <task>/{train,validation,test}.jsonl")
-    tasks: dict[str, TaskSection] = Field({}, description="your own tasks beside the built-in table")
+    plm: Annotated[
+        list[PlmSection],
+        BeforeValidator(_as_list, json_schema_input_type=PlmSection | list[PlmSection]),
+        Field(min_length=1),
+    ] = Field(description="the frozen pretrained language model, or a list of them")
+    data: str = Field("data", description="holds <task>/{train,validation,test}.jsonl (csv, tsv, parquet, conll)")
+    tasks: dict[TaskName, TaskSection] = Field({}, description="your own tasks beside the built-in table")
+    metrics: Literal["glue", "panda"] = Field("glue", description="scores as GLUE and SuperGLUE, or PANDA, have them")
     sources: list[str] = Field([], description="source tasks")
     targets: list[str] = Field(min_length=1, description="target tasks")
     methods: list[str] = Field([], description="methods; prompt_tuning is always there")
@@ -176,6 +250,7 @@ class Experiment(Section):
     prompt: PromptSection = Field(PromptSection(), description="the soft prompt")
     train: TrainSection = Field(TrainSection(), description="students")
     source_train: SourceTrainSection = Field(SourceTrainSection(), description="sources, embeddings, teachers")
+    shots: ShotsSection | None = Field(None, description="few-shot: so many rows of each class")
     limit: LimitSection = Field(LimitSection(), description="caps on rows")
     selection: SelectionSection = Field(SelectionSection(), description="rows the search looks at")
     similarities: list[str] = Field(list(SIMILARITY_NAMES), description="measured for all pairs")
@@ -185,11 +260,21 @@ class Experiment(Section):
     space: dict[str, Domains] = Field({}, description="overrides of the default spaces, per method")
     confirm: ConfirmSection = Field(ConfirmSection(), description="the confirmation")
     protocol: Literal["held_out", "paper"] = Field("held_out", description="select on train rows, or on validation")
+    overlap: Literal["drop", "warn", "refuse"] = Field(
+        "drop", description="train rows of a source that share a text with a target's report rows"
+    )
     self_pairs: Literal["exclude", "include"] = Field("exclude", description="may a task be its own source")
     resources: Literal["auto"] | ResourcesSection = Field("auto", description="auto asks for the GPUs there are")
     storage: str = Field("runs", description="a folder that every node sees")
     tracking: TrackingSection = Field(TrackingSection(), description="MLflow")
     _folder: Path = PrivateAttr(Path())
+
+    @field_validator("data", "storage")
+    @classmethod
+    def _possible_paths(cls, path: str) -> str:
+        if "\0" in path or any(len(part.encode()) > NAME_BYTES for part in path.split("/")):
+            raise ValueError(f"must be a folder's name of at most {NAME_BYTES} bytes a part, got {path[:60]!r}")
+        return path
 
     @field_validator("sources", "targets")
     @classmethod
@@ -279,14 +364,20 @@ class Experiment(Section):
         """The baseline first, then the file's methods."""
         return list(dict.fromkeys([BASELINE, *self.methods]))
 
+    @property
+    def needs_source(self) -> list[str]:
+        """Its methods that start from or learn from a source."""
+        return [method for method in self.methods if method not in SOURCELESS]
+
     def task(self, name: str) -> TaskSpec:
         """A task by name: of the file or of the table."""
         if name not in self.tasks:
-            return TASKS[name]
+            return with_panda_metrics(TASKS[name]) if self.metrics == "panda" else TASKS[name]
         own = self.tasks[name]
         return TaskSpec(
-            name, own.kind, tuple(own.text), own.label, tuple(own.classes), tuple(own.metrics), own.path or name
-        )
+            name, own.kind, tuple(own.text), own.label, tuple(own.classes), own.all_metrics, own.path or name,
+            choices=tuple(own.choices), id=own.id,
+        )  # fmt: skip
 
     def method_space(self, method: str) -> Space:
         """A method's space with the file's overrides."""
@@ -317,7 +408,7 @@ def _check_domain(knob: str, domain: Domain) -> None:
 
 
 def _known(names: list[str], known: Sequence[str], what: str) -> list[str]:
-    unknown = [f"{name!r}{_near(name, known)}" for name in names if name not in known]
+    unknown = [f"{name!r}{near(name, known)}" for name in names if name not in known]
     if unknown:
         raise ValueError(f"unknown {what} {', '.join(unknown)}; there are {', '.join(known) or 'none'}")
     if len(set(names)) != len(names):
@@ -325,172 +416,13 @@ def _known(names: list[str], known: Sequence[str], what: str) -> list[str]:
     return names
 
 
-def _near(name: str, known: Sequence[str]) -> str:
+def near(name: str, known: Sequence[str]) -> str:
+    """What was probably meant, in words; empty where nothing is close."""
     close = difflib.get_close_matches(str(name), known, n=1)
     return f" (did you mean {close[0]}?)" if close else ""
-
-
-def load(file: Path, overrides: Sequence[str] = ()) -> Experiment:
-    """The experiment of a file.
-
-    Args:
-        file: the YAML file.
-        overrides: `key.key=value` each, over what the file says.
-
-    Raises:
-        Misuse: with every problem, its place and what to do.
-    """
-    raw, lines = _read(file)
-    places: dict[tuple[Any, ...], str] = {path: f"{file}:{line}" for path, line in lines.items()}
-    problems = []
-    for override in overrides:
-        path, equals, value = override.partition("=")
-        keys = tuple(path.split("."))
-        try:
-            parsed = yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError) as error:
-            problems.append(f"-o {override}: is not YAML: {' '.join(str(error).split())}")
-            continue
-        if not equals or not _set(raw, keys, parsed):
-            problems.append(f"-o {override}: must be key.key=value of the experiment file")
-        places = {path: place for path, place in places.items() if path[: len(keys)] != keys}
-        places[keys] = f"-o {override}"
-    try:
-        experiment = Experiment.placed(raw, file.absolute().parent)
-    except ValidationError as error:
-        problems += [_problem(file, places, detail) for detail in error.errors()]
-        experiment = None
-    partial = experiment or _without_errors(raw, file)
-    problems += [f"{_place(file, places, path)}: {text}" for path, text in _task_problems(partial)] if partial else []
-    if experiment is None or problems:
-        refused = Misuse("\n".join(dict.fromkeys(problems)))
-        refused.partial = partial
-        raise refused
-    return experiment
-
-
-def _without_errors(raw: dict[str, Any], file: Path) -> Experiment | None:
-    """What can be checked of a file that has mistakes: the file without its wrong parts."""
-    raw = {"name": "x", "plm": {"from": "x"}, **copy.deepcopy(raw)}
-    while True:
-        try:
-            return Experiment.placed(raw, file.absolute().parent)
-        except ValidationError as error:
-            if not any(_drop(raw, detail["loc"]) for detail in error.errors()):
-                return None
-            raw = {"name": "x", "plm": {"from": "x"}, **raw}
-
-
-def _drop(raw: Any, path: tuple[Any, ...]) -> bool:
-    """Removes the innermost part of a path that is there; whether there was one."""
-    if not path:
-        return False
-    inside = isinstance(raw, dict) and path[0] in raw
-    if inside and not _drop(raw[path[0]], path[1:]):
-        del raw[path[0]]
-    return inside
-
-
-def _task_problems(experiment: Experiment) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Rules over several keys, own tasks and weights and pairs: the key and what is wrong."""
-    for name in experiment.tasks:
-        try:
-            experiment.task(name)
-        except ValueError as error:
-            yield ("tasks", name), str(error)
-    weighed = experiment.weigh_by if isinstance(experiment.weigh_by, dict) else {}
-    for target in weighed:
-        if target not in experiment.targets:
-            yield ("weigh_by", target), f"weigh_by: unknown target {target!r}{_near(target, experiment.targets)}"
-    for target in experiment.targets if isinstance(experiment.weigh_by, dict) else ():
-        missing = [name for name in sources_of(experiment, target) if name not in weighed.get(target, {})]
-        if missing:
-            yield ("weigh_by", target), f"weigh_by must weigh every source of {target}: {', '.join(missing)} missing"
-    needs_source = [method for method in experiment.methods if method != BASELINE]
-    if needs_source and not experiment.sources:
-        yield ("methods",), f"methods {', '.join(needs_source)} need sources: add `sources: [...]`"
-    unpaired = [t for t in experiment.targets if needs_source and experiment.sources and not sources_of(experiment, t)]
-    if unpaired:
-        yield (
-            ("sources",),
-            f"no source is left for target {', '.join(unpaired)} (a task never is its own source: self_pairs: include)",
-        )
 
 
 def sources_of(experiment: Experiment, target: str) -> list[str]:
     """The sources that are paired with a target."""
     names = experiment.pairs.get(target, experiment.sources)
     return [name for name in names if name != target or experiment.self_pairs == "include"]
-
-
-def _read(file: Path) -> tuple[dict[str, Any], dict[tuple[Any, ...], int]]:
-    try:
-        text = file.read_text(encoding="utf-8")
-        node, raw = yaml.compose(text), yaml.safe_load(text)
-    except FileNotFoundError:
-        raise Misuse(
-            f"{file}: no such file; write one (docs/experiment-file.md) or try: panda-tune quickstart"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise Misuse(f"{file}: cannot be read: {error}") from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise Misuse(f"{file}: is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(raw, dict):
-        raise Misuse(f"{file}: must map keys to values, got {type(raw).__name__}")
-    return raw, dict(_lines(node, ()))
-
-
-def _lines(node: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], int]]:
-    """Path in the file -> line, of every key and item."""
-    pairs: list[tuple[Any, Any]] = []
-    if isinstance(node, yaml.MappingNode):
-        pairs = [(key.value, (key, value)) for key, value in node.value]
-    elif isinstance(node, yaml.SequenceNode):
-        pairs = [(i, (value, value)) for i, value in enumerate(node.value)]
-    for name, (at, value) in pairs:
-        yield (*path, name), at.start_mark.line + 1
-        yield from _lines(value, (*path, name))
-
-
-def _set(raw: dict[str, Any], keys: tuple[str, ...], value: Any) -> bool:
-    for key in keys[:-1]:
-        raw[key] = {} if raw.get(key) is None else raw[key]
-        raw = raw[key]
-        if not isinstance(raw, dict):
-            return False
-    raw[keys[-1]] = value
-    return True
-
-
-def _place(file: Path, places: Mapping[tuple[Any, ...], str], path: tuple[Any, ...]) -> str:
-    """Where a key stands: its line, else what is inside it, else what it is inside of."""
-    for end in range(len(path), 0, -1):
-        inside = [place for known, place in places.items() if known[:end] == path[:end]]
-        if path[:end] in places or inside:
-            return places.get(path[:end]) or inside[0]
-    return str(file)
-
-
-def _problem(file: Path, places: Mapping[tuple[Any, ...], str], detail: Any) -> str:
-    """One line: place, key, rule, value, likely name."""
-    key = ".".join(str(part) for part in detail["loc"])
-    text = detail["msg"].removeprefix("Value error, ")
-    if detail["type"] == "extra_forbidden":
-        near = _near(str(detail["loc"][-1]), _keys_beside(detail["loc"]))
-        text = f"unknown key{near}; there are {', '.join(_keys_beside(detail['loc']))}"
-    elif detail["type"] == "missing":
-        text = "is missing"
-    elif detail["type"] != "value_error":
-        text = f"{text}, got {detail['input']!r}"
-    return f"{_place(file, places, detail['loc'])}: {key}: {text}"
-
-
-def _keys_beside(path: tuple[Any, ...]) -> list[str]:
-    """The keys that are known where an unknown one stands."""
-    model: Any = Experiment
-    for part in path[:-1]:
-        fields = {field.alias or name: field for name, field in getattr(model, "model_fields", {}).items()}
-        model = getattr(fields.get(part), "annotation", model)
-        model = TaskSection if part == "tasks" else ResourcesSection if part == "resources" else model
-    fields = getattr(model, "model_fields", {})
-    return [field.alias or name for name, field in fields.items()]

@@ -14,9 +14,18 @@ from panda_trainable.trainable import PandaTrainable
 from tuning import cluster, entries
 from tuning.confirm import Winner, candidates, confirm_key, confirm_trial, source_jobs_of, twin, winners, winning
 from tuning.experiment import Experiment
-from tuning.plan import Plan, Study, make_plan, make_studies, record_study, study_path
+from tuning.plan import Plan, Study, make_studies, record_study, shared_texts, study_path
 from tuning.progress import Progress
-from tuning.stages import Job, is_made, make, measure, prepare, source_cards, source_jobs, target_jobs
+from tuning.stages import (
+    Job,
+    is_made,
+    make,
+    measure,
+    prepared,
+    source_cards,
+    source_jobs,
+    target_jobs,
+)
 from tuning.studies import Rules, Searched, StudyScheduler, StudySearcher, only_driver
 from tuning.tracking import Tracker
 from tuning.watch import Watcher
@@ -45,9 +54,9 @@ class Outcome:
 class _Run:
     """One call of `search`: Ray is started when something is to be computed, and only then."""
 
-    def __init__(self, plan: Plan, address: str | None, progress: Progress, stack: ExitStack):
-        self.plan, self.address, self.progress, self.stack = plan, address, progress, stack
-        self.experiment = plan.experiment
+    def __init__(self, plans: Sequence[Plan], address: str | None, progress: Progress, stack: ExitStack):
+        self.plans, self.address, self.progress, self.stack = plans, address, progress, stack
+        self.experiment = plans[0].experiment
         self.library = PromptLibrary(self.experiment.storage_path / "library")
         self.tracker = Tracker(self.experiment.tracking_uri, self.experiment.name, self.experiment.search_path)
         self.failures: list[str] = []
@@ -85,6 +94,24 @@ class _Run:
         missing = [job for job in dict.fromkeys(jobs) if not is_made(self.library, job)]
         calls = [(str(self.library.root), job) for job in missing]
         self.run_all(stage, make, calls, [job.lineage.task.name for job in missing])
+
+    def studies_of(self, plan: Plan) -> list[Study]:
+        """The studies of a PLM's plan, told to MLflow; its sources and embeddings are made."""
+        sources = source_jobs(plan)
+        shared = shared_texts(self.library, plan)
+        for (source, target), count in shared.items():
+            dropped = "dropped from" if self.experiment.overlap == "drop" else "left in"
+            self.progress.say(
+                f"{source} and {target}: {count} texts of {target}'s report rows {dropped} {source}'s train rows"
+            )
+        studies, left_out = make_studies(plan, measure(self.library, plan), shared)
+        for note in left_out:
+            self.progress.say(note)
+        for study in studies:
+            record_study(plan, study)
+        for entry in entries.of_plan(plan, sources, studies, lambda job: list(source_cards(self.library, job))):
+            self.tracker.write(entry)
+        return studies
 
     def search(self, studies: Sequence[Study]) -> None:
         """Runs what is left of all studies in one Tuner."""
@@ -128,7 +155,7 @@ class _Run:
             search.seed,
             search.per_study,
             slots,
-            self.plan.setting.eval_every,
+            self.experiment.train.eval_every,
             deadline,
         )
 
@@ -154,7 +181,7 @@ class _Run:
 
     def confirm(self, studies: Sequence[Study]) -> list[Winner]:
         """Trains the best configurations again with fresh seeds, then the twins of the winners."""
-        chosen = candidates(self.plan, studies)
+        chosen = candidates(self.experiment, studies)
         configs = [config for found in chosen.values() for config in found]
         self.make_prompts("sources for confirm", source_jobs_of(configs))
         self._confirm("confirm", configs)
@@ -179,30 +206,29 @@ def search(experiment: Experiment, address: str | None = None, progress: Progres
         Misuse: before anything starts, for whatever the user must mend.
     """
     cluster.check_address(address)
-    plan = make_plan(experiment)
     progress = progress or Progress()
     with ExitStack() as stack:
-        stack.enter_context(only_driver(experiment.search_path))
         stack.enter_context(progress)
-        run = _Run(plan, address, progress, stack)
+        plans, notes = prepared(experiment, PromptLibrary(experiment.storage_path / "library"))
+        stack.enter_context(only_driver(experiment.search_path))
+        run = _Run(plans, address, progress, stack)
         stack.callback(run.tracker.close_left_running)
-        prepare(run.library, plan)
+        for note in notes:
+            progress.say(note)
         return _run(run)
 
 
 def _run(run: _Run) -> Outcome:
-    sources, plan = source_jobs(run.plan), run.plan
-    run.make_prompts("sources and embeddings", [*sources, *target_jobs(plan)])
+    jobs = [job for plan in run.plans for job in (*source_jobs(plan), *target_jobs(plan))]
+    run.make_prompts("sources and embeddings", jobs)
     if run.failures:
-        return Outcome((), tuple(pair.name for pair in plan.pairs), tuple(run.failures), run.computed)
-    studies, left_out = make_studies(plan, measure(run.library, plan))
-    for note in left_out:
-        run.progress.say(note)
-    for study in studies:
-        record_study(plan, study)
-    for entry in entries.of_plan(plan, sources, studies, lambda job: list(source_cards(run.library, job))):
-        run.tracker.write(entry)
+        names = tuple(pair.name for plan in run.plans for pair in plan.pairs)
+        return Outcome((), names, tuple(run.failures), run.computed)
+    studies = [study for plan in run.plans for study in run.studies_of(plan)]
     run.tracker.mark_current({study.key for study in studies})
+    apart = [job for job in source_jobs_of([study.base for study in studies]) if job.lineage.apart_from]
+    if apart:
+        run.make_prompts("sources without shared texts", apart)
     run.search(studies)
     found = run.confirm(studies)
     for winner in found:
@@ -217,7 +243,7 @@ def _run(run: _Run) -> Outcome:
 def _finish(run: _Run, studies: Sequence[Study], found: Sequence[Winner]) -> None:
     """Links winners to their runs, and leaves nothing running or unsaid."""
     for winner in found:
-        run.tracker.write(entries.of_study_end(run.plan, winner))
+        run.tracker.write(entries.of_study_end(run.experiment, winner))
     for study in studies:
         if study.key not in {winner.study.key for winner in found}:
             run.tracker.write(entries.of_unconfirmed(study))

@@ -1,18 +1,30 @@
 """Sources and embeddings: what is trained before the search, as Ray tasks, and the similarities it gives."""
 
+import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from panda_trainable.config import Setting
 from panda_trainable.data import replica_rows
 from panda_trainable.encoder import load_encoder
+from panda_trainable.initialisers import read_prompt
 from panda_trainable.library import PromptLibrary
+from panda_trainable.plm import load_tokenizer
+from panda_trainable.rows import imbalance
 from panda_trainable.similarity import mean_similarities, task_embedding
+from panda_trainable.tasks import TaskSpec
 from panda_trainable.teachers import Lineage, missing_seeds, tuned_prompts
+from panda_trainable.tokens import texts_key, token_table
 from panda_trainable.trainable import single_threaded
-from tuning.experiment import Misuse
-from tuning.plan import Plan
+from tuning.experiment import Experiment, Misuse
+from tuning.plan import Plan, make_plans, shared_texts
+from tuning.sharing import IMPORTED, source_artefacts
+
+TOLD_TRUNCATED = 0.05
+"""Share of truncated train rows from which a user is told."""
 
 
 @dataclass(frozen=True)
@@ -37,49 +49,158 @@ class Job:
         return self.lineage.at(min(self.also, default=self.lineage.steps))
 
 
+def source_lineage_of(plan: Plan, task: TaskSpec) -> Lineage:
+    """A source prompt's last state."""
+    train = plan.experiment.source_train
+    return Lineage(plan.setting.of_sources, task, train.steps, train.learning_rate)
+
+
 def source_jobs(plan: Plan) -> list[Job]:
     """The source prompts of the plan."""
+    seeds, early = tuple(plan.experiment.train.seeds), plan.experiment.source_train.early_step
+    return [Job(source_lineage_of(plan, task), seeds, (early,), embeds=True) for task in plan.sources]
+
+
+def target_lineage_of(plan: Plan, task: TaskSpec) -> Lineage:
+    """A short plain tuning of a target, for its embedding."""
     train = plan.experiment.source_train
-    seeds = tuple(plan.experiment.train.seeds)
-    return [
-        Job(Lineage(plan.setting, task, train.steps, train.learning_rate), seeds, (train.early_step,), embeds=True)
-        for task in plan.sources
-    ]
+    return Lineage(plan.setting.of_targets, task, train.early_step, train.learning_rate)
 
 
 def target_jobs(plan: Plan) -> list[Job]:
     """A short plain tuning of each target that is compared with sources."""
-    train = plan.experiment.source_train
-    names = dict.fromkeys(target for _, target in plan.measured)
     seeds = tuple(plan.experiment.train.seeds)
-    return [
-        Job(Lineage(plan.setting, plan.tasks[name], train.early_step, train.learning_rate), seeds, (), embeds=True)
-        for name in names
-    ]
+    names = dict.fromkeys(target for _, target in plan.measured)
+    return [Job(target_lineage_of(plan, plan.tasks[name]), seeds, (), embeds=True) for name in names]
 
 
-def prepare(library: PromptLibrary, plan: Plan) -> None:
-    """Refuses what no worker could train, before anything starts; leaves the train tables tokenised.
+def prepared(
+    experiment: Experiment, library: PromptLibrary, *, searches: bool = True
+) -> tuple[tuple[Plan, ...], list[str]]:
+    """The plans of an experiment, a PLM each, and what a user should know of the tasks.
+
+    Refuses what no worker could train, before anything starts; leaves the train tables tokenised.
+
+    Args:
+        experiment: its file, checked.
+        library: where token tables are kept.
+        searches: whether similarities will be measured and winners confirmed, or one configuration trained.
 
     Raises:
-        Misuse: if the PLM takes no prefix or too few tokens, or a task's rows cannot be split.
+        Misuse: with all that is wrong with files, PLMs, tasks and settings.
     """
-    problems = []
-    try:
-        encoder = load_encoder(plan.setting.plm)
-        encoder.check_room(plan.setting.prompt_length, plan.setting.max_length)
-    except ValueError as error:
-        problems.append(str(error))
-    seeds = (*plan.experiment.train.seeds, *plan.experiment.confirm.seeds)
+    problems: list[str] = []
+    notes: list[str] = []
+    with ExitStack() as stack:
+        try:
+            plans = make_plans(experiment)
+        except Misuse as refused:
+            problems += str(refused).splitlines()
+            plans = refused.plans  # what of it can be checked further, without writing into the storage
+            library = PromptLibrary(Path(stack.enter_context(tempfile.TemporaryDirectory())))
+        for plan in plans:
+            try:
+                notes += prepare(library, plan, searches=searches)
+            except Misuse as refused:
+                problems += str(refused).splitlines()
+    if problems:
+        raise Misuse("\n".join(dict.fromkeys(problems)))
+    return plans, list(dict.fromkeys(notes))
+
+
+def prepare(library: PromptLibrary, plan: Plan, *, searches: bool = True) -> list[str]:
+    """What a user should know of a plan's tasks: truncated texts, classes far apart in size.
+
+    Raises:
+        Misuse: if the PLM takes no such prompt or too few tokens, or a task's rows cannot be split.
+    """
+    problems = list(_problems_of_plm(plan.setting))
+    if problems and any("cannot be loaded" in problem or "tokenizer" in problem for problem in problems):
+        raise Misuse("\n".join(problems))
+    notes: list[str] = []
     for task in plan.tasks.values():
         try:
-            for seed in seeds:
-                replica_rows(library, plan.setting, task, seed)
+            notes += _checked_rows(library, plan, task, searches=searches)
         except ValueError as error:
             problems.append(f"task {task.name}: {error}")
-    load_encoder.cache_clear()  # the driver needs it no more
+    try:
+        problems += _problems_of_dropped(library, plan)
+    except Misuse as refused:
+        problems.append(str(refused))
     if problems:
         raise Misuse("\n".join(problems))
+    return notes
+
+
+def _problems_of_plm(setting: Setting) -> Iterator[str]:
+    """Why a PLM cannot be used as the setting asks."""
+    try:
+        encoder = load_encoder(setting.plm)
+        shape = encoder.prompt_shape(setting.prompt_length, setting.prompt_form)
+        known = len(encoder.model.get_input_embeddings().weight)
+        if (needed := max(load_tokenizer(setting.plm).get_vocab().values()) + 1) > known:
+            yield f"PLM {setting.plm.source!r}: its tokenizer has ids up to {needed - 1}, but the model embeds {known}"
+        encoder.check_room(setting.prompt_length, setting.max_length, setting.prompt_form)
+        if setting.init.kind == "file":
+            read_prompt(Path(setting.init.file), shape)
+    except ValueError as error:
+        yield str(error)
+    finally:
+        load_encoder.cache_clear()  # the driver needs it no more
+
+
+def _problems_of_dropped(library: PromptLibrary, plan: Plan) -> Iterator[str]:
+    """Sources of which a class would be lost with the texts that a target's report rows share."""
+    here = {name for name, task in plan.tasks.items() if not task.path.startswith(IMPORTED)}
+    if not set(plan.experiment.targets) | set(plan.experiment.sources) <= set(plan.tasks):
+        return  # of a plan that is refused anyway
+    limit = plan.setting.limit_train
+    if not all(
+        library.sound("texts", texts_key(task, "train", limit)) for name, task in plan.tasks.items() if name not in here
+    ):
+        return  # of an imported source too much is missing, and is told
+    for source, target in shared_texts(library, plan):
+        if plan.experiment.overlap != "drop" or source not in here:
+            continue
+        try:
+            for seed in (*plan.experiment.train.seeds, *plan.experiment.confirm.seeds):
+                replica_rows(library, plan.setting.of_sources, plan.tasks[source], seed, plan.tasks[target])
+        except ValueError as error:
+            yield f"task {source}: {error}"
+
+
+def _checked_rows(library: PromptLibrary, plan: Plan, task: TaskSpec, *, searches: bool) -> Iterator[str]:
+    """Splits a task's rows as every seed will, in the roles that it has."""
+    experiment, setting = plan.experiment, plan.setting
+    if task.path.startswith(IMPORTED):
+        missing = [
+            kind for kind, key in source_artefacts(plan, task, searches=searches) if not library.sound(kind, key)
+        ]
+        if missing:
+            raise ValueError(
+                f"its data is not here, and of its imported prompts {len(missing)} artefacts are missing for these settings "
+                f"and seeds ({', '.join(sorted(set(missing)))}); use the settings they were made with, or bring the data"
+            )
+        return
+    table = token_table(library, setting, task, "train")
+    counts = dict(task.counts).get("train", ())
+    lost = [name for i, name in enumerate(task.strata) if counts[i] and not (table.labels == i).any()]
+    if lost:
+        raise ValueError(f"limit.train {setting.limit_train} leaves no row of class {', '.join(lost)}; raise it")
+    roles = [setting.of_targets] if task.name in experiment.targets else []
+    roles += [setting.of_sources] if task in plan.sources else []
+    for role in dict.fromkeys(roles):
+        for seed in (*experiment.train.seeds, *experiment.confirm.seeds):
+            rows = replica_rows(library, role, task, seed)
+            if len(rows.train) < setting.batch_size:
+                raise ValueError(
+                    f"train.batch_size {setting.batch_size} is more than the {len(rows.train)} rows that are left to train on; "
+                    "lower it"
+                )
+    if table.truncated >= TOLD_TRUNCATED:
+        yield f"{task.name}: {table.truncated:.0%} of its train rows are cut at {setting.max_length} tokens"
+    if said := imbalance(task):
+        yield said
 
 
 def is_made(library: PromptLibrary, job: Job) -> bool:
@@ -99,15 +220,15 @@ def make(root: str, job: Job) -> None:
 
 def measure(library: PromptLibrary, plan: Plan) -> dict[tuple[str, str], dict[str, float]]:
     """All similarities of all pairs, mean over seeds; what they compare must be made."""
-    train, seeds = plan.experiment.source_train, plan.experiment.train.seeds
-
-    def early(name: str) -> Lineage:
-        return Lineage(plan.setting, plan.tasks[name], train.early_step, train.learning_rate)
-
-    names = plan.experiment.similarities
+    names, seeds = plan.experiment.similarities, plan.experiment.train.seeds
+    early = plan.experiment.source_train.early_step
     measured = {
-        pair: mean_similarities(library, names, early(pair[0]), early(pair[1]), seeds) for pair in plan.measured
-    }
+        (source, target): mean_similarities(
+            library, names, source_lineage_of(plan, plan.tasks[source]).at(early),
+            target_lineage_of(plan, plan.tasks[target]), seeds,
+        )
+        for source, target in plan.measured
+    }  # fmt: skip
     # Rounded, since keys of studies hold them: noise of another machine must not make other studies.
     return {pair: {name: round(value, 6) for name, value in values.items()} for pair, values in measured.items()}
 

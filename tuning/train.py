@@ -1,17 +1,18 @@
 """One pinned configuration, trained here and now, without Ray: what `best` found, again, anywhere."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from analysis.gains import spread
-from panda_trainable.config import TrialConfig
+from panda_trainable.config import SOURCELESS, TrialConfig
 from panda_trainable.library import PromptLibrary
 from search_spaces.space import Choice
 from tuning.experiment import BASELINE, Experiment, Misuse
-from tuning.plan import Plan, Study, make_plan, make_studies
-from tuning.stages import make, measure, prepare, source_jobs, target_jobs
+from tuning.plan import Plan, Study, make_studies, shared_texts
+from tuning.stages import make, measure, prepared, source_jobs, target_jobs
 
 
 def train(experiment: Experiment, output: Path | None = None) -> dict[str, Any]:
@@ -39,7 +40,8 @@ def train(experiment: Experiment, output: Path | None = None) -> dict[str, Any]:
     folder = output or experiment.storage_path / "trained" / experiment.name
     folder.mkdir(parents=True, exist_ok=True)
     files = []
-    for seed, prompt in zip(config.seeds, session.prompts(), strict=True):
+    prompts = session.prompts()  # model tuning has none
+    for seed, prompt in zip(config.seeds, prompts, strict=bool(prompts)):
         files.append(folder / f"seed-{seed}.safetensors")
         prompt.save(files[-1])
     return {
@@ -60,8 +62,11 @@ def pinned_trial(experiment: Experiment, library: PromptLibrary) -> TrialConfig:
         Misuse: if it describes several, or leaves a knob open.
     """
     method = experiment.methods[0] if len(experiment.methods) == 1 else BASELINE
-    plan = make_plan(experiment)
-    prepare(library, plan)
+    if len(experiment.plm) > 1:
+        raise Misuse(f"train takes one PLM, but {experiment.name} has {len(experiment.plm)}")
+    weighed = isinstance(experiment.weigh_by, dict) or experiment.weigh_by == "none"
+    measures = method not in SOURCELESS and not weighed
+    (plan,), _ = prepared(experiment, library, searches=measures)
     pairs = [pair for pair in plan.pairs if pair.method == method]
     if len(pairs) != 1 or len(experiment.methods) > 1:
         names = ", ".join(pair.name for pair in plan.pairs)
@@ -83,17 +88,25 @@ def _refuse_open_knobs(experiment: Experiment, method: str) -> None:
 
 def _study_of(plan: Plan, library: PromptLibrary, method: str) -> Study:
     similarities = {}
-    if method != BASELINE and not isinstance(plan.experiment.weigh_by, dict) and plan.experiment.weigh_by != "none":
+    if (
+        method not in SOURCELESS
+        and not isinstance(plan.experiment.weigh_by, dict)
+        and plan.experiment.weigh_by != "none"
+    ):
         for job in [*source_jobs(plan), *target_jobs(plan)]:
             make(str(library.root), job)
         similarities = measure(library, plan)
-    studies: Sequence[Study] = make_studies(plan, similarities)[0] if method != BASELINE else _baseline_alone(plan)
+    studies: Sequence[Study] = (
+        make_studies(plan, similarities, shared_texts(library, plan))[0]
+        if method not in SOURCELESS
+        else _alone(plan, method)
+    )
     found = [study for study in studies if study.pair.method == method]
     if not found:
         raise Misuse(f"{plan.experiment.name}: {method} has no study: its similarity is not positive")
     return found[0]
 
 
-def _baseline_alone(plan: Plan) -> list[Study]:
-    pairs = tuple(pair for pair in plan.pairs if pair.method == BASELINE)
-    return make_studies(Plan(plan.experiment, plan.setting, plan.tasks, pairs), {})[0]
+def _alone(plan: Plan, method: str) -> list[Study]:
+    """The studies of a method without sources."""
+    return make_studies(replace(plan, pairs=tuple(pair for pair in plan.pairs if pair.method == method)), {})[0]

@@ -1,17 +1,34 @@
-"""What the tests of one trial share: prompts, sessions and trial configurations on the random bert."""
+"""What the tests of one trial share: prompts, sessions, trials, and a small learnable task of each kind."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from panda_trainable.config import Setting, Source, TrialConfig
+from panda_trainable.config import SOURCELESS, Setting, Source, TrialConfig
 from panda_trainable.encoder import load_encoder
 from panda_trainable.library import PromptLibrary
-from panda_trainable.prompts import random_prompt
+from panda_trainable.rows import located
 from panda_trainable.session import Session
 from panda_trainable.tasks import TaskSpec
+from tests.conftest import WORDS, rows_of, write_task
+
+SPECS = {
+    "classification": TaskSpec("", "classification", ("a",), "label", ("no", "yes"), ("accuracy",)),
+    "regression": TaskSpec("", "regression", ("a",), "label", (), ("pearson",)),
+    "multiple_choice": TaskSpec(
+        "", "multiple_choice", ("a",), "label", (), ("accuracy",), choices=("c0", "c1", "c2")
+    ),
+    "tagging": TaskSpec("", "tagging", ("words",), "tags", ("O", "B-X", "I-X", "B-Y"), ("entity_f1", "word_accuracy")),
+    "extractive_qa": TaskSpec(
+        "", "extractive_qa", ("question", "passage"), "answers", (), ("answer_f1", "exact_match")
+    ),
+}  # fmt: skip
+"""Kind -> a task of a few rows, which `kind_rows` makes."""
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -23,9 +40,14 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+def random_prompt(shape: Sequence[int], seed: int) -> torch.Tensor:
+    """A prompt from N(0, 0.02), as `init: normal` draws it."""
+    return torch.empty(tuple(shape)).normal_(0, 0.02, generator=torch.Generator().manual_seed(seed))
+
+
 def random_starts(setting: Setting, seeds: Sequence[int]) -> torch.Tensor:
-    """[K, L, 2, heads, P, d] the random prompts of the seeds."""
-    shape = load_encoder(setting.plm).prompt_shape(setting.prompt_length)
+    """[K, L, 2, heads, P, d] or [K, P, E] the random prompts of the seeds."""
+    shape = load_encoder(setting.plm).prompt_shape(setting.prompt_length, setting.prompt_form)
     return torch.stack([random_prompt(shape, seed) for seed in seeds])
 
 
@@ -38,13 +60,91 @@ def loss_curve(session: Session, steps: int) -> torch.Tensor:
     return torch.tensor(curve, dtype=torch.float64)
 
 
+def kind_rows(kind: str, n: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Learnable rows of a kind: single words decide class, value, choice, tags and answer."""
+    if kind in ("classification", "regression"):
+        return rows_of(n, seed=seed, kind=kind)
+    generator = np.random.default_rng(seed)
+    return [_ROW[kind](generator, i) for i in range(n)]
+
+
+def _words(generator: np.random.Generator, first: int, last: int, most: int) -> list[str]:
+    return [str(word) for word in generator.choice(WORDS[first:last], int(generator.integers(1, most + 1)))]
+
+
+def _choice_row(generator: np.random.Generator, i: int) -> dict[str, Any]:
+    """The right choice has words of the first eight, the wrong ones of the next."""
+    label = i % 3
+    choices = [_words(generator, *((0, 8) if choice == label else (8, 16)), 3) for choice in range(3)]
+    texts = {f"c{number}": " ".join([*words, *_words(generator, 24, 40, 2)]) for number, words in enumerate(choices)}
+    return {"a": f"x{i} {WORDS[24 + i % 16]}", **texts, "label": label}
+
+
+def _tag_row(generator: np.random.Generator, i: int) -> dict[str, Any]:
+    """`w0` to `w7` begin an X, `w8` to `w15` go on with it, `w16` to `w23` are a Y."""
+    words, tags = [f"x{i}"], ["O"]
+    for _ in range(int(generator.integers(1, 4))):
+        words += _words(generator, 24, 40, 2)
+        tags += ["O"] * (len(words) - len(tags))
+        if generator.random() < 0.5:
+            words += [WORDS[int(generator.integers(8))], WORDS[8 + int(generator.integers(8))]]
+            tags += ["B-X", "I-X"]
+        else:
+            words += [WORDS[16 + int(generator.integers(8))]]
+            tags += ["B-Y"]
+    return {"words": words, "tags": tags}
+
+
+def _answer_row(generator: np.random.Generator, i: int) -> dict[str, Any]:
+    """The answer is the one word of the first eight, or two of them."""
+    before, after = (" ".join(_words(generator, 24, 40, 4)) for _ in range(2))
+    answer = " ".join(_words(generator, 0, 8, 2))
+    passage = f"x{i} {before} {answer} {after}"
+    found = {"text": [answer], "answer_start": [len(f"x{i} {before} ")]}
+    return {"question": f"w20 y{i}", "passage": passage, "answers": found}
+
+
+_ROW = {"multiple_choice": _choice_row, "tagging": _tag_row, "extractive_qa": _answer_row}
+
+
+@pytest.fixture
+def kind_task(tmp_path: Path) -> Callable[..., TaskSpec]:
+    """Makes located tasks of a kind: kind_task("tagging", name="t", n=60, seed=0)."""
+
+    def make(kind: str, name: str = "k", n: int = 60, seed: int = 0, **changes: Any) -> TaskSpec:
+        folder = tmp_path / "kinds"
+        write_task(folder / name, kind_rows(kind, n, seed), kind_rows(kind, 24, seed + 99))
+        return located(replace(SPECS[kind], name=name, **changes), folder)
+
+    return make
+
+
+def own_task(
+    folder: Path, spec: TaskSpec, train: Sequence[dict[str, Any]], validation: Sequence[dict[str, Any]] = ()
+) -> TaskSpec:
+    """A located task of these rows; validation is train where it is not given."""
+    write_task(folder / spec.name, list(train), list(validation or train))
+    return located(spec, folder)
+
+
+def trained(session: Session) -> dict[str, torch.Tensor]:
+    """The trainables as they are now."""
+    return {name: tensor.detach().clone() for name, tensor in session.trainables.items()}
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    """Whether two sets of named tensors are one, bit for bit."""
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
 @pytest.fixture
 def opened(library: PromptLibrary, setting: Setting) -> Callable[..., Session]:
-    """Opens plain sessions: opened(task, seeds=(0,), steps=10)."""
+    """Opens plain sessions: opened(task, seeds=(0,), steps=10, setting=...)."""
 
     def make(task: TaskSpec, seeds: Sequence[int] = (0,), steps: int = 10, **changes: Any) -> Session:
-        values = {"learning_rate": 0.02, "start": random_starts(setting, seeds), **changes}
-        return Session(library, setting, task, seeds, values.pop("start"), steps=steps, **values)
+        own = changes.pop("setting", setting)
+        values = {"learning_rate": 0.02, "start": random_starts(own, seeds), **changes}
+        return Session(library, own, task, seeds, values.pop("start"), steps=steps, **values)
 
     return make
 
@@ -55,11 +155,11 @@ def trial(setting: Setting, task: Callable[..., TaskSpec]) -> Callable[..., Tria
 
     def make(method: str = "prompt_tuning", sources: int = 1, **changes: Any) -> TrialConfig:
         values: dict[str, Any] = {"target": task("t"), "seeds": (0, 1), "steps": 8, "learning_rate": 0.02}
-        if method != "prompt_tuning":
+        if method not in SOURCELESS:
             pairs = tuple(Source(task(f"s{i}", seed=i + 1), 0.5 / (i + 1)) for i in range(sources))
             values |= {"sources": pairs, "source_steps": 6, "source_learning_rate": 0.02}
         if method == "panda":
             values |= {"lambda_": 1.0, "teacher_steps": 4, "candidates": (2, 4)}
-        return TrialConfig(setting, method=method, **(values | changes))
+        return TrialConfig(changes.pop("setting", setting), method=method, **(values | changes))
 
     return make

@@ -35,7 +35,7 @@ def test_the_blocker_blocks() -> None:
     assert "ray" in imports("ray", "trainable").stderr
 
 
-@pytest.mark.parametrize("name", ["config", "tasks", "demo", "library"])
+@pytest.mark.parametrize("name", ["config", "tasks", "demo", "library", "rows", "readers"])
 def test_what_only_describes_needs_no_torch(name: str) -> None:
     done = imports("torch transformers numpy ray mlflow optuna", name)
     assert done.returncode == 0, done.stderr

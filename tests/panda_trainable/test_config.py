@@ -13,6 +13,7 @@ from panda_trainable.config import (
     KNOBS,
     SOURCELESS,
     VERSIONS,
+    Initial,
     Plm,
     Setting,
     Source,
@@ -21,10 +22,11 @@ from panda_trainable.config import (
     content_key,
     normalised,
 )
-from panda_trainable.tasks import TaskSpec
+from panda_trainable.tasks import Hub, TaskSpec
 
 TASK = TaskSpec("t", "classification", ("a",), "label", ("no", "yes"), ("accuracy",), "data/t", (("train", "ab12"),))
 REGRESSION = replace(TASK, kind="regression", classes=(), metrics=("pearson",))
+CHOICE = replace(TASK, kind="multiple_choice", classes=(), choices=("a", "b"))
 SETTING = Setting(Plm("models/tiny", "c0ffee"))
 SOURCE = Source(replace(TASK, fingerprints=(("train", "cd34"),)), 0.5)
 TRIAL = TrialConfig(
@@ -35,17 +37,24 @@ TRIAL = TrialConfig(
 OTHERS: dict[Any, dict[str, Any]] = {
     TASK: {
         "name": "u", "kind": "regression", "text": ("a", "b"), "label": "l", "classes": ("yes", "no"),
-        "metrics": ("f1",), "path": "elsewhere", "fingerprints": (("train", "ab13"),),
+        "metrics": ("f1",), "path": "elsewhere", "fingerprints": (("train", "ab13"),), "prepare": "wic",
+        "compared": ("b",), "question": ("q",), "id": "", "hub": Hub("somebody/t"), "counts": (("train", (3, 4)),),
     },
+    CHOICE: {"choices": ("b", "a")},
     SETTING.plm: {
         "source": "/mnt/tiny", "files": "c0ffed", "pooling": "cls", "layers": 1, "positions": "from_zero",
+        "note": "cls",
+    },
+    SETTING.init: {
+        "kind": "text", "std": 0.1, "scale": 0.1, "sparsity": 0.2, "population": 100, "text": "good",
+        "file": "a.safetensors", "content": "f11e",
     },
     SETTING: {
         "plm": Plm("models/tiny", "decade"), "prompt_form": "input", "prompt_length": 21, "batch_size": 8,
         "max_length": 64, "eval_every": 10, "limit_train": 100, "limit_report": 100, "selection_fraction": 0.3,
-        "selection_rows": 500, "protocol": "paper",
+        "selection_rows": 500, "protocol": "paper", "init": Initial("zeros"), "mlp": 8, "shots": 4, "source_shots": 4,
     },
-    SOURCE: {"task": TASK, "similarity": 0.4},
+    SOURCE: {"task": TASK, "similarity": 0.4, "apart": True},
     TRIAL: {
         "setting": replace(SETTING, batch_size=8), "target": SOURCE.task, "method": "spot", "seeds": (0, 2),
         "steps": 101, "learning_rate": 0.02, "sources": (SOURCE, SOURCE), "source_steps": 51,
@@ -53,8 +62,11 @@ OTHERS: dict[Any, dict[str, Any]] = {
         "candidates": (20, 40),
     },
 }  # fmt: skip
-DECIDE_NOTHING = {"name", "path", "source", "eval_every", "limit_report", "candidates"}
-CHANGES = [(value, name) for value in OTHERS for name in (f.name for f in fields(value))]
+DECIDE_NOTHING = {
+    "name", "path", "source", "eval_every", "limit_report", "candidates", "id", "hub", "counts", "note", "file",
+}  # fmt: skip
+CHANGES = [(value, f.name) for value in OTHERS for f in fields(value) if value is not CHOICE and f.name != "choices"]
+CHANGES += [(CHOICE, "choices")]
 
 
 @pytest.mark.parametrize(("value", "name"), CHANGES, ids=[f"{type(v).__name__}.{n}" for v, n in CHANGES])
@@ -140,10 +152,12 @@ def test_all_wrong_values_are_told_at_once_with_what_was_given() -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"method": "pada"}, "method must be one of prompt_tuning, spot, panda, got 'pada'"),
+        ({"method": "pada"}, "method must be one of prompt_tuning, .*, spot, panda, got 'pada'"),
         ({"seeds": ()}, r"at least one, got \(\)"),
         ({"sources": ()}, "panda needs a source"),
         ({"method": "prompt_tuning"}, "prompt_tuning takes no source"),
+        ({"method": "prompt_tuning_longer"}, "prompt_tuning_longer takes no source"),
+        ({"method": "model_tuning"}, "model_tuning takes no source"),
         ({"kd": "cosine"}, rf"kd must be one of \('{KD_KINDS[0]}', '{KD_KINDS[1]}'\), got 'cosine'"),
         ({"kd": "kl", "target": REGRESSION}, "a regression has none: use kd: mse"),
         ({"source_steps": 0}, "source_steps must be positive, got 0"),
@@ -154,6 +168,29 @@ def test_all_wrong_values_are_told_at_once_with_what_was_given() -> None:
 def test_a_wrong_value_is_refused_with_its_rule(changes: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         replace(TRIAL, **changes)
+
+
+def test_a_setting_knows_the_shots_of_sources_and_of_targets() -> None:
+    both = replace(SETTING, shots=4, source_shots=8, mlp=2)
+    assert both.of_sources == replace(SETTING, shots=8, mlp=2)
+    assert both.of_targets == replace(SETTING, shots=4, mlp=2)
+    assert SETTING.of_sources == SETTING.of_targets == SETTING
+
+
+def test_a_target_tuned_alone_has_one_key_whatever_the_shots_of_sources() -> None:
+    alone = [content_key("prompts", replace(SETTING, shots=4, source_shots=n).of_targets) for n in (0, 8)]
+    assert alone[0] == alone[1]
+
+
+@pytest.mark.parametrize("kind", ["classification", "multiple_choice", "tagging", "extractive_qa"])
+def test_kl_is_refused_for_a_regression_alone(kind: str) -> None:
+    spec = {
+        "classification": TASK,
+        "multiple_choice": CHOICE,
+        "tagging": replace(TASK, kind="tagging", metrics=("entity_f1",)),
+        "extractive_qa": replace(TASK, kind="extractive_qa", classes=(), text=("q", "p"), metrics=("answer_f1",)),
+    }[kind]
+    assert replace(TRIAL, target=spec, kd="kl").kd == "kl"
 
 
 def test_a_regression_may_be_plainly_tuned_whatever_its_distillation_would_be() -> None:

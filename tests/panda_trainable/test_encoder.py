@@ -153,19 +153,21 @@ def saved(model: Any, folder: Path) -> Path:
 
 def test_a_causal_model_is_refused_with_the_reason(tmp_path: Path) -> None:
     gpt = GPT2Model(GPT2Config(vocab_size=60, n_positions=32, n_embd=16, n_layer=2, n_head=2))
-    with pytest.raises(ValueError, match="GPT2Model takes no prefix here: it reads left to right, and an encoder"):
+    with pytest.raises(ValueError, match="GPT2Model takes no prompt here: it reads left to right, and an encoder"):
         encoder_of(saved(gpt, tmp_path / "gpt"))
     decoder = BertModel(BertConfig(**SMALL, is_decoder=True))
-    with pytest.raises(ValueError, match="BertModel takes no prefix here: it reads left to right"):
+    with pytest.raises(ValueError, match="BertModel takes no prompt here: it reads left to right"):
         encoder_of(saved(decoder, tmp_path / "decoder"))
 
 
 def test_a_model_whose_attention_cannot_be_reached_is_refused_with_the_reason(tmp_path: Path) -> None:
     own = SqueezeBertModel(SqueezeBertConfig(**SMALL, embedding_size=16))
+    encoder = encoder_of(saved(own, tmp_path / "own"))
     with pytest.raises(
-        ValueError, match="SqueezeBertModel takes no prefix: .*(attention interface|registered attention)"
+        ValueError,
+        match="SqueezeBertModel takes no prefix: .*attention.*; use prompt.form: input",
     ):
-        encoder_of(saved(own, tmp_path / "own"))
+        encoder.prompt_shape(P)
 
 
 def test_another_model_of_the_process_runs_as_ever_beside_the_encoder(plms: Callable[[str], Path]) -> None:

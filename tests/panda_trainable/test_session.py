@@ -12,14 +12,15 @@ from safetensors.torch import load_file, save_file
 
 from panda_trainable import session as module
 from panda_trainable.config import Setting
-from panda_trainable.data import TokenTable, token_table
 from panda_trainable.encoder import load_encoder
 from panda_trainable.library import PromptLibrary
 from panda_trainable.metrics import METRICS
-from panda_trainable.session import Session, pooled_rows
-from panda_trainable.tasks import TaskSpec, located
+from panda_trainable.rows import located
+from panda_trainable.session import Session, encoded
+from panda_trainable.tasks import TaskSpec
+from panda_trainable.tokens import TokenTable, token_table
 from tests.conftest import rows_of, write_task
-from tests.panda_trainable.conftest import loss_curve, random_starts
+from tests.panda_trainable.conftest import loss_curve, random_starts, same, trained
 
 Task = Callable[..., TaskSpec]
 Opened = Callable[..., Session]
@@ -27,13 +28,14 @@ CLOSE = {"rtol": 0, "atol": 1e-5}
 KINDS = pytest.mark.parametrize("kind", ["classification", "regression"])
 
 
-def trained(session: Session) -> dict[str, torch.Tensor]:
-    """The trainables as they are now."""
-    return {name: tensor.detach().clone() for name, tensor in session.trainables.items()}
-
-
-def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+def table_of(ids: torch.Tensor, lengths: torch.Tensor) -> TokenTable:
+    """A table of sequences without anything beside."""
+    n = len(ids)
+    return TokenTable(
+        ids=ids, types=torch.zeros_like(ids), lengths=lengths, labels=torch.zeros(n), slots=torch.zeros(n, 0),
+        answers=torch.zeros(n, 0), offsets=np.zeros((n, 0, 2), np.int32), groups=np.arange(n),
+        texts=np.zeros((n, 1), np.uint64), questions=np.arange(n), truncated=0.0, gold=Path(),
+    )  # fmt: skip
 
 
 @KINDS
@@ -90,17 +92,41 @@ def test_neither_grouping_nor_padding_nor_the_order_of_rows_changes_an_encoding(
     encoder, generator = load_encoder(setting.plm), torch.Generator().manual_seed(0)
     lengths = torch.tensor([16, 1, 5, 1, 16, 9, 2])
     ids = torch.randint(5, 45, (7, 16), generator=generator)
-    table = TokenTable(ids, torch.zeros_like(ids), lengths, lengths, np.arange(7), 0.0)
+    table = table_of(ids, lengths)
     prefix, owner = 50 * random_starts(setting, (0, 1)), torch.tensor([0, 1, 1, 0, 1, 0, 0])
     rows = torch.arange(7)
-    found = pooled_rows(encoder, table, prefix, rows, owner)
+    found = encoded(encoder, table, prefix, rows, owner)
     alone = [
         encoder.encode(ids[i, None, :n], ids[i, None, :n] * 0, n[None], prefix, owner[i, None])
         for i, n in enumerate(lengths)
     ]
     torch.testing.assert_close(found, torch.cat(alone), **CLOSE)
     order = torch.tensor([4, 2, 2, 0, 6])
-    torch.testing.assert_close(pooled_rows(encoder, table, prefix, order, owner[order]), found[order], **CLOSE)
+    torch.testing.assert_close(encoded(encoder, table, prefix, order, owner[order]), found[order], **CLOSE)
+
+
+@pytest.mark.parametrize("tokens", [1, 30, 10**6])
+def test_every_token_has_the_vector_it_would_have_alone_whatever_the_grouping(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch, tokens: int
+) -> None:
+    monkeypatch.setitem(module.GROUP_TOKENS, "cpu", tokens)
+    encoder, generator = load_encoder(setting.plm), torch.Generator().manual_seed(0)
+    lengths, owner = torch.tensor([16, 1, 5, 16, 9]), torch.tensor([0, 1, 1, 0, 1])
+    ids = torch.randint(5, 45, (5, 16), generator=generator)
+    prefix, rows = 50 * random_starts(setting, (0, 1)), torch.tensor([4, 2, 2, 0, 1])
+
+    def wide(hidden: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        assert hidden.shape[1] == lengths[rows[index]].max()
+        real = torch.arange(hidden.shape[1]) < lengths[rows[index], None]
+        return torch.nn.functional.pad(hidden * real[..., None], (0, 0, 0, 16 - hidden.shape[1]))
+
+    found = encoded(encoder, table_of(ids, lengths), prefix, rows, owner[rows], wide)
+    for made, row in zip(found, rows.tolist(), strict=True):
+        n = int(lengths[row])
+        own = ids[row, None, :n]
+        alone = encoder.encode(own, own * 0, lengths[row, None], prefix, owner[row, None], tokens=True)
+        torch.testing.assert_close(made[:n], alone[0], **CLOSE)
+        assert not made[n:].any()
 
 
 @pytest.mark.parametrize("schedule", ["linear", "constant"])
@@ -175,6 +201,31 @@ def test_no_replica_trains_on_a_row_that_selects_it(opened: Opened, task: Task) 
     session = opened(task("t"), (0, 1, 2), steps=40)
     for replica, rows in enumerate(session.rows):
         assert not set(session.order[:, replica].flatten().tolist()) & set(rows.selection.tolist())
+
+
+def test_no_replica_trains_on_a_row_that_shares_a_text_with_the_report_rows_of_a_target(
+    opened: Opened, task: Task
+) -> None:
+    spec, target = task("t"), task("target", seed=5)
+    shared = {3, 10, 24, 41}
+    rows = spec.file("train").read_text().splitlines()
+    target.file("validation").write_text("".join(rows[i] + "\n" for i in sorted(shared)))
+    target = located(replace(target, path="", fingerprints=()), Path(target.path).parent)
+    apart, whole = (opened(spec, (0, 1, 2), steps=60, apart_from=of) for of in (target, None))
+    assert not shared & set(apart.order.flatten().tolist())
+    assert shared <= set(whole.order.flatten().tolist())
+    assert apart.select().keys() == whole.select().keys()
+    for one, other in zip(apart.rows, whole.rows, strict=True):
+        assert one.selection.tolist() == other.selection.tolist()
+
+
+def test_few_shots_are_all_that_a_session_trains_on(opened: Opened, task: Task, setting: Setting) -> None:
+    session = opened(task("t"), (0, 1), steps=20, setting=replace(setting, shots=4))
+    for replica, rows in enumerate(session.rows):
+        assert set(session.order[:, replica].flatten().tolist()) == set(rows.train.tolist())
+        assert len(rows.train) == 8
+    session.advance(20)
+    assert all(isfinite(loss) for loss in session.losses())
 
 
 def test_the_rate_falls_linearly_to_zero_or_stays(opened: Opened, task: Task) -> None:

@@ -1,19 +1,21 @@
 """Similarities: values by hand, and what every row of SIMILARITIES must keep."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
 from panda_trainable.config import SIMILARITY_NAMES, Setting
-from panda_trainable.data import token_table
+from panda_trainable.data import replica_rows
 from panda_trainable.encoder import load_encoder
 from panda_trainable.library import PromptLibrary
 from panda_trainable.prompts import tokens_of
 from panda_trainable.similarity import SIMILARITIES, c_mean, c_pair, mean_similarities, task_embedding
 from panda_trainable.tasks import TaskSpec
 from panda_trainable.teachers import Lineage, tuned_prompts
+from panda_trainable.tokens import token_table
 
 A, B = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[2.0, 0.0]])
 
@@ -82,6 +84,29 @@ def test_a_task_embedding_is_the_mean_over_train_rows_read_under_the_own_prompt(
     ]
     expected = torch.cat(rows).double().mean(0)
     torch.testing.assert_close(torch.from_numpy(task_embedding(library, lineage, 5)), expected, rtol=0, atol=1e-5)
+
+
+def test_a_few_shot_task_is_known_by_the_rows_of_its_draw_alone(
+    library: PromptLibrary, setting: Setting, task: Callable[..., TaskSpec]
+) -> None:
+    few = replace(setting, shots=4)
+    lineage, encoder = Lineage(few, task("t"), 3, 0.05), load_encoder(setting.plm)
+    table = token_table(library, few, lineage.task, "train")
+    for seed in (0, 1):
+        prompt = tuned_prompts(library, lineage, [seed])[0].prompt[None]
+        drawn = replica_rows(library, few, lineage.task, seed).train
+        rows = [
+            encoder.encode(
+                table.ids[i, None, : table.lengths[i]].long(), table.types[i, None, : table.lengths[i]].long(),
+                table.lengths[i, None], prompt, torch.tensor([0]),
+            )
+            for i in drawn
+        ]  # fmt: skip
+        assert len(rows) == 8
+        expected = torch.cat(rows).double().mean(0)
+        torch.testing.assert_close(
+            torch.from_numpy(task_embedding(library, lineage, seed)), expected, rtol=0, atol=1e-5
+        )
 
 
 def test_a_task_embedding_is_made_once(library: PromptLibrary, pair: tuple[Lineage, Lineage]) -> None:

@@ -10,14 +10,15 @@ import pytest
 import torch
 
 from panda_trainable.config import Setting, TrialConfig
-from panda_trainable.data import batches, token_table
+from panda_trainable.data import batches
 from panda_trainable.encoder import load_encoder
-from panda_trainable.heads import logits
+from panda_trainable.heads import outputs
 from panda_trainable.library import CARD, PromptLibrary
 from panda_trainable.methods import open_session
 from panda_trainable.prompts import SoftPrompt
-from panda_trainable.session import pooled_rows
-from panda_trainable.tasks import TaskSpec, located
+from panda_trainable.rows import located
+from panda_trainable.session import encoded
+from panda_trainable.tasks import TaskSpec
 from panda_trainable.teachers import (
     FILE,
     Lineage,
@@ -26,6 +27,7 @@ from panda_trainable.teachers import (
     target_like_teachers,
     tuned_prompts,
 )
+from panda_trainable.tokens import token_table
 from tests.conftest import rows_of, write_task
 from tests.panda_trainable.conftest import random_starts
 
@@ -105,8 +107,9 @@ def test_what_a_teacher_says_are_the_logits_of_its_prompt_and_head(library: Prom
     table, encoder = token_table(library, config.setting, config.target, "train"), load_encoder(config.setting.plm)
     for said, own in zip(teacher.logits, prompts, strict=True):
         rows = torch.from_numpy(np.flatnonzero(said.isfinite().all(1)))
-        pooled = pooled_rows(encoder, table, own.prompt[None], rows, torch.zeros_like(rows))
-        expected = logits(pooled[None], own.weight[None], own.bias[None])[0]
+        owner = torch.zeros_like(rows)
+        pooled = encoded(encoder, table, own.prompt[None], rows, owner)
+        expected = outputs(pooled, own.weight[None], own.bias[None], owner)
         torch.testing.assert_close(said[rows], expected, rtol=0, atol=1e-5)
 
 
@@ -162,6 +165,48 @@ def test_a_seed_that_is_added_trains_alone(library: PromptLibrary, lineage: Line
     tuned_prompts(library, lineage, (0, 1, 2))
     assert made(library).items() >= files.items()
     assert len(list(library.root.glob("teachers/*"))) == 3
+
+
+def test_a_source_apart_from_the_target_is_another_prompt_than_the_source_alone(
+    library: PromptLibrary, trial: Trial
+) -> None:
+    config = trial("spot")
+    target, source = config.target, config.sources[0]
+    rows = source.task.file("train").read_text().splitlines()
+    target.file("validation").write_text("".join(row + "\n" for row in rows[:12]))
+    target = located(replace(target, path="", fingerprints=()), Path(target.path).parent)
+    alone, apart = (replace(config, target=target, sources=(replace(source, apart=said),)) for said in (False, True))
+    lineages = [source_lineage(each, 0) for each in (alone, apart)]
+    assert [lineage.apart_from for lineage in lineages] == [None, target]
+    assert lineages[0].key(0) != lineages[1].key(0)
+    assert source_lineage(config, 0).key(0) == lineages[0].key(0)  # what a target's report rows are is its own matter
+    prompts = [tuned_prompts(library, lineage, (0, 1)) for lineage in lineages]
+    assert not any(same(a, b) for a, b in zip(*prompts, strict=True))
+    card = json.loads((library.path("prompts", lineages[1].key(0)) / CARD).read_text())
+    assert card["apart_from"] == "t"
+    starts = [open_session(library, each).prompt() for each in (alone, apart)]
+    assert all(torch.equal(a, torch.stack([p.prompt for p in b])) for a, b in zip(starts, prompts, strict=True))
+
+
+def test_a_source_that_shares_nothing_is_the_same_prompt_apart(library: PromptLibrary, trial: Trial) -> None:
+    config = trial("spot")  # whose rows are numbered, each its own text
+    words = config.sources[0].task.file("train")
+    words.write_text(words.read_text().replace(" x", " z"))
+    task = located(replace(config.sources[0].task, path="", fingerprints=()), Path(config.target.path).parent)
+    own = Lineage(config.setting, task, 6, 0.02)
+    pair = [tuned_prompts(library, replace(own, apart_from=of), (0,))[0] for of in (None, config.target)]
+    assert same(*pair)
+
+
+def test_teachers_know_the_shots_of_the_target_and_sources_those_of_sources(
+    library: PromptLibrary, trial: Trial, setting: Setting
+) -> None:
+    config = trial("panda", setting=replace(setting, shots=4, source_shots=6))
+    assert source_lineage(config, 0).setting == replace(setting, shots=6)
+    (teacher,) = target_like_teachers(library, config)
+    for said, own in zip(teacher.logits, open_session(library, config).rows, strict=True):
+        assert len(own.train) == 2 * 4
+        assert np.flatnonzero(said.isfinite().all(1)).tolist() == sorted(own.train.tolist())
 
 
 def test_a_damaged_prompt_is_trained_again_and_is_the_same(library: PromptLibrary, lineage: Lineage) -> None:

@@ -12,6 +12,7 @@ import ray
 from panda_trainable.config import TrialConfig
 from panda_trainable.library import PromptLibrary
 from panda_trainable.methods import open_session
+from panda_trainable.tasks import KINDS, TaskSpec
 from panda_trainable.trainable import PandaTrainable
 
 Trial = Callable[..., TrialConfig]
@@ -62,6 +63,24 @@ def test_a_trial_reports_at_every_evaluation_until_its_last_step(
         assert result["lambda_effective"] == pytest.approx(2.0 * 0.5)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", ["prompt_tuning", "model_tuning"])
+def test_a_trial_of_any_kind_reports_the_score_of_its_first_metric(
+    actor: Callable[..., PandaTrainable],
+    trial: Trial,
+    kind_task: Callable[..., TaskSpec],
+    library: PromptLibrary,
+    method: str,
+    kind: str,
+) -> None:
+    config = trial(method, target=kind_task(kind))
+    running, session = actor(config), open_session(library, config)
+    result = running.step()
+    session.advance(4)
+    assert (result["failure"], result["step"]) == ("", 4)
+    assert result["score"] == pytest.approx(sum(session.select()[config.target.metrics[0]]) / 2)
+
+
 def test_an_actor_turned_to_another_trial_begins_anew(actor: Callable[..., PandaTrainable], trial: Trial) -> None:
     running, fresh = actor(trial()), actor(trial(), learning_rate=0.3)
     running.step()
@@ -70,10 +89,11 @@ def test_an_actor_turned_to_another_trial_begins_anew(actor: Callable[..., Panda
     assert (first["step"], first["score"], first["loss"]) == (second["step"], second["score"], second["loss"])
 
 
+@pytest.mark.parametrize("method", ["prompt_tuning", "spot", "model_tuning"])
 def test_a_checkpoint_goes_on_as_the_uninterrupted_trial(
-    actor: Callable[..., PandaTrainable], trial: Trial, tmp_path: Path
+    actor: Callable[..., PandaTrainable], trial: Trial, tmp_path: Path, method: str
 ) -> None:
-    killed, again = actor(trial()), actor(trial())
+    killed, again = actor(trial(method)), actor(trial(method))
     killed.step()
     killed.save_checkpoint(str(tmp_path))
     again.load_checkpoint(str(tmp_path))

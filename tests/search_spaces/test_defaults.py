@@ -58,9 +58,14 @@ def test_the_first_point_lies_inside_every_domain(method: str, partners: int) ->
 
 
 @pytest.mark.parametrize("method", SPACES)
-def test_the_first_point_of_all_methods_has_one_rate_and_no_partners(method: str) -> None:
+def test_the_first_point_of_all_methods_that_train_prompts_has_one_rate_and_no_partners(method: str) -> None:
+    """All weights are trained with a usual rate of fine-tuning, which lies far below those of prompts."""
     first = SPACES[method].resolved(STEPS, 2).first()
-    assert (first["learning_rate"], first.get("partners", 0)) == (1e-2, 0)
+    assert (first["learning_rate"], first.get("partners", 0)) == (5e-5 if method == "model_tuning" else 1e-2, 0)
+
+
+def test_tuning_for_longer_is_searched_as_prompt_tuning_is() -> None:
+    assert SPACES["prompt_tuning_longer"] == SPACES["prompt_tuning"]
 
 
 @pytest.mark.parametrize("method", SPACES)

@@ -17,6 +17,7 @@ from panda_trainable.library import PromptLibrary
 from tests.conftest import experiment_file, panda_tune
 from tests.tuning.small import new_store, plan_of, recorded
 from tuning.cli import app
+from tuning.reading import load
 
 ROOT = Path(__file__).parent.parent.parent
 COMMANDS = ("search", "quickstart", "best", "train", "ui", "schema", "library")
@@ -78,6 +79,34 @@ def test_the_schema_accepts_our_examples_and_refuses_a_mistake(tmp_path: Path) -
         assert list(checker(schema).iter_errors(yaml.safe_load(file.read_text()))) == []
     for mistake in ({"sourcess": []}, {"folder": "x"}, {"train": {"steps": 0}}, {"plm": {}}):
         assert not checker(schema).is_valid({**yaml.safe_load(ours[0].read_text()), **mistake})
+
+
+FORMS: dict[str, dict[str, Any]] = {
+    "one PLM": {"plm": {"from": "x"}},
+    "several PLMs": {"plm": [{"from": "x"}, {"from": "x", "pooling": "cls"}]},
+    "one text": {"tasks": {"t": {"text": "a", "classes": ["no", "yes"]}}},
+    "two texts": {"tasks": {"t": {"text": ["a", "{b} and {c}"], "classes": ["no", "yes"]}}},
+    "classes that are numbers": {"tasks": {"t": {"text": ["a"], "classes": [0, 1]}}},
+    "classes that are true and false": {"tasks": {"t": {"text": ["a"], "classes": [False, True]}}},
+    "a start by its name": {"prompt": {"init": "vocabulary"}},
+    "a start with its settings": {"prompt": {"init": {"kind": "normal", "std": 0.1}}},
+    "shots": {"shots": {"per_class": 4, "for": "both"}},
+    "no shots": {"shots": None},
+    "a fixed value and a range": {"space": {"panda": {"lambda": 0.5, "learning_rate": {"log": [0.001, 1]}}}},
+    "weights": {"weigh_by": {"rte": {"sst2": 0.5}}},
+    "resources": {"resources": {"gpu": 0.5}},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_schema_accepts_every_form_that_the_file_may_have(tmp_path: Path, form: str) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    values = {"name": "x", "plm": [{"from": "x"}], "sources": ["sst2"], "targets": ["rte"], **FORMS[form]}
+    file = tmp_path / "file.yaml"
+    file.write_text(json.dumps(values), encoding="utf-8")
+    assert load(file).name == "x"
+    schema = json.loads(ran("schema"))
+    assert list(jsonschema.validators.validator_for(schema)(schema).iter_errors(values)) == []
 
 
 @pytest.fixture(scope="module")

@@ -6,20 +6,25 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from analysis.gains import Gain
+from analysis.gains import NONE, Gain, paired_gain
 from panda_trainable.config import Source, TrialConfig
 from panda_trainable.library import PromptLibrary
 from panda_trainable.metrics import METRICS
 from tests.tuning.by_hand import play
 from tests.tuning.small import put_confirmed, studies_of
 from tuning.confirm import (
+    GAIN_FILE,
+    LOGITS,
+    ROWS,
     Winner,
     _logits_frame,
     candidates,
     confirm_key,
     confirm_trial,
+    gain_over,
     read_confirmed,
     source_jobs_of,
     twin,
@@ -64,25 +69,55 @@ def test_a_distilled_configuration_without_lambda_has_its_twins_numbers(
         confirm_trial(str(library.root), config)
     a, b = read_confirmed(library, off), read_confirmed(library, twin(off))
     assert (a.selection, a.report) == (b.selection, b.report)
-    assert np.array_equal(a.logits()[0], b.logits()[0])
+    assert np.array_equal(a.rows(), b.rows())
+    assert pd.read_parquet(a.folder / LOGITS).equals(pd.read_parquet(b.folder / LOGITS))
 
 
-def test_every_report_row_is_kept_with_its_label_and_logits_and_gives_the_scores_again(
+def test_every_report_row_is_kept_with_its_logits_and_its_part_of_the_score_and_gives_the_scores_again(
     studies: dict[str, Study], library: PromptLibrary
 ) -> None:
     config = trial(studies["t ← s2 · panda"])
     confirm_trial(str(library.root), config)
     confirmed = read_confirmed(library, config)
-    logits, labels = confirmed.logits()
     rows = [json.loads(line) for line in config.target.file("validation").read_text().splitlines()]
-    assert labels.tolist() == [row["label"] for row in rows]
-    assert logits.shape == (2, len(rows), 2)
+    labels = np.array([row["label"] for row in rows])
+    frame = pd.read_parquet(confirmed.folder / LOGITS)
+    logits = frame[["logit_0", "logit_1"]].to_numpy().reshape(2, len(rows), 2)
+    assert frame["seed"].tolist() == [10] * len(rows) + [11] * len(rows)
+    accuracy = METRICS["accuracy"]
     assert (
-        [METRICS["accuracy"](said, labels) for said in logits]
+        [accuracy(said, labels) for said in logits]
+        == [accuracy.score(contributed) for contributed in confirmed.rows()]
         == confirmed.report
         == confirmed.report_metrics["accuracy"]
     )
+    assert np.array_equal(confirmed.rows(), np.stack([accuracy.rows(said, labels) for said in logits]))
+
+
+def test_the_reference_says_the_most_frequent_class_of_the_train_rows_to_every_report_row(
+    studies: dict[str, Study], library: PromptLibrary
+) -> None:
+    config = trial(studies["t · prompt_tuning"])
+    confirm_trial(str(library.root), config)
+    confirmed = read_confirmed(library, config)
     assert confirmed.majority == 0.5
+    assert confirmed.reference().shape == confirmed.rows().shape == (2, 24, 3)  # class, prediction, classes
+    assert set(confirmed.reference()[..., 1].flat) == {0.0}
+    assert confirmed.truncated == {"train": 0.0, "report": 0.0}
+
+
+def test_what_was_cut_is_kept_beside_the_scores(planned: Planned, library: PromptLibrary) -> None:
+    train = {"steps": 4, "batch_size": 4, "max_length": 9, "seeds": [0, 1]}
+    plan = planned(train=train, methods=[], sources=[])
+    config = trial(studies_of(plan)["t · prompt_tuning"])
+    confirm_trial(str(library.root), config)
+    # Texts have 4 to 8 words and two of their own, and [CLS] and [SEP] stand around them: 9 hold 7 words.
+    cut = {}
+    for name, split in (("train", "train"), ("report", "validation")):
+        texts = [json.loads(line)["a"] for line in config.target.file(split).read_text().splitlines()]
+        cut[name] = float(np.mean([len(text.split()) > 7 for text in texts]))
+    assert read_confirmed(library, config).truncated == pytest.approx(cut)
+    assert 0 < cut["train"] < 1
 
 
 def test_what_is_confirmed_is_not_trained_again(studies: dict[str, Study], library: PromptLibrary) -> None:
@@ -112,10 +147,16 @@ def test_more_report_rows_are_another_confirmation(studies: dict[str, Study]) ->
 
 def test_logits_are_told_by_seed_and_row_in_the_order_of_the_seeds() -> None:
     logits = np.arange(12, dtype=np.float32).reshape(2, 3, 2)
-    frame = _logits_frame((11, 10), logits, np.array([1, 0, 1]))
-    assert list(frame.columns) == ["seed", "row", "label", "logit_0", "logit_1"]
+    frame = _logits_frame((11, 10), logits)
+    assert list(frame.columns) == ["seed", "row", "logit_0", "logit_1"]
     assert frame["seed"].tolist() == [11, 11, 11, 10, 10, 10]
-    assert frame.iloc[4].tolist() == [10, 1, 0, 8.0, 9.0]
+    assert frame.iloc[4].tolist() == [10, 1, 8.0, 9.0]
+
+
+def test_logits_of_many_numbers_a_row_are_told_flat() -> None:
+    frame = _logits_frame((0,), np.arange(12, dtype=np.float32).reshape(1, 2, 2, 3))
+    assert list(frame.columns) == ["seed", "row", *(f"logit_{number}" for number in range(6))]
+    assert frame.iloc[1].tolist() == [0, 1, *range(6, 12)]
 
 
 def chosen_by(library: PromptLibrary, studies: dict[str, Study], *names: str) -> dict[str, Winner]:
@@ -147,10 +188,42 @@ def test_a_gain_is_paired_with_the_baselines_winner_of_the_same_seeds(
     put_confirmed(library, trial(spot), [0.5, 0.5], [0.7, 0.9])
     chosen = {study.key: [trial(study)] for study in (baseline, spot)}
     first, second = winners(library, [baseline, spot], chosen)
-    assert first.gain == Gain(0.0, 0.0, 0.0, 0.0, 2)
+    assert first.gain == NONE
     assert second.gain.mean == pytest.approx(0.25)
     assert second.gain.std == pytest.approx(math.sqrt(0.005))
     assert second.gain.low < 0.25 < second.gain.high
+    assert second.gain.n == 2
+    assert second.gain.p < 0.1
+    assert second.gain == paired_gain(second.confirmed.rows(), first.confirmed.rows(), METRICS["accuracy"].score)
+
+
+def test_a_gain_is_bootstrapped_once_and_then_read(studies: dict[str, Study], library: PromptLibrary) -> None:
+    plain, spot = trial(studies["t · prompt_tuning"]), trial(studies["t ← s1 · spot"])
+    ours = put_confirmed(library, spot, [0.5, 0.5], [0.7, 0.9])
+    theirs = put_confirmed(library, plain, [0.5, 0.5], [0.5, 0.6])
+    found = gain_over(library, ours, theirs)
+    (card,) = (card for card in library.cards() if card["kind"] == "gains")
+    for folder in (ours.folder, theirs.folder):  # what it was made of is not looked at again
+        (folder / ROWS).unlink()
+    assert gain_over(library, ours, theirs) == found
+    assert (card["target"], card["method"]) == ("t", "spot")
+    assert gain_over(library, ours, ours) == NONE
+    path = library.path("gains", card["key"]) / GAIN_FILE
+    assert Gain(**json.loads(path.read_text())) == found
+
+
+@pytest.mark.parametrize(
+    ("report", "signal"), [([0.9, 0.95], True), ([0.5, 0.5], False), ([0.3, 0.4], False), ([0.6, 0.4], False)]
+)
+def test_there_is_signal_where_the_baseline_beats_the_majority_class_beyond_doubt(
+    studies: dict[str, Study], library: PromptLibrary, report: list[float], signal: bool
+) -> None:
+    baseline = studies["t · prompt_tuning"]
+    confirmed = put_confirmed(library, trial(baseline), [0.5, 0.5], report)
+    (winner,) = winners(library, [baseline], {baseline.key: [trial(baseline)]})
+    assert winner.signal == paired_gain(confirmed.rows(), confirmed.reference(), METRICS["accuracy"].score)
+    assert winner.signal.mean == pytest.approx(np.mean(report) - 0.5)
+    assert (winner.signal.low > 0) is signal
 
 
 def test_a_study_without_a_confirmed_baseline_or_configuration_has_no_winner(
@@ -184,7 +257,7 @@ def test_candidates_are_the_best_of_the_search_with_fresh_seeds(planned: Planned
 
     searched = Searched(study.key, journal, study.space, 6, study.base.steps)
     play([searched], Rules(sampler="random", scheduler="none", eval_every=2), score=score)
-    (found,) = candidates(plan, [study]).values()
+    (found,) = candidates(plan.experiment, [study]).values()
     assert [config.learning_rate for config in found] == sorted(seen, key=seen.__getitem__, reverse=True)[:2]
     assert {config.seeds for config in found} == {(20, 21, 22)}
     assert {config.method for config in found} == {"panda"}

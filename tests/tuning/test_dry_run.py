@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.tuning.by_hand import play
-from tests.tuning.small import studies_of
+from tests.tuning.small import plans_of, studies_of
 from tuning.dry_run import describe
 from tuning.plan import Plan, study_path
 from tuning.studies import Rules, Searched
@@ -35,3 +35,27 @@ def test_a_search_that_runs_meanwhile_keeps_its_journal(planned: Planned, tail: 
     assert "search: 5 trials of 8 steps at most, 3 there already" in describe(plan.experiment)
     assert journal.read_bytes() == before
     assert [path.name for path in sorted(Path(journal.parent).iterdir())] == [journal.name]
+
+
+def test_each_plm_has_its_own_plan(plms: Callable[[str], Path], tmp_path: Path) -> None:
+    first, second = plans_of(tmp_path, plms("bert"), plms("distilbert"), methods=["spot"])
+    parts = describe(first.experiment).split("\n\n")
+    assert len(parts) == 2
+    for part, plan in zip(parts, (first, second), strict=True):
+        label = plan.setting.plm.label
+        lines = part.splitlines()
+        assert lines[0] == f"small: 3 studies = 1 targets × methods and sources, on {label}"
+        assert lines[1] == f"  t · prompt_tuning · {label}"
+        assert "prompts: 3 runs (sources and embeddings), 0 reused" in lines[4]
+
+
+def test_steps_are_no_more_than_is_told(planned: Planned) -> None:
+    """Tuning for longer has more of them than other methods."""
+    text = describe(planned(methods=["prompt_tuning_longer"], sources=[]).experiment)
+    assert "search: 4 trials of 12 steps at most" in text
+
+
+def test_nothing_is_trained_and_nothing_is_told_to_mlflow(planned: Planned, tmp_path: Path) -> None:
+    describe(planned().experiment)
+    kinds = {path.relative_to(tmp_path / "runs").parts[:2] for path in (tmp_path / "runs").rglob("*") if path.is_file()}
+    assert kinds <= {("library", "tokens"), ("library", "texts")}

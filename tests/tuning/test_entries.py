@@ -14,10 +14,11 @@ from panda_trainable.library import PromptLibrary
 from tests.tuning.small import recorded, studies_of
 from tuning import entries
 from tuning.plan import Plan, Study
+from tuning.stages import Job, source_jobs
 from tuning.tracking import FAILED, FINISHED, RUNNING, Tracker
 
 Planned = Callable[..., Plan]
-SCORES = {"t · prompt_tuning": ([0.6, 0.6], [0.6, 0.7]), "t ← s1 · spot": ([0.7, 0.8], [0.7, 0.75])}
+SCORES = {"t · prompt_tuning": ([0.6, 0.6], [0.8, 0.85]), "t ← s1 · spot": ([0.7, 0.8], [0.9, 0.95])}
 
 
 @pytest.fixture
@@ -85,9 +86,12 @@ def test_a_finished_search_is_in_mlflow_with_scores_gains_similarities_and_confi
     assert (tags["target"], tags["source"], tags["method"], tags["current"]) == ("t", "s1", "spot", "true")
     assert (tags["signal"], tags["constructed"], tags["protocol"]) == ("true", "false", "held_out")
     assert metrics["score/selection"] == 0.75
-    assert metrics["score/report"] == pytest.approx(0.725)
-    assert metrics["gain"] == pytest.approx(np.mean([0.7, 0.75]) - np.mean([0.6, 0.7]))
+    assert metrics["score/report"] == pytest.approx(0.925)
+    assert metrics["gain"] == pytest.approx(np.mean([0.9, 0.95]) - np.mean([0.8, 0.85]))
     assert metrics["gain/low"] <= metrics["gain"] <= metrics["gain/high"]
+    assert 0 < metrics["gain/p"] <= 1
+    assert (metrics["gain/n"], metrics["majority"], metrics["teacher_steps"]) == (2, 0.5, 0)
+    assert (tags["overlap"], tags["source_at_majority"]) == ("0", "false")
     assert (metrics["similarity/task_embedding"], metrics["similarity/c_pair"]) == (0.8, -0.8)
     confirmed = runs[f"confirm:{winner.study.key}/{winner.confirmed.folder.name}"]
     assert tags["winner_run"] == confirmed.info.run_id
@@ -128,11 +132,12 @@ def test_a_study_that_is_confirmed_at_last_is_unconfirmed_no_more(
     assert "unconfirmed" not in {run.data.tags.get("state") for run in ended}
 
 
-def cards(plan: Plan) -> Iterator[dict[str, Any]]:
-    for seed, score in ((0, 0.9), (1, 0.5)):
+def cards(plan: Plan, job: Job) -> Iterator[dict[str, Any]]:
+    """Cards of a source's prompts: those of s1 are no better than its majority class with one of two seeds."""
+    for seed, score in ((0, 0.9), (1, 0.5 if job.lineage.task.name == "s1" else 0.7)):
         yield {
             "key": f"k{seed}",
-            "task": "s1",
+            "task": job.lineage.task.name,
             "seed": seed,
             "plm": plan.setting.plm.label,
             "steps": 8,
@@ -144,10 +149,13 @@ def cards(plan: Plan) -> Iterator[dict[str, Any]]:
 
 def test_a_source_that_does_not_beat_its_majority_class_is_flagged(planned: Planned) -> None:
     plan = planned()
-    said = list(entries.of_plan(plan, ["any job"], [], lambda job: list(cards(plan))))
-    assert [entry.name for entry in said] == ["s1 · seed 0", "s1 · seed 1"]
-    assert [entry.tags["at_majority"] for entry in said] == ["false", "true"]
-    assert [entry.metrics[records.SELECTION] for entry in said] == [0.9, 0.5]
+    studies = list(studies_of(plan).values())
+    said = list(entries.of_plan(plan, source_jobs(plan), studies, lambda job: list(cards(plan, job))))
+    assert [entry.name for entry in said[:4]] == ["s1 · seed 0", "s1 · seed 1", "s2 · seed 0", "s2 · seed 1"]
+    assert [entry.tags["at_majority"] for entry in said[:4]] == ["false", "true", "false", "false"]
+    assert [entry.metrics[records.SELECTION] for entry in said[:4]] == [0.9, 0.5, 0.9, 0.7]
+    flagged = {entry.name for entry in said[4:] if entry.tags["source_at_majority"] == "true"}
+    assert flagged == {"t ← s1 · spot", "t ← s1 · panda"}
 
 
 def test_an_entry_can_wait_on_disk(planned: Planned, library: PromptLibrary, uri: str) -> None:
@@ -156,7 +164,7 @@ def test_an_entry_can_wait_on_disk(planned: Planned, library: PromptLibrary, uri
     for entry in [
         *entries.of_plan(plan, [], [winner.study], lambda job: []),
         *entries.of_winner(winner),
-        entries.of_study_end(plan, winner),
+        entries.of_study_end(plan.experiment, winner),
     ]:
         assert json.loads(json.dumps(entry.__dict__))["id"] == entry.id
 

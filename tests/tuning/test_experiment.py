@@ -1,14 +1,33 @@
 """The experiment file: every mistake is refused before anything starts, with its place and what was meant."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 
+from panda_trainable.config import KD_KINDS, KNOBS, SELF_PAIRS, Plm, Pooling, Positions, Setting
+from panda_trainable.initialisers import INITIALISERS
+from panda_trainable.methods import METHODS
+from panda_trainable.metrics import METRICS
+from panda_trainable.tasks import KINDS, METRIC_NAMES, PANDA_METRICS, TASKS
+from panda_trainable.tokens import TOKENISERS
+from search_spaces.defaults import SPACES
 from search_spaces.space import Choice, Float, Int
 from tests.conftest import experiment_file
-from tuning.experiment import Experiment, Misuse, load, sources_of
+from tuning.experiment import (
+    BASELINE,
+    LONGER,
+    Experiment,
+    InitSection,
+    Misuse,
+    PlmSection,
+    PromptSection,
+    TaskSection,
+    sources_of,
+)
+from tuning.reading import load
 
 
 def refusal(file: Path, *overrides: str) -> list[str]:
@@ -44,7 +63,7 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
     ),
     "unknown key of the resources": ("resources: {gpus: 1}", ["unknown key (did you mean gpu?); there are cpu, gpu"]),
     "unknown task": ("targets: [rta]", ["targets: unknown task 'rta' (did you mean rte?)"]),
-    "unknown source": ("sources: [sst3]", ["sources: unknown task 'sst3' (did you mean sst2?)"]),
+    "unknown source": ("sources: [sst22]", ["sources: unknown task 'sst22' (did you mean sst2?)"]),
     "unknown method": ("methods: [pandas]", ["methods: unknown method 'pandas' (did you mean panda?)"]),
     "unknown similarity": (
         "similarities: [c_men]",
@@ -186,8 +205,136 @@ def test_a_number_in_scientific_notation_is_a_number_everywhere(tmp_path: Path, 
     assert experiment.method_space("spot").domain("learning_rate") == Choice((0.01,))
 
 
+LITERALS: dict[str, tuple[Any, Any]] = {
+    "kinds of tasks": (TaskSection.model_fields["kind"], KINDS),
+    "initialisers": (InitSection.model_fields["kind"], INITIALISERS),
+    "pooling": (PlmSection.model_fields["pooling"], get_args(Pooling)),
+    "positions": (PlmSection.model_fields["positions"], get_args(Positions)),
+    "distillation losses": (Experiment.model_fields["kd"], KD_KINDS),
+    "self-pairs": (Experiment.model_fields["self_pairs"], SELF_PAIRS),
+}
+
+
+@pytest.mark.parametrize("name", LITERALS)
+def test_the_words_that_a_key_takes_are_the_rows_of_its_table(name: str) -> None:
+    field, table = LITERALS[name]
+    assert sorted(get_args(field.annotation)) == sorted(table)
+
+
+def test_every_method_has_its_knobs_its_space_and_its_session() -> None:
+    assert set(KNOBS) == set(SPACES) == set(METHODS)
+    assert {BASELINE, LONGER} <= set(METHODS)
+
+
+def test_every_kind_of_task_has_its_metrics_and_its_tokeniser() -> None:
+    assert set(KINDS) == set(METRIC_NAMES) == set(TOKENISERS)
+    assert {name for names in METRIC_NAMES.values() for name in names} == set(METRICS)
+
+
+def test_the_defaults_of_a_prompt_are_those_of_its_values() -> None:
+    """A default that is written in two places is the same in both: else keys would tell of settings nobody made."""
+    setting = Setting(Plm("anywhere", "files"))
+    said, prompt = setting.init, PromptSection()
+    assert (prompt.form, prompt.length, prompt.mlp or 0) == (setting.prompt_form, setting.prompt_length, setting.mlp)
+    assert {name: getattr(said, name) for name in InitSection.model_fields} == InitSection().model_dump()
+
+
+def own_task(folder: Path, task: str, **more: str) -> Any:
+    lines = [f"{key}: {value}" for key, value in more.items()]
+    text = f"name: x\nplm: {{from: x}}\ntasks: {{t: {{{task}}}}}\ntargets: [t]\n" + "\n".join(lines)
+    return load(written(folder, text)).task("t")
+
+
+def test_a_task_is_a_classification_with_its_usual_metrics_where_the_file_says_no_more(tmp_path: Path) -> None:
+    task = own_task(tmp_path, "text: a, classes: [no, yes]")
+    assert (task.kind, task.text, task.label, task.classes) == ("classification", ("a",), "label", ("no", "yes"))
+    assert (task.metrics, task.path, task.id, task.choices) == (("accuracy", "macro_f1"), "t", "id", ())
+
+
+@pytest.mark.parametrize(
+    ("task", "metrics"),
+    [
+        ("kind: regression, text: a", ("pearson_spearman", "pearson", "spearman")),
+        ("kind: multiple_choice, text: a, choices: [b, c]", ("accuracy",)),
+        ("kind: tagging, text: words, classes: [O, B-X]", ("entity_f1", "word_accuracy")),
+        ("kind: extractive_qa, text: [q, p], label: answers", ("answer_f1", "exact_match")),
+        ("text: a, classes: [a, b], metrics: [f1, accuracy]", ("f1", "accuracy")),
+    ],
+)
+def test_metrics_are_those_of_the_kind_unless_they_are_named(
+    tmp_path: Path, task: str, metrics: tuple[str, ...]
+) -> None:
+    assert own_task(tmp_path, task).metrics == metrics
+
+
+def test_a_text_is_a_field_or_a_template_and_one_of_them_needs_no_list(tmp_path: Path) -> None:
+    assert own_task(tmp_path, "text: a, classes: [no, yes]") == own_task(tmp_path, "text: [a], classes: [no, yes]")
+    pair = own_task(tmp_path, "text: [title, '{q} or {a}?'], classes: [no, yes], label: gold")
+    assert pair.text == ("title", "{q} or {a}?")
+    assert pair.fields == ("title", "q", "a", "gold")
+
+
+def test_a_task_of_choices_names_their_fields_and_may_do_without_ids(tmp_path: Path) -> None:
+    task = own_task(tmp_path, "kind: multiple_choice, text: a, choices: [one, two, '{three}!'], id: ''")
+    assert (task.choices, task.id) == (("one", "two", "{three}!"), "")
+    assert task.fields == ("a", "one", "two", "three", "label")
+
+
+def test_a_task_of_the_file_stands_before_one_of_the_table(tmp_path: Path) -> None:
+    text = "name: x\nplm: {from: x}\ntasks: {rte: {text: a, classes: [no, yes], path: mine}}\ntargets: [rte]\n"
+    assert load(written(tmp_path, text)).task("rte").path == "mine"
+
+
+@pytest.mark.parametrize("name", PANDA_METRICS)
+def test_pandas_metrics_come_first_where_the_file_asks_for_them(tmp_path: Path, name: str) -> None:
+    text = f"name: x\nplm: {{from: x}}\ntargets: [{name}, rte]\n"
+    glue, panda = (load(written(tmp_path, f"{text}metrics: {which}\n")) for which in ("glue", "panda"))
+    assert glue == load(written(tmp_path, f"{text}metrics: glue\n"))
+    assert glue.task(name) == TASKS[name]
+    assert glue.task(name).metrics[0] != panda.task(name).metrics[0] == "accuracy"
+    assert sorted(glue.task(name).metrics) == sorted(panda.task(name).metrics)
+    assert replace(panda.task(name), metrics=glue.task(name).metrics) == glue.task(name)
+    assert panda.task("rte") == glue.task("rte")
+
+
+def test_metrics_of_an_own_task_are_its_own_whatever_the_table_has(tmp_path: Path) -> None:
+    task = "text: a, classes: [no, yes], metrics: [macro_f1]"
+    assert own_task(tmp_path, task, metrics="panda").metrics == ("macro_f1",)
+
+
+def test_shots_are_of_targets_unless_the_file_says_whose(tmp_path: Path) -> None:
+    text = "name: x\nplm: {from: x}\ntargets: [rte]\n"
+    experiment = load(written(tmp_path, text + "shots: {per_class: 4}\n"))
+    assert experiment.shots is not None
+    assert (experiment.shots.per_class, experiment.shots.of) == (4, "targets")
+    assert load(written(tmp_path, text)).shots is None
+    assert load(written(tmp_path, text), ["shots={per_class: 2, for: both}"]).shots.of == "both"
+    assert load(written(tmp_path, text + "shots: {per_class: 4}\n"), ["shots=null"]).shots is None
+
+
+def test_where_a_prompt_starts_is_a_word_or_a_section(tmp_path: Path) -> None:
+    text = "name: x\nplm: {from: x}\ntargets: [rte]\n"
+    word, section = (
+        load(written(tmp_path, f"{text}prompt: {{init: {said}}}\n"))
+        for said in ("vocabulary", "{kind: vocabulary, population: 5000}")
+    )
+    assert word == section
+    assert word.prompt.init.kind == "vocabulary"
+    assert load(written(tmp_path, text)).prompt == PromptSection()
+    assert load(written(tmp_path, text), ["prompt.init={kind: text, text: no}"]).prompt.init.text == "no"
+
+
+def test_methods_without_a_source_need_no_sources(tmp_path: Path) -> None:
+    text = "name: x\nplm: {from: x}\ntargets: [rte]\nmethods: [model_tuning, prompt_tuning_longer]\n"
+    experiment = load(written(tmp_path, text))
+    assert experiment.needs_source == []
+    assert experiment.all_methods == ["prompt_tuning", "model_tuning", "prompt_tuning_longer"]
+
+
 def test_the_experiment_says_itself_again_after_it_is_dumped(tmp_path: Path) -> None:
-    experiment = load(experiment_file(tmp_path, tmp_path / "plm"))
+    more = {"shots": {"per_class": 4, "for": "both"}, "overlap": "warn", "metrics": "panda"}
+    prompt = {"form": "input", "length": 3, "init": {"kind": "text", "text": "yes"}, "mlp": 8}
+    experiment = load(experiment_file(tmp_path, tmp_path / "plm", prompt=prompt, **more))
     dumped = yaml.safe_dump(experiment.model_dump(mode="json", by_alias=True))
     assert load(written(tmp_path, dumped)) == experiment
     assert isinstance(experiment, Experiment)

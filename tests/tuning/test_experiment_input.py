@@ -1,6 +1,8 @@
 """Whatever stands in the file or behind -o: an Experiment or a Misuse, never another exception."""
 
 import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +11,21 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import experiment_file
-from tuning.experiment import Experiment, Misuse, load
+from tuning.experiment import Experiment, Misuse, TaskSection
+from tuning.plan import load_whole, make_plans
+from tuning.reading import load
 
 
 @pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("input")
-    return experiment_file(folder, folder / "plm")
+def file(tmp_path_factory: pytest.TempPathFactory, plms: Callable[[str], Path]) -> Path:
+    return experiment_file(tmp_path_factory.mktemp("input"), plms("bert"))
+
+
+@pytest.fixture(scope="module")
+def without_hub() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        yield
 
 
 def test_an_override_wins_over_the_file(file: Path) -> None:
@@ -91,30 +101,50 @@ def test_a_file_that_is_not_there_is_refused_with_what_to_do(tmp_path: Path) -> 
         load(tmp_path)
 
 
+def nested_keys(schema: Any) -> set[str]:
+    """All keys that any section of the file may have."""
+    inner = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ()
+    own = set(schema.get("properties", {})) if isinstance(schema, dict) else set()
+    return own.union(*(nested_keys(part) for part in inner))
+
+
+KEYS = sorted(nested_keys(Experiment.model_json_schema(by_alias=True)))
 SCALARS = st.none() | st.booleans() | st.integers(-3, 9) | st.integers() | st.floats() | st.text(max_size=6)
-NAMES = st.sampled_from(["s1", "t", "rte", "panda", "late", "choice", "int", "log", "partners", "early"])
+NAMES = st.sampled_from(
+    ["s1", "t", "demo_meals", "panda", "late", "choice", "int", "log", "partners", "early", "text", "prefix", "both"]
+)
 VALUES = st.recursive(
     SCALARS | NAMES,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES | st.text(max_size=4), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(NAMES | st.sampled_from(KEYS) | st.text(max_size=4), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 FIELDS = st.sampled_from([*Experiment.model_fields])
 DOMAINS = st.dictionaries(
     st.sampled_from(["lambda", "partners", "fusion", "teacher_steps", "learning_rate"]), VALUES, max_size=3
 )
+SECTIONS = ("plm", "prompt", "train", "source_train", "limit", "selection", "search", "confirm", "shots", "tracking")
 
 
 def mutated(values: dict[str, Any], draw: Any) -> dict[str, Any]:
     for _ in range(draw(st.integers(1, 3))):
         key = draw(FIELDS)
-        kind = draw(st.sampled_from(["drop", "replace", "inside", "add", "space"]))
+        kind = draw(st.sampled_from(["drop", "replace", "inside", "add", "space", "task", "plms"]))
         if kind == "drop":
             values.pop(key, None)
         elif kind == "space":
-            values["space"] = {draw(st.sampled_from(["panda", "spot"])): draw(DOMAINS)}
-        elif kind == "inside" and isinstance(values.get(key), dict):
-            inner = draw(st.sampled_from([*values[key], "extra"]))
-            values[key] = {**values[key], inner: draw(VALUES)}
+            values["space"] = {draw(st.sampled_from(["panda", "spot", "model_tuning"])): draw(DOMAINS)}
+        elif kind == "task":
+            inner = draw(st.sampled_from([*TaskSection.model_fields]))
+            values["tasks"] = {**(values.get("tasks") or {}), "t": {"text": "a", inner: draw(VALUES)}}
+        elif kind == "plms":
+            values["plm"] = [{"from": "x"}, draw(VALUES)]
+        elif kind == "inside":
+            key = draw(st.sampled_from(SECTIONS))
+            section = values.get(key) if isinstance(values.get(key), dict) else {}
+            values[key] = {**section, draw(st.sampled_from([*section, *KEYS, "extra"])): draw(VALUES)}
         else:
             values[draw(st.text(max_size=5)) if kind == "add" else key] = draw(VALUES)
     return values
@@ -124,23 +154,70 @@ GENERATE = (Phase.explicit, Phase.generate)
 """Without shrinking, which takes minutes: the message names the input."""
 
 
-@given(st.data())
-@settings(max_examples=300, deadline=None, derandomize=True, phases=GENERATE, suppress_health_check=list(HealthCheck))
-def test_any_mutation_of_a_file_is_an_experiment_or_a_misuse(file: Path, data: st.DataObject) -> None:
-    changed = file.with_name("mutated.yaml")
-    changed.write_text(
-        json.dumps(mutated(json.loads(file.read_text()), data.draw), ensure_ascii=False), encoding="utf-8"
+def many(examples: int) -> Any:
+    return settings(
+        max_examples=examples, deadline=None, derandomize=True, phases=GENERATE, suppress_health_check=list(HealthCheck)
     )
+
+
+def taken_or_refused(file: Path, overrides: Sequence[str] = (), reads: Callable[..., Experiment] = load) -> None:
+    """What a file may come to: an Experiment, or a Misuse that says where."""
     try:
-        assert isinstance(load(changed), Experiment)
+        assert isinstance(reads(file, overrides), Experiment)
     except Misuse as refused:
-        assert str(refused)
+        places = (f"{file}:", *(f"-o {override}" for override in overrides))
+        assert any(f"\n{refused}".count(f"\n{place}") for place in places)
+
+
+LIKE_YAML = st.text("abn0.1e:-[]{}&*!?|>#'\"\n\t ,%@`<~=\\\x00\ufeff\x85\u2028é", max_size=40)
+LINES = st.lists(
+    st.builds("{}{}: {}".format, st.sampled_from(["", "  ", "- ", "\t", "? "]), st.sampled_from(KEYS), LIKE_YAML),
+    max_size=6,
+).map("\n".join)
+
+
+@given(st.text() | LIKE_YAML | LINES | st.binary(max_size=60))
+@many(1500)
+def test_any_text_in_the_files_place_is_an_experiment_or_a_misuse(file: Path, text: str | bytes) -> None:
+    changed = file.with_name("any.yaml")
+    changed.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
+    taken_or_refused(changed)
+
+
+@given(st.dictionaries(FIELDS, VALUES, max_size=8))
+@many(500)
+def test_any_values_under_the_keys_of_the_file_are_an_experiment_or_a_misuse(file: Path, values: Any) -> None:
+    changed = file.with_name("values.yaml")
+    changed.write_text(json.dumps(values, ensure_ascii=False), encoding="utf-8")
+    taken_or_refused(changed)
+
+
+def written_anew(file: Path, name: str, data: st.DataObject) -> Path:
+    changed = file.with_name(name)
+    values = mutated(json.loads(file.read_text()), data.draw)
+    changed.write_text(json.dumps(values, ensure_ascii=False), encoding="utf-8")
+    return changed
+
+
+@given(st.data())
+@many(400)
+def test_any_mutation_of_a_file_is_an_experiment_or_a_misuse(file: Path, data: st.DataObject) -> None:
+    taken_or_refused(written_anew(file, "mutated.yaml", data))
 
 
 @given(st.lists(st.text(max_size=12) | st.builds("{}={}".format, FIELDS, st.text(max_size=8)), min_size=1, max_size=3))
-@settings(max_examples=150, deadline=None, derandomize=True, phases=GENERATE, suppress_health_check=list(HealthCheck))
+@many(150)
 def test_any_override_is_taken_or_refused(file: Path, overrides: list[str]) -> None:
-    try:
-        assert isinstance(load(file, overrides), Experiment)
-    except Misuse as refused:
-        assert str(refused)
+    taken_or_refused(file, overrides)
+
+
+@given(st.data())
+@many(80)
+def test_any_mutation_is_told_with_what_is_wrong_with_its_tasks_and_plm(
+    file: Path, without_hub: None, data: st.DataObject
+) -> None:
+    """And where the file is taken, its plan is made or refused, without another exception."""
+    changed = written_anew(file, "whole.yaml", data)
+    taken_or_refused(changed, reads=load_whole)
+    with suppress(Misuse):
+        assert make_plans(load(changed), fetches=False)

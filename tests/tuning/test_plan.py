@@ -12,8 +12,9 @@ from panda_trainable.library import PromptLibrary
 from search_spaces.space import Int
 from tests.conftest import rows_of, write_task
 from tests.tuning.small import OWN, like, studies_of
-from tuning.experiment import Misuse, load
-from tuning.plan import Pair, Plan, Study, make_plan, make_studies, partner_order, record_study, study_path
+from tuning.experiment import Misuse
+from tuning.plan import Pair, Plan, Study, make_plans, make_studies, partner_order, record_study, study_path
+from tuning.reading import load
 from tuning.stages import prepare
 
 Planned = Callable[..., Plan]
@@ -148,7 +149,7 @@ def test_more_layers_than_the_plm_has_are_refused_before_anything_starts(
     planned: Planned, library: PromptLibrary, tmp_path: Path, layers: int
 ) -> None:
     planned()
-    plan = make_plan(load(tmp_path / "experiment.yaml", [f"plm.layers={layers}"]))
+    plan = make_plans(load(tmp_path / "experiment.yaml", [f"plm.layers={layers}"]))[0]
     with pytest.raises(Misuse, match=f"layers must be 1 to 2, got {layers}"):
         prepare(library, plan)
 

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from tests.tuning.small import MEASURED, OWN, like, studies_of
 from tuning.plan import Plan, make_studies
+from tuning.stages import source_lineage_of, target_lineage_of
 
 Planned = Callable[..., Plan]
 ALL = {"prompt_tuning", "spot", "panda"}
@@ -32,6 +34,21 @@ SAME: dict[str, dict[str, Any]] = {
     "report rows": {"limit": {"report": 10}},
     "methods": {"methods": ["panda"]},
     "similarities": {"similarities": ["task_embedding"]},
+    "no shots": {"shots": None},
+    "the usual start": {"prompt": {"length": 3, "init": "normal"}},
+    "the usual start with its deviation": {"prompt": {"length": 3, "init": {"kind": "normal", "std": 0.02}}},
+    "settings of other starts": {
+        "prompt": {
+            "length": 3,
+            "init": {"kind": "normal", "scale": 0.1, "population": 9, "sparsity": 0.9, "text": "no"},
+        }
+    },
+    "no mlp": {"prompt": {"length": 3, "mlp": None}},
+    "the usual form": {"prompt": {"length": 3, "form": "prefix"}},
+    "overlaps that are dropped, without any": {"overlap": "drop"},
+    "overlaps that are told, without any": {"overlap": "warn"},
+    "overlaps that are refused, without any": {"overlap": "refuse"},
+    "metrics of other tasks": {"metrics": "panda"},
 }
 OTHER: dict[str, tuple[dict[str, Any], set[str]]] = {
     "steps": (train(steps=4), ALL),
@@ -49,6 +66,13 @@ OTHER: dict[str, tuple[dict[str, Any], set[str]]] = {
     "source steps": ({"source_train": {"steps": 9, "early_step": 4}}, {"spot", "panda"}),
     "distillation": ({"kd": "kl"}, {"panda"}),
     "weights": ({"weigh_by": "c_mean"}, {"spot", "panda"}),
+    "deviation of the start": ({"prompt": {"length": 3, "init": {"kind": "normal", "std": 0.03}}}, ALL),
+    "start": ({"prompt": {"length": 3, "init": "zeros"}}, ALL),
+    "form": ({"prompt": {"length": 3, "form": "input"}}, ALL),
+    "mlp": ({"prompt": {"length": 3, "mlp": 4}}, ALL),
+    "shots of targets": ({"shots": {"per_class": 4}}, ALL),
+    "shots of sources": ({"shots": {"per_class": 4, "for": "sources"}}, {"spot", "panda"}),
+    "shots of both": ({"shots": {"per_class": 4, "for": "both"}}, ALL),
 }
 
 
@@ -63,6 +87,63 @@ def test_what_decides_numbers_changes_the_keys_of_those_methods_alone(planned: P
     changes, methods = OTHER[change]
     before, after = studies_of(planned()), studies_of(planned(**changes))
     assert {before[name].pair.method for name in before if before[name].key != after[name].key} == methods
+
+
+def test_another_method_leaves_the_keys_of_those_that_were_there(planned: Planned) -> None:
+    before = {name: study.key for name, study in studies_of(planned()).items()}
+    more = studies_of(planned(methods=["spot", "panda", "model_tuning", "prompt_tuning_longer"]))
+    assert before.items() <= {name: study.key for name, study in more.items()}.items()
+    assert len(more) == len(before) + 2
+
+
+@pytest.mark.parametrize(
+    ("whose", "sources", "targets"),
+    [("targets", False, True), ("sources", True, False), ("both", True, True)],
+)
+def test_shots_change_the_prompts_of_those_whose_rows_are_few(
+    planned: Planned, whose: str, sources: bool, targets: bool
+) -> None:
+    before, after = planned(), planned(shots={"per_class": 4, "for": whose})
+    for seed in (0, 10):
+        old, new = (source_lineage_of(plan, plan.tasks["s1"]).key(seed) for plan in (before, after))
+        assert (old != new) is sources
+        old, new = (target_lineage_of(plan, plan.tasks["t"]).key(seed) for plan in (before, after))
+        assert (old != new) is targets
+
+
+def test_a_source_that_is_a_target_too_is_drawn_in_both_roles(planned: Planned) -> None:
+    """With shots of targets alone its source prompt still sees all of its rows."""
+    changes = {"targets": ["t", "s1"], "methods": ["spot"]}
+    plan = planned(**changes, shots={"per_class": 4})
+    task = plan.tasks["s1"]
+    assert source_lineage_of(plan, task) == source_lineage_of(planned(**changes), task)
+    assert (source_lineage_of(plan, task).setting.shots, target_lineage_of(plan, task).setting.shots) == (0, 4)
+
+
+def test_more_shots_are_other_studies(planned: Planned) -> None:
+    four, five = (studies_of(planned(shots={"per_class": n, "for": "both"})) for n in (4, 5))
+    assert not {study.key for study in four.values()} & {study.key for study in five.values()}
+
+
+def test_settings_of_the_chosen_start_count_and_those_of_others_do_not(planned: Planned) -> None:
+    def keys(**init: Any) -> set[str]:
+        plan = planned(prompt={"length": 3, "init": {"kind": "vocabulary", **init}})
+        return {study.key for study in studies_of(plan).values()}
+
+    assert keys() == keys(population=5000) == keys(std=3.0, scale=7.0, sparsity=1.0, text="x")
+    assert not keys() & keys(population=4)
+
+
+def test_a_file_to_start_from_counts_by_what_is_in_it(planned: Planned, tmp_path: Path) -> None:
+    def keys(name: str) -> list[str]:
+        plan = planned(prompt={"length": 3, "init": {"kind": "file", "file": name}})
+        assert plan.setting.init.file == str(tmp_path / name)
+        return [study.key for study in studies_of(plan).values()]
+
+    for name, value in (("a", 0.0), ("b", 0.0), ("c", 1.0)):
+        save_file({"prompt": torch.full((2, 2, 2, 3, 8), value)}, tmp_path / name)
+    assert keys("a") == keys("b")
+    assert not set(keys("a")) & set(keys("c"))
 
 
 def test_where_files_lie_and_what_tasks_are_called_does_not_matter(planned: Planned, tmp_path: Path) -> None:

@@ -79,8 +79,9 @@ def test_a_search_never_sees_a_report_row_and_only_confirm_reads_them(
     np.testing.assert_equal(numbers[1], numbers[0])
     assert len(numbers[0]["teachers"]) == 4  # two sources, two seeds
     assert ends[0].selection == ends[1].selection
-    assert not np.array_equal(ends[0].logits()[0], ends[1].logits()[0])
-    assert (ends[0].logits()[1] == 1 - ends[1].logits()[1]).all()
+    assert not np.array_equal(ends[0].rows(), ends[1].rows())
+    labels, flipped = (end.rows()[..., 0] for end in ends)  # [K, N] the class of every row
+    assert (labels == 1 - flipped).all()
 
 
 def test_rows_that_changed_since_the_plan_are_refused_and_not_kept_under_the_old_key(

@@ -1,0 +1,176 @@
+"""Several PLMs: a plan of each, told apart by name and by key, and none disturbs another."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from panda_trainable.library import PromptLibrary
+from search_spaces.space import Choice
+from tests.conftest import rows_of, write_task
+from tests.tuning.small import OWN, plan_of, plans_of, studies_of
+from tuning.experiment import Misuse
+from tuning.plan import Pair, Plan, record_study, study_path
+from tuning.stages import prepare
+
+Plms = Callable[[str], Path]
+Planned = Callable[..., Plan]
+
+
+def keys_of(plan: Plan) -> dict[tuple[str, str | None, str], str]:
+    """(target, source, method) -> key of its study."""
+    return {(s.pair.target, s.pair.source, s.pair.method): s.key for s in studies_of(plan).values()}
+
+
+def test_two_plms_give_two_plans_of_the_same_pairs(plms: Plms, tmp_path: Path) -> None:
+    first, second = plans_of(tmp_path, plms("bert"), plms("distilbert"))
+    assert [plan.setting.plm.source for plan in (first, second)] == [str(plms("bert")), str(plms("distilbert"))]
+    assert [(p.target, p.source, p.method) for p in first.pairs] == [
+        (p.target, p.source, p.method) for p in second.pairs
+    ]
+    assert first.tasks == second.tasks
+    assert not set(keys_of(first).values()) & set(keys_of(second).values())
+
+
+def test_names_of_pairs_say_the_plm_where_there_are_several_and_only_there(plms: Plms, tmp_path: Path) -> None:
+    first, second = plans_of(tmp_path, plms("bert"), plms("distilbert"), methods=["spot"], sources=["s1"])
+    (single,) = plans_of(tmp_path, plms("bert"), methods=["spot"], sources=["s1"])
+    bert, distilbert = (str(plms(family)).strip("/") for family in ("bert", "distilbert"))
+    assert [pair.name for pair in single.pairs] == ["t · prompt_tuning", "t ← s1 · spot"]
+    assert [pair.name for pair in first.pairs] == [f"t · prompt_tuning · {bert}", f"t ← s1 · spot · {bert}"]
+    assert [pair.plm for pair in second.pairs] == [distilbert] * 2
+    assert Pair("t", None, "prompt_tuning", "x").name == "t · prompt_tuning · x"
+
+
+@pytest.mark.parametrize(
+    ("other", "note"),
+    [
+        ({"pooling": "cls"}, "cls, after_prompt"),
+        ({"positions": "from_zero"}, "mean, from_zero"),
+        ({"layers": 1}, ""),
+    ],
+)
+def test_one_plm_read_in_two_ways_is_told_apart_by_how_it_is_read(
+    plms: Plms, tmp_path: Path, other: dict[str, object], note: str
+) -> None:
+    bert = {"from": str(plms("bert"))}
+    first, second = plans_of(tmp_path, bert, {**bert, **other})
+    labels = [plan.setting.plm.label for plan in (first, second)]
+    name = str(plms("bert")).strip("/")
+    assert labels == ([f"{name} · mean, after_prompt", f"{name} · {note}"] if note else [name, f"{name} · 1 layers"])
+    assert len({pair.name for plan in (first, second) for pair in plan.pairs}) == len(first.pairs) * 2
+    assert not set(keys_of(first).values()) & set(keys_of(second).values())
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_the_same_plm_twice_is_refused_wherever_its_files_lie(plms: Plms, tmp_path: Path, copied: bool) -> None:
+    again = shutil.copytree(plms("bert"), tmp_path / "again") if copied else plms("bert")
+    with pytest.raises(Misuse, match=r"plm: each PLM once, but two of the list are the same files, read the same way"):
+        plans_of(tmp_path, plms("bert"), again)
+
+
+def test_a_second_plm_leaves_the_keys_of_the_first_as_they_are(plms: Plms, tmp_path: Path) -> None:
+    bert = {"from": str(plms("bert"))}
+    (alone,) = plans_of(tmp_path, bert)
+    assert alone == plan_of(tmp_path, plms("bert"))
+    for other in ({"from": str(plms("distilbert"))}, {**bert, "pooling": "cls"}):
+        assert keys_of(plans_of(tmp_path, bert, other)[0]) == keys_of(alone)
+        assert keys_of(plans_of(tmp_path, other, bert)[1]) == keys_of(alone)
+
+
+def test_a_study_keeps_the_partners_of_its_own_plm(plms: Plms, tmp_path: Path) -> None:
+    """The studies of two PLMs lie side by side; what one began with does not tell the other."""
+    both = plms("bert"), plms("distilbert")
+    first, second = plans_of(tmp_path, *both)
+    record_study(first, studies_of(first)[f"t ← s1 · spot · {first.setting.plm.label}"])
+    write_task(tmp_path / "data/s3", rows_of(60, 2, seed=7), rows_of(24, 2, seed=8))
+    more = {"tasks": dict.fromkeys(("s1", "s2", "s3", "t"), OWN), "sources": ["s1", "s2", "s3"]}
+    after = plans_of(tmp_path, *both, **more)
+    partners = [
+        [source.task.name for source in studies_of(plan)[f"t ← s1 · spot · {plan.setting.plm.label}"].base.sources[1:]]
+        for plan in after
+    ]
+    assert partners == [["s2"], ["s3", "s2"]]  # the second has its own: today's most similar
+    path = study_path(first.experiment, studies_of(first)[f"t ← s1 · spot · {first.setting.plm.label}"], "json")
+    assert json.loads(path.read_text())["pair"] == ["t", "s1", "spot"]
+    assert second.experiment.search_path == after[1].experiment.search_path
+
+
+def test_all_plms_that_are_not_there_are_told_at_once(plms: Plms, tmp_path: Path) -> None:
+    with pytest.raises(Misuse) as refused:
+        plans_of(tmp_path, tmp_path / "one", plms("bert"), tmp_path / "two")
+    lines = str(refused.value).splitlines()
+    assert [f"{tmp_path}/{name}" in line for line, name in zip(lines, ("one", "two"), strict=True)] == [True, True]
+
+
+def test_a_mistake_of_the_second_plm_is_found_before_anything_starts(
+    plms: Plms, tmp_path: Path, library: PromptLibrary
+) -> None:
+    bert = {"from": str(plms("bert"))}
+    first, second = plans_of(tmp_path, bert, {**bert, "layers": 9})
+    assert prepare(library, first) == []
+    with pytest.raises(Misuse, match="layers must be 1 to 2, got 9"):
+        prepare(library, second)
+
+
+def test_tuning_for_longer_has_the_steps_of_the_longest_teacher_too(planned: Planned) -> None:
+    control = {"methods": ["prompt_tuning_longer", "panda"]}
+
+    def steps(**changes: object) -> tuple[int, int]:
+        studies = studies_of(planned(**control, **changes))
+        return studies["t · prompt_tuning_longer"].base.steps, studies["t · prompt_tuning"].base.steps
+
+    assert steps() == (8 + 4, 8)  # half of 8
+    assert steps(space={"panda": {"teacher_steps": {"choice": [3, 30, 6]}}}) == (8 + 30, 8)
+    assert steps(space={"panda": {"teacher_steps": 5}}) == (8 + 5, 8)
+
+
+def test_tuning_for_longer_is_one_study_of_each_target_without_sources(planned: Planned) -> None:
+    plan = planned(methods=["prompt_tuning_longer", "model_tuning"], targets=["t", "s1"])
+    names = [
+        f"{target} · {m}" for target in ("t", "s1") for m in ("prompt_tuning", "prompt_tuning_longer", "model_tuning")
+    ]
+    assert [pair.name for pair in plan.pairs] == names
+    for study in studies_of(plan).values():
+        assert (study.base.sources, study.base.teacher_steps, study.base.source_steps) == ((), 0, 0)
+        assert [knob.name for knob in study.space.knobs] == ["learning_rate"]
+
+
+def test_a_change_of_the_teachers_steps_changes_the_control_too(planned: Planned) -> None:
+    control = {"methods": ["prompt_tuning_longer", "panda"]}
+    before = studies_of(planned(**control))
+    after = studies_of(planned(**control, space={"panda": {"teacher_steps": 3}}))
+    changed = {before[name].pair.method for name in before if before[name].key != after[name].key}
+    assert changed == {"prompt_tuning_longer", "panda"}
+    assert after["t ← s1 · panda"].space.domain("teacher_steps") == Choice((3,))
+
+
+@pytest.mark.parametrize(
+    ("task", "changes", "said"),
+    [
+        (
+            {"kind": "regression", "text": "a"},
+            {"prompt": {"length": 3, "init": "labels"}},
+            "prompt.init: labels starts from class names, and t has none",
+        ),
+        (
+            {"kind": "regression", "text": "a"},
+            {"kd": "kl"},
+            "kd: kl compares classes, and t is a regression: use kd: mse",
+        ),
+    ],
+)
+def test_what_a_regression_cannot_do_is_refused(
+    planned: Planned, task: dict[str, str], changes: dict[str, object], said: str
+) -> None:
+    with pytest.raises(Misuse) as refused:
+        planned(tasks={"s1": OWN, "s2": OWN, "t": task}, **changes)
+    assert str(refused.value) == said
+
+
+def test_a_regression_may_be_distilled_by_mse_or_not_at_all(planned: Planned) -> None:
+    tasks = {"s1": OWN, "s2": OWN, "t": {"kind": "regression", "text": "a"}}
+    assert planned(tasks=tasks, kd="mse").tasks["t"].kind == "regression"
+    assert planned(tasks=tasks, kd="kl", methods=["spot"]).pairs
