@@ -198,7 +198,7 @@ def _found_initial(experiment: Experiment, problems: list[str]) -> Initial:
     try:
         content = hashlib.sha256(path.read_bytes()).hexdigest()[:20]
     except (OSError, ValueError) as error:
-        problems.append(f"prompt.init.file {path}: cannot be read ({getattr(error, 'strerror', None) or error})")
+        problems.append(f"prompt.init.file {said.file!r}: cannot be read ({getattr(error, 'strerror', None) or error})")
         content = ""
     return Initial("file", file=str(path.absolute()), content=content)
 

@@ -251,7 +251,9 @@ def _keys_beside(path: tuple[Any, ...]) -> list[str]:
         model, parts = TaskSection, []  # behind `tasks` stands a task's own name
     for part in parts:
         fields = {field.alias or name: field for name, field in model.model_fields.items()}
-        model = _section(fields[part].annotation) if part in fields else None
+        if part not in fields:  # the name of one of several alternatives
+            continue
+        model = _section(fields[part].annotation)
         if model is None:
             return []
     return [field.alias or name for name, field in model.model_fields.items()]
