@@ -100,6 +100,11 @@ def _names(values: Mapping[str, Any], several: bool, best: str) -> list[str]:
     return [values["target"], *([values["plm"] + best] if several else []), values["method"], source + signs]
 
 
+def _spread(values: Mapping[str, Any]) -> str:
+    """The deviation over seeds; nothing where there is one seed only."""
+    return f" ± {100 * values['std']:.1f}" if values["n"] != 1 else ""
+
+
 def _numbers(values: Mapping[str, Any]) -> list[str]:
     score, gain, twin = values["score"], values["gain"], values["twin"]
     low, high = gain["interval"]
@@ -107,9 +112,9 @@ def _numbers(values: Mapping[str, Any]) -> list[str]:
     star = " *" if values["significant"] else ""
     steps = f"{values['steps']} + {values['teacher_steps']}" if values["teacher_steps"] else f"{values['steps']}"
     return [
-        f"{100 * score['mean']:.1f} ± {100 * score['std']:.1f}",
+        f"{100 * score['mean']:.1f}{_spread(score)}",
         f"{100 * values['majority']:.1f}{'' if values['signal'] else ' no signal'}",
-        "–" if is_baseline else f"{100 * gain['mean']:+.1f} ± {100 * gain['std']:.1f}{star}",
+        "–" if is_baseline else f"{100 * gain['mean']:+.1f}{_spread(gain)}{star}",
         "–" if is_baseline else f"{100 * low:+.1f} to {100 * high:+.1f}",
         f"{100 * twin['mean']:.1f}" if twin else "–",
         f"{100 * values['selection_score']:.1f}",

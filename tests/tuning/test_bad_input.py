@@ -198,7 +198,7 @@ PLANNED: dict[str, tuple[Change, tuple[str, ...]]] = {
     ),
     "file to start from that is not there": (
         values(prompt={"length": 3, "init": {"kind": "file", "file": "no.safetensors"}}),
-        ("prompt.init.file 'no.safetensors': cannot be read", "No such file or directory"),
+        ("prompt.init.file", "no.safetensors", ": cannot be read (", "No such file or directory"),
     ),
     "file in the storage's place": (
         lambda folder: (folder / "runs").write_text("x"),
@@ -406,7 +406,7 @@ def test_what_is_wrong_with_several_tasks_the_plm_and_the_storage_is_told_at_onc
     )(tmp_path)
     lines = refused(
         ran, file, "task t: train not found", "s1/train.csv:2: has 3 fields", "s2/train.jsonl:61: label must be",
-        "s2/train.jsonl:62: a must be a text", "PLM './nowhere'", "prompt.init.file 'no': ", "storage: ",
+        "s2/train.jsonl:62: a must be a text", "PLM './nowhere'", "prompt.init.file", "storage: ",
     )  # fmt: skip
     assert len(lines) == 7
 

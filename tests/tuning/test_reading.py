@@ -338,6 +338,24 @@ def test_a_task_may_be_called_like_a_key(tmp_path: Path, name: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("resources: {gpus: 1}", "resources.gpus"),
+        ("resources: {gpu: x}", "resources.gpu"),
+        ("resources: none", "resources"),
+        ("weigh_by: {t: {a: b}}", "weigh_by.t.a"),
+        ("weigh_by: {t: 3}", "weigh_by.t"),
+        ("weigh_by: 3", "weigh_by"),
+        ("weigh_by: [t]", "weigh_by"),
+    ],
+)
+def test_a_key_that_takes_one_thing_or_another_is_named_as_the_file_has_it(tmp_path: Path, text: str, key: str) -> None:
+    lines = told(tmp_path, HEAD + TASK + text + "\n")
+    assert any(line.startswith(f"5: {key}: ") for line in lines)
+    assert not [line for line in lines if "literal[" in line or "dict[" in line or "Section." in line]
+
+
 def test_every_problem_of_a_file_is_told_at_once(tmp_path: Path) -> None:
     text = """\
 name: a b
