@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from panda_trainable.library import PromptLibrary
 from panda_trainable.teachers import tuned_prompts
 from panda_trainable.tokens import used_texts
 from tests.conftest import experiment_file, panda_tune
 from tests.tuning.small import OWN, like, rewritten
+from tuning.cli import app
 from tuning.confirm import pinned
 from tuning.experiment import Misuse
 from tuning.plan import Plan, make_plans, make_studies, shared_texts
@@ -441,13 +443,20 @@ def test_what_is_there_already_stays(archive: Path, tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+def ran(*arguments: object) -> str:
+    """What `panda-tune library` answers, in this process."""
+    done = CliRunner().invoke(app, ["library", *map(str, arguments)])
+    assert done.exit_code == 0, done.exception
+    return done.stdout
+
+
 def test_the_command_exports_and_imports(ours: Path, archive: Path, tmp_path: Path) -> None:
-    said = panda_tune("library", "export", ours / "experiment.yaml", tmp_path / "a.zip").stdout
+    said = ran("export", ours / "experiment.yaml", tmp_path / "a.zip")
     with zipfile.ZipFile(tmp_path / "a.zip") as held, zipfile.ZipFile(archive) as before:
         assert held.namelist() == before.namelist()
     assert said == f"{tmp_path}/a.zip: 9 artefacts of s1\n"
     file = file_without_source(ours, tmp_path / "there")
-    said = panda_tune("library", "import", file, tmp_path / "a.zip").stdout
+    said = ran("import", file, tmp_path / "a.zip")
     assert said == "9 new artefacts of s1; name them under `sources:`, their data is not needed\n"
     done = panda_tune("library", "import", file, tmp_path / "no.zip", code=2)
     assert done.stderr.startswith(f"{tmp_path}/no.zip: cannot be read as an archive")
