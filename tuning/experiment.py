@@ -10,8 +10,10 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     PrivateAttr,
+    Tag,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -230,6 +232,16 @@ Domains = Annotated[dict[str, Any], BeforeValidator(_as_domains)]
 TaskName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 Weights = dict[str, dict[str, Annotated[float, Field(allow_inf_nan=False)]]]
 
+TEXT, MAPPING = "(text)", "(mapping)"
+"""Tags of the two ways to write a key that takes either: pydantic's paths name them, messages leave them out."""
+
+
+def _written_as(value: Any) -> str:
+    return MAPPING if isinstance(value, Mapping | Section) else TEXT
+
+
+Alternatives = Discriminator(_written_as)
+
 
 class Experiment(Section):
     """The experiment file. Paths are relative to it."""
@@ -254,7 +266,9 @@ class Experiment(Section):
     limit: LimitSection = Field(LimitSection(), description="caps on rows")
     selection: SelectionSection = Field(SelectionSection(), description="rows the search looks at")
     similarities: list[str] = Field(list(SIMILARITY_NAMES), description="measured for all pairs")
-    weigh_by: str | Weights = Field("task_embedding", description="a similarity, none, or target: {source: value}")
+    weigh_by: Annotated[Annotated[str, Tag(TEXT)] | Annotated[Weights, Tag(MAPPING)], Alternatives] = Field(
+        "task_embedding", description="a similarity, none, or target: {source: value}"
+    )
     kd: Literal["mse", "kl"] = Field("mse", description="distillation loss")
     search: SearchSection = Field(SearchSection(), description="the search")
     space: dict[str, Domains] = Field({}, description="overrides of the default spaces, per method")
@@ -264,7 +278,9 @@ class Experiment(Section):
         "drop", description="train rows of a source that share a text with a target's report rows"
     )
     self_pairs: Literal["exclude", "include"] = Field("exclude", description="may a task be its own source")
-    resources: Literal["auto"] | ResourcesSection = Field("auto", description="auto asks for the GPUs there are")
+    resources: Annotated[
+        Annotated[Literal["auto"], Tag(TEXT)] | Annotated[ResourcesSection, Tag(MAPPING)], Alternatives
+    ] = Field("auto", description="auto asks for the GPUs there are")
     storage: str = Field("runs", description="a folder that every node sees")
     tracking: TrackingSection = Field(TrackingSection(), description="MLflow")
     _folder: Path = PrivateAttr(Path())

@@ -10,6 +10,8 @@ import yaml
 from pydantic import ValidationError
 
 from tuning.experiment import (
+    MAPPING,
+    TEXT,
     Experiment,
     Misuse,
     Section,
@@ -17,6 +19,10 @@ from tuning.experiment import (
     near,
     sources_of,
 )
+
+
+MOST_VALUES = 100_000
+"""Nested aliases can make a short file stand for any number of values: beyond so many it is refused."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -139,6 +145,8 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[tuple[Any, ...], int]]:
     try:
         text = file.read_text(encoding="utf-8")
         node, raw = yaml.compose(text, _Loader), yaml.load(text, _Loader)  # noqa: S506  # a safe loader
+        if _size(node, {}) > MOST_VALUES:
+            raise Misuse(f"{file}: its aliases stand for more than {MOST_VALUES:,} values; write fewer of them")
         lines, twice = _lines(node, ()), _twice(node, ())
         found = dict(lines)
         problems = [f"{file}:{line}: {key}: stands twice; keep one" for key, line in twice]
@@ -157,6 +165,18 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[tuple[Any, ...], int]]:
     if problems:
         raise Misuse("\n".join(problems))
     return _apart(raw), found
+
+
+def _size(node: Any, known: dict[int, int]) -> int:
+    """How many values a node stands for once every alias is written out."""
+    if id(node) not in known:
+        inside: list[Any] = []
+        if isinstance(node, yaml.MappingNode):
+            inside = [value for _, value in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            inside = node.value
+        known[id(node)] = 1 + sum(_size(value, known) for value in inside)
+    return known[id(node)]
 
 
 def _apart(value: Any) -> Any:
@@ -215,10 +235,12 @@ def _place(file: Path, places: Mapping[tuple[Any, ...], str], path: tuple[Any, .
 
 
 def _as_written(raw: Any, path: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A path of the model as the file has it: where a list is expected a single value may stand."""
+    """A path of the model as the file has it: a single value may stand for a list, and alternatives have no name."""
     written, here = [], raw
     for part in path:
         if isinstance(part, int) and not isinstance(here, list):
+            continue
+        if part in (TEXT, MAPPING):
             continue
         written.append(part)
         try:

@@ -457,3 +457,9 @@ def test_what_is_right_of_a_refused_file_is_kept_for_further_checks(tmp_path: Pa
     partial: Any = refused.value.partial
     assert isinstance(partial, Experiment)
     assert (partial.train.steps, partial.train.batch_size, partial.targets) == (400, 7, ["t"])
+
+
+def test_a_short_file_that_stands_for_a_million_values_is_refused_at_once(tmp_path: Path) -> None:
+    layers = [f"  a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 9)]
+    lines = told(tmp_path, "name: x\nspace:\n  a0: &a0 [1]\n" + "".join(layers))
+    assert lines == [" its aliases stand for more than 100,000 values; write fewer of them"]
