@@ -18,6 +18,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import bidirectional_mask_function
 from transformers.utils import logging
 
+from panda_trainable.adapters import adapt
 from panda_trainable.config import Plm, Pooling
 from panda_trainable.plm import load_model
 
@@ -133,6 +134,7 @@ class FrozenEncoder:
 
     def __init__(self, model: Any, pooling: Pooling = "mean", after_prompt: bool = True):
         self.model = model.eval().requires_grad_(False)
+        adapt(model, _attention)
         self.pooling, self.after_prompt = pooling, after_prompt
         self.takes = frozenset(inspect.signature(model.forward).parameters)
         self.hidden = int(model.config.hidden_size)

@@ -20,7 +20,6 @@ from tuning.experiment import (
     sources_of,
 )
 
-
 MOST_VALUES = 100_000
 """Nested aliases can make a short file stand for any number of values: beyond so many it is refused."""
 
