@@ -37,6 +37,7 @@ VERSIONS: Mapping[str, int] = MappingProxyType(
 Pooling = Literal["cls", "mean"]
 Positions = Literal["after_prompt", "from_zero"]
 Schedule = Literal["constant", "linear"]
+Precision = Literal["float32", "bf16"]
 
 
 def unkeyed(default: Any) -> Any:
@@ -115,6 +116,7 @@ class Setting:
         mlp: width of the MLP through which prompts are trained; 0: none.
         shots: train rows of each class that a seed draws for the task that is trained; 0: all.
         source_shots: the same for source tasks.
+        precision: `float32`, or `bf16` for the frozen PLM's matrix products; what is trained stays float32.
     """
 
     plm: Plm
@@ -132,6 +134,7 @@ class Setting:
     mlp: int = 0
     shots: int = 0
     source_shots: int = 0
+    precision: Precision = "float32"
 
     @property
     def of_sources(self) -> "Setting":

@@ -5,10 +5,10 @@ pass (that is the layer), puts the prefix's keys and values of that layer before
 one set per replica, and calls the ordinary attention. No cache objects, no copied weights.
 """
 
+import gc
 import inspect
 from collections.abc import Sequence
 from contextvars import ContextVar
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -19,8 +19,9 @@ from transformers.masking_utils import bidirectional_mask_function
 from transformers.utils import logging
 
 from panda_trainable.adapters import adapt
-from panda_trainable.config import Plm, Pooling
+from panda_trainable.config import Plm, Pooling, Precision
 from panda_trainable.plm import load_model
+from panda_trainable.tokens import release_tables
 
 NAME = "panda-tune"
 PROBE = (5, 5, 5)
@@ -38,8 +39,10 @@ class _KeysKnown(Exception):
 class _Pass:
     """One forward pass: which layer is next, what stands before its keys, which row the last must give."""
 
-    def __init__(self, prefix: Sequence[tuple[Tensor, Tensor]] | None = None, row: int | None = None):
-        self.prefix, self.row = prefix, row
+    def __init__(
+        self, prefix: Sequence[tuple[Tensor, Tensor]] | None = None, row: int | None = None, padded: bool = True
+    ):
+        self.prefix, self.row, self.padded = prefix, row, padded
         self.layer = 0
         self.collected: list[Tensor] | None = None
         self.seen: list[tuple[nn.Module, int, int]] = []
@@ -78,7 +81,8 @@ class _Pass:
             mask = pad(mask, room, value=True if mask.dtype == torch.bool else 0.0)
         if bias is not None:
             bias = pad(bias, room)
-        return torch.cat((keys, key), 2), torch.cat((values, value), 2), mask, bias
+        keys, values = torch.cat((keys.to(key.dtype), key), 2), torch.cat((values.to(value.dtype), value), 2)
+        return keys, values, mask, bias
 
     def _row(self, x: Tensor | None, dim: int) -> Tensor | None:
         """The wanted row of x along a dimension; one that all rows share stays."""
@@ -103,9 +107,11 @@ def _attention(module: nn.Module, *args: Any, **options: Any) -> Any:
 
 def _padding_mask(*args: Any, mask_function: Any, attention_mask: Tensor | None = None, **options: Any) -> Any:
     """The mask of an encoder says only which keys are padding: one row serves all queries."""
+    here = _running.get()
     if mask_function is not bidirectional_mask_function or attention_mask is None:
         return _mask(*args, mask_function=mask_function, attention_mask=attention_mask, **options)
-    return None if attention_mask.all() else attention_mask[:, None, None, :].bool()
+    padded = here.padded if here else not attention_mask.all()  # the pass knows it without asking the device
+    return attention_mask[:, None, None, :].bool() if padded else None
 
 
 AttentionInterface.register(NAME, _attention)
@@ -132,8 +138,11 @@ class FrozenEncoder:
     input prompt; the last layer is evaluated for the pooled row alone, which changes no number.
     """
 
-    def __init__(self, model: Any, pooling: Pooling = "mean", after_prompt: bool = True):
+    def __init__(
+        self, model: Any, pooling: Pooling = "mean", after_prompt: bool = True, precision: Precision = "float32"
+    ):
         self.model = model.eval().requires_grad_(False)
+        self.precision = precision
         adapt(model, _attention)
         self.pooling, self.after_prompt = pooling, after_prompt
         self.takes = frozenset(inspect.signature(model.forward).parameters)
@@ -213,8 +222,8 @@ class FrozenEncoder:
     def _run(self, here: _Pass, **inputs: Tensor) -> Tensor:
         token = _running.set(here)
         try:
-            hidden: Tensor = self.model(**inputs).last_hidden_state
-            return hidden
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+                return self.model(**inputs).last_hidden_state.float()
         finally:
             _running.reset(token)
 
@@ -258,11 +267,11 @@ class FrozenEncoder:
         here.collected = []
         mask = torch.ones(1, len(embeddings), dtype=torch.long, device=self.device)
         self._run(here, inputs_embeds=embeddings[None], attention_mask=mask)
-        return torch.stack(here.collected)
+        return torch.stack(here.collected).float()
 
     def encode(
         self, ids: Tensor, types: Tensor, lengths: Tensor, prompt: Tensor | None = None, owner: Tensor | None = None,
-        tokens: bool = False,
+        tokens: bool = False, padded: bool = True,
     ) -> Tensor:  # fmt: skip
         """The vectors that heads read.
 
@@ -273,18 +282,19 @@ class FrozenEncoder:
             prompt: one per replica: prefixes [K, L, 2, heads, P, d] or input prompts [K, P, E]; None: no prompt.
             owner: [n] the replica of each row; needed with a prompt.
             tokens: whether every token's vector is wanted.
+            padded: whether a row may be shorter than T; False saves the mask.
 
         Returns:
             [n, H] the first token's vector (`cls`) or the mean over the tokens of the text (`mean`);
             [n, T, H] with `tokens`.
         """
         mask = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]  # [n, T]
-        inputs, before, first = {"input_ids": ids, "attention_mask": mask}, 0, 0
+        inputs, before, first = {"input_ids": ids, "attention_mask": mask.long()}, 0, 0
         layers = None
         if prompt is not None and prompt.dim() == 3 and owner is not None:
             first = prompt.shape[1]
             embeds = torch.cat((prompt.index_select(0, owner), self.embed(ids)), 1)
-            inputs = {"inputs_embeds": embeds, "attention_mask": pad(mask, (first, 0), value=True)}
+            inputs = {"inputs_embeds": embeds, "attention_mask": pad(mask, (first, 0), value=True).long()}
             types = pad(types, (first, 0))
         elif prompt is not None and owner is not None:
             layers = _owned(prompt, owner)
@@ -296,7 +306,7 @@ class FrozenEncoder:
             length = ids.shape[1] + first
             inputs["position_ids"] = torch.arange(length, device=ids.device)[None] + self.first_position + before
         short = self.pooling == "cls" and not tokens and not self.refusal
-        hidden = self._run(_Pass(layers, first if short else None), **inputs)
+        hidden = self._run(_Pass(layers, first if short else None, padded), **inputs)
         if short:
             return hidden[:, 0]
         hidden = hidden[:, first:]
@@ -313,9 +323,28 @@ def _owned(prefix: Tensor, owner: Tensor) -> list[tuple[Tensor, Tensor]]:
     return [(row[:, 0], row[:, 1]) for row in rows]
 
 
-@lru_cache(maxsize=1)
-def load_encoder(plm: Plm, device: str = "cpu") -> FrozenEncoder:
-    """The encoder of a PLM, loaded once per process; another PLM takes its place."""
-    logging.set_verbosity_error()  # a truncated PLM leaves weights unused on purpose
-    logging.disable_progress_bar()
-    return FrozenEncoder(load_model(plm).to(device), plm.pooling, plm.positions == "after_prompt")
+_loaded: dict[tuple[Plm, str, Precision], FrozenEncoder] = {}
+
+
+def load_encoder(plm: Plm, device: str = "cpu", precision: Precision = "float32") -> FrozenEncoder:
+    """The encoder of a PLM, loaded once per process; another PLM takes its place, and its memory is given back."""
+    key = (plm, device, precision)
+    if key not in _loaded:
+        release_encoder()
+        logging.set_verbosity_error()  # a truncated PLM leaves weights unused on purpose
+        logging.disable_progress_bar()
+        model = load_model(plm).to(device)
+        for module in model.modules():
+            if precision == "bf16" and isinstance(module, nn.Linear):
+                module.to(torch.bfloat16)  # frozen: once for all, where autocast would do it at every step
+        _loaded[key] = FrozenEncoder(model, plm.pooling, plm.positions == "after_prompt", precision)
+    return _loaded[key]
+
+
+def release_encoder() -> None:
+    """Gives back the memory of the process's PLM, and of the tables that lie beside it on a GPU."""
+    _loaded.clear()
+    release_tables()
+    gc.collect()  # a model's blocks and their replaced forwards refer to one another
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

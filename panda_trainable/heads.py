@@ -70,14 +70,14 @@ def _choices(made: Tensor, table: TokenTable, _rows: Tensor) -> Tensor:
 
 def _words(made: Tensor, table: TokenTable, rows: Tensor) -> Tensor:
     """[n, W, C] the outputs of each word's first token; zeros where there is no word."""
-    slots = table.slots[rows].to(made.device).long()
+    slots = table.slots[rows].long()
     picked = made.gather(1, slots.clamp(min=0)[..., None].expand(-1, -1, made.shape[2]).clamp(max=made.shape[1] - 1))
     return picked * (slots >= 0)[..., None]
 
 
 def _spans(made: Tensor, table: TokenTable, rows: Tensor) -> Tensor:
     """[n, 2, T] start and end logits over the table's tokens; MASKED where the passage is not."""
-    passage = table.answers[rows].to(made.device)
+    passage = table.answers[rows]
     wide = pad(made.transpose(1, 2), (0, passage.shape[1] - made.shape[1]))
     return wide.masked_fill(~passage[:, None], MASKED)
 

@@ -32,7 +32,7 @@ class ModelSession(Session):
         plm, device = self.setting.plm, self.encoder.device
         self.copies, self.heads = [], []
         for seed in self.seeds:
-            copy = FrozenEncoder(load_model(plm).to(device), plm.pooling)
+            copy = FrozenEncoder(load_model(plm).to(device), plm.pooling, precision=self.setting.precision)
             copy.model.requires_grad_(True)
             self.copies.append(copy)
             drawn = random_head(self.task.outputs, copy.hidden, seed)
@@ -58,7 +58,7 @@ class ModelSession(Session):
     def _replica_step(self, replica: int, step: int) -> None:
         rows = self.order[step, replica]  # [B]
         logits = self._said(replica, self.table, rows)
-        labels = self.labels[replica, rows].to(logits.device)
+        labels = self.labels[replica, self.order_there[step, replica]]
         loss = TASK_LOSSES[self.task.kind](logits[None], labels[None])
         loss.sum().backward()
         optimiser = self.optimisers[replica]

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from panda_trainable.prompts import MLP_PARTS, SoftPrompt, mlp_parameters, mlp_p
 from panda_trainable.tasks import TaskSpec
 from panda_trainable.tokens import TokenTable, gold_of, token_table
 
-GROUP_TOKENS = {"cpu": 600, "cuda": 65536}
+GROUP_TOKENS = {"cpu": 1000, "cuda": 65536}
 """Device -> padded tokens of one length group: small ones stay in a CPU's caches, large ones fill a GPU."""
 
 
@@ -79,7 +79,8 @@ class Session:
     ):
         self.library, self.setting, self.task, self.seeds = library, setting, task, tuple(seeds)
         self.steps, self.learning_rate, self.schedule = steps, learning_rate, schedule
-        self.encoder = load_encoder(setting.plm, device())
+        self.encoder = load_encoder(setting.plm, device(), setting.precision)
+        place = self.encoder.device
         self.encoder.check_room(setting.prompt_length, setting.max_length, setting.prompt_form)
         self.table = token_table(library, setting, task, "train")
         self.head = HEADS[task.kind]
@@ -88,8 +89,14 @@ class Session:
             batches(rows.train, seed, steps, setting.batch_size) for rows, seed in zip(self.rows, seeds, strict=True)
         ]
         self.order = torch.from_numpy(np.stack(order, 1))  # [steps, K, B]
-        self.labels = scaled_labels(task, self.table, self.rows)  # [K, N, …]
-        self.teachers, self.kd = tuple(teachers), kd
+        # What a step looks up lies where it is computed, so that no step waits for a GPU.
+        self.order_there = self.order.to(place)
+        self.labels = scaled_labels(task, self.table, self.rows).to(place)  # [K, N, …]
+        self.replicas = torch.arange(len(seeds), device=place)[:, None]
+        self.teachers = tuple(
+            replace(teacher, logits=tuple(known.to(place) for known in teacher.logits)) for teacher in teachers
+        )
+        self.kd = kd
         self._open(start)
         self.done = 0
         self.loss_sum = torch.zeros(len(self.seeds), device=self.encoder.device)  # [K] since the last evaluation
@@ -125,9 +132,10 @@ class Session:
 
     def _step(self) -> None:
         rows = self.order[self.done]  # [K, B]
-        replicas = torch.arange(len(self.seeds))[:, None].expand_as(rows)
-        logits = self._answers(self.table, rows.flatten(), replicas.flatten()).unflatten(0, rows.shape)  # [K, B, …]
-        labels = self.labels[replicas, rows].to(logits.device)
+        owner = torch.arange(len(self.seeds)).repeat_interleave(rows.shape[1])
+        logits = self._answers(self.table, rows.flatten(), owner).unflatten(0, rows.shape)  # [K, B, …]
+        rows = self.order_there[self.done]
+        labels = self.labels[self.replicas, rows]
         loss = total(TASK_LOSSES[self.task.kind](logits, labels), self._distillation(logits, rows, labels))
         torch.autograd.backward(loss.sum(), inputs=list(self.trainables.values()))
         self.optimiser.step(torch.full_like(self.loss_sum, self.rate()))
@@ -149,7 +157,7 @@ class Session:
         terms = []
         for teacher in self.teachers:
             said = torch.stack([known[row] for known, row in zip(teacher.logits, rows, strict=True)])
-            terms.append((teacher.weight, KD_LOSSES[self.kd](logits, said.to(logits.device), asked)))
+            terms.append((teacher.weight, KD_LOSSES[self.kd](logits, said, asked)))
         return terms
 
     def rate(self, step: int | None = None) -> float:
@@ -258,22 +266,22 @@ def answers(
     Returns:
         [n, …] logits.
     """
-    place = encoder.device
-    if reads == "tokens":
+    here = table.on(encoder.device)
+    if reads == "tokens":  # an example is one sequence
 
-        def finish(hidden: Tensor, index: Tensor) -> Tensor:
-            return arrange(outputs(hidden, weight, bias, owner[index].to(place)), table, rows[index])
+        def finish(hidden: Tensor, at: Tensor, whose: Tensor) -> Tensor:
+            return arrange(outputs(hidden, weight, bias, whose), here, at)
 
         return encoded(encoder, table, prompt, rows, owner, finish)
     sequences = (rows[:, None] * table.sequences + torch.arange(table.sequences)).flatten()
     owners = owner.repeat_interleave(table.sequences)
     pooled = encoded(encoder, table, prompt, sequences, owners)
-    return arrange(outputs(pooled, weight, bias, owners.to(place)), table, rows)
+    return arrange(outputs(pooled, weight, bias, _sent(owners, encoder.device)), here, rows)
 
 
 def encoded(
     encoder: FrozenEncoder, table: TokenTable, prompt: Tensor | None, sequences: Tensor, owner: Tensor,
-    finish: Callable[[Tensor, Tensor], Tensor] | None = None,
+    finish: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
 ) -> Tensor:  # fmt: skip
     """Encodings of sequences, computed in groups of like length: padding costs little, numbers stay the same.
 
@@ -283,23 +291,34 @@ def encoded(
         prompt: [K, …] the replicas' prompts; None: no prompt.
         sequences: [n] numbers of the table's sequences.
         owner: [n] the replica of each.
-        finish: makes rows of one shape of every token's vector, from [g, T, H] and the numbers [g] of the
-            group among the n; None: the pooled vectors.
+        finish: makes rows of one shape of every token's vector, from [g, T, H], the numbers [g] of the
+            group's sequences and their replicas [g]; None: the pooled vectors.
 
     Returns:
         [n, …] in the order of `sequences`.
     """
     lengths, order = table.lengths[sequences].sort(stable=True)
+    sent = _sent(torch.stack((sequences[order], owner[order], order.argsort())), encoder.device)  # one transfer
+    at, whose, back = sent.unbind()
+    here, sizes = table.on(encoder.device), lengths.tolist()
+    before = (
+        prompt.shape[1] if prompt is not None and prompt.dim() == 3 else 0
+    )  # an input prompt's tokens are padded too
     pieces = []
-    for chosen in _length_groups(lengths.tolist(), GROUP_TOKENS[encoder.device.type]):
-        index = order[chosen]
-        longest = int(lengths[chosen][-1])
-        at = sequences[index]
-        parts = (table.ids[at, :longest].long(), table.types[at, :longest].long(), lengths[chosen])
-        ids, types, sizes = (part.to(encoder.device, non_blocking=True) for part in parts)
-        made = encoder.encode(ids, types, sizes, prompt, owner[index].to(encoder.device), tokens=finish is not None)
-        pieces.append(finish(made, index) if finish else made)
-    return torch.cat(pieces).index_select(0, order.argsort().to(encoder.device))
+    for group in _length_groups([size + before for size in sizes], GROUP_TOKENS[encoder.device.type]):
+        longest = sizes[group.stop - 1]
+        rows, owners = at[group], whose[group]
+        ids, types = here.ids[rows, :longest].long(), here.types[rows, :longest].long()
+        made = encoder.encode(
+            ids, types, here.lengths[rows], prompt, owners, finish is not None, sizes[group.start] < longest
+        )
+        pieces.append(finish(made, rows, owners) if finish else made)
+    return torch.cat(pieces).index_select(0, back)
+
+
+def _sent(numbers: Tensor, place: torch.device) -> Tensor:
+    """A tensor of the CPU on another device; nobody waits for it."""
+    return numbers if place.type == "cpu" else numbers.pin_memory().to(place, non_blocking=True)
 
 
 def _length_groups(lengths: list[int], tokens: int) -> list[slice]:

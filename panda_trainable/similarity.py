@@ -83,7 +83,7 @@ def _embed(draft: Path, library: PromptLibrary, lineage: Lineage, seed: int) -> 
     few = replica_rows(library, lineage.setting, lineage.task, seed).train if lineage.setting.shots else None
     rows = capped(np.arange(len(table)), EMBEDDED_ROWS) if few is None else few
     sequences = torch.from_numpy((rows[:, None] * table.sequences + np.arange(table.sequences)).ravel())
-    encoder = load_encoder(lineage.setting.plm, device())
+    encoder = load_encoder(lineage.setting.plm, device(), lineage.setting.precision)
     with torch.inference_mode():
         owner = torch.zeros_like(sequences)
         pooled = encoded(encoder, table, prompt[None].to(encoder.device), sequences, owner)

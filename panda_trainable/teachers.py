@@ -76,7 +76,10 @@ def source_lineage(config: TrialConfig, number: int) -> Lineage:
 def starting_prompts(library: PromptLibrary, lineage: Lineage, seeds: Sequence[int]) -> Tensor:
     """[K, L, 2, heads, P, d] or [K, P, E] the prompts that a lineage starts from."""
     if not lineage.start:
-        encoder, initial = load_encoder(lineage.setting.plm, device()), INITIALISERS[lineage.setting.init.kind]
+        encoder, initial = (
+            load_encoder(lineage.setting.plm, device(), lineage.setting.precision),
+            INITIALISERS[lineage.setting.init.kind],
+        )
         return torch.stack([initial(Ground(encoder, lineage.setting, lineage.task, seed)) for seed in seeds])
     shares = tuple(share for share, _ in lineage.start)
     parents = [[p.prompt for p in tuned_prompts(library, parent, seeds)] for _, parent in lineage.start]

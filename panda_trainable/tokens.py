@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -32,7 +32,7 @@ LARGEST_GROUP = 0.25
 """Share of the rows that one shared text may tie together; beyond, its field is no text but a category."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TokenTable:
     """The rows of one split. An example is one sequence of tokens, or one per choice, next to each other.
 
@@ -72,6 +72,20 @@ class TokenTable:
     def sequences(self) -> int:
         """Sequences of one example."""
         return len(self.lengths) // len(self.labels)
+
+    def on(self, device: torch.device) -> "TokenTable":
+        """The table with its tensors on a device, where they stay; on a CPU they are mapped files."""
+        return self if device.type == "cpu" else _resident(self, device)
+
+
+@lru_cache(maxsize=16)
+def _resident(table: TokenTable, device: torch.device) -> TokenTable:
+    return replace(table, **{name: getattr(table, name).to(device) for name in _TENSORS})
+
+
+def release_tables() -> None:
+    """Gives back what tables take of devices' memory."""
+    _resident.cache_clear()
 
 
 _TENSORS = ("ids", "types", "lengths", "labels", "slots", "answers")

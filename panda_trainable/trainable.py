@@ -45,9 +45,21 @@ class PandaTrainable(tune.Trainable):
         self.asked = config
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Turns this actor to another trial; never refuses, since Tune would lose the trial."""
+        """Turns this actor to another trial, with its PLM; never refuses, since Tune would lose the trial."""
         self._open(new_config)
+        try:
+            self._swap_in()
+        except Exception:  # noqa: BLE001  # the first step meets it again, and tells it as the trial's failure
+            traceback.print_exc()
         return True
+
+    def _swap_in(self) -> None:
+        """Loads the trial's PLM in the place of another, whose memory is given back first."""
+        from panda_trainable.encoder import load_encoder
+        from panda_trainable.session import device
+
+        setting = self.bases[self.asked["study"]].setting
+        load_encoder(setting.plm, device(), setting.precision)
 
     def step(self) -> dict[str, Any]:
         """Trains up to the next evaluation and scores the selection rows."""

@@ -153,6 +153,9 @@ class TrainSection(Section):
     max_length: int = Field(128, ge=8, description="tokens of an example; longer ones are cut")
     eval_every: int = Field(50, ge=1, description="steps between evaluations on selection rows")
     seeds: Seeds = Field([0, 1, 2], description="one replica and one whole pipeline each")
+    precision: Literal["float32", "bf16"] = Field(
+        "float32", description="of the frozen PLM's matrix products, in sources and teachers too"
+    )
 
     @field_validator("seeds")
     @classmethod

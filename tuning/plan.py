@@ -227,6 +227,7 @@ def setting_of(experiment: Experiment, plm: Plm, initial: Initial) -> Setting:
         limit_report=experiment.limit.report, selection_fraction=experiment.selection.fraction,
         selection_rows=experiment.selection.max_rows, protocol=experiment.protocol, init=initial,
         mlp=experiment.prompt.mlp or 0, shots=few["targets"], source_shots=few["sources"],
+        precision=experiment.train.precision,
     )  # fmt: skip
 
 

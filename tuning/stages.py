@@ -9,7 +9,7 @@ from typing import Any
 
 from panda_trainable.config import Setting
 from panda_trainable.data import replica_rows
-from panda_trainable.encoder import load_encoder
+from panda_trainable.encoder import load_encoder, release_encoder
 from panda_trainable.initialisers import read_prompt
 from panda_trainable.library import PromptLibrary
 from panda_trainable.plm import load_tokenizer
@@ -146,7 +146,7 @@ def _problems_of_plm(setting: Setting) -> Iterator[str]:
     except ValueError as error:
         yield str(error)
     finally:
-        load_encoder.cache_clear()  # the driver needs it no more
+        release_encoder()  # the driver needs it no more
 
 
 def _problems_of_dropped(library: PromptLibrary, plan: Plan) -> Iterator[str]:

@@ -53,6 +53,7 @@ OTHERS: dict[Any, dict[str, Any]] = {
         "plm": Plm("models/tiny", "decade"), "prompt_form": "input", "prompt_length": 21, "batch_size": 8,
         "max_length": 64, "eval_every": 10, "limit_train": 100, "limit_report": 100, "selection_fraction": 0.3,
         "selection_rows": 500, "protocol": "paper", "init": Initial("zeros"), "mlp": 8, "shots": 4, "source_shots": 4,
+        "precision": "bf16",
     },
     SOURCE: {"task": TASK, "similarity": 0.4, "apart": True},
     TRIAL: {

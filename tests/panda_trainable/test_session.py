@@ -115,9 +115,10 @@ def test_every_token_has_the_vector_it_would_have_alone_whatever_the_grouping(
     ids = torch.randint(5, 45, (5, 16), generator=generator)
     prefix, rows = 50 * random_starts(setting, (0, 1)), torch.tensor([4, 2, 2, 0, 1])
 
-    def wide(hidden: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        assert hidden.shape[1] == lengths[rows[index]].max()
-        real = torch.arange(hidden.shape[1]) < lengths[rows[index], None]
+    def wide(hidden: torch.Tensor, at: torch.Tensor, whose: torch.Tensor) -> torch.Tensor:
+        assert hidden.shape[1] == lengths[at].max()
+        assert torch.equal(whose, owner[at])
+        real = torch.arange(hidden.shape[1]) < lengths[at, None]
         return torch.nn.functional.pad(hidden * real[..., None], (0, 0, 0, 16 - hidden.shape[1]))
 
     found = encoded(encoder, table_of(ids, lengths), prefix, rows, owner[rows], wide)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import ray
 
+from panda_trainable import encoder
 from panda_trainable.config import TrialConfig
 from panda_trainable.library import PromptLibrary
 from panda_trainable.methods import open_session
@@ -87,6 +88,32 @@ def test_an_actor_turned_to_another_trial_begins_anew(actor: Callable[..., Panda
     assert running.reset_config(asked(learning_rate=0.3))
     first, second = (each.step() for each in (running, fresh))
     assert (first["step"], first["score"], first["loss"]) == (second["step"], second["score"], second["loss"])
+
+
+def test_an_actor_turned_to_a_trial_of_another_plm_has_it_before_the_first_step(
+    actor: Callable[..., PandaTrainable], trial: Trial
+) -> None:
+    config = trial()
+    other = replace(config, setting=replace(config.setting, plm=replace(config.setting.plm, layers=1)))
+    running = actor(config)
+    running.step()
+    running.bases["other"] = other
+    assert running.reset_config({**asked(), "study": "other"})
+    assert [key[0] for key in encoder._loaded] == [other.setting.plm]
+    assert running.step()["failure"] == ""
+
+
+def test_a_plm_that_is_gone_is_the_failure_of_its_trial_alone(
+    actor: Callable[..., PandaTrainable], trial: Trial, tmp_path: Path
+) -> None:
+    config = trial()
+    gone = replace(config.setting.plm, source=str(tmp_path / "gone"), files="0")
+    running = actor(config)
+    running.bases["gone"] = replace(config, setting=replace(config.setting, plm=gone))
+    assert running.reset_config({**asked(), "study": "gone"})
+    assert "gone" in running.step()["failure"]
+    assert running.reset_config(asked())
+    assert running.step()["failure"] == ""
 
 
 @pytest.mark.parametrize("method", ["prompt_tuning", "spot", "model_tuning"])

@@ -1,0 +1,142 @@
+"""One training step: the engine with K replicas against the published loop, interleaved in one run."""
+
+import json
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from benchmarks.cases import Case, arguments, case_of, staged, trial
+from benchmarks.measure import counted_gflop, peak_gflops, timed
+from benchmarks.yardstick import Loop, Network, Padded, plain_models
+from panda_trainable import session as engine
+from panda_trainable.config import TrialConfig
+from panda_trainable.library import PromptLibrary
+from panda_trainable.methods import open_session
+from panda_trainable.session import Session
+from panda_trainable.teachers import Lineage, source_lineage, tuned_prompts
+
+STEPS = {"tiny": 8, "mini": 4, "small": 2, "minilm": 2, "base": 1}
+"""Shape -> steps of a repeat."""
+
+
+def compared(case: Case, replicas: int, repeats: int, steps: int, device: str, precision: str) -> dict[str, Any]:
+    """Both sides of a case.
+
+    Returns:
+        Seconds of a step of one trial with one seed (medians of the repeats), ratios, differences, and GFLOP/s.
+    """
+    with TemporaryDirectory() as folder:
+        setting, source, target = staged(case, Path(folder), precision)
+        library = PromptLibrary(Path(folder) / "library")
+        config = trial(setting, source, target, range(replicas), steps, (1,))
+        models = plain_models(setting.plm.source, 2, device)
+
+        def fresh() -> Session:
+            return open_session(library, config)
+
+        def loop(replica: int, session: Session) -> Loop:
+            return published(models, library, config, replica, session, device)
+
+        fresh().advance(1)  # tables, teachers and caches are made before the clock runs
+        loop(0, fresh()).advance(1)
+        costs, peaks = [], []
+        for repeat in range(repeats):
+            session = fresh()
+            other = loop(repeat % replicas, session)
+            there = timed(lambda other=other: other.advance(steps), device)
+            here = timed(lambda session=session: session.advance(steps), device)
+            costs.append((there, here))
+            peaks.append(peak_gflops(device, precision, tries=2))
+        gflop = counted_gflop(lambda: alone(fresh())) / replicas
+        found = differences(fresh(), [loop(k, fresh()) for k in range(min(replicas, 3))], steps)
+    there_cpu, there_wall = (median(getattr(c, of) / steps for c, _ in costs) for of in ("cpu", "wall"))
+    here_cpu, here_wall = (median(getattr(c, of) / steps / replicas for _, c in costs) for of in ("cpu", "wall"))
+    return {
+        "ratio_cpu": there_cpu / here_cpu, "ratio_wall": there_wall / here_wall,
+        "ratios_cpu": [there.cpu / here.cpu * replicas for there, here in costs],
+        **found,
+        "yardstick_seconds": there_cpu, "engine_seconds": here_cpu,
+        "yardstick_wall_seconds": there_wall, "engine_wall_seconds": here_wall,
+        "useful_gflop": gflop, "useful_gflops_per_second": gflop / here_wall, "peak_gflops_per_second": max(peaks),
+    }  # fmt: skip
+
+
+def published(
+    models: list[Any], library: PromptLibrary, config: TrialConfig, replica: int, session: Session, device: str
+) -> Loop:
+    """The published loop on what one replica of a session that has not begun trains."""
+    lineage = teacher_lineage(config)
+    (taught,) = tuned_prompts(library, lineage, (config.seeds[replica],))
+    networks = [
+        Network(model, start, config.setting.plm.pooling)
+        for model, start in zip(models, (session.prompts()[replica], taught), strict=True)
+    ]
+    rows = Padded.of(session.table, device)
+    return Loop(
+        networks[0], rows, session.order[:, replica], config.learning_rate, teacher=networks[1],
+        weight=config.lambda_effective, precision=config.setting.precision,
+    )  # fmt: skip
+
+
+def teacher_lineage(config: TrialConfig) -> Lineage:
+    """PANDA's teacher of a trial."""
+    start = ((1.0, source_lineage(config, 0)),)
+    return Lineage(config.setting.of_targets, config.target, config.teacher_steps, config.source_learning_rate, start)
+
+
+def alone(session: Session) -> None:
+    """One step with every row by itself: what has to be computed, without padding."""
+    before, engine.GROUP_TOKENS = engine.GROUP_TOKENS, dict.fromkeys(engine.GROUP_TOKENS, 1)
+    session.advance(1)
+    engine.GROUP_TOKENS = before
+
+
+def differences(session: Session, loops: list[Loop], steps: int) -> dict[str, float]:
+    """Largest distance of losses over the steps, and of dev logits after them, of the first replicas."""
+    losses = []
+    for _ in range(steps):
+        session.advance(1)
+        losses.append(session.losses())
+    loss = logits = 0.0
+    dev = session.logits(session.table, [rows.selection for rows in session.rows])
+    for k, other in enumerate(loops):
+        other.advance(steps)
+        loss = max(loss, *(abs(float(a) - b[k]) for a, b in zip(other.losses, losses, strict=True)))
+        said = other.evaluate(session.rows[k].selection.tolist())
+        logits = max(logits, float((said - torch.from_numpy(dev[k])).abs().max()))
+    return {"max_loss_difference": loss, "max_dev_logit_difference": logits}
+
+
+def main() -> None:
+    """The command."""
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--replicas", type=int, default=8, help="K")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=None, help="steps of a repeat; default by shape")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    steps = asked.steps or STEPS[asked.shape]
+    found = compared(case_of(asked), asked.replicas, asked.repeats, steps, asked.device, asked.precision)
+    told = {**{k: v for k, v in vars(asked).items() if k != "json"}, "steps": steps, **found}
+    if asked.json:
+        print(json.dumps(told))
+        return
+    print(f"{asked.shape}, {asked.lengths}, {asked.form}, {asked.pooling}, K={asked.replicas}, {asked.device}")
+    print(f"  published loop {1e3 * found['yardstick_seconds']:8.1f} ms CPU per step of one trial and seed")
+    print(f"  engine         {1e3 * found['engine_seconds']:8.1f} ms")
+    low, high = min(found["ratios_cpu"]), max(found["ratios_cpu"])
+    print(f"  ratio x{found['ratio_cpu']:.1f} ({low:.1f} to {high:.1f}), on the wall x{found['ratio_wall']:.1f}")
+    print(
+        f"  losses differ by {found['max_loss_difference']:.1e}, dev logits by {found['max_dev_logit_difference']:.1e}"
+    )
+    share = found["useful_gflops_per_second"] / found["peak_gflops_per_second"]
+    print(
+        f"  useful {found['useful_gflops_per_second']:.0f} of {found['peak_gflops_per_second']:.0f} GFLOP/s ({share:.0%})"
+    )
+
+
+if __name__ == "__main__":
+    main()
