@@ -16,7 +16,7 @@ from panda_trainable.config import TrialConfig
 from panda_trainable.library import PromptLibrary
 from panda_trainable.methods import open_session
 from panda_trainable.session import Session
-from panda_trainable.teachers import Lineage, source_lineage, tuned_prompts
+from panda_trainable.teachers import teacher_lineages, tuned_prompts
 
 STEPS = {"tiny": 8, "mini": 4, "small": 2, "minilm": 2, "base": 1}
 """Shape -> steps of a repeat."""
@@ -68,7 +68,7 @@ def published(
     models: list[Any], library: PromptLibrary, config: TrialConfig, replica: int, session: Session, device: str
 ) -> Loop:
     """The published loop on what one replica of a session that has not begun trains."""
-    lineage = teacher_lineage(config)
+    ((_, lineage),) = teacher_lineages(config)
     (taught,) = tuned_prompts(library, lineage, (config.seeds[replica],))
     networks = [
         Network(model, start, config.setting.plm.pooling)
@@ -79,12 +79,6 @@ def published(
         networks[0], rows, session.order[:, replica], config.learning_rate, teacher=networks[1],
         weight=config.lambda_effective, precision=config.setting.precision,
     )  # fmt: skip
-
-
-def teacher_lineage(config: TrialConfig) -> Lineage:
-    """PANDA's teacher of a trial."""
-    start = ((1.0, source_lineage(config, 0)),)
-    return Lineage(config.setting.of_targets, config.target, config.teacher_steps, config.source_learning_rate, start)
 
 
 def alone(session: Session) -> None:

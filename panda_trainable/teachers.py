@@ -162,6 +162,11 @@ def target_like_teachers(library: PromptLibrary, config: TrialConfig) -> list[Te
     Source: PANDA (arXiv:2208.10160), its target-like teacher; the fusions as described in
     docs/deviations.md#fusion.
     """
+    return [Teacher(weight, said(library, config, lineage)) for weight, lineage in teacher_lineages(config)]
+
+
+def teacher_lineages(config: TrialConfig) -> list[tuple[float, Lineage]]:
+    """Weight, > 0, and lineage of each of a trial's target-like teachers."""
     if config.lambda_ == 0:
         return []
     sources = [(share, source_lineage(config, i)) for i, share in enumerate(config.shares)]
@@ -172,7 +177,7 @@ def target_like_teachers(library: PromptLibrary, config: TrialConfig) -> list[Te
         starts = [(config.lambda_ * share * sim, ((1.0, s),)) for sim, (share, s) in zip(sims, sources, strict=True)]
     rate, steps = config.source_learning_rate, config.teacher_steps
     return [
-        Teacher(weight, said(library, config, Lineage(config.setting.of_targets, config.target, steps, rate, start)))
+        (weight, Lineage(config.setting.of_targets, config.target, steps, rate, start))
         for weight, start in starts
         if weight > 0
     ]

@@ -1,0 +1,158 @@
+"""A whole search of one pair by PANDA: the engine with stacked seeds against the published loop, trial by trial in turn.
+
+The yardstick runs each seed of each trial by itself: the source prompt is tuned on the target for the trial's teacher
+steps, then the student learns beside it, then the selection rows are scored. The engine does the same search through
+the library: one warm-up with snapshots for all trials, logits said once, seeds stacked. Source prompts are there
+before, and neither side's start of processes, imports or loading is counted; nor is Ray or Optuna (benchmarks.driver).
+"""
+
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.cases import Case, arguments, case_of, staged, trial
+from benchmarks.measure import Cost, counted_gflop, peak_gflops, timed
+from benchmarks.step import alone
+from benchmarks.yardstick import Loop, Network, Padded, plain_models
+from panda_trainable.config import TrialConfig
+from panda_trainable.library import PromptLibrary
+from panda_trainable.methods import open_session
+from panda_trainable.session import Session
+from panda_trainable.teachers import source_lineage, starting_prompts, teacher_lineages, tuned_prompts
+
+
+def compared(case: Case, trials: int, replicas: int, steps: int, device: str, precision: str) -> dict[str, Any]:
+    """Both sides of a search.
+
+    Returns:
+        Seconds of the whole search, ratios, the largest differences of any trial, and GFLOP/s.
+    """
+    with TemporaryDirectory() as folder:
+        setting, source, target = staged(case, Path(folder), precision)
+        library = PromptLibrary(Path(folder) / "library")
+        candidates = tuple(max(1, round(share * steps)) for share in (0.1, 0.25, 0.5))
+        base = trial(setting, source, target, range(replicas), steps, candidates)
+        tuned_prompts(library, source_lineage(base, 0), base.seeds)
+        models = plain_models(setting.plm.source, 2, device)
+        plain = replace(base, method="prompt_tuning", sources=(), lambda_=0.0, steps=1)
+        warm = open_session(library, plain)
+        warm.advance(1)
+        rows = Padded.of(warm.table, device)
+        here, there, peaks = list[Cost](), list[Cost](), list[float]()
+        loss = logit = 0.0
+        for config in drawn(base, trials):
+            found: dict[str, Any] = {}
+            seeds = [begun(library, config, seed) for seed in config.seeds]
+            there.append(timed(partial(published, models, seeds, config, rows, found), device))
+            here.append(timed(partial(stacked, library, config, found), device))
+            loss = max(loss, float(np.abs(np.subtract(found["losses"], found["engine_losses"])).max()))
+            apart = zip(found["dev"], found["engine_dev"], strict=True)
+            logit = max(logit, *(float((a - torch.from_numpy(b)).abs().max()) for a, b in apart))
+            peaks.append(peak_gflops(device, precision, tries=1))
+        gflop = counted_gflop(lambda: alone(open_session(library, base)))
+    ours, theirs = summed(here), summed(there)
+    later = summed(here[1:]) if trials > 1 else ours
+    return {
+        "ratio_cpu": theirs.cpu / ours.cpu, "ratio_wall": theirs.wall / ours.wall,
+        "max_loss_difference": loss, "max_dev_logit_difference": logit,
+        "yardstick_seconds": theirs.cpu, "engine_seconds": ours.cpu,
+        "yardstick_wall_seconds": theirs.wall, "engine_wall_seconds": ours.wall,
+        "first_trial_seconds": here[0].cpu, "later_trial_seconds": later.cpu / max(trials - 1, 1),
+        "useful_gflops_per_second": gflop * steps * trials / ours.wall, "peak_gflops_per_second": max(peaks),
+        "mean_ratio_of_trials": fmean(a.cpu / b.cpu for a, b in zip(there, here, strict=True)),
+    }  # fmt: skip
+
+
+def summed(costs: list[Cost]) -> Cost:
+    """What pieces of work cost together."""
+    return Cost(sum(cost.cpu for cost in costs), sum(cost.wall for cost in costs))
+
+
+def drawn(base: TrialConfig, trials: int) -> list[TrialConfig]:
+    """Configurations as a search draws them: the published one first, then rates, λ and teacher steps at random."""
+    generator = np.random.default_rng(0)
+    made = [base]
+    while len(made) < trials:
+        rate, lambda_ = (float(np.exp(generator.uniform(*np.log(bounds)))) for bounds in ((1e-3, 6e-2), (1e-2, 10)))
+        steps = int(generator.choice(base.candidates))
+        made.append(replace(base, learning_rate=rate, lambda_=lambda_, teacher_steps=steps))
+    return made[:trials]
+
+
+def stacked(library: PromptLibrary, config: TrialConfig, found: dict[str, Any]) -> None:
+    """A trial in the engine."""
+    session = open_session(library, config)
+    session.advance(config.steps)
+    found["engine_losses"] = session.losses()
+    found["engine_dev"] = session.logits(session.table, [rows.selection for rows in session.rows])
+
+
+def published(
+    models: list[Any], seeds: list[tuple[Session, Session]], config: TrialConfig, rows: Padded, found: dict[str, Any]
+) -> None:
+    """A trial in the published loop: a warm-up and a student for each seed, one after the other."""
+    found["losses"], found["dev"] = [], []
+    setting = config.setting
+    for sessions in seeds:
+        teacher, student = (
+            Network(model, session.prompts()[0], setting.plm.pooling)
+            for model, session in zip(models, sessions, strict=True)
+        )
+        first, second = (session.order[:, 0] for session in sessions)
+        warm = Loop(teacher, rows, first, config.source_learning_rate, constant=True, precision=setting.precision)
+        warm.advance(config.teacher_steps)
+        loop = Loop(
+            student, rows, second, config.learning_rate, teacher=teacher, weight=config.lambda_effective,
+            precision=setting.precision,
+        )  # fmt: skip
+        loop.advance(config.steps)
+        found["losses"].append(float(torch.stack(loop.losses).mean()))
+        found["dev"].append(loop.evaluate(sessions[1].rows[0].selection.tolist()))
+
+
+def begun(library: PromptLibrary, config: TrialConfig, seed: int) -> tuple[Session, Session]:
+    """Where the teacher's warm-up and the student of a seed start: prompt, head and order of rows."""
+    ((_, lineage),) = teacher_lineages(config)
+    starts = starting_prompts(library, lineage, (seed,))
+    plain = replace(config, method="prompt_tuning", sources=(), lambda_=0.0, seeds=(seed,))
+    warm_up = Session(
+        library, config.setting, config.target, (seed,), starts, steps=config.teacher_steps,
+        learning_rate=config.source_learning_rate, schedule="constant",
+    )  # fmt: skip
+    return warm_up, open_session(library, plain)
+
+
+def main() -> None:
+    """The command."""
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--trials", type=int, default=24)
+    parser.add_argument("--replicas", type=int, default=3, help="seeds of each trial")
+    parser.add_argument("--steps", type=int, default=16, help="of each student; an evaluation after the last")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    found = compared(case_of(asked), asked.trials, asked.replicas, asked.steps, asked.device, asked.precision)
+    if asked.json:
+        print(json.dumps({**{k: v for k, v in vars(asked).items() if k != "json"}, **found}))
+        return
+    print(
+        f"{asked.trials} trials of {asked.replicas} seeds and {asked.steps} steps: {asked.shape}, {asked.lengths}, {asked.form}"
+    )
+    print(f"  published loop {found['yardstick_seconds']:8.1f} s CPU")
+    print(
+        f"  engine         {found['engine_seconds']:8.1f} s, the first trial {found['first_trial_seconds']:.1f} s with the warm-up"
+    )
+    print(f"  ratio x{found['ratio_cpu']:.1f}, on the wall x{found['ratio_wall']:.1f}")
+    print(
+        f"  losses differ by {found['max_loss_difference']:.1e}, dev logits by {found['max_dev_logit_difference']:.1e}"
+    )
+
+
+if __name__ == "__main__":
+    main()
