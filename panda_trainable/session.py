@@ -305,7 +305,9 @@ def encoded(
         prompt.shape[1] if prompt is not None and prompt.dim() == 3 else 0
     )  # an input prompt's tokens are padded too
     pieces = []
-    for group in _length_groups([size + before for size in sizes], GROUP_TOKENS[encoder.device.type]):
+    # A model that takes no prefix has attention of its own, which may see padding: then there is none.
+    groups = _length_groups([size + before for size in sizes], GROUP_TOKENS[encoder.device.type], not encoder.refusal)
+    for group in groups:
         longest = sizes[group.stop - 1]
         rows, owners = at[group], whose[group]
         ids, types = here.ids[rows, :longest].long(), here.types[rows, :longest].long()
@@ -321,11 +323,11 @@ def _sent(numbers: Tensor, place: torch.device) -> Tensor:
     return numbers if place.type == "cpu" else numbers.pin_memory().to(place, non_blocking=True)
 
 
-def _length_groups(lengths: list[int], tokens: int) -> list[slice]:
-    """Cuts ascending lengths into runs of at most so many padded tokens, at least one row each."""
+def _length_groups(lengths: list[int], tokens: int, mixed: bool) -> list[slice]:
+    """Cuts ascending lengths into runs of at most so many padded tokens, at least one row each; mixed: of any lengths."""
     groups, first = [], 0
     for last, length in enumerate(lengths):
-        if last > first and (last - first + 1) * length > tokens:
+        if last > first and ((last - first + 1) * length > tokens or (length > lengths[first] and not mixed)):
             groups.append(slice(first, last))
             first = last
     return [*groups, slice(first, len(lengths))]
