@@ -44,6 +44,7 @@ class Case:
         prompt_length: P.
         batch_size: B.
         rows: train rows of each task, selection included.
+        eval_every: steps between evaluations.
     """
 
     shape: str = "tiny"
@@ -53,6 +54,7 @@ class Case:
     prompt_length: int = 20
     batch_size: int = 16
     rows: int = 640
+    eval_every: int = 50
 
 
 def arguments(about: str) -> argparse.ArgumentParser:
@@ -81,7 +83,8 @@ def staged(case: Case, folder: Path, precision: Precision = "float32") -> tuple[
     tasks = [written_task(name, case, folder / "data", seed) for seed, name in enumerate(("source", "target"))]
     setting = Setting(
         Plm(str(plm), plm_files(plm), case.pooling), prompt_form=case.form, prompt_length=case.prompt_length,
-        batch_size=case.batch_size, max_length=MAX_LENGTH, precision=precision,
+        batch_size=case.batch_size, max_length=MAX_LENGTH, eval_every=case.eval_every,
+        precision=precision,
     )  # fmt: skip
     return setting, tasks[0], tasks[1]
 

@@ -83,9 +83,9 @@ def published(
 
 def alone(session: Session) -> None:
     """One step with every row by itself: what has to be computed, without padding."""
-    before, engine.GROUP_TOKENS = engine.GROUP_TOKENS, dict.fromkeys(engine.GROUP_TOKENS, 1)
+    before, engine.GROUP_VALUES = engine.GROUP_VALUES, dict.fromkeys(engine.GROUP_VALUES, 1)
     session.advance(1)
-    engine.GROUP_TOKENS = before
+    engine.GROUP_VALUES = before
 
 
 def differences(session: Session, loops: list[Loop], steps: int) -> dict[str, float]:

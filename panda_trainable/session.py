@@ -22,8 +22,11 @@ from panda_trainable.prompts import MLP_PARTS, SoftPrompt, mlp_parameters, mlp_p
 from panda_trainable.tasks import TaskSpec
 from panda_trainable.tokens import TokenTable, gold_of, token_table
 
-GROUP_TOKENS = {"cpu": 1000, "cuda": 65536}
-"""Device -> padded tokens of one length group: small ones stay in a CPU's caches, large ones fill a GPU."""
+GROUP_VALUES = {"cpu": 3 * 2**16, "cuda": 2**23}
+"""Device -> padded tokens times H of one length group: a layer's states stay in a CPU's cache, or fill a GPU.
+
+On a CPU that is 1,536 tokens for BERT-tiny and 512 for MiniLM (docs/performance.md).
+"""
 
 
 @dataclass(frozen=True)
@@ -305,8 +308,9 @@ def encoded(
         prompt.shape[1] if prompt is not None and prompt.dim() == 3 else 0
     )  # an input prompt's tokens are padded too
     pieces = []
+    room = GROUP_VALUES[encoder.device.type] // encoder.hidden
     # A model that takes no prefix has attention of its own, which may see padding: then there is none.
-    groups = _length_groups([size + before for size in sizes], GROUP_TOKENS[encoder.device.type], not encoder.refusal)
+    groups = _length_groups([size + before for size in sizes], room, not encoder.refusal)
     for group in groups:
         longest = sizes[group.stop - 1]
         rows, owners = at[group], whose[group]

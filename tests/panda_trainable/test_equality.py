@@ -38,7 +38,7 @@ Opened = Callable[..., Session]
 
 def group_tokens(monkeypatch: pytest.MonkeyPatch, tokens: int) -> None:
     """How many padded tokens a length group has at most; 1: every row alone."""
-    monkeypatch.setitem(module.GROUP_TOKENS, "cpu", tokens)
+    monkeypatch.setitem(module.GROUP_VALUES, "cpu", 16 * tokens)
 
 
 @pytest.fixture(scope="module")

@@ -146,7 +146,7 @@ def test_every_token_of_a_padded_batch_has_the_vector_it_has_alone(plms: Plms, f
 def test_neither_length_groups_nor_the_order_of_rows_change_an_encoding(
     library: PromptLibrary, setting: Setting, task: Task, monkeypatch: pytest.MonkeyPatch, tokens: int, pooling: str
 ) -> None:
-    monkeypatch.setitem(module.GROUP_TOKENS, "cpu", tokens)
+    monkeypatch.setitem(module.GROUP_VALUES, "cpu", 16 * tokens)
     encoder, table = (
         encoder_of(Path(setting.plm.source), pooling=pooling),
         token_table(library, setting, task("t"), "train"),
@@ -326,7 +326,7 @@ def test_the_size_of_length_groups_changes_no_loss(
 ) -> None:
     spec = kind_task(kind)
     expected = loss_curve(opened(spec, (0, 1), setting=inputs), 4)
-    monkeypatch.setitem(module.GROUP_TOKENS, "cpu", tokens)
+    monkeypatch.setitem(module.GROUP_VALUES, "cpu", 16 * tokens)
     torch.testing.assert_close(loss_curve(opened(spec, (0, 1), setting=inputs), 4), expected, **CLOSE)
 
 

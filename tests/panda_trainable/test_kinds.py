@@ -111,7 +111,7 @@ def test_neither_padding_nor_length_groups_change_a_logit(
 ) -> None:
     session, rows = opened(kind_task(kind), (0, 1), start=50 * random_starts(setting, (0, 1))), [5, 2, 17, 2, 40]
     alone = [session.logits(session.table, [np.array([row])] * 2) for row in rows]
-    monkeypatch.setitem(module.GROUP_TOKENS, "cpu", tokens)
+    monkeypatch.setitem(module.GROUP_VALUES, "cpu", 16 * tokens)
     together = session.logits(session.table, [np.array(rows)] * 2)
     for k in (0, 1):
         expected = np.concatenate([said[k] for said in alone])

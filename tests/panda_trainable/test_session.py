@@ -80,7 +80,7 @@ def test_the_size_of_length_groups_changes_no_loss(
 ) -> None:
     spec = task("t")
     expected = loss_curve(opened(spec, (0, 1)), 6)
-    monkeypatch.setitem(module.GROUP_TOKENS, "cpu", tokens)
+    monkeypatch.setitem(module.GROUP_VALUES, "cpu", 16 * tokens)
     torch.testing.assert_close(loss_curve(opened(spec, (0, 1)), 6), expected, **CLOSE)
 
 
@@ -88,7 +88,7 @@ def test_the_size_of_length_groups_changes_no_loss(
 def test_neither_grouping_nor_padding_nor_the_order_of_rows_changes_an_encoding(
     setting: Setting, monkeypatch: pytest.MonkeyPatch, tokens: int
 ) -> None:
-    monkeypatch.setitem(module.GROUP_TOKENS, "cpu", tokens)
+    monkeypatch.setitem(module.GROUP_VALUES, "cpu", 16 * tokens)
     encoder, generator = load_encoder(setting.plm), torch.Generator().manual_seed(0)
     lengths = torch.tensor([16, 1, 5, 1, 16, 9, 2])
     ids = torch.randint(5, 45, (7, 16), generator=generator)
@@ -109,7 +109,7 @@ def test_neither_grouping_nor_padding_nor_the_order_of_rows_changes_an_encoding(
 def test_every_token_has_the_vector_it_would_have_alone_whatever_the_grouping(
     setting: Setting, monkeypatch: pytest.MonkeyPatch, tokens: int
 ) -> None:
-    monkeypatch.setitem(module.GROUP_TOKENS, "cpu", tokens)
+    monkeypatch.setitem(module.GROUP_VALUES, "cpu", 16 * tokens)
     encoder, generator = load_encoder(setting.plm), torch.Generator().manual_seed(0)
     lengths, owner = torch.tensor([16, 1, 5, 16, 9]), torch.tensor([0, 1, 1, 0, 1])
     ids = torch.randint(5, 45, (5, 16), generator=generator)
