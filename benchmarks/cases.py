@@ -100,7 +100,9 @@ def trial(
 
 
 def saved_plm(shape: str, folder: Path) -> Path:
-    """A random BERT of a shape with a tokenizer of whole words, as files."""
+    """A random BERT of a shape with a tokenizer of whole words, as files; those that are there stay."""
+    if (folder / "config.json").exists():
+        return folder
     layers, width, heads = SHAPES[shape]
     words = [*SPECIAL, *(f"w{i}" for i in range(VOCABULARY - len(SPECIAL)))]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))  # noqa: S106

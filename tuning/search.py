@@ -51,8 +51,14 @@ class Outcome:
     computed: bool
 
 
-class _Run:
-    """One call of `search`: Ray is started when something is to be computed, and only then."""
+class Run:
+    """One call of `search`: Ray is started when something is to be computed, and only then.
+
+    Attributes:
+        trainable: what Tune runs as a trial.
+    """
+
+    trainable: type[PandaTrainable] = PandaTrainable
 
     def __init__(self, plans: Sequence[Plan], address: str | None, progress: Progress, stack: ExitStack):
         self.plans, self.address, self.progress, self.stack = plans, address, progress, stack
@@ -165,7 +171,7 @@ class _Run:
         folder = self.experiment.search_path / "ray"
         shutil.rmtree(folder, ignore_errors=True)  # Tune's own files of an earlier start: nobody reads them
         trainable = tune.with_parameters(
-            PandaTrainable, library=str(self.library.root), bases={study.key: study.base for study in studies}
+            self.trainable, library=str(self.library.root), bases={study.key: study.base for study in studies}
         )
         tune.Tuner(
             tune.with_resources(trainable, asked),
@@ -211,14 +217,14 @@ def search(experiment: Experiment, address: str | None = None, progress: Progres
         stack.enter_context(progress)
         plans, notes = prepared(experiment, PromptLibrary(experiment.storage_path / "library"))
         stack.enter_context(only_driver(experiment.search_path))
-        run = _Run(plans, address, progress, stack)
+        run = Run(plans, address, progress, stack)
         stack.callback(run.tracker.close_left_running)
         for note in notes:
             progress.say(note)
         return _run(run)
 
 
-def _run(run: _Run) -> Outcome:
+def _run(run: Run) -> Outcome:
     jobs = [job for plan in run.plans for job in (*source_jobs(plan), *target_jobs(plan))]
     run.make_prompts("sources and embeddings", jobs)
     if run.failures:
@@ -240,7 +246,7 @@ def _run(run: _Run) -> Outcome:
     return Outcome(tuple(found), unconfirmed, tuple(run.failures), run.computed)
 
 
-def _finish(run: _Run, studies: Sequence[Study], found: Sequence[Winner]) -> None:
+def _finish(run: Run, studies: Sequence[Study], found: Sequence[Winner]) -> None:
     """Links winners to their runs, and leaves nothing running or unsaid."""
     for winner in found:
         run.tracker.write(entries.of_study_end(run.experiment, winner))

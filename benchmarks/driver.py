@@ -1,0 +1,153 @@
+"""The driver of a large search: what Ray, Optuna and MLflow cost per result, and whether it grows as trials pile up.
+
+Many studies of trials that do nothing, on the real road: searcher, journals, scheduler, one Tuner, MLflow in sqlite.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.cases import Case, saved_plm, written_task
+from panda_trainable.trainable import PandaTrainable
+from tuning import cluster, entries
+from tuning.plan import make_plans
+from tuning.progress import Progress
+from tuning.reading import load
+from tuning.search import Run
+from tuning.tracking import Tracker
+
+RESULTS = 4
+"""Evaluations of a trial."""
+
+
+class NoOp(PandaTrainable):
+    """A trial that reports what it was asked, at once."""
+
+    def _swap_in(self) -> None:
+        self.at = 0
+
+    def _open(self, config: dict[str, Any]) -> None:
+        super()._open(config)
+        self.at = 0
+
+    def step(self) -> dict[str, Any]:
+        """A result without work."""
+        self.at += 1
+        return {
+            "score": 0.5, "score_std": 0.0, "loss": 1.0, "step": self.at, "seconds": 0.0, "evaluation_share": 0.0,
+            "lambda_effective": 0.0, "node": self.node, "failure": "", "done": self.at >= RESULTS,
+        }  # fmt: skip
+
+
+class NoOps(Run):
+    """A search of trials that do nothing."""
+
+    trainable = NoOp
+
+
+class Marks(Progress):
+    """Notes the time and the driver's memory as each trial ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.marks: list[tuple[float, float]] = []
+
+    def advance(self, note: str = "", by: int = 1) -> None:
+        """A trial ended."""
+        self.marks.append((time.perf_counter(), resident()))
+        super().advance(note, by)
+
+
+class Timed(Tracker):
+    """Notes how long MLflow takes."""
+
+    spent = 0.0
+
+    def write(self, entry: entries.Entry) -> None:
+        """Writes, on the clock."""
+        began = time.perf_counter()
+        super().write(entry)
+        self.spent += time.perf_counter() - began
+
+
+def resident() -> float:
+    """MiB that this process has in memory."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def measured(trials: int, studies: int) -> dict[str, Any]:
+    """Time per result and memory of the driver, in the first and in the last quarter of the trials."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        marks = stack.enter_context(Marks())
+        run = NoOps(make_plans(load(written(Path(folder), trials // studies, studies))), None, marks, stack)
+        tracker = Timed(run.experiment.tracking_uri, run.experiment.name, run.experiment.search_path)
+        run.tracker = tracker
+        found = [study for plan in run.plans for study in run.studies_of(plan)]
+        slots = cluster.slots(run.asked())
+        tracker.spent, began = 0.0, time.perf_counter()
+        run.search(found)
+        ended = time.perf_counter()
+        failures = list(run.failures)
+    quarter = len(marks.marks) // 4
+    first, last = marks.marks[:quarter], marks.marks[-quarter:]
+
+    def per_result(part: list[tuple[float, float]]) -> float:
+        return (part[-1][0] - part[0][0]) / (len(part) - 1) / RESULTS
+
+    return {
+        "trials": len(marks.marks), "studies": len(found), "slots": slots, "failures": failures,
+        "seconds": ended - began, "seconds_per_trial": (ended - began) / len(marks.marks),
+        "mlflow_seconds_per_trial": tracker.spent / len(marks.marks),
+        "first_seconds_per_result": per_result(first), "last_seconds_per_result": per_result(last),
+        "ratio_seconds": per_result(last) / per_result(first),
+        "first_mib": max(mib for _, mib in first), "last_mib": max(mib for _, mib in last),
+        "ratio_memory": max(mib for _, mib in last) / max(mib for _, mib in first),
+    }  # fmt: skip
+
+
+def written(folder: Path, trials: int, studies: int) -> Path:
+    """An experiment of as many targets as studies."""
+    own = {"text": "text", "classes": ["no", "yes"], "metrics": ["accuracy"]}
+    names = [f"t{number}" for number in range(studies)]
+    for number, name in enumerate(names):  # other rows each: equal tasks would be one study
+        written_task(name, Case(lengths="cola", rows=40), folder / "data", number)
+    file = folder / "driver.yaml"
+    values = {
+        "name": "driver", "plm": {"from": str(saved_plm("tiny", folder / "plm"))}, "tasks": dict.fromkeys(names, own),
+        "targets": names, "train": {"steps": RESULTS, "eval_every": 1, "seeds": [0]},
+        "search": {"trials": trials, "scheduler": "none"},
+    }  # fmt: skip
+    file.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return file
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--trials", type=int, default=2000, help="of all studies together")
+    parser.add_argument("--studies", type=int, default=50)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    asked = parser.parse_args()
+    found = measured(asked.trials, asked.studies)
+    if asked.json:
+        print(json.dumps(found))
+        return
+    print(f"{found['trials']} trials of {RESULTS} results in {found['studies']} studies: {found['seconds']:.0f} s")
+    print(f"  {found['seconds_per_trial']:.3f} s per trial, of which MLflow {found['mlflow_seconds_per_trial']:.3f} s")
+    print(f"  {1e3 * found['first_seconds_per_result']:.1f} ms per result in the first quarter, ", end="")
+    print(f"{1e3 * found['last_seconds_per_result']:.1f} in the last: x{found['ratio_seconds']:.2f}")
+    print(
+        f"  {found['first_mib']:.0f} MiB in the first quarter, {found['last_mib']:.0f} in the last: x{found['ratio_memory']:.2f}"
+    )
+
+
+if __name__ == "__main__":
+    main()
