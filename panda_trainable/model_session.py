@@ -73,8 +73,7 @@ class ModelSession(Session):
         """[n, …] logits of one replica."""
         weight, bias = self.heads[replica]
         return answers(
-            self.copies[replica], table, self.head.reads, self.head.arrange, None, weight[None], bias[None], rows,
-            torch.zeros_like(rows),
+            self.copies[replica], table, self.head, None, weight[None], bias[None], rows, torch.zeros_like(rows),
         )  # fmt: skip
 
     @torch.inference_mode()

@@ -121,6 +121,30 @@ KD_LOSSES: Mapping[str, Distillation] = MappingProxyType({"mse": distillation_ms
 """KD kind -> loss."""
 
 
+def shares(asked: Tensor) -> Tensor:
+    """The part of each example in its replica's mean, so that means can be summed group by group.
+
+    Args:
+        asked: [K, B, …] where something is asked; an example counts as often as it is asked.
+
+    Returns:
+        [K, B]; each replica's sum to 1, or are 0 where nothing is asked.
+    """
+    counts = asked.flatten(2).sum(2) if asked.dim() > 2 else asked.long()
+    return counts / counts.sum(1, keepdim=True).clamp(min=1)
+
+
+def kd_asked(kd: str, teacher: Tensor, asked: Tensor) -> Tensor:
+    """What a distillation loss averages over: its answers, or for `mse` all their logits that are not masked.
+
+    Args:
+        kd: a row of KD_LOSSES.
+        teacher: [K, B, …, C] logits.
+        asked: [K, B, …] where padding is not.
+    """
+    return asked[..., None] & (teacher > MASKED) if kd == "mse" else asked
+
+
 def total(task: Tensor, weighted: list[tuple[float, Tensor]]) -> Tensor:
     """Task loss plus weighted distillation terms, per replica.
 

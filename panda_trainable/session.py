@@ -1,7 +1,7 @@
 """Session: trains the K replicas of one trial, evaluates, saves and restores them."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,10 +13,10 @@ from torch import Tensor
 from panda_trainable.config import Schedule, Setting
 from panda_trainable.data import Rows, batches, replica_rows, selection_split
 from panda_trainable.encoder import FrozenEncoder, load_encoder
-from panda_trainable.heads import HEADS, outputs, random_head
+from panda_trainable.heads import HEADS, Head, outputs, random_head
 from panda_trainable.library import PromptLibrary
 from panda_trainable.metrics import METRICS
-from panda_trainable.objectives import IGNORED, KD_LOSSES, TASK_LOSSES, total
+from panda_trainable.objectives import IGNORED, KD_LOSSES, TASK_LOSSES, kd_asked, shares, total
 from panda_trainable.optimiser import StackedAdamW
 from panda_trainable.prompts import MLP_PARTS, SoftPrompt, mlp_parameters, mlp_prompt
 from panda_trainable.tasks import TaskSpec
@@ -134,34 +134,51 @@ class Session:
         self.train_s += time.perf_counter() - began
 
     def _step(self) -> None:
-        rows = self.order[self.done]  # [K, B]
-        owner = torch.arange(len(self.seeds)).repeat_interleave(rows.shape[1])
-        logits = self._answers(self.table, rows.flatten(), owner).unflatten(0, rows.shape)  # [K, B, …]
-        rows = self.order_there[self.done]
-        labels = self.labels[self.replicas, rows]
-        loss = total(TASK_LOSSES[self.task.kind](logits, labels), self._distillation(logits, rows, labels))
-        torch.autograd.backward(loss.sum(), inputs=list(self.trainables.values()))
+        """One step of every replica, a length group at a time: the activations of one group are alive at once."""
+        there = self.order_there[self.done]  # [K, B]
+        labels = self.labels[self.replicas, there]
+        taught, counts = self._taught(there, labels), shares(labels != IGNORED).flatten()
+        flat, prompt = labels.flatten(0, 1), self.prompt()
+        leaf = prompt if prompt.is_leaf else prompt.detach().requires_grad_()
+        weight, bias = self.trainables["weight"], self.trainables["bias"]
+        order, trained = self.order[self.done], [leaf, weight, bias]
+        owner = torch.arange(len(order)).repeat_interleave(order.shape[1])
+        groups = answered(self.encoder, self.table, self.head, leaf, weight, bias, order.flatten(), owner)
+        for logits, which, whose in groups:
+            loss = counts[which] * TASK_LOSSES[self.task.kind](logits[:, None], flat[which, None])
+            terms = [(weight, distil(logits[:, None], which)) for weight, distil in taught]
+            loss = total(loss, terms)
+            torch.autograd.backward(loss.sum(), inputs=trained)
+            self.loss_sum.index_add_(0, whose, loss.detach())
+        if leaf is not prompt:
+            torch.autograd.backward(prompt, leaf.grad, inputs=[self.trainables[name] for name in MLP_PARTS])
         self.optimiser.step(torch.full_like(self.loss_sum, self.rate()))
-        self.loss_sum += loss.detach()
         self.loss_steps += 1
         self.done += 1
 
     def _answers(self, table: TokenTable, rows: Tensor, owner: Tensor) -> Tensor:
         """[n, …] logits of rows of a table, each by its own replica."""
-        return answers(
-            self.encoder, table, self.head.reads, self.head.arrange, self.prompt(), self.trainables["weight"],
-            self.trainables["bias"], rows, owner,
-        )  # fmt: skip
+        weight, bias = self.trainables["weight"], self.trainables["bias"]
+        return answers(self.encoder, table, self.head, self.prompt(), weight, bias, rows, owner)
 
-    def _distillation(self, logits: Tensor, rows: Tensor, labels: Tensor) -> list[tuple[float, Tensor]]:
-        asked = None
-        if self.head.reads == "tokens":  # padding teaches nothing
-            asked = labels != IGNORED if self.task.kind == "tagging" else torch.ones_like(labels, dtype=torch.bool)
-        terms = []
-        for teacher in self.teachers:
-            said = torch.stack([known[row] for known, row in zip(teacher.logits, rows, strict=True)])
-            terms.append((teacher.weight, KD_LOSSES[self.kd](logits, said, asked)))
-        return terms
+    def _taught(self, rows: Tensor, labels: Tensor) -> list[tuple[float, Callable[[Tensor, Tensor], Tensor]]]:
+        """Weight of each teacher, and its loss of logits [g, 1, …] of examples [g]: their parts of the replicas' means."""
+        asked = torch.ones_like(labels, dtype=torch.bool)
+        if self.task.kind == "tagging":  # padding teaches nothing
+            asked = labels != IGNORED
+        return [(teacher.weight, self._lesson(teacher, rows, asked)) for teacher in self.teachers]
+
+    def _lesson(self, teacher: Teacher, rows: Tensor, asked: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+        said = torch.stack([known[row] for known, row in zip(teacher.logits, rows, strict=True)])  # [K, B, …]
+        wide = self.head.reads == "tokens"
+        counts = shares(kd_asked(self.kd, said, asked) if wide else asked).flatten()
+        heard, real = said.flatten(0, 1), asked.flatten(0, 1) if wide else None
+
+        def distil(logits: Tensor, which: Tensor) -> Tensor:
+            where = None if real is None else real[which, None]
+            return counts[which] * KD_LOSSES[self.kd](logits, heard[which, None], where)
+
+        return distil
 
     def rate(self, step: int | None = None) -> float:
         """The learning rate of a step, by default the next. Source: Hugging Face's linear schedule without warm-up."""
@@ -250,43 +267,61 @@ def scaled_labels(task: TaskSpec, table: TokenTable, rows: list[Rows]) -> Tensor
 
 
 def answers(
-    encoder: FrozenEncoder, table: TokenTable, reads: str, arrange: Callable[[Tensor, TokenTable, Tensor], Tensor],
-    prompt: Tensor | None, weight: Tensor, bias: Tensor, rows: Tensor, owner: Tensor,
+    encoder: FrozenEncoder, table: TokenTable, head: Head, prompt: Tensor | None, weight: Tensor, bias: Tensor,
+    rows: Tensor, owner: Tensor,
 ) -> Tensor:  # fmt: skip
-    """Logits of rows.
+    """[n, …] logits of rows, in their order; the arguments are those of `answered`."""
+    pieces = list(answered(encoder, table, head, prompt, weight, bias, rows, owner))
+    which = torch.cat([which for _, which, _ in pieces])
+    return torch.cat([logits for logits, _, _ in pieces]).index_select(0, which.argsort())
+
+
+def answered(
+    encoder: FrozenEncoder, table: TokenTable, head: Head, prompt: Tensor | None, weight: Tensor, bias: Tensor,
+    rows: Tensor, owner: Tensor,
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:  # fmt: skip
+    """Logits of rows, a length group after the other.
 
     Args:
         encoder: the encoder.
         table: where the rows are.
-        reads: `pooled` or `tokens`, of the task's head.
-        arrange: of the task's head: outputs of sequences -> logits of examples.
+        head: of the task's kind.
         prompt: [K, …] the replicas' prompts; None: no prompt.
         weight: [K, O, H] of the heads.
         bias: [K, O].
         rows: [n] of the table.
         owner: [n] the replica of each row.
 
-    Returns:
-        [n, …] logits.
+    Yields:
+        [g, …] logits, which of the n rows they are of [g], and their replicas [g].
     """
     here = table.on(encoder.device)
-    if reads == "tokens":  # an example is one sequence
-
-        def finish(hidden: Tensor, at: Tensor, whose: Tensor) -> Tensor:
-            return arrange(outputs(hidden, weight, bias, whose), here, at)
-
-        return encoded(encoder, table, prompt, rows, owner, finish)
+    if table.sequences == 1:
+        for made, at, whose, which in grouped(encoder, table, prompt, rows, owner, tokens=head.reads == "tokens"):
+            yield head.arrange(outputs(made, weight, bias, whose), here, at), which, whose
+        return
+    # The choices of an example are of different lengths, and its loss compares them: all in one piece.
     sequences = (rows[:, None] * table.sequences + torch.arange(table.sequences)).flatten()
     owners = owner.repeat_interleave(table.sequences)
     pooled = encoded(encoder, table, prompt, sequences, owners)
-    return arrange(outputs(pooled, weight, bias, _sent(owners, encoder.device)), here, rows)
+    sent = _sent(torch.stack((owner, torch.arange(len(owner)))), encoder.device)
+    whose = sent[0].repeat_interleave(table.sequences)
+    yield head.arrange(outputs(pooled, weight, bias, whose), here, rows), sent[1], sent[0]
 
 
 def encoded(
-    encoder: FrozenEncoder, table: TokenTable, prompt: Tensor | None, sequences: Tensor, owner: Tensor,
-    finish: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
-) -> Tensor:  # fmt: skip
-    """Encodings of sequences, computed in groups of like length: padding costs little, numbers stay the same.
+    encoder: FrozenEncoder, table: TokenTable, prompt: Tensor | None, sequences: Tensor, owner: Tensor
+) -> Tensor:
+    """[n, H] the pooled vectors of sequences, in their order; the arguments are those of `grouped`."""
+    pieces = list(grouped(encoder, table, prompt, sequences, owner, tokens=False))
+    which = torch.cat([which for *_, which in pieces])
+    return torch.cat([made for made, *_ in pieces]).index_select(0, which.argsort())
+
+
+def grouped(
+    encoder: FrozenEncoder, table: TokenTable, prompt: Tensor | None, sequences: Tensor, owner: Tensor, *, tokens: bool
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Encodings of sequences in groups of like length: padding costs little, numbers stay the same.
 
     Args:
         encoder: the frozen encoder.
@@ -294,32 +329,24 @@ def encoded(
         prompt: [K, …] the replicas' prompts; None: no prompt.
         sequences: [n] numbers of the table's sequences.
         owner: [n] the replica of each.
-        finish: makes rows of one shape of every token's vector, from [g, T, H], the numbers [g] of the
-            group's sequences and their replicas [g]; None: the pooled vectors.
+        tokens: whether every token's vector is wanted, or the pooled one.
 
-    Returns:
-        [n, …] in the order of `sequences`.
+    Yields:
+        [g, H] or [g, T, H], the numbers of the group's sequences [g], their replicas [g], and which of the n they
+        are [g].
     """
     lengths, order = table.lengths[sequences].sort(stable=True)
-    sent = _sent(torch.stack((sequences[order], owner[order], order.argsort())), encoder.device)  # one transfer
-    at, whose, back = sent.unbind()
+    sent = _sent(torch.stack((sequences[order], owner[order], order)), encoder.device)  # one transfer for all groups
     here, sizes = table.on(encoder.device), lengths.tolist()
-    before = (
-        prompt.shape[1] if prompt is not None and prompt.dim() == 3 else 0
-    )  # an input prompt's tokens are padded too
-    pieces = []
+    before = prompt.shape[1] if prompt is not None and prompt.dim() == 3 else 0  # an input prompt's tokens count too
     room = GROUP_VALUES[encoder.device.type] // encoder.hidden
     # A model that takes no prefix has attention of its own, which may see padding: then there is none.
-    groups = _length_groups([size + before for size in sizes], room, not encoder.refusal)
-    for group in groups:
+    for group in _length_groups([size + before for size in sizes], room, not encoder.refusal):
         longest = sizes[group.stop - 1]
-        rows, owners = at[group], whose[group]
-        ids, types = here.ids[rows, :longest].long(), here.types[rows, :longest].long()
-        made = encoder.encode(
-            ids, types, here.lengths[rows], prompt, owners, finish is not None, sizes[group.start] < longest
-        )
-        pieces.append(finish(made, rows, owners) if finish else made)
-    return torch.cat(pieces).index_select(0, back)
+        at, whose, which = sent[:, group]
+        ids, types = here.ids[at, :longest].long(), here.types[at, :longest].long()
+        padded = sizes[group.start] < longest
+        yield encoder.encode(ids, types, here.lengths[at], prompt, whose, tokens, padded), at, whose, which
 
 
 def _sent(numbers: Tensor, place: torch.device) -> Tensor:

@@ -171,7 +171,7 @@ def test_logits_losses_and_gradients_are_those_of_separate_runs_whatever_the_len
     folders: Folders, monkeypatch: pytest.MonkeyPatch, name: str, way: str, form: str, pooling: str
 ) -> None:
     encoder, table = encoder_of(folders(name), pooling), random_table()
-    plain, arrange = plain_of(folders(name), name, way), HEADS["classification"].arrange
+    plain = plain_of(folders(name), name, way)
     generator = torch.Generator().manual_seed(4)
     for replicas in (1, 3):
         prompt = random_prompts(encoder, form, replicas)
@@ -187,7 +187,7 @@ def test_logits_losses_and_gradients_are_those_of_separate_runs_whatever_the_len
         owner = torch.arange(replicas).repeat_interleave(len(LENGTHS))
         for tokens in (1, 60, 10**6):
             group_tokens(monkeypatch, tokens)
-            said = answers(encoder, table, "pooled", arrange, prompt, weight, bias, rows.flatten(), owner)
+            said = answers(encoder, table, HEADS["classification"], prompt, weight, bias, rows.flatten(), owner)
             found = objectives.cross_entropy(said.view(expected.shape), table.labels[rows])
             torch.testing.assert_close(said.view(expected.shape), expected, **CLOSE)
             torch.testing.assert_close(found, losses, **CLOSE)
