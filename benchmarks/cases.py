@@ -12,7 +12,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from panda_trainable.config import Plm, Precision, Setting, Source, TrialConfig
+from panda_trainable.config import Plm, Pooling, Precision, Setting, Source, TrialConfig
 from panda_trainable.plm import plm_files
 from panda_trainable.rows import located
 from panda_trainable.tasks import TaskSpec
@@ -50,7 +50,7 @@ class Case:
     shape: str = "tiny"
     lengths: str = "rte"
     form: str = "prefix"
-    pooling: str = "cls"
+    pooling: Pooling = "cls"
     prompt_length: int = 20
     batch_size: int = 16
     rows: int = 640

@@ -16,12 +16,12 @@ import yaml
 
 from benchmarks.cases import Case, saved_plm, written_task
 from panda_trainable.trainable import PandaTrainable
-from tuning import cluster, entries
+from tuning import cluster
 from tuning.plan import make_plans
 from tuning.progress import Progress
 from tuning.reading import load
 from tuning.search import Run
-from tuning.tracking import Tracker
+from tuning.tracking import Entry, Tracker
 
 RESULTS = 4
 """Evaluations of a trial."""
@@ -70,7 +70,7 @@ class Timed(Tracker):
 
     spent = 0.0
 
-    def write(self, entry: entries.Entry) -> None:
+    def write(self, entry: Entry) -> None:
         """Writes, on the clock."""
         began = time.perf_counter()
         super().write(entry)

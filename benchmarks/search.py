@@ -22,14 +22,14 @@ from benchmarks.cases import Case, arguments, case_of, staged, trial
 from benchmarks.measure import Cost, counted_gflop, peak_gflops, timed
 from benchmarks.step import alone
 from benchmarks.yardstick import Loop, Network, Padded, plain_models
-from panda_trainable.config import TrialConfig
+from panda_trainable.config import Precision, TrialConfig
 from panda_trainable.library import PromptLibrary
 from panda_trainable.methods import open_session
 from panda_trainable.session import Session
 from panda_trainable.teachers import source_lineage, starting_prompts, teacher_lineages, tuned_prompts
 
 
-def compared(case: Case, trials: int, replicas: int, steps: int, device: str, precision: str) -> dict[str, Any]:
+def compared(case: Case, trials: int, replicas: int, steps: int, device: str, precision: Precision) -> dict[str, Any]:
     """Both sides of a search.
 
     Returns:

@@ -1,6 +1,7 @@
 """One training step: the engine with K replicas against the published loop, interleaved in one run."""
 
 import json
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -12,7 +13,7 @@ from benchmarks.cases import Case, arguments, case_of, staged, trial
 from benchmarks.measure import counted_gflop, peak_gflops, timed
 from benchmarks.yardstick import Loop, Network, Padded, plain_models
 from panda_trainable import session as engine
-from panda_trainable.config import TrialConfig
+from panda_trainable.config import Precision, TrialConfig
 from panda_trainable.library import PromptLibrary
 from panda_trainable.methods import open_session
 from panda_trainable.session import Session
@@ -22,7 +23,7 @@ STEPS = {"tiny": 8, "mini": 4, "small": 2, "minilm": 2, "base": 1}
 """Shape -> steps of a repeat."""
 
 
-def compared(case: Case, replicas: int, repeats: int, steps: int, device: str, precision: str) -> dict[str, Any]:
+def compared(case: Case, replicas: int, repeats: int, steps: int, device: str, precision: Precision) -> dict[str, Any]:
     """Both sides of a case.
 
     Returns:
@@ -46,8 +47,8 @@ def compared(case: Case, replicas: int, repeats: int, steps: int, device: str, p
         for repeat in range(repeats):
             session = fresh()
             other = loop(repeat % replicas, session)
-            there = timed(lambda other=other: other.advance(steps), device)
-            here = timed(lambda session=session: session.advance(steps), device)
+            there = timed(partial(other.advance, steps), device)
+            here = timed(partial(session.advance, steps), device)
             costs.append((there, here))
             peaks.append(peak_gflops(device, precision, tries=2))
         gflop = counted_gflop(lambda: alone(fresh())) / replicas

@@ -142,7 +142,5 @@ class Loop:
 
 def plain_models(folder: str, count: int, device: str) -> list[BertModel]:
     """Frozen copies of a PLM, as the published loop loads one for the student and one for the teacher."""
-    return [
-        BertModel.from_pretrained(folder, add_pooling_layer=False).to(device).requires_grad_(False)
-        for _ in range(count)
-    ]
+    models: list[Any] = [BertModel.from_pretrained(folder, add_pooling_layer=False) for _ in range(count)]
+    return [model.to(device).requires_grad_(False) for model in models]
