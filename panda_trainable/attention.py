@@ -41,7 +41,7 @@ class Pass:
     ):
         self.prefix, self.row, self.padded = prefix, row, padded
         self.layer = 0
-        self.last_visits = 0
+        self.at_last = False
         self.asked: tuple[Tensor, Tensor, nn.Linear, nn.Linear] | None = None
         self.answer: Any = None
 
@@ -55,7 +55,7 @@ class Pass:
         options["is_causal"] = False  # SDPA assumes True where the module lacks the attribute
         before = self.prefix[self.layer] if self.prefix is not None else None
         self.layer += 1
-        if self.last_visits:
+        if self.at_last:
             query, mask, position_bias = self.of_row(query, 2), self.of_row(mask, 2), self.of_row(position_bias, 2)
         if self.asked is not None:
             scale = options.get("scaling") or query.shape[3] ** -0.5
@@ -66,7 +66,7 @@ class Pass:
         if position_bias is not None:
             options["position_bias"] = position_bias
         answer = _attend(module, query, key, value, mask, **options)
-        if self.last_visits:
+        if self.at_last:
             self.answer = answer
             raise _Answered
         return answer
@@ -77,7 +77,7 @@ class Pass:
 
     def last(self, layer: Callable[..., Any], x: Tensor, *args: Any, **kwargs: Any) -> Any:
         """The last layer for one row: first as far as its attention, of all rows; then what follows, of the one."""
-        self.last_visits = 1
+        self.at_last = True
         try:
             layer(x, *args, **kwargs)
         except _Answered:
@@ -98,7 +98,8 @@ def _behind(
     return torch.cat((keys.to(key.dtype), key), 2), torch.cat((values.to(value.dtype), value), 2), mask, bias
 
 
-def _attention(module: nn.Module, *args: Any, **options: Any) -> Any:
+def attention(module: nn.Module, *args: Any, **options: Any) -> Any:
+    """What models call: the running pass's attention, or the ordinary one where no pass of ours runs."""
     here = running.get()
     return here.attend(module, *args, **options) if here else _attend(module, *args, **options)
 
@@ -112,8 +113,7 @@ def _padding_mask(*args: Any, mask_function: Any, attention_mask: Tensor | None 
     return attention_mask[:, None, None, :].bool() if padded else None
 
 
-attention = _attention
-AttentionInterface.register(NAME, _attention)
+AttentionInterface.register(NAME, attention)
 AttentionMaskInterface.register(NAME, _padding_mask)  # else transformers drops the padding mask in silence
 
 
@@ -179,7 +179,7 @@ def shorten(block: nn.Module, layers: int, projections: tuple[nn.Linear, nn.Line
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         here = running.get()
-        wanted = here and here.row is not None and here.layer == layers - 1 and not here.last_visits
+        wanted = here and here.row is not None and here.layer == layers - 1 and not here.at_last
         return here.last(whole, *args, **kwargs) if here and wanted else whole(*args, **kwargs)
 
     block.forward = forward
@@ -193,7 +193,7 @@ def _put_off(query: nn.Linear, key: nn.Linear, value: nn.Linear) -> None:
 
     def asking(x: Tensor) -> Tensor:
         here = running.get()
-        if here is None or not here.last_visits or here.answer is not None:
+        if here is None or not here.at_last or here.answer is not None:
             return project(x)
         here.asked = project(here.of_row(x, 1)), x, key, value
         return _unread(x, query)
@@ -203,7 +203,7 @@ def _put_off(query: nn.Linear, key: nn.Linear, value: nn.Linear) -> None:
 
         def wait(x: Tensor) -> Tensor:
             here = running.get()
-            return forward(x) if here is None or not here.last_visits or here.answer is not None else _unread(x, linear)
+            return forward(x) if here is None or not here.at_last or here.answer is not None else _unread(x, linear)
 
         return wait
 
@@ -236,8 +236,7 @@ def absorbed(
         [n, 1, heads, d].
     """
     asked = query.view(len(x), heads, -1) * scale  # [n, heads, d]
-    weights = (linear.weight.view(heads, asked.shape[2], -1) for linear in (key, value))
-    of_key, of_value = weights  # [heads, d, H]
+    of_key, of_value = (linear.weight.view(heads, asked.shape[2], -1) for linear in (key, value))  # [heads, d, H]
     reading = torch.bmm(asked.transpose(0, 1), of_key).transpose(0, 1)  # [n, heads, H]
     scores = torch.bmm(reading, x.transpose(1, 2))  # [n, heads, T]
     if key.bias is not None:
