@@ -176,3 +176,25 @@ def test_another_model_of_the_process_runs_as_ever_beside_the_encoder(plms: Call
     before = model(ids).last_hidden_state
     encoder_of(plms("bert"), pooling="cls").encode(ids, types, lengths, prefixes(3), owner)
     assert torch.equal(model(ids).last_hidden_state, before)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_last_layer_makes_no_queries_keys_and_values_of_the_tokens(
+    plms: Callable[[str], Path], family: str
+) -> None:
+    """What the numbers cannot show: the work is not done, else a change of a family would be a silent loss."""
+    encoder = encoder_of(plms(family), pooling="cls")
+    ids, types, lengths, owner = rows()
+    made: dict[bool, int] = {}
+    hooks = [
+        m.register_forward_hook(
+            lambda _, __, out: made.update({out.stride(0) == 0: made.get(out.stride(0) == 0, 0) + 1})
+        )
+        for m in encoder.model.modules()
+        if isinstance(m, torch.nn.Linear)
+    ]
+    encoder.encode(ids, types, lengths, prefixes(3), owner)
+    for hook in hooks:
+        hook.remove()
+    assert made[True] == 3
+    assert made[False] > 9

@@ -16,6 +16,8 @@ from panda_trainable.objectives import (
     cross_entropy,
     distillation_kl,
     distillation_mse,
+    kd_asked,
+    shares,
     squared_error,
     total,
 )
@@ -204,3 +206,23 @@ def test_a_replica_that_is_not_finite_leaves_the_loss_of_the_other(name: str) ->
     logits[1] = torch.nan
     other = torch.zeros(2, 3, dtype=torch.long) if name in TASK_LOSSES else torch.zeros_like(logits)
     assert {**TASK_LOSSES, **KD_LOSSES}[name](logits, other).isfinite().tolist() == [True, False]
+
+
+def test_the_share_of_an_example_is_how_often_it_is_asked() -> None:
+    asked = torch.tensor([[[True, True, False], [True, False, False]], [[False] * 3, [False] * 3]])
+    assert shares(asked).tolist() == [[pytest.approx(2 / 3), pytest.approx(1 / 3)], [0.0, 0.0]]
+    assert shares(torch.tensor([[True, True], [True, False]])).tolist() == [[0.5, 0.5], [1.0, 0.0]]
+
+
+@pytest.mark.parametrize("kd", KD_LOSSES)
+def test_examples_by_their_shares_are_the_mean_of_the_batch(kd: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(2, 2, 3, 4, 5, generator=generator)
+    teacher[0, 0, 1, 2] = MASKED
+    asked = torch.rand(2, 3, 4, generator=generator) > 0.3
+    parts = shares(kd_asked(kd, teacher, asked))
+    alone = KD_LOSSES[kd](student.flatten(0, 1)[:, None], teacher.flatten(0, 1)[:, None], asked.flatten(0, 1)[:, None])
+    torch.testing.assert_close((parts.flatten() * alone).view(2, 3).sum(1), KD_LOSSES[kd](student, teacher, asked))
+    labels = torch.where(asked, torch.randint(5, (2, 3, 4), generator=generator), IGNORED)
+    alone = cross_entropy(student.flatten(0, 1)[:, None], labels.flatten(0, 1)[:, None])
+    torch.testing.assert_close((shares(asked).flatten() * alone).view(2, 3).sum(1), cross_entropy(student, labels))
