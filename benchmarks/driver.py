@@ -31,7 +31,7 @@ class NoOp(PandaTrainable):
     """A trial that reports what it was asked, at once."""
 
     def _swap_in(self) -> None:
-        self.at = 0
+        """Needs no PLM."""
 
     def _open(self, config: dict[str, Any]) -> None:
         super()._open(config)

@@ -40,7 +40,7 @@ def measured(case: Case, replicas: list[int]) -> dict[str, dict[str, float]]:
     cases = [(case, count) for count in replicas] + [(replace(case, rows=4 * case.rows), replicas[-1])]
     found = {}
     with TemporaryDirectory() as folder:
-        peak_of_stage(case, folder)
+        staged_apart(case, folder)
         for each, count in cases:
             with multiprocessing.get_context("spawn").Pool(1) as pool:
                 before, after = pool.apply(peak, (each, count, folder))
@@ -48,7 +48,7 @@ def measured(case: Case, replicas: list[int]) -> dict[str, dict[str, float]]:
     return found
 
 
-def peak_of_stage(case: Case, folder: str) -> None:
+def staged_apart(case: Case, folder: str) -> None:
     """Makes the PLM's files in a process that is then gone: a random PLM takes more to make than to load."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         pool.apply(staged, (case, Path(folder)))

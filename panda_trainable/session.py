@@ -145,9 +145,10 @@ class Session:
         owner = torch.arange(len(order)).repeat_interleave(order.shape[1])
         groups = answered(self.encoder, self.table, self.head, leaf, weight, bias, order.flatten(), owner)
         for logits, which, whose in groups:
-            loss = counts[which] * TASK_LOSSES[self.task.kind](logits[:, None], flat[which, None])
-            terms = [(weight, distil(logits[:, None], which)) for weight, distil in taught]
-            loss = total(loss, terms)
+            loss = total(
+                counts[which] * TASK_LOSSES[self.task.kind](logits[:, None], flat[which, None]),
+                [(much, distil(logits[:, None], which)) for much, distil in taught],
+            )
             torch.autograd.backward(loss.sum(), inputs=trained)
             self.loss_sum.index_add_(0, whose, loss.detach())
         if leaf is not prompt:
