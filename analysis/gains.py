@@ -10,6 +10,8 @@ Floats = NDArray[np.float64]
 
 RESAMPLES = 2000
 LEVEL = 0.95
+ROUNDING = 1e-9
+"""Scores this close are equal: means of the same scores may differ in their last bits."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,53 @@ def paired_gain(ours: Floats, theirs: Floats, score: Callable[[Floats], float], 
     beyond = min((drawn <= 0).sum(), (drawn >= 0).sum())
     p = min(1.0, 2 * (beyond + 1) / (RESAMPLES + 1))
     return Gain(float(differences.mean()), spread(list(differences)), float(low), float(high), float(p), seeds)
+
+
+def relative_performance(ours: float, theirs: float) -> float | None:
+    """A score as a multiple of another's; None where the other's is 0 or below.
+
+    Args:
+        ours: mean report score, in [-1, 1].
+        theirs: that of the target's own prompt.
+
+    Returns:
+        1 is as good; below 0 where ours is.
+
+    Source: Su et al. (NAACL 2022), relative performance of a prompt from another task.
+    """
+    return ours / theirs if theirs > 0 else None
+
+
+def relative_error_reduction(ours: float, theirs: float) -> float | None:
+    """The share of the baseline's error that is gone; None where the baseline has no error, at 1 or above.
+
+    Args:
+        ours: mean report score, in [-1, 1].
+        theirs: the baseline's.
+
+    Returns:
+        1 is no error left, 0 the baseline's; negative where ours is worse, without a bound.
+
+    Source: SPoT (arXiv:2110.07904), whose scores run to 100; its tables show the mean over targets.
+    """
+    return (ours - theirs) / (1 - theirs) if theirs < 1 else None
+
+
+def gap_closed(student: float, ours: float, teacher: float) -> float | None:
+    """The share of the way from student to teacher; None where the teacher is not better.
+
+    Args:
+        student: mean report score of the small PLM tuned alone, in [-1, 1].
+        ours: of the small PLM distilled from the teacher.
+        teacher: of the larger PLM.
+
+    Returns:
+        0 is the student, 1 the teacher; above 1 where the teacher is surpassed, negative where
+        distillation hurts, without a bound.
+
+    Source: performance gap recovered of Burns et al. (arXiv:2312.09390), for Yuan & Lang's students.
+    """
+    return (ours - student) / (teacher - student) if teacher - student > ROUNDING else None
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

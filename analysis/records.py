@@ -22,6 +22,11 @@ SELECTION, REPORT, GAIN, TWIN, MAJORITY = "score/selection", "score/report", "ga
 STD, N, LOW, HIGH, P = "std", "n", "low", "high", "p"
 STEPS, TEACHER_STEPS, SECONDS, TRUNCATED = "steps", "teacher_steps", "seconds", "truncated"
 SIMILARITY = "similarity"
+TEACHER, GAP_CLOSED, RELATIVE, ERROR_REDUCTION = "teacher", "gap_closed", "relative_performance", "error_reduction"
+CONVERGENCE, COMPARABLE = "speedup/convergence", "speedup/comparable"
+NEVER = "never_comparable"
+"""Tag of a study whose first trial never reached what the baseline's first trial ended with."""
+
 CONFIG_FILE = "config.json"
 """Artifact of a study's run: the winner as a complete experiment file."""
 

@@ -17,7 +17,7 @@ import yaml
 from benchmarks.cases import Case, saved_plm, written_task
 from panda_trainable.trainable import PandaTrainable
 from tuning import cluster
-from tuning.plan import make_plans
+from tuning.locate import make_plans
 from tuning.progress import Progress
 from tuning.reading import load
 from tuning.search import Run

@@ -8,30 +8,89 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-from panda_trainable.tasks import TaskSpec
+from panda_trainable.tasks import Mixture, TaskSpec
 
-KNOBS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+
+@dataclass(frozen=True)
+class Traits:
+    """What a method takes: all that planning its trials needs to know of it.
+
+    Attributes:
+        knobs: the hyperparameters that a search may vary.
+        sources: `pair`: a study per source; `none`, or `all` sources of the target at once: a study per target.
+        another: the other PLM it needs, by its key of the experiment file: `teacher_plm`, `source_plm`, or none.
+        trains: `prompt` (and head), `head`, `model` (all weights), or `nothing`.
+        shares_head: whether it takes over a source's head, which must fit the target's classes.
+        unweighed: whether predicted transferability plays no part in it.
+        over_batch: whether λ is divided by the batch size.
+    """
+
+    knobs: tuple[str, ...]
+    sources: Literal["none", "pair", "all"] = "none"
+    another: Literal["", "teacher_plm", "source_plm"] = ""
+    trains: Literal["prompt", "head", "model", "nothing"] = "prompt"
+    shares_head: bool = False
+    unweighed: bool = False
+    over_batch: bool = False
+
+
+_RATE = ("learning_rate",)
+_PANDA = ("learning_rate", "lambda", "teacher_steps", "partners", "fusion")
+_RELATIONS = ("inter_class", "inter_instance", "temperature")
+
+TRAITS: Mapping[str, Traits] = MappingProxyType(
     {
-        "prompt_tuning": ("learning_rate",),
-        "prompt_tuning_longer": ("learning_rate",),
-        "model_tuning": ("learning_rate",),
-        "spot": ("learning_rate", "partners"),
-        "panda": ("learning_rate", "lambda", "teacher_steps", "partners", "fusion"),
+        "prompt_tuning": Traits(_RATE),
+        "prompt_tuning_longer": Traits(_RATE),
+        "model_tuning": Traits(_RATE, trains="model"),
+        "multitask_model_tuning": Traits(_RATE, "all", trains="model"),
+        "linear_probe": Traits(_RATE, trains="head"),
+        "spot": Traits(("learning_rate", "partners"), "pair"),
+        "spot_mixture": Traits(("learning_rate", "partners"), "pair"),
+        "zero_shot": Traits((), "pair", trains="nothing", shares_head=True),
+        "random_prompt": Traits((), "pair", trains="nothing", shares_head=True),
+        "panda": Traits(_PANDA, "pair"),
+        "panda_as_released": Traits(_PANDA[:3], "pair", unweighed=True, over_batch=True),
+        "distill": Traits(("learning_rate", "lambda", *_RELATIONS), another="teacher_plm"),
+        "panda_distill": Traits((*_PANDA, *_RELATIONS), "pair", another="teacher_plm"),
+        "tpt_model": Traits(_RATE, another="source_plm"),
+        "tpt_model_zero_shot": Traits((), "pair", another="source_plm", trains="nothing", shares_head=True),
     }
 )
+"""Method -> what it takes; `methods.METHODS` has what it does."""
+
+KNOBS: Mapping[str, tuple[str, ...]] = MappingProxyType({name: traits.knobs for name, traits in TRAITS.items()})
 """Method -> the hyperparameters that a search may vary."""
 
-SOURCELESS = ("prompt_tuning", "prompt_tuning_longer", "model_tuning")
-"""Methods without a source: one study per target."""
+SOURCELESS = tuple(name for name, traits in TRAITS.items() if traits.sources != "pair")
+"""Methods with one study per target."""
 
-FUSIONS = ("early", "late")
-KD_KINDS = ("mse", "kl")
-SIMILARITY_NAMES = ("task_embedding", "c_mean", "c_pair")
+FUSIONS = ("early", "late", "late_logits")
+KD_KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "mse": ("classification", "regression", "multiple_choice", "tagging", "extractive_qa"),
+        "kl": ("classification", "multiple_choice", "tagging", "extractive_qa"),
+        "hidden": ("classification", "regression", "multiple_choice"),
+        "inter_class": ("classification", "multiple_choice"),
+        "inter_instance": ("classification", "regression", "multiple_choice"),
+        "gram": ("classification", "multiple_choice"),
+        "distance": ("classification", "regression", "multiple_choice"),
+    }
+)
+"""Distillation loss -> the task kinds it is defined for."""
+
+INSTANCE_RELATIONS = ("inter_instance", "gram", "distance")
+"""Losses that compare the examples of a batch: the forms of the inter-instance relation."""
+
+LAMBDA_SCHEDULES = ("constant", "decay", "warmup_decay")
+PARTNER_WEIGHTS = ("similarity", "uniform")
+SIMILARITY_NAMES = ("task_embedding", "c_mean", "c_pair", "c_concat", "e_concat", "e_avg", "on")
 SELF_PAIRS = ("exclude", "include")
 
 VERSIONS: Mapping[str, int] = MappingProxyType(
-    {"tokens": 2, "texts": 1, "prompts": 2, "teachers": 2, "embeddings": 2, "study": 2, "confirmed": 2, "gains": 1}
-)
+    {"tokens": 2, "texts": 1, "prompts": 2, "teachers": 2, "embeddings": 2, "study": 2, "confirmed": 2, "gains": 1,
+     "models": 1, "projectors": 1, "neurons": 1}
+)  # fmt: skip
 """Stage -> an integer that is raised when its numbers change; part of every key."""
 
 Pooling = Literal["cls", "mean"]
@@ -152,15 +211,76 @@ class Source:
     """A source task in a trial, with its predicted transferability to the target.
 
     Attributes:
-        task: the task.
+        task: the task, or a mixture of tasks.
         similarity: its weight.
         apart: whether its train rows that share a text with the target's report rows are dropped
             (False where there are none).
     """
 
-    task: TaskSpec
+    task: TaskSpec | Mixture
     similarity: float
     apart: bool = False
+
+
+@dataclass(frozen=True)
+class Tutor:
+    """Another PLM, usually a larger one, that is tuned on the target and then teaches.
+
+    Attributes:
+        plm: the PLM.
+        trains: `prompt` (and head), or `model` (all weights).
+        steps: of its tuning, at a constant rate.
+        learning_rate: of its tuning.
+
+    Source: Yuan & Lang (2024).
+    """
+
+    plm: Plm
+    trains: Literal["prompt", "model"] = "prompt"
+    steps: int = 400
+    learning_rate: float = 1e-2
+
+
+@dataclass(frozen=True)
+class Projection:
+    """How prompts of another PLM become prompts of this one.
+
+    Attributes:
+        plm: where the prompts come from.
+        tasks: tasks whose prompts train the projector; the target is not among them.
+        form: `flat` (the whole prompt through two layers) or `token` (every token through one linear map).
+        objective: `distance` to the task's own prompt on this PLM, or `task`: the loss of that task.
+        hidden: width of the middle layer of `flat`.
+        steps: of its training.
+        learning_rate: of its training.
+
+    Source: Su et al. (2022), TPT_MODEL.
+    """
+
+    plm: Plm
+    tasks: tuple[TaskSpec, ...]
+    form: Literal["flat", "token"] = "token"
+    objective: Literal["distance", "task"] = "distance"
+    hidden: int = 768
+    steps: int = 200
+    learning_rate: float = 5e-3
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """What similarities that need the PLM look at.
+
+    Attributes:
+        pooling: of task embeddings: `head` (as heads read), `cls` or `mean`.
+        layer: of task embeddings: the layer whose states are averaged, from 1; None is the last.
+        inputs: of activated neurons: one `dummy` input (special tokens alone), or `real` train rows.
+        window: of activated neurons: first and last layer, from 1; None is all.
+    """
+
+    pooling: Literal["head", "cls", "mean"] = "head"
+    layer: int | None = None
+    inputs: Literal["dummy", "real"] = "dummy"
+    window: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -180,8 +300,16 @@ class TrialConfig:
         lambda_: weight of distillation, >= 0; 0 is plain prompt tuning.
         teacher_steps: steps of the source prompt on the target before it teaches, > 0.
         fusion: `early` or `late`: how several sources teach one student.
-        kd: distillation loss: `mse` or `kl`.
+        kd: a name of KD_KINDS: the loss that λ weighs.
         candidates: all `teacher_steps` that its study may try: one warm-up run serves them.
+        lambda_schedule: a name of LAMBDA_SCHEDULES; weighs every teacher.
+        partner_weights: α: by `similarity`, or `uniform`.
+        inter_class: weight of the tutor's inter-class relation, >= 0.
+        inter_instance: weight of the tutor's inter-instance relation, >= 0.
+        relation: which of INSTANCE_RELATIONS `inter_instance` weighs.
+        temperature: τ of the tutor's losses; 0: each loss's own.
+        tutor: the larger PLM that teaches.
+        projection: from which PLM, and how, the student's start is projected.
 
     Raises:
         ValueError: if a value is impossible; the message lists all of them.
@@ -201,30 +329,61 @@ class TrialConfig:
     fusion: str = "early"
     kd: str = "mse"
     candidates: tuple[int, ...] = unkeyed(())
+    lambda_schedule: str = "constant"
+    partner_weights: str = "similarity"
+    inter_class: float = 0.0
+    inter_instance: float = 0.0
+    relation: str = "inter_instance"
+    temperature: float = 0.0
+    tutor: Tutor | None = None
+    projection: Projection | None = None
 
     def __post_init__(self) -> None:
-        teaches = "lambda" in KNOBS.get(self.method, ())
+        if self.method not in TRAITS:
+            raise ValueError(f"method must be one of {', '.join(TRAITS)}, got {self.method!r}")
+        traits = TRAITS[self.method]
+        idle = traits.trains == "nothing"
+        prompted = bool(self.sources or self.projection)
         rules = {
-            f"method must be one of {', '.join(KNOBS)}, got {self.method!r}": self.method in KNOBS,
             f"seeds must be different and at least one, got {self.seeds}": 0 < len(set(self.seeds)) == len(self.seeds),
-            f"steps must be positive, got {self.steps}": self.steps > 0,
-            f"learning_rate must be positive, got {self.learning_rate}": self.learning_rate > 0,
+            f"steps must be positive, got {self.steps}": self.steps > 0 or (idle and self.steps == 0),
+            f"learning_rate must be positive, got {self.learning_rate}": self.learning_rate > 0 or idle,
             f"lambda must not be negative, got {self.lambda_}": self.lambda_ >= 0,
-            f"{self.method} needs a source": self.method in SOURCELESS or bool(self.sources),
-            f"{self.method} takes no source": self.method not in SOURCELESS or not self.sources,
-            f"source_steps must be positive, got {self.source_steps}": not self.sources or self.source_steps > 0,
-            f"source_learning_rate must be positive, got {self.source_learning_rate}": not self.sources
+            f"{self.method} needs a source": traits.sources == "none" or bool(self.sources),
+            f"{self.method} takes no source": traits.sources != "none" or not self.sources,
+            f"{self.method} needs a teacher_plm": traits.another != "teacher_plm" or self.tutor is not None,
+            f"{self.method} needs a source_plm": traits.another != "source_plm" or self.projection is not None,
+            f"source_steps must be positive, got {self.source_steps}": not prompted or self.source_steps > 0,
+            f"source_learning_rate must be positive, got {self.source_learning_rate}": not prompted
             or self.source_learning_rate > 0,
-            f"teacher_steps must be positive, got {self.teacher_steps}": not teaches or self.teacher_steps > 0,
+            f"teacher_steps must be positive, got {self.teacher_steps}": "teacher_steps" not in traits.knobs
+            or self.teacher_steps > 0,
             f"fusion must be one of {FUSIONS}, got {self.fusion!r}": self.fusion in FUSIONS,
-            f"kd must be one of {KD_KINDS}, got {self.kd!r}": self.kd in KD_KINDS,
-            "kl compares classes, and a regression has none: use kd: mse": not teaches
-            or self.kd != "kl"
-            or self.target.kind != "regression",
+            f"kd must be one of {', '.join(KD_KINDS)}, got {self.kd!r}": self.kd in KD_KINDS,
+            f"lambda_schedule must be one of {LAMBDA_SCHEDULES}, got {self.lambda_schedule!r}": self.lambda_schedule
+            in LAMBDA_SCHEDULES,
+            f"partner_weights must be one of {PARTNER_WEIGHTS}, got {self.partner_weights!r}": self.partner_weights
+            in PARTNER_WEIGHTS,
+            f"relation must be one of {INSTANCE_RELATIONS}, got {self.relation!r}": self.relation in INSTANCE_RELATIONS,
+            f"weights of relations must not be negative, got {self.inter_class} and {self.inter_instance}": min(
+                self.inter_class, self.inter_instance
+            )
+            >= 0,
+            f"temperature must not be negative, got {self.temperature}": self.temperature >= 0,
+            **{
+                f"{name} is not defined for a {self.target.kind}": self.target.kind in KD_KINDS.get(name, ())
+                for name in self.asked_losses
+            },
         }
         broken = [rule for rule, holds in rules.items() if not holds]
         if broken:
             raise ValueError("; ".join(broken))
+
+    @property
+    def asked_losses(self) -> tuple[str, ...]:
+        """The distillation losses that have a weight."""
+        weights = {self.kd: self.lambda_, "inter_class": self.inter_class, self.relation: self.inter_instance}
+        return tuple(name for name, weight in weights.items() if weight and name in KD_KINDS)
 
     def with_knobs(self, knobs: Mapping[str, Any]) -> "TrialConfig":
         """The trial that a search's suggestion describes.
@@ -239,16 +398,26 @@ class TrialConfig:
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """[S] α: similarities clipped at zero and normalised to sum 1 over the sources; 1 where it is one."""
-        if len(self.sources) == 1:
-            return (1.0,)
+        """[S] α: similarities clipped at zero and normalised to sum 1 over the sources, or all the same."""
+        if len(self.sources) == 1 or self.partner_weights == "uniform":
+            return tuple(1 / len(self.sources) for _ in self.sources)
         return normalised([source.similarity for source in self.sources])
 
     @property
     def lambda_effective(self) -> float:
-        """λ · Σ α·sim: the weight that distillation really has."""
+        """λ · Σ α·sim, or λ where there is no source: the weight that distillation really has."""
+        return sum(self.source_weights) if self.sources else self.scaled_lambda
+
+    @property
+    def scaled_lambda(self) -> float:
+        """λ, over B where the method divides by it."""
+        return self.lambda_ / (self.setting.batch_size if TRAITS[self.method].over_batch else 1)
+
+    @property
+    def source_weights(self) -> tuple[float, ...]:
+        """[S] λ · α · sim of each source."""
         pairs = zip(self.shares, self.sources, strict=True)
-        return self.lambda_ * sum(share * max(source.similarity, 0.0) for share, source in pairs)
+        return tuple(self.scaled_lambda * share * max(source.similarity, 0.0) for share, source in pairs)
 
 
 def normalised(weights: list[float]) -> tuple[float, ...]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
 
 import numpy as np
 from numpy.typing import NDArray
@@ -197,7 +198,43 @@ def held_out_rows(strata: Numbers, groups: Numbers, wanted: int, seed: int, name
 
 def batches(rows: Numbers, seed: int, steps: int, batch_size: int) -> Numbers:
     """[steps, B] row numbers: epoch after epoch, each a new order of all rows, decided by the seed."""
+    return stream(rows, seed, steps * batch_size).reshape(steps, batch_size)
+
+
+def stream(rows: Numbers, seed: int, count: int) -> Numbers:
+    """[count] row numbers in the order in which a replica meets them; the seed decides it."""
     generator = np.random.default_rng([seed, 2])
-    epochs = -(-steps * batch_size // len(rows))
-    stream = np.concatenate([generator.permutation(rows) for _ in range(epochs)])
-    return stream[: steps * batch_size].reshape(steps, batch_size)
+    epochs = -(-count // len(rows))
+    return np.concatenate([rows[:0], *(generator.permutation(rows) for _ in range(epochs))])[:count]
+
+
+def mixed(sizes: Sequence[int], cap: int, count: int) -> Numbers:
+    """[count] the task of each example of a mixture, by number.
+
+    Tasks take part in proportion to their sizes, and evenly over time: after any number of examples
+    each is within one of its share. All replicas meet the tasks in this one order.
+
+    Args:
+        sizes: [M] rows of each task, > 0.
+        cap: rows of a task that count at most.
+        count: examples.
+
+    Source: T5 and SPoT (arXiv:2110.07904), examples-proportional mixing: rate_m = min(N_m, K) / Σ min(N_j, K).
+    Deviation: drawn evenly instead of at random; docs/deviations.md#mixtures.
+    """
+    capped = [min(size, cap) for size in sizes]
+    whole = sum(capped)
+    met, owners = [0] * len(capped), np.zeros(count, np.int64)
+    # The j-th example of a task, from 0, may come once its share has passed j and must before it passes j + 1: of
+    # those that may come the most pressing does. All then are in time, since the shares sum to 1.
+    pressing = [(-(-whole // size), task) for task, size in enumerate(capped)]
+    heapify(pressing)
+    later: list[tuple[int, int]] = []
+    for at in range(count):
+        while later and later[0][0] <= at:
+            task = heappop(later)[1]
+            heappush(pressing, (-(-(met[task] + 1) * whole // capped[task]), task))
+        owners[at] = task = heappop(pressing)[1]
+        met[task] += 1
+        heappush(later, (met[task] * whole // capped[task], task))
+    return owners

@@ -1,6 +1,6 @@
 """What turns encodings into logits, per task kind: a linear head per replica, over one vector or every token."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -16,6 +16,7 @@ from panda_trainable.tasks import TaskSpec
 from panda_trainable.tokens import TokenTable
 
 WEIGHT_STD = 0.02
+HEAD_PARTS = ("weight", "bias")
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,15 @@ def random_head(outputs: int, hidden: int, seed: int) -> tuple[Tensor, Tensor]:
     """
     generator = torch.Generator().manual_seed(seed + 1_000_003)  # another stream than the prompt's
     return torch.empty(outputs, hidden).normal_(0, WEIGHT_STD, generator=generator), torch.zeros(outputs)
+
+
+def linear_map(wide: int, hidden: int, seeds: Sequence[int]) -> Tensor:
+    """[K, wide, H] maps of a student's vectors to a teacher's width, from N(0, 1/H); the seeds decide them.
+
+    Source: Romero et al., FitNets (arXiv:1412.6550): the student's side is mapped, which cannot collapse.
+    """
+    generators = [torch.Generator().manual_seed(seed + 2_000_003) for seed in seeds]
+    return torch.stack([torch.empty(wide, hidden).normal_(0, hidden**-0.5, generator=g) for g in generators])
 
 
 def outputs(encodings: Tensor, weight: Tensor, bias: Tensor, owner: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from panda_trainable.config import Setting
 from panda_trainable.encoder import FrozenEncoder
 from panda_trainable.plm import load_tokenizer
-from panda_trainable.tasks import TaskSpec
+from panda_trainable.tasks import Mixture, TaskSpec
 
 SPARSE_STD = 0.01
 
@@ -32,7 +32,7 @@ class Ground:
 
     encoder: FrozenEncoder
     setting: Setting
-    task: TaskSpec
+    task: TaskSpec | Mixture
     seed: int
 
     @property

@@ -2,52 +2,135 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from panda_trainable.config import TrialConfig
+from panda_trainable.config import TRAITS, TrialConfig
 from panda_trainable.library import PromptLibrary
 from panda_trainable.model_session import ModelSession
+from panda_trainable.projector import projected_prompts, projection_lineages
 from panda_trainable.session import Session, Teacher
-from panda_trainable.teachers import Lineage, source_lineage, starting_prompts, target_like_teachers
+from panda_trainable.tasks import shared_head
+from panda_trainable.teachers import (
+    MODEL_FILE,
+    Lineage,
+    larger_teachers,
+    relation_teachers,
+    source_lineage,
+    source_lineages,
+    sources_model,
+    starting_prompts,
+    target_like_teachers,
+    target_mixture,
+    tuned,
+    tuned_prompts,
+    tutor_lineage,
+)
 
-Start = Callable[[PromptLibrary, TrialConfig], Tensor]
+Heads = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a student begins with.
+
+    Attributes:
+        prompt: [K, L, 2, heads, P, d] or [K, P, E]; [K, 0]: there is none.
+        heads: [K, O, H] and [K, O]; None: drawn by the seeds.
+        weights: [K] files of whole models; none: the PLM's own weights.
+    """
+
+    prompt: Tensor
+    heads: Heads | None = None
+    weights: tuple[Path, ...] = ()
+
+
+Starts = Callable[[PromptLibrary, TrialConfig], Start]
 Teach = Callable[[PromptLibrary, TrialConfig], list[Teacher]]
 
 
 @dataclass(frozen=True)
 class Method:
-    """A named way to adapt.
+    """A named way to adapt; what it takes and trains stands in `config.TRAITS`.
 
     Attributes:
-        start: gives the prompts [K, L, 2, heads, P, d] at step 0.
+        start: gives what the student begins with.
         teachers: gives the student's teachers; none is an empty list.
-        trains: what is trained, a row of SESSIONS: `prompt` is the soft prompt and the head, `model` all weights.
         origin: where it was published.
     """
 
-    start: Start
+    start: Starts
     teachers: Teach
-    trains: str
     origin: str
 
 
-def random_start(library: PromptLibrary, config: TrialConfig) -> Tensor:
+def random_start(library: PromptLibrary, config: TrialConfig) -> Start:
     """Prompts as `setting.init` says, decided by the seeds."""
-    return starting_prompts(library, Lineage(config.setting.of_targets, config.target, 0, 0.0), config.seeds)
+    lineage = Lineage(config.setting.of_targets, config.target, 0, 0.0)
+    return Start(starting_prompts(library, lineage, config.seeds))
 
 
-def from_sources(library: PromptLibrary, config: TrialConfig) -> Tensor:
+def from_sources(library: PromptLibrary, config: TrialConfig) -> Start:
     """The source prompt, or with partners their similarity-weighted average. Source: SPoT."""
-    start = tuple((share, source_lineage(config, i)) for i, share in enumerate(config.shares))
-    return starting_prompts(library, Lineage(config.setting.of_targets, config.target, 0, 0.0, start), config.seeds)
+    start = tuple(zip(config.shares, source_lineages(config), strict=True))
+    lineage = Lineage(config.setting.of_targets, config.target, 0, 0.0, start)
+    return Start(starting_prompts(library, lineage, config.seeds))
 
 
-def no_prompt(_library: PromptLibrary, config: TrialConfig) -> Tensor:
-    """[K, 0] there is none."""
-    return torch.empty(len(config.seeds), 0)
+def from_mixture(library: PromptLibrary, config: TrialConfig) -> Start:
+    """A prompt that was trained on the sources and the target together. Source: SPoT, top-k mixture."""
+    tuned = tuned_prompts(library, target_mixture(config), config.seeds)
+    return Start(torch.stack([prompt.prompt for prompt in tuned]))
+
+
+def no_prompt(_library: PromptLibrary, config: TrialConfig) -> Start:
+    """There is none."""
+    return Start(torch.empty(len(config.seeds), 0))
+
+
+def from_tuned_model(library: PromptLibrary, config: TrialConfig) -> Start:
+    """The weights of a PLM that was tuned on all sources together; the head is fresh."""
+    folders = tuned(library, sources_model(config), config.seeds)
+    return Start(torch.empty(len(config.seeds), 0), weights=tuple(folder / MODEL_FILE for folder in folders))
+
+
+def whole_source(library: PromptLibrary, config: TrialConfig) -> Start:
+    """The source prompt with the head that was trained beside it. Source: Su et al. (2022), zero-shot transfer."""
+    return Start(from_sources(library, config).prompt, source_heads(library, config))
+
+
+def head_alone(library: PromptLibrary, config: TrialConfig) -> Start:
+    """The source's head with a prompt that was never trained: what of zero-shot transfer is the prompt's."""
+    return Start(random_start(library, config).prompt, source_heads(library, config))
+
+
+def source_heads(library: PromptLibrary, config: TrialConfig) -> Heads:
+    """The source's heads, their outputs in the order of the target's classes.
+
+    Raises:
+        ValueError: if the two tasks cannot share a head.
+    """
+    source = config.sources[0].task
+    shared = shared_head(source, config.target)
+    if shared is None:
+        raise ValueError(f"{config.target.name} cannot take over the head of {source.name}: they have other classes")
+    tuned = tuned_prompts(library, source_lineage(config, 0), config.seeds)
+    rows = torch.tensor(shared)
+    return torch.stack([p.weight[rows] for p in tuned]), torch.stack([p.bias[rows] for p in tuned])
+
+
+def projected(library: PromptLibrary, config: TrialConfig) -> Start:
+    """The target's prompt on another PLM, brought to this one. Source: Su et al. (2022), TPT_MODEL."""
+    return Start(projected_prompts(library, config))
+
+
+def projected_whole(library: PromptLibrary, config: TrialConfig) -> Start:
+    """The same with a source's head: cross-model zero-shot transfer."""
+    return Start(projected_prompts(library, config), source_heads(library, config))
 
 
 def no_teacher(_library: PromptLibrary, _config: TrialConfig) -> list[Teacher]:
@@ -55,27 +138,61 @@ def no_teacher(_library: PromptLibrary, _config: TrialConfig) -> list[Teacher]:
     return []
 
 
+def both_teachers(library: PromptLibrary, config: TrialConfig) -> list[Teacher]:
+    """PANDA's teachers, whom λ weighs, and the relations of a larger PLM, in one loss."""
+    return [*target_like_teachers(library, config), *relation_teachers(library, config)]
+
+
+_SU, _YUAN = "Su et al. (2022)", "Yuan & Lang (2024)"
+
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
-        "prompt_tuning": Method(random_start, no_teacher, "prompt", "Lester et al. (2021); P-tuning v2 (2022)"),
-        "prompt_tuning_longer": Method(random_start, no_teacher, "prompt", "SPoT's control for longer tuning"),
-        "spot": Method(from_sources, no_teacher, "prompt", "SPoT (2022); PANDA's vanilla prompt transfer"),
-        "panda": Method(random_start, target_like_teachers, "prompt", "PANDA (2022)"),
-        "model_tuning": Method(no_prompt, no_teacher, "model", "the usual fine-tuning"),
+        "prompt_tuning": Method(random_start, no_teacher, "Lester et al. (2021); P-tuning v2 (2022)"),
+        "prompt_tuning_longer": Method(random_start, no_teacher, "SPoT's control for longer tuning"),
+        "model_tuning": Method(no_prompt, no_teacher, "the usual fine-tuning"),
+        "multitask_model_tuning": Method(from_tuned_model, no_teacher, "SPoT's multi-task model tuning"),
+        "linear_probe": Method(no_prompt, no_teacher, "the usual linear probe"),
+        "spot": Method(from_sources, no_teacher, "SPoT (2022); PANDA's vanilla transfer; TPT_TASK of " + _SU),
+        "spot_mixture": Method(from_mixture, no_teacher, "SPoT (2022), top-k multi-task mixture"),
+        "zero_shot": Method(whole_source, no_teacher, _SU),
+        "random_prompt": Method(head_alone, no_teacher, _SU + ", their random prompt"),
+        "panda": Method(random_start, target_like_teachers, "PANDA (2022)"),
+        "panda_as_released": Method(random_start, target_like_teachers, "PANDA's released code"),
+        "distill": Method(random_start, larger_teachers, _YUAN),
+        "panda_distill": Method(random_start, both_teachers, "PANDA (2022) with " + _YUAN),
+        "tpt_model": Method(projected, no_teacher, _SU + ", TPT_MODEL"),
+        "tpt_model_zero_shot": Method(projected_whole, no_teacher, _SU + ", cross-model zero-shot"),
     }
 )
-"""Name -> method; `config.KNOBS` has what a search may vary of each."""
+"""Name -> method; `config.TRAITS` has what it takes."""
 
 
-SESSIONS: Mapping[str, type[Session]] = MappingProxyType({"prompt": Session, "model": ModelSession})
-"""What is trained -> the session that trains it."""
+SESSIONS: Mapping[str, type[Session]] = MappingProxyType(
+    {"prompt": Session, "head": Session, "model": ModelSession, "nothing": Session}
+)
+"""What is trained -> the session that trains it; without a prompt a Session trains the head alone."""
 
 
 def open_session(library: PromptLibrary, config: TrialConfig) -> Session:
     """The session of a trial; what it needs and is not in the library is made first."""
     method = METHODS[config.method]
-    return SESSIONS[method.trains](
-        library, config.setting, config.target, config.seeds, method.start(library, config),
-        steps=config.steps, learning_rate=config.learning_rate,
-        teachers=method.teachers(library, config), kd=config.kd,
+    start, teachers = method.start(library, config), method.teachers(library, config)
+    more: dict[str, Any] = {"weights": start.weights} if start.weights else {}
+    return SESSIONS[TRAITS[config.method].trains](
+        library, config.setting, config.target, config.seeds, start.prompt,
+        steps=config.steps, learning_rate=config.learning_rate, teachers=teachers, ramp=config.lambda_schedule,
+        heads=start.heads, **more,
     )  # fmt: skip
+
+
+def needed(config: TrialConfig) -> list[Lineage]:
+    """What a trial needs of the library that may be tuned before it: source prompts, tutors, models."""
+    traits = TRAITS[config.method]
+    lineages = [] if traits.sources == "all" else source_lineages(config)
+    if traits.sources == "all":
+        lineages.append(sources_model(config))
+    if config.tutor:
+        lineages.append(tutor_lineage(config))
+    if config.projection:
+        lineages += projection_lineages(config)
+    return lineages

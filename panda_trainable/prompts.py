@@ -63,6 +63,14 @@ def tokens_of(prompt: Tensor) -> Tensor:
     return prompt if prompt.dim() == 2 else prompt.movedim(3, 0).flatten(1)
 
 
+def of_tokens(tokens: Tensor, shape: Sequence[int]) -> Tensor:
+    """[…, *shape] prompts of their tokens […, P, D]: what `tokens_of` flattened."""
+    if len(shape) == 2:
+        return tokens
+    layers, two, heads, _, dim = shape
+    return tokens.unflatten(-1, (layers, two, heads, dim)).movedim(-5, -2)
+
+
 def mlp_parameters(shape: Sequence[int], width: int, seeds: Sequence[int]) -> dict[str, Tensor]:
     """The MLP's parameters [K, …], as PyTorch draws linear layers; the seeds decide them.
 

@@ -1,9 +1,9 @@
 """Session: trains the K replicas of one trial, evaluates, saves and restores them."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,16 +11,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from panda_trainable.config import Schedule, Setting
-from panda_trainable.data import Rows, batches, replica_rows, selection_split
+from panda_trainable.data import Rows, mixed, replica_rows, selection_split, stream
 from panda_trainable.encoder import FrozenEncoder, load_encoder
-from panda_trainable.heads import HEADS, Head, outputs, random_head
+from panda_trainable.heads import HEAD_PARTS, HEADS, Head, linear_map, outputs, random_head
 from panda_trainable.library import PromptLibrary
 from panda_trainable.metrics import METRICS
-from panda_trainable.objectives import IGNORED, KD_LOSSES, TASK_LOSSES, kd_asked, shares, total
+from panda_trainable.objectives import IGNORED, KD_LOSSES, RAMPS, TASK_LOSSES, kd_asked, shares, total
 from panda_trainable.optimiser import StackedAdamW
 from panda_trainable.prompts import MLP_PARTS, SoftPrompt, mlp_parameters, mlp_prompt
-from panda_trainable.tasks import TaskSpec
+from panda_trainable.tasks import Mixture, TaskSpec
 from panda_trainable.tokens import TokenTable, gold_of, token_table
+
+MAP = "map"
+"""What is trained to compare pooled vectors of different widths."""
 
 GROUP_VALUES = {"cpu": 3 * 2**16, "cuda": 2**23}
 """Device -> padded tokens times H of one length group: a layer's states stay in a CPU's cache, or fill a GPU.
@@ -35,12 +38,63 @@ class Teacher:
 
     Attributes:
         weight: λ · α · sim, >= 0.
-        logits: one [N, …] per replica over the rows of the train table; NaN where the replica's
-            data order never looks.
+        logits: one [N, …] per replica over the rows of the train table: logits, or the pooled vectors where
+            the loss reads those; NaN where the replica's data order never looks.
+        kd: a row of KD_LOSSES.
+        temperature: τ; 0: the loss's own.
     """
 
     weight: float
     logits: tuple[Tensor, ...]
+    kd: str = "mse"
+    temperature: float = 0.0
+
+
+@dataclass(frozen=True)
+class Part:
+    """A task of a session, and what of it the replicas meet when. Most sessions have one, a mixture's has several.
+
+    Attributes:
+        task: the task.
+        table: its train rows.
+        head: of its kind.
+        rows: [K] what each replica trains on and holds out.
+        labels: [K, N, …].
+        outputs: its outputs among those of all heads.
+        met: [K, M] its rows in the order in which the replicas meet them.
+        met_there: the same where it is computed, so that no step waits for a GPU.
+        bounds: [steps + 1] how many of them were met before each step.
+    """
+
+    task: TaskSpec
+    table: TokenTable
+    head: Head
+    rows: list[Rows]
+    labels: Tensor
+    outputs: slice
+    met: Tensor
+    met_there: Tensor
+    bounds: tuple[int, ...]
+
+    def at(self, step: int) -> slice:
+        """Which of the rows it meets are those of a step."""
+        return slice(self.bounds[step], self.bounds[step + 1])
+
+
+class Answer(NamedTuple):
+    """What a group of rows is answered.
+
+    Attributes:
+        logits: [g, …].
+        read: [g, H] or [g, S, H] the pooled vectors; the first token's where heads read every token.
+        which: [g] numbers of the rows among those asked.
+        owner: [g] their replicas.
+    """
+
+    logits: Tensor
+    read: Tensor
+    which: Tensor
+    owner: Tensor
 
 
 def device() -> str:
@@ -54,14 +108,15 @@ class Session:
     Args:
         library: where token tables come from.
         setting: what the plan shares: PLM, prompt, batch size, rows.
-        task: the task that is trained.
+        task: the task that is trained, or a mixture of tasks with a head each.
         seeds: [K] one replica each: its fold, head initialisation and data order.
-        start: [K, L, 2, heads, P, d] or [K, P, E] the prompts at step 0.
-        steps: steps of the whole run; `linear` reaches a rate of zero there.
+        start: [K, L, 2, heads, P, d] or [K, P, E] the prompts at step 0; [K, 0]: there is no prompt.
+        steps: steps of the whole run; `linear` reaches a rate of zero there. With 0 nothing is trained.
         learning_rate: at the first step.
         schedule: `linear` decay or `constant`.
         teachers: of all replicas; none is plain prompt tuning.
-        kd: a row of KD_LOSSES.
+        ramp: a row of RAMPS: how the teachers' weights change over the steps.
+        heads: [K, O, H] and [K, O] where heads start; None: drawn.
         apart_from: a target whose report rows share no text with the rows that are trained on; None: no matter.
     """
 
@@ -69,7 +124,7 @@ class Session:
         self,
         library: PromptLibrary,
         setting: Setting,
-        task: TaskSpec,
+        task: TaskSpec | Mixture,
         seeds: Sequence[int],
         start: Tensor,
         *,
@@ -77,54 +132,116 @@ class Session:
         learning_rate: float,
         schedule: Schedule = "linear",
         teachers: Sequence[Teacher] = (),
-        kd: str = "mse",
+        ramp: str = "constant",
+        heads: tuple[Tensor, Tensor] | None = None,
         apart_from: TaskSpec | None = None,
     ):
-        self.library, self.setting, self.task, self.seeds = library, setting, task, tuple(seeds)
+        self.library, self.setting, self.whole, self.seeds = library, setting, task, tuple(seeds)
         self.steps, self.learning_rate, self.schedule = steps, learning_rate, schedule
         self.encoder = load_encoder(setting.plm, device(), setting.precision)
         place = self.encoder.device
         self.encoder.check_room(setting.prompt_length, setting.max_length, setting.prompt_form)
-        self.table = token_table(library, setting, task, "train")
-        self.head = HEADS[task.kind]
-        self.rows = [replica_rows(library, setting, task, seed, apart_from) for seed in seeds]
-        order = [
-            batches(rows.train, seed, steps, setting.batch_size) for rows, seed in zip(self.rows, seeds, strict=True)
-        ]
-        self.order = torch.from_numpy(np.stack(order, 1))  # [steps, K, B]
-        # What a step looks up lies where it is computed, so that no step waits for a GPU.
-        self.order_there = self.order.to(place)
-        self.labels = scaled_labels(task, self.table, self.rows).to(place)  # [K, N, …]
+        self.parts = self._parts(task, apart_from)
         self.replicas = torch.arange(len(seeds), device=place)[:, None]
         self.teachers = tuple(
             replace(teacher, logits=tuple(known.to(place) for known in teacher.logits)) for teacher in teachers
         )
-        self.kd = kd
-        self._open(start)
+        self.ramp = RAMPS[ramp]
+        self._open(start, heads)
         self.done = 0
         self.loss_sum = torch.zeros(len(self.seeds), device=self.encoder.device)  # [K] since the last evaluation
         self.loss_steps = 0
         self.train_s = self.evaluate_s = 0.0
 
-    def _open(self, start: Tensor) -> None:
+    @property
+    def task(self) -> TaskSpec:
+        """The task; of a mixture its first."""
+        return self.parts[0].task
+
+    @property
+    def table(self) -> TokenTable:
+        """The task's train rows."""
+        return self.parts[0].table
+
+    @property
+    def head(self) -> Head:
+        """The task's head."""
+        return self.parts[0].head
+
+    @property
+    def rows(self) -> list[Rows]:
+        """[K] what each replica trains on and holds out."""
+        return self.parts[0].rows
+
+    @property
+    def labels(self) -> Tensor:
+        """[K, N, …] the task's labels."""
+        return self.parts[0].labels
+
+    @property
+    def order(self) -> Tensor:
+        """[steps, K, B] the rows of each step, where there is one task."""
+        return self.parts[0].met.view(len(self.seeds), self.steps, self.setting.batch_size).transpose(0, 1)
+
+    def _parts(self, task: TaskSpec | Mixture, apart_from: TaskSpec | None) -> list[Part]:
+        tables = [token_table(self.library, self.setting, each, "train") for each in task.tasks]
+        cap, shots = (task.cap, task.shots) if isinstance(task, Mixture) else (len(tables[0]), ())
+        owners = mixed([len(table) for table in tables], cap, self.steps * self.setting.batch_size)
+        parts: list[Part] = []
+        outputs = 0
+        for number, (each, table) in enumerate(zip(task.tasks, tables, strict=True)):
+            own = replace(self.setting, shots=shots[number]) if shots else self.setting
+            apart = apart_from if each != apart_from else None
+            rows = [replica_rows(self.library, own, each, seed, apart) for seed in self.seeds]
+            met = np.cumsum((owners == number).reshape(self.steps, self.setting.batch_size).sum(1))
+            bounds = (0, *(int(count) for count in met))
+            order = torch.from_numpy(
+                np.stack([stream(of.train, seed, bounds[-1]) for of, seed in zip(rows, self.seeds, strict=True)])
+            )
+            place = self.encoder.device
+            labels = scaled_labels(each, table, rows).to(place)
+            span = slice(outputs, outputs + each.outputs)
+            parts.append(Part(each, table, HEADS[each.kind], rows, labels, span, order, order.to(place), bounds))
+            outputs += each.outputs
+        return parts
+
+    def _open(self, start: Tensor, heads: tuple[Tensor, Tensor] | None) -> None:
         """Makes what is trained, and its optimiser."""
-        tensors = {"prompt": start.clone()}
+        tensors = {"prompt": start.clone()} if start.numel() else {}
         self.base: Tensor | None = None
-        if self.setting.mlp:  # the prompt is base + MLP, and base is such that it starts where it should
+        if self.setting.mlp and tensors:  # the prompt is base + MLP, and base is such that it starts where it should
             tensors = mlp_parameters(start.shape[1:], self.setting.mlp, self.seeds)
             self.base = (start - mlp_prompt(tensors, start.shape[1:])).to(self.encoder.device)
-        drawn = [random_head(self.task.outputs, self.encoder.hidden, seed) for seed in self.seeds]
-        tensors |= {
-            name: torch.stack(parts) for name, parts in zip(("weight", "bias"), zip(*drawn, strict=True), strict=True)
-        }
-        self.trainables = {name: tensor.to(self.encoder.device).requires_grad_() for name, tensor in tensors.items()}
+        tensors |= dict(zip(HEAD_PARTS, heads or self._drawn_heads(), strict=True))
+        for known in (t.logits[0] for t in self.teachers if KD_LOSSES[t.kd].reads == "hidden"):
+            if known.shape[-1] != self.encoder.hidden:
+                tensors[MAP] = linear_map(known.shape[-1], self.encoder.hidden, self.seeds)
+        place, whole = self.encoder.device, torch.contiguous_format  # as files want them
+        self._train({name: tensor.to(place).clone(memory_format=whole) for name, tensor in tensors.items()})
+
+    def _train(self, tensors: dict[str, Tensor]) -> None:
+        self.trainables = {name: tensor.requires_grad_() for name, tensor in tensors.items()}
+        self.heads = {name: self.trainables[name] for name in HEAD_PARTS if name in self.trainables}
         self.optimiser = StackedAdamW(self.trainables)
 
-    def prompt(self) -> Tensor:
-        """[K, …] the prompts as they are now."""
+    def _drawn_heads(self) -> tuple[Tensor, Tensor]:
+        drawn = [random_head(self.whole.outputs, self.encoder.hidden, seed) for seed in self.seeds]
+        weight, bias = (torch.stack(parts) for parts in zip(*drawn, strict=True))
+        return weight, bias
+
+    def prompt(self) -> Tensor | None:
+        """[K, …] the prompts as they are now; None where there is none."""
         if self.base is None:
-            return self.trainables["prompt"]
+            return self.trainables.get("prompt")
         return self.base + mlp_prompt({name: self.trainables[name] for name in MLP_PARTS}, self.base.shape[1:])
+
+    def _prompt_of(self, prompt: Tensor | None, _part: int) -> Tensor | None:
+        """[K, …] a task's prompts: all tasks of a mixture train the same."""
+        return prompt
+
+    def _head_of(self, part: Part) -> tuple[Tensor, Tensor]:
+        """[K, O, H] and [K, O] of a task."""
+        return self.heads["weight"][:, part.outputs], self.heads["bias"][:, part.outputs]
 
     def advance(self, steps: int) -> None:
         """Trains for so many steps, but not beyond the last."""
@@ -134,52 +251,76 @@ class Session:
         self.train_s += time.perf_counter() - began
 
     def _step(self) -> None:
-        """One step of every replica, a length group at a time: the activations of one group are alive at once."""
-        there = self.order_there[self.done]  # [K, B]
-        labels = self.labels[self.replicas, there]
-        taught, counts = self._taught(there, labels), shares(labels != IGNORED).flatten()
-        flat, prompt = labels.flatten(0, 1), self.prompt()
-        leaf = prompt if prompt.is_leaf else prompt.detach().requires_grad_()
-        weight, bias = self.trainables["weight"], self.trainables["bias"]
-        order, trained = self.order[self.done], [leaf, weight, bias]
-        owner = torch.arange(len(order)).repeat_interleave(order.shape[1])
-        groups = answered(self.encoder, self.table, self.head, leaf, weight, bias, order.flatten(), owner)
-        for logits, which, whose in groups:
-            loss = total(
-                counts[which] * TASK_LOSSES[self.task.kind](logits[:, None], flat[which, None]),
-                [(much, distil(logits[:, None], which)) for much, distil in taught],
-            )
-            torch.autograd.backward(loss.sum(), inputs=trained)
-            self.loss_sum.index_add_(0, whose, loss.detach())
-        if leaf is not prompt:
-            torch.autograd.backward(prompt, leaf.grad, inputs=[self.trainables[name] for name in MLP_PARTS])
+        """One step of every replica."""
+        prompt = self.prompt()
+        leaf = prompt if prompt is None or prompt.is_leaf else prompt.detach().requires_grad_()
+        for number, part in enumerate(self.parts):
+            self._learn(part, self._prompt_of(leaf, number), leaf)
+        if prompt is not None and leaf is not None and leaf is not prompt:
+            made_of = [tensor for name, tensor in self.trainables.items() if name not in (*HEAD_PARTS, MAP)]
+            torch.autograd.backward(prompt, leaf.grad, inputs=made_of)
         self.optimiser.step(torch.full_like(self.loss_sum, self.rate()))
         self.loss_steps += 1
         self.done += 1
 
-    def _answers(self, table: TokenTable, rows: Tensor, owner: Tensor) -> Tensor:
-        """[n, …] logits of rows of a table, each by its own replica."""
-        weight, bias = self.trainables["weight"], self.trainables["bias"]
-        return answers(self.encoder, table, self.head, self.prompt(), weight, bias, rows, owner)
+    def _learn(self, part: Part, prompt: Tensor | None, leaf: Tensor | None) -> None:
+        """Gradients of a step's rows of a task, a length group at a time: the activations of one are alive at once."""
+        rows, there = part.met[:, part.at(self.done)], part.met_there[:, part.at(self.done)]  # [K, b]
+        if not rows.numel():
+            return
+        labels = part.labels[self.replicas, there]
+        taught = self._taught(part, there, labels)
+        counts = (shares(labels != IGNORED) * (rows.shape[1] / self.setting.batch_size)).flatten()
+        flat, owner = labels.flatten(0, 1), torch.arange(len(rows)).repeat_interleave(rows.shape[1])
+        trained = [leaf, *self.heads.values(), self.trainables.get(MAP)]
+        inputs = [tensor for tensor in trained if tensor is not None and tensor.requires_grad]
+        asked = self.encoder, part.table, part.head, prompt, *self._head_of(part), rows.flatten(), owner
+        joint = any(KD_LOSSES[teacher.kd].joint for teacher in self.teachers)
+        for answer in [joined(answered(*asked))] if joint else answered(*asked):
+            loss = total(
+                counts[answer.which] * TASK_LOSSES[part.task.kind](answer.logits[:, None], flat[answer.which, None]),
+                [(much, distil(answer)) for much, distil in taught],
+            )
+            torch.autograd.backward(loss.sum(), inputs=inputs)
+            self.loss_sum.index_add_(0, answer.owner, loss.detach())
 
-    def _taught(self, rows: Tensor, labels: Tensor) -> list[tuple[float, Callable[[Tensor, Tensor], Tensor]]]:
-        """Weight of each teacher, and its loss of logits [g, 1, …] of examples [g]: their parts of the replicas' means."""
+    def _answers(self, table: TokenTable, rows: Tensor, owner: Tensor, number: int = 0) -> Tensor:
+        """[n, …] logits of rows of a task's table, each by its own replica."""
+        part, prompt = self.parts[number], self._prompt_of(self.prompt(), number)
+        asked = self.encoder, table, part.head, prompt, *self._head_of(part), rows, owner
+        return joined(answered(*asked)).logits
+
+    def _taught(self, part: Part, rows: Tensor, labels: Tensor) -> list[tuple[float, Callable[[Answer], Tensor]]]:
+        """Weight of each teacher, and its loss of answers [g]: their parts of the replicas' means."""
         asked = torch.ones_like(labels, dtype=torch.bool)
-        if self.task.kind == "tagging":  # padding teaches nothing
+        if part.task.kind == "tagging":  # padding teaches nothing
             asked = labels != IGNORED
-        return [(teacher.weight, self._lesson(teacher, rows, asked)) for teacher in self.teachers]
+        now = self.ramp(self.done / self.steps)
+        return [(now * teacher.weight, self._lesson(part, teacher, rows, asked)) for teacher in self.teachers]
 
-    def _lesson(self, teacher: Teacher, rows: Tensor, asked: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    def _lesson(self, part: Part, teacher: Teacher, rows: Tensor, asked: Tensor) -> Callable[[Answer], Tensor]:
         said = torch.stack([known[row] for known, row in zip(teacher.logits, rows, strict=True)])  # [K, B, …]
-        wide = self.head.reads == "tokens"
-        counts = shares(kd_asked(self.kd, said, asked) if wide else asked).flatten()
+        loss, wide = KD_LOSSES[teacher.kd], part.head.reads == "tokens"
+        counts = shares(kd_asked(teacher.kd, said, asked) if wide else asked).flatten()
         heard, real = said.flatten(0, 1), asked.flatten(0, 1) if wide else None
+        temperature = teacher.temperature or None
 
-        def distil(logits: Tensor, which: Tensor) -> Tensor:
-            where = None if real is None else real[which, None]
-            return counts[which] * KD_LOSSES[self.kd](logits, heard[which, None], where)
+        def distil(answer: Answer) -> Tensor:
+            ours = answer.logits if loss.reads == "logits" else self._mapped(answer)
+            if loss.joint:  # all of the batch is here, in its order
+                each = loss(ours.view(said.shape), said, None, temperature) / rows.shape[1]
+                return each.repeat_interleave(rows.shape[1])
+            where = None if real is None else real[answer.which, None]
+            return counts[answer.which] * loss(ours[:, None], heard[answer.which, None], where, temperature)
 
         return distil
+
+    def _mapped(self, answer: Answer) -> Tensor:
+        """[g, …, H] the pooled vectors, brought to the teacher's width where that is another."""
+        if MAP not in self.trainables:
+            return answer.read
+        maps = self.trainables[MAP][answer.owner]  # [g, H of the teacher, H]
+        return torch.einsum("gth,g...h->g...t", maps, answer.read)
 
     def rate(self, step: int | None = None) -> float:
         """The learning rate of a step, by default the next. Source: Hugging Face's linear schedule without warm-up."""
@@ -193,10 +334,11 @@ class Session:
         self.loss_steps = 0
         return [float(loss) for loss in mean]
 
-    def select(self) -> dict[str, list[float]]:
-        """Metric -> [K] on each replica's selection rows."""
-        split = selection_split(self.setting, self.task)
-        return self._scores(split, [rows.selection for rows in self.rows])[0]
+    def select(self, number: int = 0) -> dict[str, list[float]]:
+        """Metric -> [K] on each replica's selection rows, of a mixture those of its task `number`."""
+        part = self.parts[number]
+        split = selection_split(self.setting, part.task)
+        return self._scores(split, [rows.selection for rows in part.rows], number)[0]
 
     def report(self) -> tuple[dict[str, list[float]], NDArray[np.float32], NDArray[Any]]:
         """Scores on the report split: metric -> [K], logits [K, N, …], gold [N]. For `confirm` alone."""
@@ -207,33 +349,46 @@ class Session:
         return scores, np.stack(logits), gold_of(table, self.task, rows)
 
     def _scores(
-        self, split: str, rows: list[NDArray[np.int64]]
+        self, split: str, rows: list[NDArray[np.int64]], number: int = 0
     ) -> tuple[dict[str, list[float]], list[NDArray[np.float32]]]:
-        began = time.perf_counter()
-        table = token_table(self.library, self.setting, self.task, split)
-        logits = self.logits(table, rows)
-        gold = [gold_of(table, self.task, chosen) for chosen in rows]
+        began, task = time.perf_counter(), self.parts[number].task
+        table = token_table(self.library, self.setting, task, split)
+        logits = self.logits(table, rows, number)
+        gold = [gold_of(table, task, chosen) for chosen in rows]
         pairs = list(zip(logits, gold, strict=True))
         finite = [bool(np.isfinite(said).all()) for said, _ in pairs]
         scores = {
             name: [METRICS[name](*pair) if ok else float("nan") for pair, ok in zip(pairs, finite, strict=True)]
-            for name in self.task.metrics
+            for name in task.metrics
         }
         self.evaluate_s += time.perf_counter() - began
         return scores, logits
 
+    def logits(self, table: TokenTable, rows: list[NDArray[np.int64]], number: int = 0) -> list[NDArray[np.float32]]:
+        """[K] arrays of logits [n, …]: each replica on its own rows of a table, of a mixture one of its task `number`."""
+        return self._of_rows(rows, lambda flat, owner: self._answers(table, flat, owner, number))
+
+    def pooled(self, table: TokenTable, rows: list[NDArray[np.int64]]) -> list[NDArray[np.float32]]:
+        """[K] arrays of the vectors that the head reads [n, H], or [n, S, H] of a multiple choice."""
+        asked = self.encoder, table, self.head, self.prompt(), *self._head_of(self.parts[0])
+        return self._of_rows(rows, lambda flat, owner: joined(answered(*asked, flat, owner)).read)
+
     @torch.inference_mode()
-    def logits(self, table: TokenTable, rows: list[NDArray[np.int64]]) -> list[NDArray[np.float32]]:
-        """[K] arrays of logits [n, …]: each replica on its own rows of a table."""
-        flat = torch.from_numpy(np.concatenate(rows))
+    def _of_rows(
+        self, rows: list[NDArray[np.int64]], make: Callable[[Tensor, Tensor], Tensor]
+    ) -> list[NDArray[np.float32]]:
         counts = [len(chosen) for chosen in rows]
         owner = torch.repeat_interleave(torch.arange(len(rows)), torch.tensor(counts))
-        return [said.cpu().numpy() for said in self._answers(table, flat, owner).split(counts)]
+        made = make(torch.from_numpy(np.concatenate(rows)), owner)
+        return [each.cpu().numpy() for each in made.split(counts)]
 
     @torch.no_grad()
     def prompts(self) -> list[SoftPrompt]:
-        """[K] the prompts and heads as they are now."""
-        stacks = [self.prompt(), self.trainables["weight"], self.trainables["bias"]]
+        """[K] the prompts and heads as they are now; none where there is no prompt."""
+        prompt = self.prompt()
+        if prompt is None:
+            return []
+        stacks = [prompt, *self.heads.values()]
         copies = [tensor.detach().cpu().clone() for tensor in stacks]
         return [SoftPrompt(*parts) for parts in zip(*copies, strict=True)]
 
@@ -267,21 +422,18 @@ def scaled_labels(task: TaskSpec, table: TokenTable, rows: list[Rows]) -> Tensor
     return torch.stack(scaled)
 
 
-def answers(
-    encoder: FrozenEncoder, table: TokenTable, head: Head, prompt: Tensor | None, weight: Tensor, bias: Tensor,
-    rows: Tensor, owner: Tensor,
-) -> Tensor:  # fmt: skip
-    """[n, …] logits of rows, in their order; the arguments are those of `answered`."""
-    pieces = list(answered(encoder, table, head, prompt, weight, bias, rows, owner))
-    which = torch.cat([which for _, which, _ in pieces])
-    return torch.cat([logits for logits, _, _ in pieces]).index_select(0, which.argsort())
+def joined(answers: Iterable[Answer]) -> Answer:
+    """All answers in one, in the order of the rows."""
+    pieces = list(answers)
+    order = torch.cat([piece.which for piece in pieces]).argsort()
+    return Answer(*(torch.cat(tensors).index_select(0, order) for tensors in zip(*pieces, strict=True)))
 
 
 def answered(
     encoder: FrozenEncoder, table: TokenTable, head: Head, prompt: Tensor | None, weight: Tensor, bias: Tensor,
     rows: Tensor, owner: Tensor,
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:  # fmt: skip
-    """Logits of rows, a length group after the other.
+) -> Iterator[Answer]:  # fmt: skip
+    """What rows are answered, a length group after the other.
 
     Args:
         encoder: the encoder.
@@ -292,14 +444,13 @@ def answered(
         bias: [K, O].
         rows: [n] of the table.
         owner: [n] the replica of each row.
-
-    Yields:
-        [g, …] logits, which of the n rows they are of [g], and their replicas [g].
     """
     here = table.on(encoder.device)
     if table.sequences == 1:
-        for made, at, whose, which in grouped(encoder, table, prompt, rows, owner, tokens=head.reads == "tokens"):
-            yield head.arrange(outputs(made, weight, bias, whose), here, at), which, whose
+        wide = head.reads == "tokens"
+        for made, at, whose, which in grouped(encoder, table, prompt, rows, owner, tokens=wide):
+            logits = head.arrange(outputs(made, weight, bias, whose), here, at)
+            yield Answer(logits, made[:, 0] if wide else made, which, whose)
         return
     # The choices of an example are of different lengths, and its loss compares them: all in one piece.
     sequences = (rows[:, None] * table.sequences + torch.arange(table.sequences)).flatten()
@@ -307,7 +458,8 @@ def answered(
     pooled = encoded(encoder, table, prompt, sequences, owners)
     sent = _sent(torch.stack((owner, torch.arange(len(owner)))), encoder.device)
     whose = sent[0].repeat_interleave(table.sequences)
-    yield head.arrange(outputs(pooled, weight, bias, whose), here, rows), sent[1], sent[0]
+    logits = head.arrange(outputs(pooled, weight, bias, whose), here, rows)
+    yield Answer(logits, pooled.unflatten(0, (-1, table.sequences)), sent[1], sent[0])
 
 
 def encoded(

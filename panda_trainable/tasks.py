@@ -164,6 +164,62 @@ class TaskSpec:
         """The labelled test split where there is one, else validation."""
         return "test" if "test" in dict(self.fingerprints) else "validation"
 
+    @property
+    def tasks(self) -> tuple["TaskSpec", ...]:
+        """Itself: a task is a mixture of one."""
+        return (self,)
+
+
+MIXING_CAP = 2**19
+"""Rows of a task that count at most when tasks are mixed by their sizes. Source: T5, SPoT."""
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Tasks on which one prompt is trained at once, each with a head of its own.
+
+    Attributes:
+        name: as the experiment file calls it.
+        tasks: at least one, each once.
+        cap: rows of a task that count at most: examples-proportional mixing.
+        shots: rows of each class that a seed draws of each task, 0: all; empty: as the setting says.
+
+    Source: SPoT (arXiv:2110.07904), generic prompt transfer; mixing by T5.
+    """
+
+    name: str = field(metadata={"keyed": False})
+    tasks: tuple[TaskSpec, ...]
+    cap: int = MIXING_CAP
+    shots: tuple[int, ...] = ()
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of all heads, one behind the other in the order of the tasks."""
+        return sum(task.outputs for task in self.tasks)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names of all tasks."""
+        return tuple(dict.fromkeys(name for task in self.tasks for name in task.classes))
+
+
+def shared_head(source: TaskSpec | Mixture, target: TaskSpec) -> tuple[int, ...] | None:
+    """Which outputs of a source's head answer for the target, in the order of its own outputs.
+
+    A head is shared by tasks of one kind with the same class names, in any order; a mixture's is the
+    head of its first such task.
+
+    Returns:
+        Output numbers of the source's head; None where no head can be shared.
+    """
+    before = 0
+    for task in source.tasks:
+        if task.kind == target.kind and set(task.classes) == set(target.classes):
+            own = [task.classes.index(name) for name in target.classes] or range(target.outputs)
+            return tuple(before + number for number in own)
+        before += task.outputs
+    return None
+
 
 def _count(least: int, most: int) -> str:
     names = {1: "one text", 2: "two texts"}

@@ -10,23 +10,47 @@ from search_spaces.space import Choice, Float, Int, Knob, Shares, Space
 # the method with its rate: here all start at 1e-2 and search the same range.
 LEARNING_RATE = Knob("learning_rate", Float(1e-3, 6e-2, log=True), 1e-2)
 PARTNERS = Knob("partners", Int(0, 2), 0)
+# Usual rates of fine-tuning are 1e-5 to 5e-5, and ten times as much for the smallest PLMs.
+MODEL_RATE = Knob("learning_rate", Float(1e-5, 5e-4, log=True), 5e-5)
+# A head alone is a convex problem, which takes larger steps.
+PROBE_RATE = Knob("learning_rate", Float(1e-3, 1e-1, log=True), 1e-2)
+PANDA = (
+    LEARNING_RATE,
+    Knob("lambda", Float(1e-2, 10.0, log=True), 0.1),
+    Knob("teacher_steps", Shares((0.1, 0.25, 0.5)), None),
+    PARTNERS,
+    Knob("fusion", Choice(FUSIONS[:2]), "early", when="partners"),
+)
+# DIST's defaults first (weights and temperature of 1), in the range that its students were trained in.
+RELATIONS = (
+    Knob("inter_class", Float(0.1, 5.0, log=True), 1.0),
+    Knob("inter_instance", Float(0.1, 5.0, log=True), 1.0),
+    Knob("temperature", Choice((1.0, 2.0, 4.0)), 1.0),
+)
+# The released scripts: rate 7e-3, weight 0.1 times beta of 0.1, a teacher of a whole run.
+AS_RELEASED = (
+    Knob("learning_rate", Choice((7e-3,)), 7e-3),
+    Knob("lambda", Choice((0.01,)), 0.01),
+    Knob("teacher_steps", Shares((1.0,)), None),
+)
 
 SPACES: Mapping[str, Space] = MappingProxyType(
     {
         "prompt_tuning": Space((LEARNING_RATE,)),
         "prompt_tuning_longer": Space((LEARNING_RATE,)),
-        # Usual rates of fine-tuning are 1e-5 to 5e-5, and ten times as much for the smallest PLMs.
-        "model_tuning": Space((Knob("learning_rate", Float(1e-5, 5e-4, log=True), 5e-5),)),
+        "model_tuning": Space((MODEL_RATE,)),
+        "multitask_model_tuning": Space((MODEL_RATE,)),
+        "linear_probe": Space((PROBE_RATE,)),
         "spot": Space((LEARNING_RATE, PARTNERS)),
-        "panda": Space(
-            (
-                LEARNING_RATE,
-                Knob("lambda", Float(1e-2, 10.0, log=True), 0.1),
-                Knob("teacher_steps", Shares((0.1, 0.25, 0.5)), None),
-                PARTNERS,
-                Knob("fusion", Choice(FUSIONS), "early", when="partners"),
-            )
-        ),
+        "spot_mixture": Space((LEARNING_RATE, PARTNERS)),
+        "zero_shot": Space(()),
+        "random_prompt": Space(()),
+        "panda": Space(PANDA),
+        "panda_as_released": Space(AS_RELEASED),
+        "distill": Space((LEARNING_RATE, Knob("lambda", Choice((0.0,)), 0.0), *RELATIONS)),
+        "panda_distill": Space((*PANDA, *RELATIONS)),
+        "tpt_model": Space((LEARNING_RATE,)),
+        "tpt_model_zero_shot": Space(()),
     }
 )
 """Method -> space."""

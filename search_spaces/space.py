@@ -1,5 +1,6 @@
 """Domains, conditions, and a picklable define-by-run space for Optuna."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -146,9 +147,20 @@ class Space:
         """The space of one study: shares become step counts, partners at most those there are."""
         return Space(tuple(replace(knob, domain=_resolved(knob, steps, partners)) for knob in self.knobs))
 
+    @property
+    def size(self) -> float:
+        """How many configurations there are at most; infinite where a knob is continuous."""
+        return math.prod(_count(knob.domain) for knob in self.knobs)
+
     def domain(self, name: str) -> Domain | Shares | None:
         """The domain of a knob; None where the space has no such knob."""
         return next((knob.domain for knob in self.knobs if knob.name == name), None)
+
+
+def _count(domain: Domain | Shares) -> float:
+    if isinstance(domain, Float):
+        return 1 if domain.low == domain.high else math.inf
+    return domain.high - domain.low + 1 if isinstance(domain, Int) else len(domain.values)
 
 
 def _resolved(knob: Knob, steps: int, partners: int) -> Domain:

@@ -36,7 +36,7 @@ def search(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and start nothing")] = False,
 ) -> None:  # fmt: skip
     """Search, resume or extend an experiment, and print the best configuration per target."""
-    from tuning.plan import load_whole
+    from tuning.locate import load_whole
 
     loaded = load_whole(file, override)
     if dry_run:
@@ -209,7 +209,7 @@ def library_export(
     file: File, archive: Annotated[Path, typer.Argument(help="the zip file to write")], override: Overrides = [],  # noqa: B006
 ) -> None:  # fmt: skip
     """Write the source prompts of an experiment into an archive: for others to start from, without the data."""
-    from tuning.plan import load_whole, make_plans
+    from tuning.locate import load_whole, make_plans
     from tuning.sharing import export
 
     names, count = export(make_plans(load_whole(file, override)), archive)
@@ -222,7 +222,7 @@ def library_import(
 ) -> None:  # fmt: skip
     """Take the source prompts of an archive into the experiment's storage."""
     from tuning.experiment import Misuse
-    from tuning.plan import storage_problems
+    from tuning.locate import storage_problems
     from tuning.reading import load
     from tuning.sharing import take_in
 

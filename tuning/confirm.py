@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from optuna.trial import FixedTrial
 
 from analysis.gains import NONE, RESAMPLES, Gain, paired_gain, spread
-from panda_trainable.config import KNOBS, TrialConfig, content_key
+from panda_trainable.config import KNOBS, TRAITS, Plm, TrialConfig, Tutor, content_key
 from panda_trainable.heads import reference_logits
 from panda_trainable.library import PromptLibrary
 from panda_trainable.metrics import METRICS
@@ -41,6 +41,7 @@ class Confirmed:
         majority: report score of the reference that ignores the text.
         truncated: split -> share of its rows that were cut.
         seconds: of training and scoring all K.
+        teacher: [K] report score of the larger PLM that taught; empty where none did.
     """
 
     config: TrialConfig
@@ -51,6 +52,7 @@ class Confirmed:
     majority: float
     truncated: dict[str, float]
     seconds: float
+    teacher: list[float]
 
     def rows(self) -> NDArray[np.float64]:
         """[K, N, M] what each report row contributes to the score."""
@@ -72,9 +74,10 @@ class Winner:
         confirmed: the winner.
         others: the study's other confirmed configurations.
         gain: over the target's baseline.
-        twin: the same without distillation, where there is some.
+        twin: the same without what is transferred, as `twin` has it.
         baseline: the winner of the target's prompt tuning.
         signal: the baseline's excess over the reference that ignores the text.
+        baseline_study: key of the study that the baseline won.
     """
 
     study: Study
@@ -84,6 +87,7 @@ class Winner:
     twin: Confirmed | None
     baseline: Confirmed
     signal: Gain
+    baseline_study: str
 
 
 def confirm_key(config: TrialConfig) -> str:
@@ -106,6 +110,7 @@ def confirm_trial(root: str, config: TrialConfig) -> None:
 
 def _confirm(draft: Path, library: PromptLibrary, config: TrialConfig) -> None:
     from panda_trainable.methods import open_session
+    from panda_trainable.teachers import tutor_scores
 
     began = time.perf_counter()
     session = open_session(library, config)
@@ -125,6 +130,7 @@ def _confirm(draft: Path, library: PromptLibrary, config: TrialConfig) -> None:
         "majority": metric(reference, gold),
         "truncated": {"train": session.table.truncated, "report": table.truncated},
         "seconds": time.perf_counter() - began,
+        "teacher": tutor_scores(library, config) if config.tutor else [],
     }
     (draft / SCORES).write_text(json.dumps(scores), encoding="utf-8")
     np.save(draft / ROWS, np.stack([metric.rows(said, gold) for said in logits]), allow_pickle=False)
@@ -152,7 +158,7 @@ def read_confirmed(library: PromptLibrary, config: TrialConfig) -> Confirmed:
     name = config.target.metrics[0]
     return Confirmed(
         config, folder, scores["selection"][name], scores["report"][name], scores["report"],
-        scores["majority"], scores["truncated"], scores["seconds"],
+        scores["majority"], scores["truncated"], scores["seconds"], scores.get("teacher", []),
     )  # fmt: skip
 
 
@@ -168,22 +174,27 @@ def candidates(experiment: Experiment, studies: Sequence[Study]) -> dict[str, li
     return chosen
 
 
-def source_jobs_of(configs: Sequence[TrialConfig]) -> list[Job]:
-    """The source prompts that configurations transfer, for their own seeds."""
-    from panda_trainable.teachers import source_lineage
+def jobs_of(configs: Sequence[TrialConfig]) -> list[Job]:
+    """What configurations start from or learn from, for their own seeds: source prompts, other PLMs' prompts, models."""
+    from panda_trainable.methods import needed
 
-    lineages = {source_lineage(config, i): config.seeds for config in configs for i in range(len(config.sources))}
-    return [Job(lineage, seeds, (), embeds=False) for lineage, seeds in lineages.items()]
+    jobs = [Job(lineage, config.seeds, ()) for config in configs for lineage in needed(config)]
+    return list(dict.fromkeys(jobs))
 
 
 def twin(config: TrialConfig) -> TrialConfig | None:
-    """A distilled configuration's twin with λ = 0: plain prompt tuning of the same rate, steps and seeds."""
+    """What a configuration is compared with, the same but for its transfer; None where the baseline serves.
+
+    Distilled students have plain prompt tuning of the same rate, steps and seeds, which is λ = 0; a prompt
+    taken over with its head has a random prompt with that head.
+    """
+    if config.method != "random_prompt" and TRAITS[config.method].shares_head:
+        return replace(config, method="random_prompt", projection=None)
     if "lambda" not in KNOBS[config.method]:
         return None
-    return replace(
-        config, setting=config.setting.of_targets, method=BASELINE, sources=(), source_steps=0, source_learning_rate=0.0, lambda_=0.0,
-        teacher_steps=0, fusion="early", kd="mse", candidates=(),
-    )  # fmt: skip
+    return TrialConfig(
+        config.setting.of_targets, config.target, BASELINE, config.seeds, config.steps, config.learning_rate
+    )
 
 
 def best_of(library: PromptLibrary, configs: Sequence[TrialConfig]) -> list[Confirmed]:
@@ -203,18 +214,18 @@ def winners(
 ) -> Iterator[Winner]:
     """The winners of studies with their gains over the target's baseline, where both are confirmed."""
     ranked = {study.key: best_of(library, chosen[study.key]) for study in studies}
-    baselines = {_of(s): ranked[s.key][0] for s in studies if s.pair.method == BASELINE and ranked[s.key]}
+    baselines = {_of(s): (s.key, ranked[s.key][0]) for s in studies if s.pair.method == BASELINE and ranked[s.key]}
     for study in studies:
         if not ranked[study.key] or _of(study) not in baselines:
             continue
         first, *others = ranked[study.key]
-        baseline = baselines[_of(study)]
+        key, baseline = baselines[_of(study)]
         without = twin(first.config)
         there = without is not None and library.has("confirmed", confirm_key(without))
         yield Winner(
             study, first, tuple(others), gain_over(library, first, baseline),
             read_confirmed(library, without) if without is not None and there else None, baseline,
-            gain_over(library, baseline, None),
+            gain_over(library, baseline, None), key,
         )  # fmt: skip
 
 
@@ -243,22 +254,27 @@ def gain_over(library: PromptLibrary, confirmed: Confirmed, other: Confirmed | N
 def pinned(experiment: Experiment, config: TrialConfig, pair_source: str | None) -> dict[str, Any]:
     """A configuration as a complete experiment file: every searched value fixed, its seeds the confirm seeds."""
     target, plm = config.target.name, config.setting.plm
-    section = {"from": plm.source, "pooling": plm.pooling, "layers": plm.layers, "positions": plm.positions}
     names = [source.task.name for source in config.sources]
+    members = [task.name for source in config.sources for task in source.task.tasks]
+    projected = [task.name for task in config.projection.tasks] if config.projection else []
     own = {
-        name: experiment.tasks[name].model_dump(by_alias=True) for name in (target, *names) if name in experiment.tasks
+        name: experiment.tasks[name].model_dump(by_alias=True)
+        for name in dict.fromkeys([target, *members, *projected])
+        if name in experiment.tasks
     }
     filed: dict[str, Any] = experiment.model_dump(mode="json", by_alias=True)
     values = {
         "learning_rate": config.learning_rate, "lambda": config.lambda_, "teacher_steps": config.teacher_steps,
-        "partners": len(names) - 1, "fusion": config.fusion,
+        "partners": len(names) - 1, "fusion": config.fusion, "inter_class": config.inter_class,
+        "inter_instance": config.inter_instance, "temperature": config.temperature,
     }  # fmt: skip
     kept = (
         "prompt", "metrics", "train", "source_train", "shots", "limit", "selection", "kd", "protocol", "overlap", "self_pairs",
+        "lambda_schedule", "partner_weights", "relation",
     )  # fmt: skip
     file = {
         "name": f"{experiment.name}-{target}-{config.method}",
-        "plm": section,
+        "plm": _plm_section(plm),
         "data": str(experiment.data_path),
         "targets": [target],
         **{key: filed[key] for key in kept},
@@ -277,14 +293,33 @@ def pinned(experiment: Experiment, config: TrialConfig, pair_source: str | None)
         file["methods"] = [config.method]
     if own:
         file["tasks"] = own
+    if mixed := {name: experiment.mixtures[name] for name in names if name in experiment.mixtures}:
+        file |= {"mixtures": mixed, "mixing_cap": experiment.mixing_cap}
     if names:
         weights = {source.task.name: source.similarity for source in config.sources}
         file |= {
             "sources": names,
-            "pairs": {target: [pair_source]},
+            "pairs": {target: [pair_source] if pair_source else names},
             "weigh_by": {target: weights},
         }
+    if config.tutor:
+        file |= {"teacher_plm": _plm_section(config.tutor.plm), "teacher_train": _train_section(config.tutor)}
+    if config.projection:
+        file["sources"] = list(dict.fromkeys([*names, *projected]))
+        file |= {
+            "source_plm": _plm_section(config.projection.plm), "projector": {**filed["projector"], "tasks": projected},
+        }  # fmt: skip
+        if not names:
+            file["weigh_by"] = "none"
     return file
+
+
+def _plm_section(plm: Plm) -> dict[str, Any]:
+    return {"from": plm.source, "pooling": plm.pooling, "layers": plm.layers, "positions": plm.positions}
+
+
+def _train_section(tutor: Tutor) -> dict[str, Any]:
+    return {"trains": tutor.trains, "steps": tutor.steps, "learning_rate": tutor.learning_rate}
 
 
 def score_metrics(scores: Sequence[float], name: str) -> dict[str, float]:

@@ -11,7 +11,7 @@ from panda_trainable.config import TrialConfig
 from panda_trainable.library import PromptLibrary
 from panda_trainable.trainable import single_threaded
 from tuning.experiment import BASELINE, Experiment
-from tuning.plan import Plan, make_studies, shared_texts, steps_of, study_base, study_path
+from tuning.plan import Pair, Plan, make_studies, shared_texts, steps_of, study_base, study_path
 from tuning.progress import duration
 from tuning.stages import is_made, measure, prepared, source_jobs, target_jobs
 from tuning.studies import open_study
@@ -37,9 +37,10 @@ def _described(plan: Plan, library: PromptLibrary, notes: list[str]) -> str:
     jobs = [*source_jobs(plan), *target_jobs(plan)]
     made = [job for job in jobs if is_made(library, job)]
     there = _trials_there(plan, library) if len(made) == len(jobs) else 0
-    trials = len(plan.pairs) * experiment.search.trials
+    budgets = {pair: _budget(plan, pair) for pair in plan.pairs}
+    trials = sum(budgets.values())
     prompts = sum(job.lineage.steps for job in jobs if job not in made)
-    confirmed = len(plan.pairs) * min(experiment.confirm.top, experiment.search.trials)
+    confirmed = sum(min(experiment.confirm.top, budget) for budget in budgets.values())
     per_step = {name: _seconds_per_step(plan, library, name) for name in experiment.targets}
     seconds = _seconds(plan, per_step, prompts)
     shared = [f"{source} and {target} share {n} texts" for (source, target), n in shared_texts(library, plan).items()]
@@ -48,13 +49,19 @@ def _described(plan: Plan, library: PromptLibrary, notes: list[str]) -> str:
         *(f"  {pair.name}" for pair in plan.pairs),
         f"prompts: {len(jobs)} runs (sources and embeddings), {len(made)} reused, {prompts} steps to go, {len(experiment.train.seeds)} seeds stacked",
         f"search: {trials} trials of {max(steps_of(experiment, pair.method) for pair in plan.pairs)} steps at most, {there} there already",
-        f"confirm: {confirmed} configurations at most, with {len(experiment.confirm.seeds)} fresh seeds, and the twins of PANDA's winners",
+        f"confirm: {confirmed} configurations at most, with {len(experiment.confirm.seeds)} fresh seeds, and the twins of the winners",
         *(f"note: {note}" for note in (*notes, *shared)),
         "seconds per step of prompt tuning, measured: "
         + ", ".join(f"{name} {value:.2f}" for name, value in per_step.items()),
         f"steps alone take about {duration(seconds / _cores())} (h:mm:ss) on {_cores()} cores, evaluation on top",
     ]
     return "\n".join(lines)
+
+
+def _budget(plan: Plan, pair: Pair) -> int:
+    """Trials of a pair's study."""
+    space = plan.experiment.method_space(pair.method).resolved(steps_of(plan.experiment, pair.method), 0)
+    return int(min(plan.experiment.search.trials, space.size))
 
 
 def _trials_there(plan: Plan, library: PromptLibrary) -> int:
@@ -81,8 +88,9 @@ def _seconds_per_step(plan: Plan, library: PromptLibrary, name: str) -> float:
 def _seconds(plan: Plan, per_step: Mapping[str, float], prompt_steps: int) -> float:
     experiment = plan.experiment
     fresh = len(experiment.confirm.seeds) / len(experiment.train.seeds)
-    runs = experiment.search.trials + min(experiment.confirm.top, experiment.search.trials) * fresh
-    students = sum(per_step[pair.target] * steps_of(experiment, pair.method) * runs for pair in plan.pairs)
+    budgets = {pair: _budget(plan, pair) for pair in plan.pairs}
+    runs = {pair: budget + min(experiment.confirm.top, budget) * fresh for pair, budget in budgets.items()}
+    students = sum(per_step[pair.target] * steps_of(experiment, pair.method) * runs[pair] for pair in plan.pairs)
     return students + prompt_steps * sum(per_step.values()) / len(per_step)
 
 

@@ -9,7 +9,9 @@ import numpy as np
 from optuna.trial import FixedTrial, FrozenTrial
 
 from analysis import records
-from panda_trainable.config import TrialConfig
+from analysis.curves import Speedups
+from analysis.gains import gap_closed, relative_error_reduction, relative_performance
+from panda_trainable.config import KNOBS, TrialConfig
 from panda_trainable.demo import DEMO
 from tuning.confirm import LOGITS, Confirmed, Winner, confirm_key, pinned, score_metrics
 from tuning.experiment import Experiment
@@ -62,13 +64,30 @@ def _of_study(plan: Plan, study: Study, poor: bool) -> Entry:
         "batch_size": setting.batch_size, "max_length": setting.max_length, "kd": base.kd,
         "precision": setting.precision, "prompt_form": setting.prompt_form, "prompt_init": setting.init.kind, "shots": setting.shots,
         "metric": base.target.metrics[0],
-        "partners_available": partners, "weigh_by": _weigh_by(plan), "source_steps": base.source_steps,
+        **_other_plms(base), "partners_available": partners, "weigh_by": _weigh_by(plan), "source_steps": base.source_steps,
     }  # fmt: skip
     similarities = {f"{records.SIMILARITY}/{name}": value for name, value in study.similarities.items()}
     return Entry(
         f"study:{study.key}", study.pair.name, tags={records.STAGE: "study", **study_tags(study), records.POOR_SOURCE: str(poor).lower()},
         params=params, metrics=similarities, status=RUNNING,
     )  # fmt: skip
+
+
+def _other_plms(base: TrialConfig) -> dict[str, Any]:
+    """Which other PLMs a study uses, and how."""
+    said: dict[str, Any] = {}
+    if base.tutor:
+        said |= {
+            "teacher_plm": base.tutor.plm.label, "teacher_trains": base.tutor.trains, "teacher_tuning_steps": base.tutor.steps,
+            "relation": base.relation,
+        }  # fmt: skip
+    if base.projection:
+        how = base.projection
+        said |= {
+            "source_plm": how.plm.label, "projector": how.form, "objective": how.objective,
+            "projector_tasks": [task.name for task in how.tasks],
+        }  # fmt: skip
+    return said
 
 
 def _weigh_by(plan: Plan) -> str:
@@ -126,7 +145,7 @@ def of_winner(winner: Winner) -> Iterator[Entry]:
     for rank, confirmed in enumerate((winner.confirmed, *winner.others), 1):
         yield _of_confirmed(winner.study, confirmed, f"confirm {rank}")
     if winner.twin:
-        yield _of_confirmed(winner.study, winner.twin, "twin without distillation")
+        yield _of_confirmed(winner.study, winner.twin, "twin")
 
 
 def _of_confirmed(study: Study, confirmed: Confirmed, name: str) -> Entry:
@@ -149,35 +168,61 @@ def confirmed_id(study: Study, config: TrialConfig) -> str:
 
 
 def _knobs(config: TrialConfig) -> dict[str, Any]:
-    said = {"learning_rate": config.learning_rate, "seeds": list(config.seeds)}
+    known = {"lambda": config.lambda_, "partners": len(config.sources) - 1}
+    said = {name: known.get(name, getattr(config, name, None)) for name in KNOBS[config.method] if name != "partners"}
+    said |= {"seeds": list(config.seeds)}
     if config.sources:
         said |= {"sources": [source.task.name for source in config.sources]}
-    if config.teacher_steps:
-        said |= {"lambda": config.lambda_, "teacher_steps": config.teacher_steps, "fusion": config.fusion}
     return said
 
 
-def of_study_end(experiment: Experiment, winner: Winner) -> Entry:
-    """A study's run as it ends: the winner's scores, gain and configuration."""
+def of_study_end(experiment: Experiment, winner: Winner, speed: Speedups | None = None) -> Entry:
+    """A study's run as it ends: the winner's scores, gain and configuration.
+
+    Args:
+        experiment: its file.
+        winner: the study's.
+        speed: of the study's first trial over that of the baseline; None where it is not known.
+    """
     gain, confirmed, study = asdict(winner.gain), winner.confirmed, winner.study
     gains = {records.GAIN: gain.pop("mean"), **{f"{records.GAIN}/{name}": value for name, value in gain.items()}}
     twins = {records.TWIN: float(np.mean(winner.twin.report))} if winner.twin else {}
     cut = {f"{records.TRUNCATED}/{split}": share for split, share in confirmed.truncated.items()}
     config = pinned(experiment, confirmed.config, study.pair.source)
+    never = {records.NEVER: str(speed.comparable is None).lower()} if speed else {}
     return Entry(
         f"study:{study.key}", study.pair.name,
         tags={
             records.SIGNAL: str(winner.signal.low > 0).lower(), records.CURRENT: "true", records.STATE: "confirmed",
+            **never,
         },
         metrics={
             **score_metrics(confirmed.selection, records.SELECTION), **score_metrics(confirmed.report, records.REPORT),
             **gains, **twins, records.MAJORITY: confirmed.majority,
             records.STEPS: confirmed.config.steps, records.TEACHER_STEPS: confirmed.config.teacher_steps,
-            records.SECONDS: confirmed.seconds, **cut,
+            records.SECONDS: confirmed.seconds, **cut, **_beside(winner), **_faster(speed),
         },
         links={records.WINNER_RUN: confirmed_id(study, confirmed.config)},
         artifacts={records.CONFIG_FILE: json.dumps(config, indent=1)},
     )  # fmt: skip
+
+
+def _beside(winner: Winner) -> dict[str, float]:
+    """How the winner stands to its baseline, and to the larger PLM that taught it, where that is defined."""
+    ours, base = float(np.mean(winner.confirmed.report)), float(np.mean(winner.baseline.report))
+    found = {
+        records.RELATIVE: relative_performance(ours, base),
+        records.ERROR_REDUCTION: relative_error_reduction(ours, base),
+    }
+    if winner.confirmed.teacher:
+        teacher = float(np.mean(winner.confirmed.teacher))
+        found |= {records.TEACHER: teacher, records.GAP_CLOSED: gap_closed(base, ours, teacher)}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _faster(speed: Speedups | None) -> dict[str, float]:
+    found = {records.CONVERGENCE: speed.convergence, records.COMPARABLE: speed.comparable} if speed else {}
+    return {name: value for name, value in found.items() if value is not None and np.isfinite(value)}
 
 
 def of_unconfirmed(study: Study) -> Entry:

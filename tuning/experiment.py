@@ -6,23 +6,38 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    PrivateAttr,
-    Tag,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, PrivateAttr, Tag, ValidationInfo, field_validator
 
-from panda_trainable.config import KNOBS, SIMILARITY_NAMES, SOURCELESS
-from panda_trainable.tasks import METRIC_NAMES, TASKS, TaskSpec, with_panda_metrics
+from panda_trainable.config import FUSIONS, KD_KINDS, KNOBS, SIMILARITY_NAMES, TRAITS, Measuring
+from panda_trainable.tasks import MIXING_CAP, TASKS, Mixture, TaskSpec, with_panda_metrics
 from search_spaces.defaults import SPACES
-from search_spaces.space import Choice, Domain, Float, Space, parse_domain
+from search_spaces.space import Choice, Domain, Float, Space
+from tuning.sections import (
+    MAPPING,
+    TEXT,
+    Alternatives,
+    ConfirmSection,
+    Domains,
+    EmbeddingSection,
+    LimitSection,
+    NeuronsSection,
+    PlmSection,
+    ProjectorSection,
+    PromptSection,
+    ResourcesSection,
+    SearchSection,
+    Section,
+    SelectionSection,
+    ShotsSection,
+    SourceTrainSection,
+    TaskName,
+    TaskSection,
+    TeacherTrainSection,
+    TrackingSection,
+    TrainSection,
+    Weights,
+    as_list,
+)
 
 BASELINE = "prompt_tuning"
 LONGER = "prompt_tuning_longer"
@@ -44,221 +59,23 @@ class Misuse(Exception):
     plans: tuple[Any, ...] = ()
 
 
-class Section(BaseModel):
-    """A part of the file: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-
-class PlmSection(Section):
-    """The frozen PLM."""
-
-    source: str = Field(alias="from", min_length=1, description="hub id, folder, or package:<module>/<folder>")
-    pooling: Literal["cls", "mean"] = Field("mean", description="what heads read: first token, or mean of all")
-    layers: int | None = Field(None, ge=1, description="keep so many layers; default all")
-    positions: Literal["after_prompt", "from_zero"] = Field(
-        "after_prompt", description="position of the first token: P, or 0"
-    )
-
-
-def _as_list(value: Any) -> Any:
-    return value if isinstance(value, list) else [value]
-
-
-def _as_name(value: Any) -> Any:
-    """A class as its name: YAML reads 1 and true as what they look like."""
-    return str(value).lower() if isinstance(value, bool) else str(value) if isinstance(value, int | float) else value
-
-
-Names = list[Annotated[str, BeforeValidator(_as_name, json_schema_input_type=str | float | bool)]]
-
-
-class TaskSection(Section):
-    """A task of your own."""
-
-    kind: Literal[
-        "classification", "regression", "multiple_choice", "tagging", "extractive_qa"
-    ] = Field("classification", description="what is predicted")  # fmt: skip
-    text: Annotated[list[str], BeforeValidator(_as_list, json_schema_input_type=str | list[str])] = Field(
-        min_length=1,
-        max_length=2,
-        description="one text, or two read as a pair: fields, or templates of fields in braces",
-    )
-    choices: list[str] = Field([], description="multiple_choice: the fields of the choices")
-    label: str = Field("label", description="field of the label")
-    classes: Names = Field([], description="class names in the order of their numbers; tags for tagging")
-    metrics: list[str] = Field([], description="metrics; the first is the score; default those of the kind")
-    path: str = Field("", description="folder inside `data`; default the task's name")
-    id: str = Field("id", description="field that must differ from row to row, where rows have it; '' for none")
-
-    @property
-    def all_metrics(self) -> tuple[str, ...]:
-        """The metrics, or where none are named the kind's usual ones."""
-        usual = ("accuracy", "macro_f1") if self.kind == "classification" else METRIC_NAMES[self.kind]
-        return tuple(self.metrics or usual)
-
-
-def _as_kind(value: Any) -> Any:
-    return {"kind": value} if isinstance(value, str) else value
-
-
-class InitSection(Section):
-    """Where soft prompts start."""
-
-    kind: Literal[
-        "normal", "uniform", "uniform_positive", "zeros", "sparse", "vocabulary", "labels", "text", "file"
-    ] = Field("normal", description="the initialiser")  # fmt: skip
-    std: float = Field(0.02, gt=0, allow_inf_nan=False, description="of normal")
-    scale: float = Field(0.5, gt=0, allow_inf_nan=False, description="of uniform: U(-scale, scale), or U[0, scale)")
-    sparsity: float = Field(0.1, ge=0, le=1, description="share of zeros of sparse")
-    population: int = Field(5000, ge=1, description="vocabulary draws from so many first ids")
-    text: str = Field("", description="of text")
-    file: str = Field("", description="of file: safetensors with a tensor `prompt`")
-
-    @model_validator(mode="after")
-    def _said(self) -> "InitSection":
-        if self.kind in ("text", "file") and not getattr(self, self.kind).strip():
-            raise ValueError(f"init {self.kind} needs `{self.kind}:`")
-        return self
-
-
-class PromptSection(Section):
-    """The soft prompt."""
-
-    form: Literal["prefix", "input"] = Field(
-        "prefix", description="keys and values in every layer (P-tuning v2), or before the embeddings (Lester)"
-    )
-    length: int = Field(20, ge=1, le=512, description="P, prompt tokens")
-    init: Annotated[InitSection, BeforeValidator(_as_kind, json_schema_input_type=str | InitSection)] = Field(
-        InitSection(), description="where it starts"
-    )
-    mlp: int | None = Field(None, ge=1, le=8192, description="train it through an MLP of so many middle units")
-
-
-class ShotsSection(Section):
-    """Few-shot draws."""
-
-    per_class: int = Field(ge=1, description="train rows of each class, drawn per seed, and as many to select on")
-    of: Literal["targets", "sources", "both"] = Field("targets", alias="for", description="whose rows")
-
-
-Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
-
-
-class TrainSection(Section):
-    """How students are trained."""
-
-    steps: int = Field(400, ge=1, description="steps of a trial")
-    batch_size: int = Field(16, ge=1, description="B, examples per step and seed")
-    max_length: int = Field(128, ge=8, description="tokens of an example; longer ones are cut")
-    eval_every: int = Field(50, ge=1, description="steps between evaluations on selection rows")
-    seeds: Seeds = Field([0, 1, 2], description="one replica and one whole pipeline each")
-    precision: Literal["float32", "bf16"] = Field(
-        "float32", description="of the frozen PLM's matrix products, in sources and teachers too"
-    )
-
-    @field_validator("seeds")
-    @classmethod
-    def _different(cls, seeds: list[int]) -> list[int]:
-        if len(set(seeds)) != len(seeds):
-            raise ValueError(f"seeds must differ, got {seeds}")
-        return seeds
-
-
-class SourceTrainSection(Section):
-    """How source prompts, embeddings' prompts and teachers are trained: plainly, at a constant rate."""
-
-    steps: int = Field(1000, ge=1, description="steps of a source prompt")
-    early_step: int = Field(200, ge=1, description="step of the snapshot that similarities compare")
-    learning_rate: float = Field(0.01, gt=0, allow_inf_nan=False, description="constant; of teachers too")
-
-    @field_validator("early_step")
-    @classmethod
-    def _within(cls, early: int, info: ValidationInfo) -> int:
-        if "steps" in info.data and early > info.data["steps"]:
-            raise ValueError(f"early_step must be at most steps, got {early} of {info.data['steps']}")
-        return early
-
-
-class LimitSection(Section):
-    """Caps on rows."""
-
-    train: int | None = Field(None, ge=10, description="rows of each train split at most, selection included")
-    report: int | None = Field(None, ge=1, description="report rows at most")
-
-
-class SelectionSection(Section):
-    """Rows the search looks at."""
-
-    fraction: float = Field(0.2, gt=0, lt=1, description="share of train rows held out")
-    max_rows: int = Field(1000, ge=1, description="at most so many")
-
-
-class SearchSection(Section):
-    """The search."""
-
-    trials: int = Field(24, ge=1, description="trials of each study")
-    hours: float | None = Field(None, gt=0, description="no new trial starts after so many hours")
-    sampler: Literal["tpe", "random"] = Field("tpe", description="how trials are suggested")
-    scheduler: Literal["asha", "none"] = Field("asha", description="whether poor trials stop early")
-    per_study: int = Field(4, ge=1, description="live trials of a study at most")
-    seed: int = Field(0, ge=0, description="of the sampler")
-
-
-class ConfirmSection(Section):
-    """The best configurations again, with fresh seeds, on report rows."""
-
-    top: int = Field(2, ge=1, description="configurations of each study")
-    seeds: Seeds = Field([10, 11, 12], description="must differ from train.seeds")
-
-
-class ResourcesSection(Section):
-    """What a trial takes of the cluster."""
-
-    cpu: float = Field(1, gt=0, description="CPUs of a trial")
-    gpu: float = Field(0, ge=0, description="GPUs of a trial; fractions are fine")
-
-
-class TrackingSection(Section):
-    """Where MLflow is."""
-
-    uri: str | None = Field(None, description="default: sqlite in the storage")
-
-
-def _as_domains(value: Any) -> Any:
-    if not isinstance(value, Mapping):
-        raise ValueError(f"a space maps knobs to domains, got {value!r}")
-    return {name: parse_domain(domain) for name, domain in value.items()}
-
-
-Domains = Annotated[dict[str, Any], BeforeValidator(_as_domains)]
-TaskName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
-Weights = dict[str, dict[str, Annotated[float, Field(allow_inf_nan=False)]]]
-
-TEXT, MAPPING = "(text)", "(mapping)"
-"""Tags of the two ways to write a key that takes either: pydantic's paths name them, messages leave them out."""
-
-
-def _written_as(value: Any) -> str:
-    return MAPPING if isinstance(value, Mapping | Section) else TEXT
-
-
-Alternatives = Discriminator(_written_as)
-
-
 class Experiment(Section):
     """The experiment file. Paths are relative to it."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="names the MLflow experiment and the folder")
     plm: Annotated[
         list[PlmSection],
-        BeforeValidator(_as_list, json_schema_input_type=PlmSection | list[PlmSection]),
+        BeforeValidator(as_list, json_schema_input_type=PlmSection | list[PlmSection]),
         Field(min_length=1),
     ] = Field(description="the frozen pretrained language model, or a list of them")
     data: str = Field("data", description="holds <task>/{train,validation,test}.jsonl (csv, tsv, parquet, conll)")
     tasks: dict[TaskName, TaskSection] = Field({}, description="your own tasks beside the built-in table")
     metrics: Literal["glue", "panda"] = Field("glue", description="scores as GLUE and SuperGLUE, or PANDA, have them")
-    sources: list[str] = Field([], description="source tasks")
+    mixtures: dict[TaskName, Annotated[list[str], Field(min_length=1)]] = Field(
+        {}, description="name: [tasks] that train one prompt together; a source by that name"
+    )
+    mixing_cap: int = Field(MIXING_CAP, ge=1, description="rows of a task that count at most in a mixture")
+    sources: list[str] = Field([], description="source tasks and mixtures")
     targets: list[str] = Field(min_length=1, description="target tasks")
     methods: list[str] = Field([], description="methods; prompt_tuning is always there")
     pairs: dict[str, list[str]] = Field({}, description="target: its sources, where not all of them")
@@ -268,11 +85,28 @@ class Experiment(Section):
     shots: ShotsSection | None = Field(None, description="few-shot: so many rows of each class")
     limit: LimitSection = Field(LimitSection(), description="caps on rows")
     selection: SelectionSection = Field(SelectionSection(), description="rows the search looks at")
-    similarities: list[str] = Field(list(SIMILARITY_NAMES), description="measured for all pairs")
+    similarities: list[str] = Field(
+        [name for name in SIMILARITY_NAMES if name != "on"], description="measured for all pairs"
+    )
+    embedding: EmbeddingSection = Field(EmbeddingSection(), description="what task embeddings average")
+    neurons: NeuronsSection = Field(NeuronsSection(), description="what `on` looks at")
     weigh_by: Annotated[Annotated[str, Tag(TEXT)] | Annotated[Weights, Tag(MAPPING)], Alternatives] = Field(
         "task_embedding", description="a similarity, none, or target: {source: value}"
     )
-    kd: Literal["mse", "kl"] = Field("mse", description="distillation loss")
+    kd: str = Field("mse", description=f"the distillation loss that lambda weighs: {', '.join(KD_KINDS)}")
+    lambda_schedule: Literal["constant", "decay", "warmup_decay"] = Field(
+        "constant", description="of all distillation, over the steps"
+    )
+    partner_weights: Literal["similarity", "uniform"] = Field(
+        "similarity", description="how a source and its partners are averaged"
+    )
+    relation: Literal["inter_instance", "gram", "distance"] = Field(
+        "inter_instance", description="the loss that inter_instance weighs"
+    )
+    teacher_plm: PlmSection | None = Field(None, description="the larger PLM of distill and panda_distill")
+    teacher_train: TeacherTrainSection = Field(TeacherTrainSection(), description="how it is tuned on the target")
+    source_plm: PlmSection | None = Field(None, description="the PLM whose prompts tpt_model projects")
+    projector: ProjectorSection = Field(ProjectorSection(), description="how it projects them")
     search: SearchSection = Field(SearchSection(), description="the search")
     space: dict[str, Domains] = Field({}, description="overrides of the default spaces, per method")
     confirm: ConfirmSection = Field(ConfirmSection(), description="the confirmation")
@@ -299,7 +133,23 @@ class Experiment(Section):
     @classmethod
     def _known_tasks(cls, names: list[str], info: ValidationInfo) -> list[str]:
         own = (info.context or {}).get("tasks", info.data.get("tasks", {}))
-        return _known(names, [*TASKS, *own], "task")
+        mixtures = info.data.get("mixtures", {}) if info.field_name == "sources" else ()
+        return _known(names, [*TASKS, *own, *mixtures], "task")
+
+    @field_validator("mixtures")
+    @classmethod
+    def _known_mixtures(cls, mixtures: dict[str, list[str]], info: ValidationInfo) -> dict[str, list[str]]:
+        own = (info.context or {}).get("tasks", info.data.get("tasks", {}))
+        for name, members in mixtures.items():
+            _known(members, [*TASKS, *own], "task")
+            if name in TASKS or name in own:
+                raise ValueError(f"{name} is a task already; give the mixture another name")
+        return mixtures
+
+    @field_validator("kd")
+    @classmethod
+    def _known_kd(cls, name: str) -> str:
+        return _known([name], list(KD_KINDS), "distillation loss")[0]
 
     @field_validator("methods")
     @classmethod
@@ -385,8 +235,38 @@ class Experiment(Section):
 
     @property
     def needs_source(self) -> list[str]:
-        """Its methods that start from or learn from a source."""
-        return [method for method in self.methods if method not in SOURCELESS]
+        """Its methods that start from or learn from sources."""
+        return [m for m in self.methods if TRAITS[m].sources != "none" or TRAITS[m].another == "source_plm"]
+
+    @property
+    def members(self) -> list[str]:
+        """The tasks whose rows it reads, by name: targets, sources, and what mixtures hold."""
+        sources = [task for name in self.sources for task in self.mixtures.get(name, [name])]
+        return list(dict.fromkeys([*self.targets, *sources]))
+
+    @property
+    def projected(self) -> list[str]:
+        """The tasks that train the projector, by name."""
+        return self.projector.tasks or [name for name in self.sources if name not in self.mixtures]
+
+    @property
+    def measuring(self) -> Measuring:
+        """What similarities that need the PLM look at."""
+        window = self.neurons.layers
+        return Measuring(
+            self.embedding.pooling, self.embedding.layer, self.neurons.inputs,
+            (window[0], window[1]) if window else None,
+        )  # fmt: skip
+
+    def needs(self, key: str) -> list[str]:
+        """Its methods that need another PLM: `teacher_plm` or `source_plm`."""
+        return [method for method in self.methods if TRAITS[method].another == key]
+
+    def source(self, name: str, tasks: Mapping[str, TaskSpec]) -> TaskSpec | Mixture:
+        """A source by name: one of these located tasks, or a mixture of some."""
+        if name not in self.mixtures:
+            return tasks[name]
+        return Mixture(name, tuple(tasks[member] for member in self.mixtures[name]), self.mixing_cap)
 
     def task(self, name: str) -> TaskSpec:
         """A task by name: of the file or of the table."""
@@ -419,7 +299,10 @@ def _check_domain(knob: str, domain: Domain) -> None:
             "integers of at least 0",
             not isinstance(domain, Float) and len(whole) == len(values) and min(whole) >= 0,
         ),
-        "fusion": ("early and late", set(values) <= {"early", "late"}),
+        "fusion": (f"{', '.join(FUSIONS)}", set(values) <= set(FUSIONS)),
+        "inter_class": ("numbers of at least 0", len(numbers) == len(values) and min(numbers, default=-1) >= 0),
+        "inter_instance": ("numbers of at least 0", len(numbers) == len(values) and min(numbers, default=-1) >= 0),
+        "temperature": ("positive numbers", len(numbers) == len(values) and min(numbers, default=0) > 0),
     }
     rule, holds = rules[knob]
     if not holds:
@@ -442,6 +325,8 @@ def near(name: str, known: Sequence[str]) -> str:
 
 
 def sources_of(experiment: Experiment, target: str) -> list[str]:
-    """The sources that are paired with a target."""
+    """The sources that are paired with a target; a task is no source of its own, alone or in a mixture."""
     names = experiment.pairs.get(target, experiment.sources)
-    return [name for name in names if name != target or experiment.self_pairs == "include"]
+    if experiment.self_pairs == "include":
+        return names
+    return [name for name in names if target not in experiment.mixtures.get(name, [name])]

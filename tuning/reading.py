@@ -9,16 +9,8 @@ from typing import Any, get_args
 import yaml
 from pydantic import ValidationError
 
-from tuning.experiment import (
-    MAPPING,
-    TEXT,
-    Experiment,
-    Misuse,
-    Section,
-    TaskSection,
-    near,
-    sources_of,
-)
+from tuning.experiment import Experiment, Misuse, near, sources_of
+from tuning.sections import MAPPING, TEXT, Section, TaskSection
 
 MOST_VALUES = 100_000
 """Nested aliases can make a short file stand for any number of values: beyond so many it is refused."""
@@ -129,6 +121,16 @@ def _task_problems(experiment: Experiment) -> Iterator[tuple[tuple[str, ...], st
         missing = [name for name in sources_of(experiment, target) if name not in weighed.get(target, {})]
         if missing:
             yield ("weigh_by", target), f"weigh_by must weigh every source of {target}: {', '.join(missing)} missing"
+    for key in ("teacher_plm", "source_plm"):
+        if (asking := experiment.needs(key)) and getattr(experiment, key) is None:
+            yield ("methods",), f"methods {', '.join(asking)} need another PLM: add `{key}: {{from: ...}}`"
+    foreign = [name for name in experiment.projector.tasks if name not in experiment.sources]
+    foreign += [name for name in experiment.projector.tasks if name in experiment.mixtures]
+    if foreign and experiment.needs("source_plm"):
+        yield (
+            ("projector", "tasks"),
+            f"a projector needs a prompt of each task on both PLMs, and {', '.join(foreign)} is none of the source tasks",
+        )
     needs = experiment.needs_source
     if needs and not experiment.sources:
         yield ("methods",), f"methods {', '.join(needs)} need sources: add `sources: [...]`"

@@ -9,10 +9,11 @@ from typing import Any
 
 from ray import tune
 
+from analysis.curves import speedups
 from panda_trainable.library import PromptLibrary
 from panda_trainable.trainable import PandaTrainable
 from tuning import cluster, entries
-from tuning.confirm import Winner, candidates, confirm_key, confirm_trial, source_jobs_of, twin, winners, winning
+from tuning.confirm import Winner, candidates, confirm_key, confirm_trial, jobs_of, twin, winners, winning
 from tuning.experiment import Experiment
 from tuning.plan import Plan, Study, make_studies, record_study, shared_texts, study_path
 from tuning.progress import Progress
@@ -26,7 +27,7 @@ from tuning.stages import (
     source_jobs,
     target_jobs,
 )
-from tuning.studies import Rules, Searched, StudyScheduler, StudySearcher, only_driver
+from tuning.studies import Rules, Searched, StudyScheduler, StudySearcher, first_curve, only_driver
 from tuning.tracking import Tracker
 from tuning.watch import Watcher
 
@@ -189,7 +190,7 @@ class Run:
         """Trains the best configurations again with fresh seeds, then the twins of the winners."""
         chosen = candidates(self.experiment, studies)
         configs = [config for found in chosen.values() for config in found]
-        self.make_prompts("sources for confirm", source_jobs_of(configs))
+        self.make_prompts("sources for confirm", jobs_of(configs))
         self._confirm("confirm", configs)
         self._confirm("twins", [t for config in winning(self.library, chosen) if (t := twin(config))])
         return list(winners(self.library, studies, chosen))
@@ -232,9 +233,9 @@ def _run(run: Run) -> Outcome:
         return Outcome((), names, tuple(run.failures), run.computed)
     studies = [study for plan in run.plans for study in run.studies_of(plan)]
     run.tracker.mark_current({study.key for study in studies})
-    apart = [job for job in source_jobs_of([study.base for study in studies]) if job.lineage.apart_from]
-    if apart:
-        run.make_prompts("sources without shared texts", apart)
+    more = [job for job in jobs_of([study.base for study in studies]) if job not in jobs]
+    if any(not is_made(run.library, job) for job in more):
+        run.make_prompts("other prompts and teachers", more)
     run.search(studies)
     found = run.confirm(studies)
     for winner in found:
@@ -248,8 +249,10 @@ def _run(run: Run) -> Outcome:
 
 def _finish(run: Run, studies: Sequence[Study], found: Sequence[Winner]) -> None:
     """Links winners to their runs, and leaves nothing running or unsaid."""
+    curves = {study.key: first_curve(study.key, study_path(run.experiment, study, "journal")) for study in studies}
     for winner in found:
-        run.tracker.write(entries.of_study_end(run.experiment, winner))
+        speed = speedups(curves[winner.baseline_study], curves[winner.study.key])
+        run.tracker.write(entries.of_study_end(run.experiment, winner, speed))
     for study in studies:
         if study.key not in {winner.study.key for winner in found}:
             run.tracker.write(entries.of_unconfirmed(study))

@@ -91,11 +91,12 @@ def export(plans: tuple["Plan", ...], archive: Path) -> tuple[list[str], int]:
         Misuse: if there is none yet, or the archive cannot be written.
     """
     library = PromptLibrary(plans[0].experiment.storage_path / "library")
-    tasks = {task.name: task for plan in plans for task in plan.sources}
+    tasks = {task.name: task for plan in plans for task in plan.sources if isinstance(task, TaskSpec)}
     found = [
         (kind, key)
         for plan in plans
         for task in plan.sources
+        if isinstance(task, TaskSpec)
         for kind, key in source_artefacts(plan, task)
         if library.sound(kind, key)
     ]

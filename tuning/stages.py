@@ -1,26 +1,28 @@
 """Sources and embeddings: what is trained before the search, as Ray tasks, and the similarities it gives."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from panda_trainable.config import Setting
+from panda_trainable.config import Measuring, Setting
 from panda_trainable.data import replica_rows
 from panda_trainable.encoder import load_encoder, release_encoder
 from panda_trainable.initialisers import read_prompt
 from panda_trainable.library import PromptLibrary
+from panda_trainable.neurons import check_neurons
 from panda_trainable.plm import load_tokenizer
 from panda_trainable.rows import imbalance
 from panda_trainable.similarity import mean_similarities, task_embedding
-from panda_trainable.tasks import TaskSpec
-from panda_trainable.teachers import Lineage, missing_seeds, tuned_prompts
+from panda_trainable.tasks import Mixture, TaskSpec
+from panda_trainable.teachers import Lineage, missing_seeds, tuned
 from panda_trainable.tokens import texts_key, token_table
 from panda_trainable.trainable import single_threaded
 from tuning.experiment import Experiment, Misuse
-from tuning.plan import Plan, make_plans, shared_texts
+from tuning.locate import make_plans
+from tuning.plan import Plan, shared_texts
 from tuning.sharing import IMPORTED, source_artefacts
 
 TOLD_TRUNCATED = 0.05
@@ -35,13 +37,13 @@ class Job:
         lineage: the last state.
         seeds: replicas.
         also: further steps to keep: the early snapshot.
-        embeds: the lineages of which the task embedding is wanted too.
+        embeds: whether its early snapshot is measured, and how; None: it is not.
     """
 
     lineage: Lineage
     seeds: tuple[int, ...]
     also: tuple[int, ...]
-    embeds: bool
+    embeds: Measuring | None = None
 
     @property
     def early(self) -> Lineage:
@@ -49,7 +51,7 @@ class Job:
         return self.lineage.at(min(self.also, default=self.lineage.steps))
 
 
-def source_lineage_of(plan: Plan, task: TaskSpec) -> Lineage:
+def source_lineage_of(plan: Plan, task: TaskSpec | Mixture) -> Lineage:
     """A source prompt's last state."""
     train = plan.experiment.source_train
     return Lineage(plan.setting.of_sources, task, train.steps, train.learning_rate)
@@ -58,7 +60,7 @@ def source_lineage_of(plan: Plan, task: TaskSpec) -> Lineage:
 def source_jobs(plan: Plan) -> list[Job]:
     """The source prompts of the plan."""
     seeds, early = tuple(plan.experiment.train.seeds), plan.experiment.source_train.early_step
-    return [Job(source_lineage_of(plan, task), seeds, (early,), embeds=True) for task in plan.sources]
+    return [Job(source_lineage_of(plan, task), seeds, (early,), plan.experiment.measuring) for task in plan.sources]
 
 
 def target_lineage_of(plan: Plan, task: TaskSpec) -> Lineage:
@@ -71,7 +73,7 @@ def target_jobs(plan: Plan) -> list[Job]:
     """A short plain tuning of each target that is compared with sources."""
     seeds = tuple(plan.experiment.train.seeds)
     names = dict.fromkeys(target for _, target in plan.measured)
-    return [Job(target_lineage_of(plan, plan.tasks[name]), seeds, (), embeds=True) for name in names]
+    return [Job(target_lineage_of(plan, plan.tasks[name]), seeds, (), plan.experiment.measuring) for name in names]
 
 
 def prepared(
@@ -114,7 +116,10 @@ def prepare(library: PromptLibrary, plan: Plan, *, searches: bool = True) -> lis
     Raises:
         Misuse: if the PLM takes no such prompt or too few tokens, or a task's rows cannot be split.
     """
-    problems = list(_problems_of_plm(plan.setting))
+    measured = plan.experiment.similarities if searches else []
+    problems = list(_problems_of_plm(plan.setting, plan.experiment.measuring, measured))
+    for other in plan.settings[1:]:
+        problems += _problems_of_plm(other, plan.experiment.measuring, [])
     if problems and any("cannot be loaded" in problem or "tokenizer" in problem for problem in problems):
         raise Misuse("\n".join(problems))
     notes: list[str] = []
@@ -132,8 +137,8 @@ def prepare(library: PromptLibrary, plan: Plan, *, searches: bool = True) -> lis
     return notes
 
 
-def _problems_of_plm(setting: Setting) -> Iterator[str]:
-    """Why a PLM cannot be used as the setting asks."""
+def _problems_of_plm(setting: Setting, measuring: Measuring, similarities: Sequence[str]) -> Iterator[str]:
+    """Why a PLM cannot be used, or measured, as the plan asks."""
     try:
         encoder = load_encoder(setting.plm)
         shape = encoder.prompt_shape(setting.prompt_length, setting.prompt_form)
@@ -143,6 +148,11 @@ def _problems_of_plm(setting: Setting) -> Iterator[str]:
         encoder.check_room(setting.prompt_length, setting.max_length, setting.prompt_form)
         if setting.init.kind == "file":
             read_prompt(Path(setting.init.file), shape)
+        if "on" in similarities:
+            check_neurons(encoder)
+        deepest = max(measuring.layer or 0, *(measuring.window or (0,)))
+        if similarities and deepest > encoder.layers > 0:
+            yield f"layers of embedding and neurons must be at most {encoder.layers}, got {deepest}"
     except ValueError as error:
         yield str(error)
     finally:
@@ -152,7 +162,7 @@ def _problems_of_plm(setting: Setting) -> Iterator[str]:
 def _problems_of_dropped(library: PromptLibrary, plan: Plan) -> Iterator[str]:
     """Sources of which a class would be lost with the texts that a target's report rows share."""
     here = {name for name, task in plan.tasks.items() if not task.path.startswith(IMPORTED)}
-    if not set(plan.experiment.targets) | set(plan.experiment.sources) <= set(plan.tasks):
+    if not set(plan.experiment.members) <= set(plan.tasks):
         return  # of a plan that is refused anyway
     limit = plan.setting.limit_train
     if not all(
@@ -160,11 +170,13 @@ def _problems_of_dropped(library: PromptLibrary, plan: Plan) -> Iterator[str]:
     ):
         return  # of an imported source too much is missing, and is told
     for source, target in shared_texts(library, plan):
-        if plan.experiment.overlap != "drop" or source not in here:
+        members = [task for task in plan.source(source).tasks if task.name in here and task.name != target]
+        if plan.experiment.overlap != "drop":
             continue
         try:
-            for seed in (*plan.experiment.train.seeds, *plan.experiment.confirm.seeds):
-                replica_rows(library, plan.setting.of_sources, plan.tasks[source], seed, plan.tasks[target])
+            for task in members:
+                for seed in (*plan.experiment.train.seeds, *plan.experiment.confirm.seeds):
+                    replica_rows(library, plan.setting.of_sources, task, seed, plan.tasks[target])
         except ValueError as error:
             yield f"task {source}: {error}"
 
@@ -188,7 +200,7 @@ def _checked_rows(library: PromptLibrary, plan: Plan, task: TaskSpec, *, searche
     if lost:
         raise ValueError(f"limit.train {setting.limit_train} leaves no row of class {', '.join(lost)}; raise it")
     roles = [setting.of_targets] if task.name in experiment.targets else []
-    roles += [setting.of_sources] if task in plan.sources else []
+    roles += [setting.of_sources] if any(task in source.tasks for source in plan.sources) else []
     for role in dict.fromkeys(roles):
         for seed in (*experiment.train.seeds, *experiment.confirm.seeds):
             rows = replica_rows(library, role, task, seed)
@@ -212,10 +224,10 @@ def make(root: str, job: Job) -> None:
     """Trains a job's prompts and embeds its task. Runs on a worker."""
     single_threaded()
     library = PromptLibrary(Path(root))
-    tuned_prompts(library, job.lineage, job.seeds, job.also)
+    tuned(library, job.lineage, job.seeds, job.also)
     if job.embeds:
         for seed in job.seeds:
-            task_embedding(library, job.early, seed)
+            task_embedding(library, job.early, seed, job.embeds)
 
 
 def measure(library: PromptLibrary, plan: Plan) -> dict[tuple[str, str], dict[str, float]]:

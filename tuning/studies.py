@@ -121,6 +121,12 @@ def best_trials(key: str, journal: Path, steps: int) -> list[FrozenTrial]:
     return list(best.values())
 
 
+def first_curve(key: str, journal: Path) -> dict[int, float]:
+    """Step -> selection score of a study's first trial: the published setting, which ran to its end."""
+    trials = open_study(key, journal).get_trials(deepcopy=False)
+    return dict(trials[0].intermediate_values) if trials else {}
+
+
 @dataclass
 class _Live:
     """A trial that runs now."""

@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from analysis.gains import spread
-from panda_trainable.config import SOURCELESS, TrialConfig
+from panda_trainable.config import SOURCELESS, TRAITS, TrialConfig
 from panda_trainable.library import PromptLibrary
 from search_spaces.space import Choice
 from tuning.experiment import BASELINE, Experiment, Misuse
@@ -64,9 +64,7 @@ def pinned_trial(experiment: Experiment, library: PromptLibrary) -> TrialConfig:
     method = experiment.methods[0] if len(experiment.methods) == 1 else BASELINE
     if len(experiment.plm) > 1:
         raise Misuse(f"train takes one PLM, but {experiment.name} has {len(experiment.plm)}")
-    weighed = isinstance(experiment.weigh_by, dict) or experiment.weigh_by == "none"
-    measures = method not in SOURCELESS and not weighed
-    (plan,), _ = prepared(experiment, library, searches=measures)
+    (plan,), _ = prepared(experiment, library, searches=_measures(experiment, method))
     pairs = [pair for pair in plan.pairs if pair.method == method]
     if len(pairs) != 1 or len(experiment.methods) > 1:
         names = ", ".join(pair.name for pair in plan.pairs)
@@ -79,6 +77,11 @@ def pinned_trial(experiment: Experiment, library: PromptLibrary) -> TrialConfig:
     return study.base.with_knobs(values)
 
 
+def _measures(experiment: Experiment, method: str) -> bool:
+    """Whether similarities must be measured, since the file does not give them."""
+    return method not in SOURCELESS and not isinstance(experiment.weigh_by, dict) and experiment.weigh_by != "none"
+
+
 def _refuse_open_knobs(experiment: Experiment, method: str) -> None:
     space = experiment.method_space(method)
     loose = [k.name for k in space.knobs if not (isinstance(k.domain, Choice) and len(k.domain.values) == 1)]
@@ -88,25 +91,19 @@ def _refuse_open_knobs(experiment: Experiment, method: str) -> None:
 
 def _study_of(plan: Plan, library: PromptLibrary, method: str) -> Study:
     similarities = {}
-    if (
-        method not in SOURCELESS
-        and not isinstance(plan.experiment.weigh_by, dict)
-        and plan.experiment.weigh_by != "none"
-    ):
+    if _measures(plan.experiment, method):
         for job in [*source_jobs(plan), *target_jobs(plan)]:
             make(str(library.root), job)
         similarities = measure(library, plan)
-    studies: Sequence[Study] = (
-        make_studies(plan, similarities, shared_texts(library, plan))[0]
-        if method not in SOURCELESS
-        else _alone(plan, method)
-    )
+    taking = method not in SOURCELESS or TRAITS[method].sources == "all" or TRAITS[method].another == "source_plm"
+    shared = shared_texts(library, plan) if taking else {}
+    studies: Sequence[Study] = make_studies(_alone(plan, method), similarities, shared)[0]
     found = [study for study in studies if study.pair.method == method]
     if not found:
         raise Misuse(f"{plan.experiment.name}: {method} has no study: its similarity is not positive")
     return found[0]
 
 
-def _alone(plan: Plan, method: str) -> list[Study]:
-    """The studies of a method without sources."""
-    return make_studies(replace(plan, pairs=tuple(pair for pair in plan.pairs if pair.method == method)), {})[0]
+def _alone(plan: Plan, method: str) -> Plan:
+    """The plan with the studies of one method."""
+    return replace(plan, pairs=tuple(pair for pair in plan.pairs if pair.method == method))

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.gains import NONE, RESAMPLES, Gain, holm, paired_gain, spread
+from analysis.gains import (
+    NONE,
+    RESAMPLES,
+    Gain,
+    gap_closed,
+    holm,
+    paired_gain,
+    relative_error_reduction,
+    relative_performance,
+    spread,
+)
 
 ROWS = 8
 LEAST_P = 2 / (RESAMPLES + 1)
@@ -188,3 +198,49 @@ def test_holm_does_not_ask_for_the_order() -> None:
 def test_the_spread_of_a_sample_is_its_standard_deviation() -> None:
     assert spread([1.0, 2.0, 4.0]) == pytest.approx(math.sqrt(7 / 3))
     assert spread([3.0]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "times"),
+    [(0.6, 0.8, 0.75), (0.8, 0.8, 1.0), (0.9, 0.6, 1.5), (-0.2, 0.4, -0.5), (0.0, 0.4, 0.0), (0.3, 0.0, None), (0.3, -0.1, None)],
+)  # fmt: skip
+def test_relative_performance_is_a_multiple_of_a_score_above_zero(ours: float, theirs: float, times: float) -> None:
+    assert relative_performance(ours, theirs) == (None if times is None else pytest.approx(times))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "share"),
+    [
+        (0.85, 0.8, 0.25),  # 5 of 20 points of error
+        (1.0, 0.8, 1.0),
+        (0.8, 0.8, 0.0),
+        (0.7, 0.8, -0.5),
+        (0.2, -0.6, 0.5),  # a correlation's error runs to 2
+        (0.9, 1.0, None),
+        (1.0, 1.0, None),
+        (0.9, 1.5, None),
+    ],
+)
+def test_relative_error_reduction_is_the_share_of_the_baselines_error(
+    ours: float, theirs: float, share: float | None
+) -> None:
+    assert relative_error_reduction(ours, theirs) == (None if share is None else pytest.approx(share))
+
+
+@pytest.mark.parametrize(
+    ("student", "ours", "teacher", "share"),
+    [
+        (0.6, 0.7, 0.8, 0.5),
+        (0.6, 0.6, 0.8, 0.0),
+        (0.6, 0.8, 0.8, 1.0),
+        (0.6, 0.9, 0.8, 1.5),  # sometimes above the teacher, as Yuan & Lang say
+        (0.6, 0.5, 0.8, -0.5),
+        (0.8, 0.9, 0.8, None),
+        (0.8, 0.7, 0.6, None),
+        (0.3, 0.9, 0.1 + 0.2, None),  # no better but for rounding
+    ],
+)
+def test_the_gap_closed_is_the_share_of_the_way_to_a_better_teacher(
+    student: float, ours: float, teacher: float, share: float | None
+) -> None:
+    assert gap_closed(student, ours, teacher) == (None if share is None else pytest.approx(share))

@@ -1,17 +1,21 @@
 """What the tests of one trial share: prompts, sessions, trials, and a small learnable task of each kind."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from panda_trainable.config import SOURCELESS, Setting, Source, TrialConfig
+from panda_trainable.config import KD_KINDS, TRAITS, Plm, Projection, Setting, Source, TrialConfig, Tutor
 from panda_trainable.encoder import load_encoder
 from panda_trainable.library import PromptLibrary
+from panda_trainable.plm import plm_files
 from panda_trainable.rows import located
 from panda_trainable.session import Session
 from panda_trainable.tasks import TaskSpec
@@ -149,17 +153,78 @@ def opened(library: PromptLibrary, setting: Setting) -> Callable[..., Session]:
     return make
 
 
+STEPS: Mapping[str, tuple[int, float]] = MappingProxyType(
+    {"prompt": (8, 0.02), "head": (8, 0.02), "model": (8, 0.003), "nothing": (0, 0.0)}
+)
+"""What is trained -> steps and rate of a short trial."""
+
+
+def save_wide_plm(folder: Path, parted: bool = False) -> Plm:
+    """A random BERT, wider and deeper than the others, that gives all words other numbers.
+
+    Args:
+        folder: where its files go.
+        parted: whether its tokenizer takes words apart: `w12` is three tokens.
+    """
+    config = {"vocab_size": 60, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 3}
+    torch.manual_seed(1)
+    model = BertModel(BertConfig(**config, intermediate_size=32, max_position_embeddings=64), add_pooling_layer=False)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 2:
+                parameter.mul_(4)
+    pieces = [*"wxy", *"0123456789"] if parted else WORDS[::-1]
+    vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", *pieces, "[SEP]", "[CLS]"])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    words = pre_tokenizers.Whitespace()
+    letters = pre_tokenizers.Sequence([words, pre_tokenizers.Digits(individual_digits=True)])
+    tokenizer.pre_tokenizer = letters if parted else words
+    ends = [(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ends
+    )
+    model.save_pretrained(folder)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]", pad_token="[PAD]"
+    ).save_pretrained(folder)
+    return Plm(str(folder), plm_files(folder))
+
+
+@pytest.fixture(scope="session")
+def wide_plm(tmp_path_factory: pytest.TempPathFactory) -> Plm:
+    """Another PLM: 24 wide, three layers, and other numbers for all words."""
+    return save_wide_plm(tmp_path_factory.mktemp("wide"))
+
+
+@pytest.fixture(scope="session")
+def parting_plm(tmp_path_factory: pytest.TempPathFactory) -> Plm:
+    """The same with a tokenizer that takes words apart."""
+    return save_wide_plm(tmp_path_factory.mktemp("parting"), parted=True)
+
+
 @pytest.fixture
-def trial(setting: Setting, task: Callable[..., TaskSpec]) -> Callable[..., TrialConfig]:
+def trial(setting: Setting, task: Callable[..., TaskSpec], wide_plm: Plm) -> Callable[..., TrialConfig]:
     """Makes short trials of a method on the task `t`: trial("panda", sources=2, lambda_=0.5)."""
 
     def make(method: str = "prompt_tuning", sources: int = 1, **changes: Any) -> TrialConfig:
-        values: dict[str, Any] = {"target": task("t"), "seeds": (0, 1), "steps": 8, "learning_rate": 0.02}
-        if method not in SOURCELESS:
-            pairs = tuple(Source(task(f"s{i}", seed=i + 1), 0.5 / (i + 1)) for i in range(sources))
-            values |= {"sources": pairs, "source_steps": 6, "source_learning_rate": 0.02}
-        if method == "panda":
-            values |= {"lambda_": 1.0, "teacher_steps": 4, "candidates": (2, 4)}
-        return TrialConfig(changes.pop("setting", setting), method=method, **(values | changes))
+        traits = TRAITS[method]
+        steps, rate = STEPS[traits.trains]
+        target = changes.pop("target") if "target" in changes else task("t")
+        values: dict[str, Any] = {"seeds": (0, 1), "steps": steps, "learning_rate": rate}
+        if traits.sources != "none":
+            values["sources"] = tuple(Source(task(f"s{i}", seed=i + 1), 0.5 / (i + 1)) for i in range(sources))
+        if traits.sources != "none" or traits.another == "source_plm":
+            values |= {"source_steps": 6, "source_learning_rate": 0.003 if traits.trains == "model" else 0.02}
+        if "lambda" in traits.knobs:
+            values["lambda_"] = 1.0
+        if "teacher_steps" in traits.knobs:
+            values |= {"teacher_steps": 4, "candidates": (2, 4)}
+        if traits.another == "teacher_plm":
+            relations = {name: target.kind in KD_KINDS[name] for name in ("inter_class", "inter_instance")}
+            values |= {name: 0.5 * fits for name, fits in relations.items()}
+            values["tutor"] = Tutor(wide_plm, steps=6, learning_rate=0.02)
+        if traits.another == "source_plm":
+            values["projection"] = Projection(wide_plm, (task("p0", seed=11), task("p1", seed=12)), steps=5)
+        return TrialConfig(changes.pop("setting", setting), target, method, **(values | changes))
 
     return make

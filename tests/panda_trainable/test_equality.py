@@ -22,7 +22,7 @@ from panda_trainable.encoder import FrozenEncoder, load_encoder
 from panda_trainable.heads import HEADS
 from panda_trainable.library import PromptLibrary
 from panda_trainable.plm import load_model, plm_files
-from panda_trainable.session import Session, answers
+from panda_trainable.session import Session, answered, joined
 from panda_trainable.tokens import TokenTable
 from tests.conftest import WORDS
 from tests.panda_trainable.conftest import SPECS, loss_curve, own_task
@@ -187,7 +187,8 @@ def test_logits_losses_and_gradients_are_those_of_separate_runs_whatever_the_len
         owner = torch.arange(replicas).repeat_interleave(len(LENGTHS))
         for tokens in (1, 60, 10**6):
             group_tokens(monkeypatch, tokens)
-            said = answers(encoder, table, HEADS["classification"], prompt, weight, bias, rows.flatten(), owner)
+            asked = encoder, table, HEADS["classification"], prompt, weight, bias, rows.flatten(), owner
+            said = joined(answered(*asked)).logits
             found = objectives.cross_entropy(said.view(expected.shape), table.labels[rows])
             torch.testing.assert_close(said.view(expected.shape), expected, **CLOSE)
             torch.testing.assert_close(found, losses, **CLOSE)

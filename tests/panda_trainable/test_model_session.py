@@ -114,7 +114,7 @@ def test_the_first_steps_are_those_of_the_plain_model_and_torchs_adam(
 ) -> None:
     session = tuned(task("t"), steps=3)
     model = AutoModel.from_pretrained(setting.plm.source, attn_implementation="sdpa", add_pooling_layer=False).eval()
-    head = [part.detach().clone().requires_grad_() for part in session.heads[0]]
+    head = [part.detach().clone().requires_grad_() for part in session.own_heads[0]]
     parameters = [*model.parameters(), *head]
     adam = torch.optim.AdamW(parameters, lr=RATE, betas=BETAS, eps=EPSILON, weight_decay=0.0)
     table = session.table
@@ -221,7 +221,7 @@ def test_a_replica_that_diverges_is_told_and_leaves_the_others_alone(tuned: Tune
     spec = task("t")
     healthy, faulty = tuned(spec, (0, 1)), tuned(spec, (0, 1))
     with torch.no_grad():
-        faulty.heads[1][0].fill_(torch.nan)
+        faulty.own_heads[1][0].fill_(torch.nan)
     healthy.advance(3)
     faulty.advance(3)
     good, bad = healthy.losses(), faulty.losses()

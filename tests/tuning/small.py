@@ -31,7 +31,8 @@ from tuning.confirm import (
     read_confirmed,
     winners,
 )
-from tuning.plan import Plan, Study, make_plans, make_studies
+from tuning.locate import make_plans
+from tuning.plan import Plan, Study, make_studies
 from tuning.reading import load
 from tuning.tracking import Entry, Tracker
 

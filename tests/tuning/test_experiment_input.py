@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import experiment_file
 from tuning.experiment import Experiment, Misuse, TaskSection
-from tuning.plan import load_whole, make_plans
+from tuning.locate import load_whole, make_plans
 from tuning.reading import load
 
 

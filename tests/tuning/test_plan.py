@@ -13,7 +13,8 @@ from search_spaces.space import Int
 from tests.conftest import rows_of, write_task
 from tests.tuning.small import OWN, like, studies_of
 from tuning.experiment import Misuse
-from tuning.plan import Pair, Plan, Study, make_plans, make_studies, partner_order, record_study, study_path
+from tuning.locate import make_plans
+from tuning.plan import Pair, Plan, Study, make_studies, partner_order, record_study, study_path
 from tuning.reading import load
 from tuning.stages import prepare
 

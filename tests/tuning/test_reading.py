@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tuning.experiment import Experiment, Misuse
-from tuning.plan import load_whole
+from tuning.locate import load_whole
 from tuning.reading import load
 
 HEAD = "name: x\nplm: {from: x}\ntargets: [t]\n"

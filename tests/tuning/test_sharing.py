@@ -22,7 +22,8 @@ from tests.tuning.small import OWN, like, rewritten
 from tuning.cli import app
 from tuning.confirm import pinned
 from tuning.experiment import Misuse
-from tuning.plan import Plan, make_plans, make_studies, shared_texts
+from tuning.locate import make_plans
+from tuning.plan import Plan, make_studies, shared_texts
 from tuning.reading import load
 from tuning.sharing import IMPORTED, export, source_artefacts, take_in
 from tuning.stages import is_made, make, measure, prepare, source_jobs, target_jobs
