@@ -6,19 +6,26 @@ from typing import Any
 
 from analysis.gains import LEVEL, holm
 from analysis.records import (
+    COMPARABLE,
+    CONVERGENCE,
+    ERROR_REDUCTION,
     GAIN,
+    GAP_CLOSED,
     HIGH,
     LOW,
     MAJORITY,
+    NEVER,
     OVERLAP,
     POOR_SOURCE,
     PROTOCOL,
+    RELATIVE,
     REPORT,
     SECONDS,
     SELECTION,
     SIGNAL,
     STD,
     STEPS,
+    TEACHER,
     TEACHER_STEPS,
     TRUNCATED,
     TWIN,
@@ -80,7 +87,8 @@ def best(uri: str, experiment: str, target: str | None = None) -> list[dict[str,
     Returns:
         A row each: names, score {mean, std, n}, gain {mean, std, interval, p, p_holm}, `significant`
         after Holm's correction over all targets of the experiment, twin {mean} or None, selection score,
-        cost, signal, overlap, `best_plm` (best over all PLMs), `config` (a complete experiment file), `run_id`.
+        relative performance, error reduction, speed-ups (a ratio, "never" or None), the larger PLM that
+        taught {mean, gap_closed} or None, cost, signal, overlap, `best_plm` (best over all PLMs), `config` (a complete experiment file), `run_id`.
 
     Raises:
         NoRecords: if no study is confirmed.
@@ -125,6 +133,13 @@ def row(record: StudyRecord, p_holm: float | None = None) -> dict[str, Any]:
         "significant": p_holm is not None and p_holm < 1 - LEVEL,
         "twin": {"mean": get(TWIN)} if get(TWIN) is not None else None,
         "majority": get(MAJORITY),
+        "relative_performance": get(RELATIVE),
+        "error_reduction": get(ERROR_REDUCTION),
+        "teacher": {"mean": get(TEACHER), "gap_closed": get(GAP_CLOSED)} if get(TEACHER) is not None else None,
+        "speedup": {
+            "convergence": get(CONVERGENCE),
+            "comparable": "never" if record.tags.get(NEVER) == "true" else get(COMPARABLE),
+        },
         "selection_score": get(SELECTION),
         "steps": _whole(get(STEPS)),
         "teacher_steps": _whole(get(TEACHER_STEPS)) or None,

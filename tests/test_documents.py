@@ -59,7 +59,7 @@ def test_deviations_that_the_code_names_are_told() -> None:
 
 
 def test_the_readme_names_every_kind_of_command() -> None:
-    assert {command[1] for command in COMMANDS} == {"search", "best", "train", "ui", "library", "schema"}
+    assert {command[1] for command in COMMANDS} == {"search", "best", "retrieve", "train", "ui", "library", "schema"}
 
 
 @pytest.mark.slow

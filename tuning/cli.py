@@ -97,13 +97,49 @@ def best(
     if form is Format.table:
         print(best_table(loaded, target))
         return
-    rows = best_of(loaded.tracking_uri, loaded.name, target)
+    _print_as(form, best_of(loaded.tracking_uri, loaded.name, target))
+
+
+def _print_as(form: Format, answer: Any) -> None:
     if form is Format.json:
-        print(json.dumps(rows, indent=1))
+        print(json.dumps(answer, indent=1))
     else:
         import yaml
 
-        print(yaml.safe_dump(rows, sort_keys=False, allow_unicode=True))
+        print(yaml.safe_dump(answer, sort_keys=False, allow_unicode=True))
+
+
+@app.command()
+def retrieve(
+    file: File,
+    target: Annotated[str, typer.Option(help="the target that looks for sources", show_default=False)],
+    override: Overrides = [],  # noqa: B006  # typer copies it
+    by: Annotated[str, typer.Option(help="the similarity that ranks them")] = "c_mean",
+    top: Annotated[int | None, typer.Option(min=1, help="only so many")] = None,
+    address: Address = None,
+    form: Annotated[Format, typer.Option("--format", help="of the answer")] = Format.table,
+) -> None:
+    """Rank the sources of a target by similarity, as SPoT's library does; prompts that are missing are trained."""
+    from panda_trainable.config import SIMILARITY_NAMES
+    from tuning import retrieve as library
+    from tuning.experiment import Misuse, near
+    from tuning.locate import load_whole
+    from tuning.tables import kept_table, retrieved_table
+
+    loaded = load_whole(file, override)
+    if by not in SIMILARITY_NAMES:
+        raise Misuse(
+            f"--by {by}: is no similarity{near(by, SIMILARITY_NAMES)}; there are {', '.join(SIMILARITY_NAMES)}"
+        )
+    rows = library.retrieve(loaded, target, by, address)
+    rows = [row for row in rows if top is None or row["rank"] <= top]
+    kept = library.kept(loaded, by, target)
+    if form is Format.table:
+        print(retrieved_table(rows))
+        if kept:
+            print(kept_table(kept))
+        return
+    _print_as(form, {"sources": rows, "best_of_top_k": kept})
 
 
 @app.command()

@@ -7,13 +7,14 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from panda_trainable.config import TrialConfig
+from panda_trainable.config import TRAITS, TrialConfig
 from panda_trainable.library import PromptLibrary
 from panda_trainable.trainable import single_threaded
+from tuning.confirm import jobs_of
 from tuning.experiment import BASELINE, Experiment
 from tuning.plan import Pair, Plan, make_studies, shared_texts, steps_of, study_base, study_path
 from tuning.progress import duration
-from tuning.stages import is_made, measure, prepared, source_jobs, target_jobs
+from tuning.stages import Job, is_made, measure, prepared, source_jobs, target_jobs
 from tuning.studies import open_study
 
 MEASURED_STEPS = 2
@@ -35,11 +36,14 @@ def _described(plan: Plan, library: PromptLibrary, notes: list[str]) -> str:
     """The plan of one PLM."""
     experiment = plan.experiment
     jobs = [*source_jobs(plan), *target_jobs(plan)]
+    others = _on_other_plms(plan)
     made = [job for job in jobs if is_made(library, job)]
     there = _trials_there(plan, library) if len(made) == len(jobs) else 0
     budgets = {pair: _budget(plan, pair) for pair in plan.pairs}
     trials = sum(budgets.values())
-    prompts = sum(job.lineage.steps for job in jobs if job not in made)
+    made_there = [job for job in others if is_made(library, job)]
+    to_go = [job for job in (*jobs, *others) if job not in (*made, *made_there)]
+    prompts = sum(job.lineage.steps for job in to_go)
     confirmed = sum(min(experiment.confirm.top, budget) for budget in budgets.values())
     per_step = {name: _seconds_per_step(plan, library, name) for name in experiment.targets}
     seconds = _seconds(plan, per_step, prompts)
@@ -47,7 +51,10 @@ def _described(plan: Plan, library: PromptLibrary, notes: list[str]) -> str:
     lines = [
         f"{experiment.name}: {len(plan.pairs)} studies = {len(experiment.targets)} targets × methods and sources, on {plan.setting.plm.label}",
         *(f"  {pair.name}" for pair in plan.pairs),
-        f"prompts: {len(jobs)} runs (sources and embeddings), {len(made)} reused, {prompts} steps to go, {len(experiment.train.seeds)} seeds stacked",
+        (
+            f"prompts: {len(jobs)} runs (sources and embeddings) and {len(others)} of other PLMs, {len(made) + len(made_there)} reused, "
+            f"{prompts} steps to go, {len(experiment.train.seeds)} seeds stacked"
+        ),
         f"search: {trials} trials of {max(steps_of(experiment, pair.method) for pair in plan.pairs)} steps at most, {there} there already",
         f"confirm: {confirmed} configurations at most, with {len(experiment.confirm.seeds)} fresh seeds, and the twins of the winners",
         *(f"note: {note}" for note in (*notes, *shared)),
@@ -56,6 +63,13 @@ def _described(plan: Plan, library: PromptLibrary, notes: list[str]) -> str:
         f"steps alone take about {duration(seconds / _cores())} (h:mm:ss) on {_cores()} cores, evaluation on top",
     ]
     return "\n".join(lines)
+
+
+def _on_other_plms(plan: Plan) -> list[Job]:
+    """What methods with a study per target need of the larger PLM, and of that whose prompts are projected."""
+    pairs = [pair for pair in plan.pairs if TRAITS[pair.method].another and pair.source is None]
+    own = plan.setting.plm
+    return [job for job in jobs_of([study_base(plan, pair, ())[0] for pair in pairs]) if job.lineage.setting.plm != own]
 
 
 def _budget(plan: Plan, pair: Pair) -> int:

@@ -179,6 +179,24 @@ def _unfit(experiment: Experiment, tasks: Mapping[str, TaskSpec]) -> Iterator[st
             yield f"{method}: no source is left to train a projector for {', '.join(alone)}; add sources or projector.tasks"
 
 
+def weak_relations(plan: Plan) -> Iterator[str]:
+    """What a user should know of inter-class relations where there are two classes. Source: docs/deviations.md#relations."""
+    asking = [
+        m
+        for m in plan.experiment.methods
+        if "inter_class" in TRAITS[m].knobs and _asks(plan.experiment, m, "inter_class")
+    ]
+    for name in plan.experiment.targets if asking else ():
+        task = plan.tasks[name]
+        if task.kind in KD_KINDS["inter_class"] and (len(task.classes) or len(task.choices)) == 2:
+            yield (
+                f"{name} has two classes, of which inter_class has almost no gradient: in {', '.join(asking)} "
+                f"{plan.experiment.relation} must carry what the larger PLM knows"
+            )
+        elif task.kind not in KD_KINDS["inter_class"]:
+            yield f"{name} has no classes: {', '.join(asking)} leave inter_class out there"
+
+
 def _asks(experiment: Experiment, method: str, knob: str) -> bool:
     """Whether a method's space gives a knob another value than zero."""
     domain = experiment.method_space(method).domain(knob)

@@ -1,10 +1,11 @@
 """Sources and embeddings: what is trained before the search, as Ray tasks, and the similarities it gives."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from panda_trainable.config import Measuring, Setting
@@ -12,21 +13,27 @@ from panda_trainable.data import replica_rows
 from panda_trainable.encoder import load_encoder, release_encoder
 from panda_trainable.initialisers import read_prompt
 from panda_trainable.library import PromptLibrary
-from panda_trainable.neurons import check_neurons
+from panda_trainable.neurons import USUAL, check_neurons, neurons_key
 from panda_trainable.plm import load_tokenizer
 from panda_trainable.rows import imbalance
-from panda_trainable.similarity import mean_similarities, task_embedding
+from panda_trainable.similarity import REPRESENTATIONS, SIMILARITIES, check_layer, embedding_key, mean_similarities
 from panda_trainable.tasks import Mixture, TaskSpec
 from panda_trainable.teachers import Lineage, missing_seeds, tuned
 from panda_trainable.tokens import texts_key, token_table
 from panda_trainable.trainable import single_threaded
 from tuning.experiment import Experiment, Misuse
-from tuning.locate import make_plans
+from tuning.locate import make_plans, weak_relations
 from tuning.plan import Plan, shared_texts
 from tuning.sharing import IMPORTED, source_artefacts
 
 TOLD_TRUNCATED = 0.05
 """Share of truncated train rows from which a user is told."""
+
+
+KEPT: Mapping[str, tuple[str, Callable[[Lineage, int, Measuring], str]]] = MappingProxyType(
+    {"embedding": ("embeddings", embedding_key), "neurons": ("neurons", neurons_key)}
+)
+"""What similarities read that needs the PLM -> its folder of the library, and its key."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +44,15 @@ class Job:
         lineage: the last state.
         seeds: replicas.
         also: further steps to keep: the early snapshot.
-        embeds: whether its early snapshot is measured, and how; None: it is not.
+        reads: what similarities read of its early snapshot, and is kept: of KEPT.
+        measuring: how.
     """
 
     lineage: Lineage
     seeds: tuple[int, ...]
     also: tuple[int, ...]
-    embeds: Measuring | None = None
+    reads: tuple[str, ...] = ()
+    measuring: Measuring = USUAL
 
     @property
     def early(self) -> Lineage:
@@ -60,7 +69,13 @@ def source_lineage_of(plan: Plan, task: TaskSpec | Mixture) -> Lineage:
 def source_jobs(plan: Plan) -> list[Job]:
     """The source prompts of the plan."""
     seeds, early = tuple(plan.experiment.train.seeds), plan.experiment.source_train.early_step
-    return [Job(source_lineage_of(plan, task), seeds, (early,), plan.experiment.measuring) for task in plan.sources]
+    return [Job(source_lineage_of(plan, task), seeds, (early,), *_measured(plan)) for task in plan.sources]
+
+
+def _measured(plan: Plan) -> tuple[tuple[str, ...], Measuring]:
+    """What the plan's similarities read, and how."""
+    reads = dict.fromkeys(SIMILARITIES[name].reads for name in plan.experiment.similarities)
+    return tuple(kind for kind in reads if kind in KEPT), plan.experiment.measuring
 
 
 def target_lineage_of(plan: Plan, task: TaskSpec) -> Lineage:
@@ -73,7 +88,7 @@ def target_jobs(plan: Plan) -> list[Job]:
     """A short plain tuning of each target that is compared with sources."""
     seeds = tuple(plan.experiment.train.seeds)
     names = dict.fromkeys(target for _, target in plan.measured)
-    return [Job(target_lineage_of(plan, plan.tasks[name]), seeds, (), plan.experiment.measuring) for name in names]
+    return [Job(target_lineage_of(plan, plan.tasks[name]), seeds, (), *_measured(plan)) for name in names]
 
 
 def prepared(
@@ -122,7 +137,7 @@ def prepare(library: PromptLibrary, plan: Plan, *, searches: bool = True) -> lis
         problems += _problems_of_plm(other, plan.experiment.measuring, [])
     if problems and any("cannot be loaded" in problem or "tokenizer" in problem for problem in problems):
         raise Misuse("\n".join(problems))
-    notes: list[str] = []
+    notes = list(weak_relations(plan)) if set(plan.experiment.members) <= set(plan.tasks) else []
     for task in plan.tasks.values():
         try:
             notes += _checked_rows(library, plan, task, searches=searches)
@@ -149,10 +164,9 @@ def _problems_of_plm(setting: Setting, measuring: Measuring, similarities: Seque
         if setting.init.kind == "file":
             read_prompt(Path(setting.init.file), shape)
         if "on" in similarities:
-            check_neurons(encoder)
-        deepest = max(measuring.layer or 0, *(measuring.window or (0,)))
-        if similarities and deepest > encoder.layers > 0:
-            yield f"layers of embedding and neurons must be at most {encoder.layers}, got {deepest}"
+            check_neurons(encoder, measuring.window)
+        if "task_embedding" in similarities:
+            check_layer(setting.plm, measuring.layer)
     except ValueError as error:
         yield str(error)
     finally:
@@ -217,17 +231,20 @@ def _checked_rows(library: PromptLibrary, plan: Plan, task: TaskSpec, *, searche
 
 def is_made(library: PromptLibrary, job: Job) -> bool:
     """Whether nothing of a job is left to do."""
-    return not missing_seeds(library, job.lineage, job.seeds, [job.lineage.steps, *job.also])
+    if missing_seeds(library, job.lineage, job.seeds, [job.lineage.steps, *job.also]):
+        return False
+    kept = [KEPT[kind] for kind in job.reads]
+    return all(library.sound(kind, key(job.early, seed, job.measuring)) for kind, key in kept for seed in job.seeds)
 
 
 def make(root: str, job: Job) -> None:
-    """Trains a job's prompts and embeds its task. Runs on a worker."""
+    """Trains a job's prompts, and keeps what similarities read of them. Runs on a worker."""
     single_threaded()
     library = PromptLibrary(Path(root))
     tuned(library, job.lineage, job.seeds, job.also)
-    if job.embeds:
-        for seed in job.seeds:
-            task_embedding(library, job.early, seed, job.embeds)
+    for seed in job.seeds:
+        for kind in job.reads:
+            REPRESENTATIONS[kind](library, job.early, seed, job.measuring)
 
 
 def measure(library: PromptLibrary, plan: Plan) -> dict[tuple[str, str], dict[str, float]]:

@@ -14,7 +14,7 @@ from tuning.experiment import Experiment
 
 WIDTH = 200
 NAMES = ("target", "PLM", "method", "source")
-NUMBERS = ("score", "majority", "gain", "interval", "λ=0 twin", "selection", "steps", "seconds")
+NUMBERS = ("score", "majority", "gain", "interval", "twin", "selection", "steps", "seconds")
 
 
 def best_table(experiment: Experiment, target: str | None = None) -> str:
@@ -63,11 +63,70 @@ def _table(
             table.add_row(record.target, *plm, "majority class", "–", *said)
         best = " ●" if record.run_id in marked else ""
         table.add_row(*_names(values, several, best), *_numbers(values))
+    return _printed(table)
+
+
+def _printed(table: Table) -> str:
     console = Console(file=StringIO(), width=WIDTH, color_system=None)
     console.print(table)
     written = console.file
     assert isinstance(written, StringIO)
     return "\n".join(line.rstrip() for line in written.getvalue().splitlines())
+
+
+def _plain(title: str, caption: str, names: Sequence[str], rows: Sequence[Sequence[str]], texts: int) -> str:
+    """A table of which the first columns are texts and the others numbers."""
+    table = Table(
+        box=box.SIMPLE_HEAD, title=title, caption=caption, title_justify="left", caption_justify="left",
+    )  # fmt: skip
+    for number, name in enumerate(names):
+        table.add_column(name, justify="left" if number < texts else "right", no_wrap=True)
+    for row_ in rows:
+        table.add_row(*row_)
+    return _printed(table)
+
+
+def retrieved_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The sources of a target, the most similar first."""
+    several = len({row["plm"] for row in rows}) > 1
+    first = rows[0]
+    shown = [
+        [
+            *([values["plm"]] if several else []), values["source"] + " !" * (values["own_score"] <= values["own_majority"]),
+            str(values["rank"]), f"{values['similarity']['mean']:.3f}{_spread_of(values['similarity'])}",
+            f"{100 * values['own_score']:.1f}", f"{100 * values['own_majority']:.1f}",
+        ]
+        for values in rows
+    ]  # fmt: skip
+    poor = any(values["own_score"] <= values["own_majority"] for values in rows)
+    caption = f"similarity of early snapshots, ± deviation over {first['similarity']['n']} seeds; own score on selection rows in percent"
+    return _plain(
+        f"Sources of {first['target']} by {first['by']}",
+        caption + "\n! a source that does not beat its own majority class" * poor,
+        [*(["PLM"] if several else []), "source", "rank", first["by"], "own score", "majority"], shown, 1 + several,
+    )  # fmt: skip
+
+
+def _spread_of(values: Mapping[str, Any]) -> str:
+    return f" ± {values['std']:.3f}" if values["n"] > 1 else ""
+
+
+def kept_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What the best of the top-k sources kept of the gain that all sources give."""
+    shown = [
+        [
+            values["method"], str(values["k"]), f"{100 * values['left_out']:.0f} %", f"{100 * values['gain']:+.1f}",
+            "–" if values["kept"] is None else f"{100 * values['kept']:.0f} %", f"{100 * values['random']:+.1f}",
+            f"{100 * values['hindsight']:+.1f}",
+        ]
+        for values in rows
+    ]  # fmt: skip
+    return _plain(
+        f"Best of the top-k sources by {rows[0]['similarity']}, chosen by selection score",
+        "gain over prompt tuning in points on report rows; kept: of the gain of trying all sources (the last k); random: expected "
+        "with k sources drawn;\nhindsight: the best gain that any source had, which selection could not know",
+        ["method", "k", "left out", "gain", "kept", "random", "hindsight"], shown, 1,
+    )  # fmt: skip
 
 
 def _notes(rows: Sequence[tuple[StudyRecord, Mapping[str, Any]]], marked: set[str]) -> list[str]:
@@ -83,6 +142,10 @@ def _notes(rows: Sequence[tuple[StudyRecord, Mapping[str, Any]]], marked: set[st
         "≈ texts shared with the target's report rows (see the study's tag `overlap`)": any(
             v["overlap"] for v in values
         ),
+        "twin: the same without transfer: λ = 0, or for a prompt with its head that head with a random prompt": any(
+            value["twin"] for value in values
+        ),
+        **{told: True for value in values if (told := _gap(value))},
         "● the best PLM of the target": bool(marked),
         "protocol: paper, so the search looked at validation rows": any(
             record.tags.get(PROTOCOL) == "paper" for record, _ in rows
@@ -92,6 +155,21 @@ def _notes(rows: Sequence[tuple[StudyRecord, Mapping[str, Any]]], marked: set[st
         ),
     }
     return [note for note, holds in told.items() if holds]
+
+
+def _gap(values: Mapping[str, Any]) -> str:
+    """How far a larger PLM was ahead, and how much of that its student made good."""
+    teacher = values["teacher"]
+    if not teacher:
+        return ""
+    who = f"{values['target']}, {' ← '.join(filter(None, (values['method'], values['source'])))}"
+    closed = teacher["gap_closed"]
+    told = (
+        "is not better than prompt tuning"
+        if closed is None
+        else f"{100 * closed:.0f} % of its lead over prompt tuning closed"
+    )
+    return f"{who}: the larger PLM scores {100 * teacher['mean']:.1f}, {told}"
 
 
 def _names(values: Mapping[str, Any], several: bool, best: str) -> list[str]:

@@ -9,26 +9,30 @@ import pytest
 from panda_trainable import config
 from panda_trainable.config import (
     FUSIONS,
-    KD_KINDS,
     KNOBS,
     SOURCELESS,
+    TRAITS,
     VERSIONS,
     Initial,
+    Measuring,
     Plm,
+    Projection,
     Setting,
     Source,
     TrialConfig,
+    Tutor,
     content,
     content_key,
     normalised,
 )
-from panda_trainable.tasks import Hub, TaskSpec
+from panda_trainable.tasks import Hub, Mixture, TaskSpec
 
 TASK = TaskSpec("t", "classification", ("a",), "label", ("no", "yes"), ("accuracy",), "data/t", (("train", "ab12"),))
 REGRESSION = replace(TASK, kind="regression", classes=(), metrics=("pearson",))
 CHOICE = replace(TASK, kind="multiple_choice", classes=(), choices=("a", "b"))
 SETTING = Setting(Plm("models/tiny", "c0ffee"))
 SOURCE = Source(replace(TASK, fingerprints=(("train", "cd34"),)), 0.5)
+TUTOR, PROJECTION = Tutor(SETTING.plm), Projection(SETTING.plm, (TASK,))
 TRIAL = TrialConfig(
     SETTING, TASK, "panda", (0, 1), 100, 0.01, (SOURCE,), source_steps=50, source_learning_rate=0.02,
     lambda_=1.0, teacher_steps=20,
@@ -60,8 +64,16 @@ OTHERS: dict[Any, dict[str, Any]] = {
         "setting": replace(SETTING, batch_size=8), "target": SOURCE.task, "method": "spot", "seeds": (0, 2),
         "steps": 101, "learning_rate": 0.02, "sources": (SOURCE, SOURCE), "source_steps": 51,
         "source_learning_rate": 0.03, "lambda_": 2.0, "teacher_steps": 21, "fusion": "late", "kd": "kl",
-        "candidates": (20, 40),
+        "candidates": (20, 40), "lambda_schedule": "decay", "partner_weights": "uniform", "inter_class": 0.5,
+        "inter_instance": 0.5, "relation": "gram", "temperature": 2.0, "tutor": TUTOR, "projection": PROJECTION,
     },
+    TUTOR: {"plm": Plm("models/tiny", "decade"), "trains": "model", "steps": 401, "learning_rate": 0.1},
+    PROJECTION: {
+        "plm": Plm("models/tiny", "decade"), "tasks": (TASK, SOURCE.task), "form": "flat", "objective": "task",
+        "hidden": 8, "steps": 201, "learning_rate": 0.1,
+    },
+    Mixture("m", (TASK,)): {"name": "n", "tasks": (SOURCE.task, TASK), "cap": 100, "shots": (4,)},
+    Measuring(): {"pooling": "cls", "layer": 1, "inputs": "real", "window": (1, 2)},
 }  # fmt: skip
 DECIDE_NOTHING = {
     "name", "path", "source", "eval_every", "limit_report", "candidates", "id", "hub", "counts", "note", "file",
@@ -121,6 +133,42 @@ def test_a_source_alone_has_the_whole_share_and_counts_by_its_similarity(similar
     assert alone.lambda_effective == effective
 
 
+def test_a_method_that_divides_lambda_by_the_batch_size_counts_so_much_less() -> None:
+    released = replace(TRIAL, method="panda_as_released", lambda_=8.0)  # B 16, and a similarity of 0.5
+    assert released.scaled_lambda == 0.5
+    assert released.lambda_effective == 0.25
+    assert replace(TRIAL, lambda_=8.0).scaled_lambda == 8.0
+
+
+def test_lambda_is_the_whole_weight_where_there_is_no_source() -> None:
+    assert replace(TRIAL, method="distill", sources=(), tutor=TUTOR, lambda_=2.0).lambda_effective == 2.0
+
+
+def test_uniform_shares_are_the_same_whatever_the_similarities() -> None:
+    sources = tuple(replace(SOURCE, similarity=s) for s in (0.5, 0.25, -1.0, 0.0))
+    uniform = replace(TRIAL, lambda_=4.0, sources=sources, partner_weights="uniform")
+    assert uniform.shares == (0.25, 0.25, 0.25, 0.25)
+    assert uniform.source_weights == (0.5, 0.25, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("method", [name for name, traits in TRAITS.items() if traits.trains == "nothing"])
+def test_a_method_that_trains_nothing_has_no_steps_and_no_rate(method: str) -> None:
+    assert replace(TRIAL, method=method, steps=0, learning_rate=0.0, projection=PROJECTION).steps == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "asked"),
+    [
+        ({"lambda_": 0.0}, ()),
+        ({}, ("mse",)),
+        ({"kd": "kl", "inter_class": 1.0}, ("kl", "inter_class")),
+        ({"lambda_": 0.0, "inter_instance": 0.1, "relation": "distance"}, ("distance",)),
+    ],
+)
+def test_the_losses_that_are_asked_for_are_those_with_a_weight(changes: dict[str, Any], asked: tuple[str, ...]) -> None:
+    assert replace(TRIAL, **changes).asked_losses == asked
+
+
 def test_knobs_turn_the_base_into_a_trial_and_partners_count_behind_the_first_source() -> None:
     partners = tuple(replace(SOURCE, similarity=s) for s in (0.5, 0.4, 0.3))
     knobs = {"learning_rate": 0.3, "lambda": 4.0, "teacher_steps": 40, "partners": 1, "fusion": "late"}
@@ -153,16 +201,30 @@ def test_all_wrong_values_are_told_at_once_with_what_was_given() -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"method": "pada"}, "method must be one of prompt_tuning, .*, spot, panda, got 'pada'"),
+        ({"method": "pada"}, "method must be one of prompt_tuning, .*, panda, .*, got 'pada'"),
         ({"seeds": ()}, r"at least one, got \(\)"),
         ({"sources": ()}, "panda needs a source"),
         ({"method": "prompt_tuning"}, "prompt_tuning takes no source"),
         ({"method": "prompt_tuning_longer"}, "prompt_tuning_longer takes no source"),
         ({"method": "model_tuning"}, "model_tuning takes no source"),
-        ({"kd": "cosine"}, rf"kd must be one of \('{KD_KINDS[0]}', '{KD_KINDS[1]}'\), got 'cosine'"),
-        ({"kd": "kl", "target": REGRESSION}, "a regression has none: use kd: mse"),
+        ({"method": "multitask_model_tuning", "sources": ()}, "multitask_model_tuning needs a source"),
+        ({"method": "distill", "sources": ()}, "distill needs a teacher_plm"),
+        ({"method": "distill", "tutor": TUTOR}, "distill takes no source"),
+        ({"method": "tpt_model", "sources": ()}, "tpt_model needs a source_plm"),
+        ({"method": "tpt_model_zero_shot", "projection": PROJECTION, "sources": ()}, "tpt_model_zero_shot needs a sou"),
+        ({"method": "spot", "steps": 0}, "steps must be positive, got 0"),
+        ({"kd": "cosine"}, "kd must be one of mse, kl, hidden, .*, got 'cosine'"),
+        ({"kd": "kl", "target": REGRESSION}, "kl is not defined for a regression"),
+        ({"inter_class": 1.0, "target": REGRESSION}, "inter_class is not defined for a regression"),
+        ({"inter_instance": 1.0, "relation": "gram", "target": REGRESSION}, "gram is not defined for a regression"),
+        ({"inter_class": -1.0}, "weights of relations must not be negative, got -1.0 and 0.0"),
+        ({"relation": "kl"}, r"relation must be one of \('inter_instance', 'gram', 'distance'\), got 'kl'"),
+        ({"temperature": -1.0}, "temperature must not be negative, got -1.0"),
+        ({"lambda_schedule": "up"}, r"lambda_schedule must be one of \('constant', .*\), got 'up'"),
+        ({"partner_weights": "best"}, r"partner_weights must be one of \('similarity', 'uniform'\), got 'best'"),
         ({"source_steps": 0}, "source_steps must be positive, got 0"),
         ({"source_learning_rate": 0.0}, "source_learning_rate must be positive, got 0"),
+        ({"method": "tpt_model", "sources": (), "projection": PROJECTION, "source_steps": 0}, "source_steps must be"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )

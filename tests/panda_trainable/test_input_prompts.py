@@ -18,16 +18,16 @@ from transformers import (
 )
 
 from panda_trainable import session as module
-from panda_trainable.config import Initial, Plm, Setting, TrialConfig
+from panda_trainable.config import TRAITS, Initial, Plm, Setting, TrialConfig
 from panda_trainable.encoder import FrozenEncoder, load_encoder
 from panda_trainable.initialisers import INITIALISERS
 from panda_trainable.library import PromptLibrary
-from panda_trainable.methods import METHODS, open_session
+from panda_trainable.methods import METHODS, from_sources, open_session, random_start
 from panda_trainable.plm import plm_files
 from panda_trainable.session import Session, encoded
 from panda_trainable.similarity import SIMILARITIES, mean_similarities
 from panda_trainable.tasks import KINDS, TaskSpec
-from panda_trainable.teachers import Lineage, source_lineage, starting_prompts, tuned_prompts
+from panda_trainable.teachers import Lineage, source_lineages, starting_prompts, tuned_prompts
 from panda_trainable.tokens import token_table
 from tests.conftest import FAMILIES, SMALL
 from tests.panda_trainable.conftest import loss_curve, random_starts, same, trained
@@ -38,7 +38,7 @@ Task = Callable[..., TaskSpec]
 Opened = Callable[..., Session]
 Trial = Callable[..., TrialConfig]
 Plms = Callable[[str], Path]
-of_prompts = pytest.mark.parametrize("method", [name for name, row in METHODS.items() if row.trains == "prompt"])
+of_prompts = pytest.mark.parametrize("method", [name for name, row in TRAITS.items() if row.trains == "prompt"])
 
 
 def rows(seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -360,11 +360,12 @@ def test_every_method_that_trains_prompts_trains_input_prompts(
 ) -> None:
     config = trial(method, setting=inputs)
     session = open_session(library, config)
-    sources = (
-        [p.prompt for p in tuned_prompts(library, source_lineage(config, 0), config.seeds)] if config.sources else []
-    )
-    expected = torch.stack(sources) if method == "spot" else random_starts(inputs, config.seeds)
-    assert torch.equal(session.prompt(), expected)
+    sources = [tuned_prompts(library, lineage, config.seeds)[0].prompt for lineage in source_lineages(config)]
+    if METHODS[method].start is random_start:
+        assert torch.equal(session.prompt(), random_starts(inputs, config.seeds))
+    elif METHODS[method].start is from_sources:
+        assert torch.equal(session.prompt()[0], sources[0])
+    assert torch.equal(session.prompt(), METHODS[method].start(library, config).prompt)
     assert session.prompt().shape == (2, P, 16)
     assert loss_curve(session, 8).isfinite().all()
 

@@ -57,7 +57,7 @@ SPOT = study_entry("t", "spot", 0.7, metrics={"score/report": 0.975, "gain/p": 0
 def test_the_best_has_a_line_per_target_with_all_its_numbers(shown: Shown) -> None:
     head, line = body(shown(BASELINE, SPOT)[0])
     assert head == [
-        "target", "method", "source", "score", "majority", "gain", "interval", "λ=0 twin", "selection", "steps", "seconds",
+        "target", "method", "source", "score", "majority", "gain", "interval", "twin", "selection", "steps", "seconds",
     ]  # fmt: skip
     assert line == ["t", "spot", "s", "97.5 ± 0.0", "40.0", "+5.5 ± 0.0", "+5.0 to +20.0", "–", "70.0", "8", "1"]
 
