@@ -299,6 +299,15 @@ def mean_similarities(
 
     Source: SPoT averages over three runs of the target.
     """
+    found = seed_similarities(library, names, source, target, seeds, measuring)
+    return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def seed_similarities(
+    library: PromptLibrary, names: Sequence[str], source: Lineage, target: Lineage, seeds: Sequence[int],
+    measuring: Measuring = USUAL,
+) -> dict[str, list[float]]:  # fmt: skip
+    """Name -> similarity of a pair, one per seed."""
     rows = {name: SIMILARITIES[name] for name in names}
     found: dict[str, list[float]] = {name: [] for name in names}
     for seed in seeds:
@@ -308,4 +317,4 @@ def mean_similarities(
         }
         for name, row in rows.items():
             found[name].append(row(*read[row.reads]))
-    return {name: float(np.mean(values)) for name, values in found.items()}
+    return found

@@ -285,12 +285,29 @@ def larger_teachers(library: PromptLibrary, config: TrialConfig) -> list[Teacher
 
 
 def _tutor_says(library: PromptLibrary, config: TrialConfig, weights: Mapping[str, float]) -> list[Teacher]:
-    lineage = tutor_lineage(config)
+    lineage, taught = tutor_lineage(config), {kd: weight for kd, weight in weights.items() if weight > 0}
+    if taught:
+        _check_places(library, config, lineage)
     return [
         Teacher(weight, said(library, config, lineage, KD_LOSSES[kd].reads), kd, config.temperature)
-        for kd, weight in weights.items()
-        if weight > 0
+        for kd, weight in taught.items()
     ]
+
+
+def _check_places(library: PromptLibrary, config: TrialConfig, lineage: Lineage) -> None:
+    """Answers to words and tokens are compared place by place, which must be the same ones.
+
+    Raises:
+        ValueError: if the other PLM's tokenizer cuts texts elsewhere.
+    """
+    own, other = (token_table(library, s, config.target, "train") for s in (config.setting, lineage.setting))
+    places = [(table.slots.numpy() >= 0, np.asarray(table.offsets)) for table in (own, other)]
+    if not all(np.array_equal(a, b) for a, b in zip(*places, strict=True)):
+        raise ValueError(
+            f"{lineage.setting.plm.label} cannot teach {config.setting.plm.label} the {config.target.kind} "
+            f"{config.target.name}: it is answered place by place, and their tokenizers cut its rows differently; raise "
+            "max_length, or take a teacher_plm with the same tokenizer"
+        )
 
 
 def said(

@@ -142,6 +142,54 @@ def retrieve(
     _print_as(form, {"sources": rows, "best_of_top_k": kept})
 
 
+class CorrelationFormat(StrEnum):
+    """How correlations are printed."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+class RelativeTo(StrEnum):
+    """What pooled scores are divided by."""
+
+    self = "self"
+    baseline = "baseline"
+    none = "none"
+
+
+@app.command()
+def correlate(
+    scores: Annotated[Path, typer.Argument(help="CSV: source,target,score[,method][,seed]", show_default=False)],
+    similarities: Annotated[Path, typer.Argument(help="CSV: source,target,metric,similarity", show_default=False)],
+    relative_to: Annotated[
+        RelativeTo, typer.Option(help="what pooled scores are divided by: the target's own prompt's, its baseline's")
+    ] = RelativeTo.none,
+    exclude_self: Annotated[bool, typer.Option("--exclude-self", help="without pairs of a task with itself")] = False,
+    method: Annotated[str | None, typer.Option(help="whose scores, where the file has several methods")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="of bootstrap and permutations")] = 0,
+    form: Annotated[CorrelationFormat, typer.Option("--format", help="of the answer")] = CorrelationFormat.table,
+) -> None:
+    """Tell how well similarities predict transfer scores: anyone's, from CSV files; a row without source is the baseline."""
+    from analysis import scores as others
+    from analysis.columns import Unreadable
+    from tuning.analysis_tables import correlation_csv, correlation_table, notes
+    from tuning.experiment import Misuse
+
+    try:
+        found = others.correlations(scores, similarities, relative_to.value, exclude_self, seed, method)
+    except Unreadable as error:
+        raise Misuse(str(error)) from error
+    if form is CorrelationFormat.table:
+        print(correlation_table(found))
+    elif form is CorrelationFormat.csv:
+        print(correlation_csv(found), end="")
+    else:
+        print(json.dumps(others.as_json(found), indent=1))
+        for note in notes(found):
+            print(note, file=sys.stderr)
+
+
 @app.command()
 def train(
     file: File,

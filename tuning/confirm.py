@@ -286,7 +286,8 @@ def pinned(experiment: Experiment, config: TrialConfig, pair_source: str | None)
         },
         "confirm": {"seeds": list(experiment.train.seeds)},
     }
-    file["train"] = {**filed["train"], "steps": config.steps, "seeds": list(config.seeds)}
+    steps = config.steps or experiment.train.steps  # a trial that trains nothing has no steps, a file needs some
+    file["train"] = {**filed["train"], "steps": steps, "seeds": list(config.seeds)}
     if config.setting.init.file:
         file["prompt"]["init"]["file"] = config.setting.init.file
     if config.method not in (BASELINE, LONGER):

@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from optuna.trial import FixedTrial, FrozenTrial
 
 from analysis import records
-from analysis.curves import Speedups
+from analysis.curves import Curve, Speedups, speedups
 from analysis.gains import gap_closed, relative_error_reduction, relative_performance
 from panda_trainable.config import KNOBS, TrialConfig
 from panda_trainable.demo import DEMO
@@ -176,20 +176,43 @@ def _knobs(config: TrialConfig) -> dict[str, Any]:
     return said
 
 
-def of_study_end(experiment: Experiment, winner: Winner, speed: Speedups | None = None) -> Entry:
+@dataclass(frozen=True)
+class Learnt:
+    """Selection scores by step, of two trials of a study; empty where they are not known.
+
+    Attributes:
+        first: of its first trial, the published setting.
+        won: of the trial that won.
+    """
+
+    first: Curve
+    won: Curve
+
+
+UNKNOWN = Learnt({}, {})
+
+
+def of_study_end(experiment: Experiment, winner: Winner, ours: Learnt = UNKNOWN, theirs: Learnt = UNKNOWN) -> Entry:
     """A study's run as it ends: the winner's scores, gain and configuration.
 
     Args:
         experiment: its file.
         winner: the study's.
-        speed: of the study's first trial over that of the baseline; None where it is not known.
+        ours: how its trials learnt.
+        theirs: how those of the target's baseline did.
     """
     gain, confirmed, study = asdict(winner.gain), winner.confirmed, winner.study
     gains = {records.GAIN: gain.pop("mean"), **{f"{records.GAIN}/{name}": value for name, value in gain.items()}}
     twins = {records.TWIN: float(np.mean(winner.twin.report))} if winner.twin else {}
     cut = {f"{records.TRUNCATED}/{split}": share for split, share in confirmed.truncated.items()}
     config = pinned(experiment, confirmed.config, study.pair.source)
-    never = {records.NEVER: str(speed.comparable is None).lower()} if speed else {}
+    speeds = {"": speedups(theirs.won, ours.won), f"{records.FIRST}/": speedups(theirs.first, ours.first)}
+    never = {
+        prefix.replace("/", "_") + records.NEVER: str(speed.comparable is None).lower()
+        for prefix, speed in speeds.items()
+        if speed
+    }
+    seeds = confirmed.config.seeds
     return Entry(
         f"study:{study.key}", study.pair.name,
         tags={
@@ -200,7 +223,10 @@ def of_study_end(experiment: Experiment, winner: Winner, speed: Speedups | None 
             **score_metrics(confirmed.selection, records.SELECTION), **score_metrics(confirmed.report, records.REPORT),
             **gains, **twins, records.MAJORITY: confirmed.majority,
             records.STEPS: confirmed.config.steps, records.TEACHER_STEPS: confirmed.config.teacher_steps,
-            records.SECONDS: confirmed.seconds, **cut, **_beside(winner), **_faster(speed),
+            records.SECONDS: confirmed.seconds, **cut, **_beside(winner), **_first(ours.first, theirs.first),
+            **_early("", ours.won), **{k: v for prefix, speed in speeds.items() for k, v in _faster(prefix, speed).items()},
+            **_by_seed(records.REPORT, seeds, confirmed.report),
+            **_by_seed(records.GAIN, seeds, np.subtract(confirmed.report, winner.baseline.report).tolist()),
         },
         links={records.WINNER_RUN: confirmed_id(study, confirmed.config)},
         artifacts={records.CONFIG_FILE: json.dumps(config, indent=1)},
@@ -220,9 +246,34 @@ def _beside(winner: Winner) -> dict[str, float]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _faster(speed: Speedups | None) -> dict[str, float]:
+def _by_seed(name: str, seeds: Sequence[int], values: Sequence[float]) -> dict[str, float]:
+    return {f"{name}/{records.SEED}/{seed}": value for seed, value in zip(seeds, values, strict=True)}
+
+
+def _first(ours: Curve, theirs: Curve) -> dict[str, float]:
+    """Measures of the first trial, on selection rows; `score` alone where there is no baseline's."""
+    if not ours:
+        return {}
+    score = ours[max(ours)]
+    found: dict[str, float | None] = {"score": score}
+    if theirs:
+        base = theirs[max(theirs)]
+        found |= {
+            records.GAIN: score - base, records.RELATIVE: relative_performance(score, base),
+            records.ERROR_REDUCTION: relative_error_reduction(score, base),
+        }  # fmt: skip
+    known = {f"{records.FIRST}/{name}": value for name, value in found.items() if value is not None}
+    return {**known, **_early(f"{records.FIRST}/", ours)}
+
+
+def _early(prefix: str, curve: Curve) -> dict[str, float]:
+    """The score at the first evaluation."""
+    return {prefix + records.EARLY: curve[min(curve)]} if curve else {}
+
+
+def _faster(prefix: str, speed: Speedups | None) -> dict[str, float]:
     found = {records.CONVERGENCE: speed.convergence, records.COMPARABLE: speed.comparable} if speed else {}
-    return {name: value for name, value in found.items() if value is not None and np.isfinite(value)}
+    return {prefix + name: value for name, value in found.items() if value is not None and np.isfinite(value)}
 
 
 def of_unconfirmed(study: Study) -> Entry:

@@ -133,8 +133,8 @@ class Experiment(Section):
     @classmethod
     def _known_tasks(cls, names: list[str], info: ValidationInfo) -> list[str]:
         own = (info.context or {}).get("tasks", info.data.get("tasks", {}))
-        mixtures = info.data.get("mixtures", {}) if info.field_name == "sources" else ()
-        return _known(names, [*TASKS, *own, *mixtures], "task")
+        mixtures = (info.context or {}).get("mixtures", info.data.get("mixtures", {}))
+        return _known(names, [*TASKS, *own, *(mixtures if info.field_name == "sources" else ())], "task")
 
     @field_validator("mixtures")
     @classmethod
@@ -198,8 +198,8 @@ class Experiment(Section):
     @classmethod
     def placed(cls, raw: Mapping[str, Any], folder: Path) -> "Experiment":
         """The experiment of a file's values; its paths are relative to the folder."""
-        own = raw.get("tasks")
-        experiment = cls.model_validate(raw, context={"tasks": list(own)} if isinstance(own, Mapping) else None)
+        named = {key: list(raw[key]) for key in ("tasks", "mixtures") if isinstance(raw.get(key), Mapping)}
+        experiment = cls.model_validate(raw, context=named)
         experiment._folder = folder  # noqa: SLF001  # its own
         return experiment
 
@@ -325,8 +325,11 @@ def near(name: str, known: Sequence[str]) -> str:
 
 
 def sources_of(experiment: Experiment, target: str) -> list[str]:
-    """The sources that are paired with a target; a task is no source of its own, alone or in a mixture."""
+    """The sources that are paired with a target."""
     names = experiment.pairs.get(target, experiment.sources)
-    if experiment.self_pairs == "include":
-        return names
-    return [name for name in names if target not in experiment.mixtures.get(name, [name])]
+    return [name for name in names if may_teach(experiment, name, target)]
+
+
+def may_teach(experiment: Experiment, source: str, target: str) -> bool:
+    """Whether a source may serve a target: a task is no source of its own, alone or in a mixture, unless asked for."""
+    return experiment.self_pairs == "include" or target not in experiment.mixtures.get(source, [source])

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from panda_trainable.config import KD_KINDS, SOURCELESS, TRAITS, Initial, Plm, Setting
+from panda_trainable.config import INSTANCE_RELATIONS, KD_KINDS, SOURCELESS, TRAITS, Initial, Plm, Setting
 from panda_trainable.plm import plm_files, plm_folder
 from panda_trainable.rows import located
 from panda_trainable.tasks import TaskSpec, shared_head
@@ -15,7 +15,7 @@ from tuning.experiment import Experiment, Misuse, sources_of
 from tuning.plan import Pair, Plan
 from tuning.reading import load
 from tuning.sections import PlmSection
-from tuning.sharing import imported_task
+from tuning.sharing import IMPORTED, imported_task
 
 
 def load_whole(file: Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -64,8 +64,8 @@ def make_plans(
             tasks[name] = _located(experiment, name, fetches=fetches)
         except ValueError as error:
             problems.append(str(error))
-    problems += _unfit(experiment, tasks)
-    if len({replace(plm, source="") for plm in plms}) < len(plms):
+    problems += [*_unfit(experiment, tasks), *_without_rows(experiment, tasks)]
+    if len({_unnamed(plm) for plm in plms}) < len(plms):
         problems.append("plm: each PLM once, but two of the list are the same files, read the same way")
     plans = []
     for plm in _told_apart(plms):
@@ -73,7 +73,9 @@ def make_plans(
         pairs = tuple(_pairs(experiment, plm.label if len(plms) > 1 else ""))
         able = tuple(pair for pair in pairs if _shares_its_head(experiment, tasks, pair))
         problems += [
-            f"plm: {plm.label} is its own {key}; name another" for key, other in others.items() if other == plm
+            f"plm: {plm.label} is its own {key}; name another"
+            for key, other in others.items()
+            if other and _unnamed(other) == _unnamed(plm)
         ]
         plans.append(Plan(experiment, setting, tasks, able, **others))
     if problems:
@@ -124,6 +126,11 @@ def _found_plm(experiment: Experiment, section: PlmSection, problems: list[str])
     return Plm(source, files, section.pooling, section.layers, section.positions)
 
 
+def _unnamed(plm: Plm) -> Plm:
+    """What a PLM is, wherever its files lie and whatever it is called."""
+    return replace(plm, source="", note="")
+
+
 def _told_apart(plms: Sequence[Plm]) -> list[Plm]:
     """PLMs whose names differ: where two have one name, with their pooling and positions behind it."""
     labels = [plm.label for plm in plms]
@@ -150,17 +157,16 @@ def _found_initial(experiment: Experiment, problems: list[str]) -> Initial:
 def _unfit(experiment: Experiment, tasks: Mapping[str, TaskSpec]) -> Iterator[str]:
     """Why tasks cannot do what the experiment asks of them."""
     targets = [tasks[name] for name in experiment.targets if name in tasks]
-    asked = {
-        loss: [m for m in experiment.methods if knob in TRAITS[m].knobs and _asks(experiment, m, knob)]
-        for knob, loss in (("lambda", experiment.kd), ("inter_instance", experiment.relation))
-    }
-    for loss, methods in asked.items():
+    for knob, loss, others in (
+        ("lambda", experiment.kd, ("mse",)), ("inter_instance", experiment.relation, INSTANCE_RELATIONS),
+    ):  # fmt: skip
+        methods = [m for m in experiment.methods if knob in TRAITS[m].knobs and _asks(experiment, m, knob)]
         for task in targets if methods else ():
             if task.kind not in KD_KINDS.get(loss, (task.kind,)):
-                able = [name for name, kinds in KD_KINDS.items() if task.kind in kinds and name in ("mse", loss)]
+                able = [name for name in others if task.kind in KD_KINDS[name]]
                 yield (
                     f"{', '.join(methods)}: {loss} is not defined for {task.name}, a {task.kind}: "
-                    + (f"use {', '.join(able)}" if able else "leave it out")
+                    + (f"use {' or '.join(able)}" if able else f"leave it out (space: {knob}: 0)")
                 )
     if experiment.prompt.init.kind == "labels":
         bare = [task.name for task in tasks.values() if not task.classes]
@@ -177,6 +183,20 @@ def _unfit(experiment: Experiment, tasks: Mapping[str, TaskSpec]) -> Iterator[st
         ]
         if alone:
             yield f"{method}: no source is left to train a projector for {', '.join(alone)}; add sources or projector.tasks"
+
+
+def _without_rows(experiment: Experiment, tasks: Mapping[str, TaskSpec]) -> Iterator[str]:
+    """Where tasks of which there are imported prompts alone would be trained on."""
+    absent = [name for name, task in tasks.items() if task.path.startswith(IMPORTED)]
+    mixed = {member for name in experiment.sources for member in experiment.mixtures.get(name, [])}
+    readers = {f"mixtures of {name}": {name} & mixed for name in absent}
+    readers |= {
+        m: set(experiment.members) for m in experiment.methods if m == "spot_mixture" or TRAITS[m].sources == "all"
+    }
+    readers |= {method: set(experiment.projected) for method in experiment.needs("source_plm")}
+    for reader, names in readers.items():
+        if gone := [name for name in absent if name in names]:
+            yield f"{reader}: trains on rows of {', '.join(gone)}, of which prompts were imported but no data is here; bring it"
 
 
 def weak_relations(plan: Plan) -> Iterator[str]:

@@ -23,7 +23,7 @@ from panda_trainable.library import PromptLibrary
 from panda_trainable.tasks import Mixture, TaskSpec
 from search_spaces.defaults import MODEL_RATE
 from search_spaces.space import Choice, Int, Space
-from tuning.experiment import LONGER, Experiment, Misuse, sources_of
+from tuning.experiment import LONGER, Experiment, Misuse, may_teach, sources_of
 from tuning.sharing import IMPORTED
 
 Similarities = Mapping[tuple[str, str], Mapping[str, float]]
@@ -113,11 +113,12 @@ def shared_texts(library: PromptLibrary, plan: Plan) -> dict[tuple[str, str], in
     from panda_trainable.tokens import used_texts  # torch is imported late
 
     found = {}
-    weighed = plan.experiment.weigh_by if isinstance(plan.experiment.weigh_by, dict) else {}
-    known = {*plan.tasks, *plan.experiment.mixtures}
-    partners = [(name, target) for target in weighed for name in weighed[target] if name in known]
-    used = dict.fromkeys([*plan.measured, *(pair for pair in partners if pair[1] in plan.experiment.targets)])
-    for source, target in used:
+    experiment = plan.experiment
+    partners = [(name, target) for target in experiment.targets for name in _only_weighed(experiment, target)]
+    taught = [
+        (n, t) for t in experiment.targets if experiment.needs("source_plm") for n in _projected_for(experiment, t)
+    ]
+    for source, target in dict.fromkeys([*plan.measured, *partners, *taught]):
         task, limit = plan.tasks[target], plan.setting.limit_train
         mine = [used_texts(library, each, "train", limit) for each in plan.source(source).tasks if each != task]
         theirs = used_texts(library, task, task.report_split, None)
@@ -135,7 +136,34 @@ def shared_texts(library: PromptLibrary, plan: Plan) -> dict[tuple[str, str], in
             f"overlap: refuse, and texts of train rows of a source stand in report rows of a target: {', '.join(said)}; "
             "leave the pairs out, or use overlap: drop"
         )
+    alone = [
+        t for t in experiment.targets if experiment.needs("source_plm") and not _projected_for(experiment, t, found)
+    ]
+    if alone:
+        raise Misuse(
+            f"projector: every task shares texts with the report rows of {', '.join(alone)}; name others, or use overlap: warn"
+        )
     return found
+
+
+def _projected_for(
+    experiment: Experiment, target: str, shared: Mapping[tuple[str, str], int] | None = None
+) -> list[str]:
+    """The tasks that train a target's projector, which must not have seen it: not by shared texts either."""
+    dropped = (shared or {}) if experiment.overlap == "drop" else {}
+    return [name for name in experiment.projected if name != target and not dropped.get((name, target), 0)]
+
+
+def _only_weighed(experiment: Experiment, target: str) -> list[str]:
+    """Sources to which a table gives a weight for a target but `pairs` gives no study: they may be partners."""
+    if not isinstance(experiment.weigh_by, dict):
+        return []
+    paired = sources_of(experiment, target)
+    return [
+        name
+        for name in experiment.weigh_by.get(target, {})
+        if name in experiment.sources and name not in paired and may_teach(experiment, name, target)
+    ]
 
 
 def study_base(
@@ -152,7 +180,7 @@ def study_base(
     candidates = tuple(teacher_steps.values) if isinstance(teacher_steps, Choice) else ()
     transfers = bool(sources) or traits.another == "source_plm"
     rate = float(space.first().get("learning_rate", 0.0))
-    given = experiment.source_train.learning_rate if traits.trains != "model" else rate
+    given = experiment.source_train.learning_rate if traits.trains != "model" else MODEL_RATE.first
     distils = "lambda" in traits.knobs
     base = TrialConfig(
         setting=plan.setting if transfers else plan.setting.of_targets, target=target, method=pair.method,
@@ -162,7 +190,7 @@ def study_base(
         teacher_steps=candidates[0] if candidates else 0,
         kd=experiment.kd if distils else "mse", candidates=candidates,
         lambda_schedule=experiment.lambda_schedule if distils else "constant",
-        partner_weights=experiment.partner_weights if len(sources) > 1 and "partners" in traits.knobs else "similarity",
+        partner_weights=experiment.partner_weights if "partners" in traits.knobs else "similarity",
         relation=experiment.relation if "inter_instance" in traits.knobs else "inter_instance",
         tutor=_tutor(plan) if traits.another == "teacher_plm" else None,
         projection=_projection(plan, pair.target, shared or {}) if traits.another == "source_plm" else None,
@@ -178,20 +206,10 @@ def _tutor(plan: Plan) -> Tutor:
 
 
 def _projection(plan: Plan, target: str, shared: Mapping[tuple[str, str], int]) -> Projection:
-    """How prompts of the other PLM are projected for a target, of which the projector knows nothing.
-
-    Raises:
-        Misuse: if all tasks share texts with the target's report rows.
-    """
-    said, dropped = plan.experiment.projector, plan.experiment.overlap == "drop"
-    names = [name for name in plan.experiment.projected if name != target]
-    names = [name for name in names if not (dropped and shared.get((name, target), 0))]
-    if not names:
-        raise Misuse(
-            f"projector: every task shares texts with {target}'s report rows; name others, or use overlap: warn"
-        )
+    """How prompts of the other PLM are projected for a target, of which the projector knows nothing."""
+    said = plan.experiment.projector
     assert plan.source_plm is not None, "a plan whose methods need another PLM has found it"
-    tasks = tuple(plan.tasks[name] for name in names)
+    tasks = tuple(plan.tasks[name] for name in _projected_for(plan.experiment, target, shared))
     return Projection(plan.source_plm, tasks, said.form, said.objective, said.hidden, said.steps, said.learning_rate)
 
 
@@ -237,9 +255,7 @@ def _weights(plan: Plan, pair: Pair, similarities: Similarities) -> dict[str, fl
         missing = [name for name in names if name not in weigh_by.get(target, {})]
         if missing:
             raise Misuse(f"weigh_by must weigh every source of {target}: {', '.join(missing)} missing")
-        known = {*plan.tasks, *plan.experiment.mixtures}
-        weighed = [name for name in weigh_by.get(target, {}) if name in known and name not in (*names, target)]
-        return {name: weigh_by[target][name] for name in (*names, *weighed)}
+        return {name: weigh_by[target][name] for name in (*names, *_only_weighed(plan.experiment, target))}
     return {name: similarities[name, target][weigh_by] for name in names}
 
 

@@ -4,12 +4,12 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from optuna.trial import FixedTrial
 from ray import tune
 
-from analysis.curves import speedups
 from panda_trainable.library import PromptLibrary
 from panda_trainable.trainable import PandaTrainable
 from tuning import cluster, entries
@@ -27,7 +27,7 @@ from tuning.stages import (
     source_jobs,
     target_jobs,
 )
-from tuning.studies import Rules, Searched, StudyScheduler, StudySearcher, first_curve, only_driver
+from tuning.studies import Rules, Searched, StudyScheduler, StudySearcher, curves, only_driver
 from tuning.tracking import Tracker
 from tuning.watch import Watcher
 
@@ -247,12 +247,21 @@ def _run(run: Run) -> Outcome:
     return Outcome(tuple(found), unconfirmed, tuple(run.failures), run.computed)
 
 
+def _learnt(experiment: Experiment, winner: Winner) -> entries.Learnt:
+    """How a study's first trial learnt, and the trial that won it, with the seeds of the search."""
+    study, won = winner.study, winner.confirmed.config
+    trials = curves(study.key, study_path(experiment, study, "journal"))
+    wanted = replace(won, seeds=study.base.seeds)
+    same = [curve for params, curve in trials if study.base.with_knobs(study.space(FixedTrial(params))) == wanted]
+    return entries.Learnt(trials[0][1], same[0] if same else {})
+
+
 def _finish(run: Run, studies: Sequence[Study], found: Sequence[Winner]) -> None:
     """Links winners to their runs, and leaves nothing running or unsaid."""
-    curves = {study.key: first_curve(study.key, study_path(run.experiment, study, "journal")) for study in studies}
+    learnt = {winner.study.key: _learnt(run.experiment, winner) for winner in found}
     for winner in found:
-        speed = speedups(curves[winner.baseline_study], curves[winner.study.key])
-        run.tracker.write(entries.of_study_end(run.experiment, winner, speed))
+        ours, theirs = learnt[winner.study.key], learnt[winner.baseline_study]
+        run.tracker.write(entries.of_study_end(run.experiment, winner, ours, theirs))
     for study in studies:
         if study.key not in {winner.study.key for winner in found}:
             run.tracker.write(entries.of_unconfirmed(study))

@@ -121,10 +121,10 @@ def best_trials(key: str, journal: Path, steps: int) -> list[FrozenTrial]:
     return list(best.values())
 
 
-def first_curve(key: str, journal: Path) -> dict[int, float]:
-    """Step -> selection score of a study's first trial: the published setting, which ran to its end."""
+def curves(key: str, journal: Path) -> list[tuple[dict[str, Any], dict[int, float]]]:
+    """Parameters of each trial of a study, and its selection score by step; the first is the published setting."""
     trials = open_study(key, journal).get_trials(deepcopy=False)
-    return dict(trials[0].intermediate_values) if trials else {}
+    return [(trial.params, dict(trial.intermediate_values)) for trial in trials]
 
 
 @dataclass

@@ -74,7 +74,7 @@ def _printed(table: Table) -> str:
     return "\n".join(line.rstrip() for line in written.getvalue().splitlines())
 
 
-def _plain(title: str, caption: str, names: Sequence[str], rows: Sequence[Sequence[str]], texts: int) -> str:
+def plain_table(title: str, caption: str, names: Sequence[str], rows: Sequence[Sequence[str]], texts: int) -> str:
     """A table of which the first columns are texts and the others numbers."""
     table = Table(
         box=box.SIMPLE_HEAD, title=title, caption=caption, title_justify="left", caption_justify="left",
@@ -100,7 +100,7 @@ def retrieved_table(rows: Sequence[Mapping[str, Any]]) -> str:
     ]  # fmt: skip
     poor = any(values["own_score"] <= values["own_majority"] for values in rows)
     caption = f"similarity of early snapshots, ± deviation over {first['similarity']['n']} seeds; own score on selection rows in percent"
-    return _plain(
+    return plain_table(
         f"Sources of {first['target']} by {first['by']}",
         caption + "\n! a source that does not beat its own majority class" * poor,
         [*(["PLM"] if several else []), "source", "rank", first["by"], "own score", "majority"], shown, 1 + several,
@@ -121,7 +121,7 @@ def kept_table(rows: Sequence[Mapping[str, Any]]) -> str:
         ]
         for values in rows
     ]  # fmt: skip
-    return _plain(
+    return plain_table(
         f"Best of the top-k sources by {rows[0]['similarity']}, chosen by selection score",
         "gain over prompt tuning in points on report rows; kept: of the gain of trying all sources (the last k); random: expected "
         "with k sources drawn;\nhindsight: the best gain that any source had, which selection could not know",

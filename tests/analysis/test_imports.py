@@ -73,3 +73,27 @@ def test_a_file_is_checked_and_planned_without_torch_and_ray(module: str) -> Non
 
 def test_a_configuration_is_a_value_without_torch() -> None:
     assert not loaded_by("panda_trainable.config") & set(HEAVY)
+
+
+BLOCKED = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, *more):
+        if name.split(".")[0] in {}:
+            raise ImportError(name)
+
+sys.meta_path.insert(0, Blocker())
+from tuning.cli import main
+main()
+"""
+
+
+def test_results_of_others_are_correlated_where_torch_and_ray_cannot_be_imported(tmp_path: Path) -> None:
+    scores, similarities = tmp_path / "scores.csv", tmp_path / "similarities.csv"
+    scores.write_text("source,target,score\n" + "".join(f"s{i},t,{i}\n" for i in range(4)))
+    similarities.write_text("source,target,metric,similarity\n" + "".join(f"s{i},t,on,0.{i}\n" for i in range(4)))
+    code = BLOCKED.format(("torch", "ray", "mlflow", "optuna", "transformers"))
+    command = [sys.executable, "-c", code, "correlate", str(scores), str(similarities), "--format", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["on"]["pooled"]["spearman"] == 1

@@ -1,9 +1,8 @@
 """What the tests of one trial share: prompts, sessions, trials, and a small learnable task of each kind."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -153,12 +152,6 @@ def opened(library: PromptLibrary, setting: Setting) -> Callable[..., Session]:
     return make
 
 
-STEPS: Mapping[str, tuple[int, float]] = MappingProxyType(
-    {"prompt": (8, 0.02), "head": (8, 0.02), "model": (8, 0.003), "nothing": (0, 0.0)}
-)
-"""What is trained -> steps and rate of a short trial."""
-
-
 def save_wide_plm(folder: Path, parted: bool = False) -> Plm:
     """A random BERT, wider and deeper than the others, that gives all words other numbers.
 
@@ -208,13 +201,13 @@ def trial(setting: Setting, task: Callable[..., TaskSpec], wide_plm: Plm) -> Cal
 
     def make(method: str = "prompt_tuning", sources: int = 1, **changes: Any) -> TrialConfig:
         traits = TRAITS[method]
-        steps, rate = STEPS[traits.trains]
+        steps, rate = (0, 0.0) if traits.trains == "nothing" else (8, 0.02)
         target = changes.pop("target") if "target" in changes else task("t")
         values: dict[str, Any] = {"seeds": (0, 1), "steps": steps, "learning_rate": rate}
         if traits.sources != "none":
             values["sources"] = tuple(Source(task(f"s{i}", seed=i + 1), 0.5 / (i + 1)) for i in range(sources))
         if traits.sources != "none" or traits.another == "source_plm":
-            values |= {"source_steps": 6, "source_learning_rate": 0.003 if traits.trains == "model" else 0.02}
+            values |= {"source_steps": 6, "source_learning_rate": 0.02}
         if "lambda" in traits.knobs:
             values["lambda_"] = 1.0
         if "teacher_steps" in traits.knobs:

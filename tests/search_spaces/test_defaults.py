@@ -1,5 +1,6 @@
 """The conformance kit of spaces: every method's, so that a new row is tested the day it is added."""
 
+import math
 import pickle
 from dataclasses import replace
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from optuna.samplers import RandomSampler
 from optuna.trial import FixedTrial
 
-from panda_trainable.config import KNOBS, SOURCELESS, Plm, Setting, Source, TrialConfig
+from panda_trainable.config import KNOBS, TRAITS, Plm, Projection, Setting, Source, TrialConfig, Tutor
 from panda_trainable.tasks import TASKS
 from search_spaces.defaults import SPACES
 from search_spaces.space import Choice, Float, Int
@@ -20,10 +21,21 @@ BASE = TrialConfig(
 )
 
 
+OTHER = Plm("elsewhere", "other files")
+POINTS = ("zero_shot", "random_prompt", "panda_as_released", "tpt_model_zero_shot")
+"""Methods that have one configuration: nothing of them is searched."""
+
+
 def base(method: str, partners: int) -> TrialConfig:
+    """A trial of a method with what its traits ask for, as a plan makes it."""
+    traits = TRAITS[method]
     sources = tuple(Source(replace(TASKS["sst2"], name=f"s{i}"), 0.5) for i in range(1 + partners))
-    transfer = {"sources": sources, "source_steps": 1, "source_learning_rate": 0.01, "teacher_steps": 1}
-    return BASE if method in SOURCELESS else replace(BASE, method=method, **transfer)
+    return replace(
+        BASE, method=method, steps=0 if traits.trains == "nothing" else STEPS,
+        sources=() if traits.sources == "none" else sources, source_steps=1, source_learning_rate=0.01, teacher_steps=1,
+        tutor=Tutor(OTHER) if traits.another == "teacher_plm" else None,
+        projection=Projection(OTHER, (TASKS["sst2"],)) if traits.another == "source_plm" else None,
+    )  # fmt: skip
 
 
 def contains(domain: Any, value: Any) -> bool:
@@ -57,11 +69,38 @@ def test_the_first_point_lies_inside_every_domain(method: str, partners: int) ->
     assert [name for name, value in first.items() if not contains(space.domain(name), value)] == []
 
 
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "prompt_tuning": {"learning_rate": 1e-2},
+    "prompt_tuning_longer": {"learning_rate": 1e-2},
+    "model_tuning": {"learning_rate": 5e-5},
+    "multitask_model_tuning": {"learning_rate": 5e-5},
+    "linear_probe": {"learning_rate": 1e-2},
+    "spot": {"learning_rate": 1e-2, "partners": 0},
+    "spot_mixture": {"learning_rate": 1e-2, "partners": 0},
+    "zero_shot": {},
+    "random_prompt": {},
+    "panda": {"learning_rate": 1e-2, "lambda": 0.1, "teacher_steps": 4, "partners": 0, "fusion": "early"},
+    "panda_as_released": {"learning_rate": 7e-3, "lambda": 0.01, "teacher_steps": 40},
+    "distill": {"learning_rate": 1e-2, "lambda": 0.0, "inter_class": 1.0, "inter_instance": 1.0, "temperature": 1.0},
+    "panda_distill": {
+        "learning_rate": 1e-2, "lambda": 0.1, "teacher_steps": 4, "partners": 0, "fusion": "early",
+        "inter_class": 1.0, "inter_instance": 1.0, "temperature": 1.0,
+    },
+    "tpt_model": {"learning_rate": 1e-2},
+    "tpt_model_zero_shot": {},
+}  # fmt: skip
+"""Method -> its first trial of 40 steps: the published setting, one rate for all that start a prompt the same way."""
+
+
 @pytest.mark.parametrize("method", SPACES)
-def test_the_first_point_of_all_methods_that_train_prompts_has_one_rate_and_no_partners(method: str) -> None:
-    """All weights are trained with a usual rate of fine-tuning, which lies far below those of prompts."""
-    first = SPACES[method].resolved(STEPS, 2).first()
-    assert (first["learning_rate"], first.get("partners", 0)) == (5e-5 if method == "model_tuning" else 1e-2, 0)
+def test_the_first_point_is_the_published_setting(method: str) -> None:
+    assert SPACES[method].resolved(STEPS, 2).first() == PUBLISHED[method]
+
+
+@pytest.mark.parametrize("method", SPACES)
+def test_a_space_is_a_single_point_where_the_method_has_one_configuration(method: str) -> None:
+    size = SPACES[method].resolved(STEPS, 2).size
+    assert size == (1 if method in POINTS else math.inf)
 
 
 def test_tuning_for_longer_is_searched_as_prompt_tuning_is() -> None:
@@ -91,19 +130,20 @@ def test_every_value_that_a_study_draws_makes_a_trial(method: str, partners: int
         config = base(method, partners).with_knobs(knobs)
         assert [name for name, value in knobs.items() if not contains(space.domain(name), value)] == []
         assert ("fusion" in knobs) == ("fusion" in KNOBS[method] and knobs["partners"] > 0)
-        assert config.learning_rate == knobs["learning_rate"]
-        assert len(config.sources) == (0 if method in SOURCELESS else 1 + knobs.get("partners", 0))
-        assert {"lambda": config.lambda_, "teacher_steps": config.teacher_steps}.items() >= {
-            (name, knobs[name]) for name in ("lambda", "teacher_steps") if name in knobs
-        }
+        asked = {"none": 0, "pair": 1 + knobs.get("partners", 0), "all": 1 + partners}
+        assert len(config.sources) == asked[TRAITS[method].sources]
+        told = {"lambda": config.lambda_, "partners": len(config.sources) - 1}
+        assert {name: told.get(name, getattr(config, name, None)) for name in knobs} == knobs
 
 
 @pytest.mark.parametrize("method", SPACES)
 def test_a_study_draws_more_than_one_value_of_every_searched_knob(method: str) -> None:
     space = SPACES[method].resolved(STEPS, 2)
+    fixed = {name for name in KNOBS[method] if space.domain(name) == Choice((PUBLISHED[method][name],))}
     study = optuna.create_study(sampler=RandomSampler(seed=0))
     drawn = [space(study.ask()) for _ in range(30)]
-    assert all(len({knobs.get(name) for knobs in drawn}) > 1 for name in KNOBS[method])
+    assert {name for name in KNOBS[method] if len({knobs.get(name) for knobs in drawn}) == 1} == fixed
+    assert fixed == (set(KNOBS[method]) if method in POINTS else {"lambda"} if method == "distill" else set())
 
 
 def test_whole_numbers_are_searched_as_such() -> None:

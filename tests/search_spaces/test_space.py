@@ -1,5 +1,6 @@
 """Domains and spaces: what cannot be searched is refused, and a first point never leaves its domain."""
 
+import math
 from typing import Any
 
 import pytest
@@ -110,3 +111,28 @@ def test_a_condition_decides_whether_a_knob_is_asked() -> None:
 def test_a_space_that_still_has_shares_is_not_searched() -> None:
     with pytest.raises(AssertionError, match="resolved before"):
         SPACE(FixedTrial({"rate": 1.0, "partners": 0, "steps": 4}))
+
+
+@pytest.mark.parametrize(
+    ("domains", "size"),
+    [
+        ((), 1),
+        ((Choice((0.1, 0.2)),), 2),
+        ((Choice((0.1, 0.2)), Int(0, 2), Choice(("late",))), 6),
+        ((Float(0.5, 0.5), Int(3, 3)), 1),
+        ((Choice((1, 2)), Float(0.1, 0.2)), math.inf),
+        ((Shares((0.1, 0.25, 0.5)),), 3),
+    ],
+)
+def test_a_space_has_as_many_configurations_as_its_domains_multiply_to(domains: tuple[Any, ...], size: float) -> None:
+    assert Space(tuple(Knob(f"k{i}", domain, None) for i, domain in enumerate(domains))).size == size
+
+
+def test_shares_that_are_one_step_count_are_one_configuration() -> None:
+    space = Space((Knob("steps", Shares((0.1, 0.25, 0.5)), None),))
+    assert space.resolved(steps=2, partners=0).size == 1
+
+
+def test_an_empty_space_draws_nothing_and_its_first_point_is_empty() -> None:
+    assert Space(()).resolved(40, 2) == Space(())
+    assert (Space(()).first(), Space(())(FixedTrial({}))) == ({}, {})

@@ -4,7 +4,7 @@ import atexit
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 
 from analysis import records
 from analysis.records import client
-from panda_trainable.config import TrialConfig
+from panda_trainable.config import TRAITS, TrialConfig
 from panda_trainable.library import PromptLibrary
 from panda_trainable.metrics import METRICS
 from tests.conftest import experiment_file
@@ -37,7 +37,7 @@ from tuning.reading import load
 from tuning.tracking import Entry, Tracker
 
 OWN = {"kind": "classification", "text": ["a"], "classes": ["no", "yes"], "metrics": ["accuracy"]}
-MEASURED = {"s1": 0.8, "s2": 0.4, "s3": 0.9, "t": 1.0}
+MEASURED = {"s1": 0.8, "s2": 0.4, "s3": 0.9, "t": 1.0, "pool": 0.6}
 
 
 def like(value: float) -> dict[str, float]:
@@ -51,6 +51,26 @@ def studies_of(plan: Plan, **weights: float) -> dict[str, Study]:
     return {
         study.pair.name: study for study in make_studies(plan, {(s, t): like(said[s]) for s, t in plan.measured})[0]
     }
+
+
+def every_method(plms: Callable[[str], Path], **changes: Any) -> dict[str, Any]:
+    """Keys of a file of which every method has studies: a mixture among the sources, and other PLMs."""
+    return {
+        "methods": [method for method in TRAITS if method != "prompt_tuning"],
+        "mixtures": {"pool": ["s1", "s2"]},
+        "sources": ["s1", "s2", "pool"],
+        "teacher_plm": {"from": str(plms("distilbert"))},
+        "source_plm": {"from": str(plms("roberta"))},
+        **changes,
+    }
+
+
+UNUSUAL: dict[str, Any] = {
+    "kd": "kl", "lambda_schedule": "decay", "partner_weights": "uniform", "relation": "gram", "mixing_cap": 40,
+    "teacher_train": {"trains": "model", "steps": 3, "learning_rate": 1e-4},
+    "projector": {"tasks": ["s2", "s1"], "form": "flat", "hidden": 5, "steps": 7, "learning_rate": 0.01},
+}  # fmt: skip
+"""Settings of methods, none at its default."""
 
 
 @cache
@@ -134,13 +154,21 @@ def put_confirmed(
 
 
 def recorded(
-    plan: Plan, library: PromptLibrary, uri: str, scores: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+    plan: Plan,
+    library: PromptLibrary,
+    uri: str,
+    scores: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    teacher: Sequence[float] = (),
 ) -> dict[str, Winner]:
-    """Says a search to MLflow whose studies ended with these selection and report scores; the winners by name."""
+    """Says a search to MLflow whose studies ended with these selection and report scores; the winners by name.
+
+    `teacher` has the report scores of the larger PLM, for the studies that have one.
+    """
     studies = [study for name, study in studies_of(plan).items() if name in scores]
     chosen = {s.key: [replace(s.base.with_knobs(s.space.first()), seeds=(10, 11))] for s in studies}
     for study in studies:
-        put_confirmed(library, chosen[study.key][0], *scores[study.pair.name])
+        taught = {"teacher": list(teacher)} if study.base.tutor else {}
+        put_confirmed(library, chosen[study.key][0], *scores[study.pair.name], **taught)
     found = list(winners(library, studies, chosen))
     tracker = Tracker(uri, plan.experiment.name, plan.experiment.search_path)
     said = [*entries.of_plan(plan, [], studies, lambda job: [])]

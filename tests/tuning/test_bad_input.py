@@ -12,9 +12,9 @@ import pytest
 import ray
 import torch
 from safetensors.torch import save_file
-from transformers import GPT2Config, GPT2Model
+from transformers import BertConfig, BertModel, GPT2Config, GPT2Model, ModernBertConfig, ModernBertModel
 
-from tests.conftest import experiment_file, panda_tune, rows_of, write_task
+from tests.conftest import SMALL, experiment_file, panda_tune, rows_of, save_plm, write_task
 from tests.tuning.small import OWN, new_store, rewritten
 from tuning import cli
 
@@ -101,11 +101,67 @@ def changed_plm(folder: Path, **changes: Any) -> None:
     rewritten(folder / "experiment.yaml", plm={**plm, **changes})
 
 
+def with_other_plm(key: str, method: str, model: Any = None, **changes: Any) -> Change:
+    """Another PLM beside the file for a method, of which the model may be another."""
+
+    def change(folder: Path) -> None:
+        plm = save_plm(folder / "other", "distilbert")
+        if model:
+            (plm / "model.safetensors").unlink()
+            model().save_pretrained(plm)
+        rewritten(folder / "experiment.yaml", methods=[method], **{key: {"from": "other"}, **changes})
+
+    return change
+
+
+def itself_as(key: str, *, copied: bool) -> Change:
+    """The PLM as its own teacher, or as that from which its prompts are projected; or a copy of it."""
+
+    def change(folder: Path) -> None:
+        said = json.loads((folder / "experiment.yaml").read_text())
+        if copied:
+            shutil.copytree(said["plm"]["from"], folder / "copy")
+        rewritten(
+            folder / "experiment.yaml", methods=["distill", "tpt_model"], teacher_plm={"from": str(save_plm(folder / "a", "roberta"))},
+            source_plm={"from": str(save_plm(folder / "b", "electra"))},
+        )  # fmt: skip
+        rewritten(folder / "experiment.yaml", **{key: {"from": "copy"} if copied else said["plm"]})
+
+    return change
+
+
+def small_bert(positions: int) -> BertModel:
+    return BertModel(BertConfig(**SMALL, max_position_embeddings=positions), add_pooling_layer=False)
+
+
 def from_zero(folder: Path) -> None:
     changed_plm(folder, positions="from_zero")
 
 
 SOUND = rows_of(60, 2)
+TAGGED = [{"words": [f"x{i}", "w1", "w2"], "tags": ["O", "B-X", "I-X"]} for i in range(40)]
+ANSWERED = [
+    {"q": f"w2 y{i}", "p": f"x{i} w1 w3", "gold": {"text": ["w1"], "answer_start": [len(f"x{i} ")]}} for i in range(40)
+]
+KINDS: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
+    "tagging": (
+        {"kind": "tagging", "text": "words", "label": "tags", "classes": ["O", "B-X", "I-X"], "metrics": []}, TAGGED,
+    ),
+    "extractive_qa": (
+        {"kind": "extractive_qa", "text": ["q", "p"], "label": "gold", "classes": [], "metrics": []}, ANSWERED,
+    ),
+    "regression": (
+        {"kind": "regression", "text": "a", "classes": [], "metrics": []}, rows_of(60, 2, kind="regression"),
+    ),
+}  # fmt: skip
+
+
+def of_kind(kind: str, *more: Change) -> Change:
+    """The target as a task of another kind."""
+    said, found = KINDS[kind]
+    return several(own(**said), rows("t", "train", found), rows("t", "validation", found[:24]), *more)
+
+
 TRAIN = {"steps": 8, "batch_size": 4, "max_length": 16, "eval_every": 2, "seeds": [0, 1]}
 THREE = {"classes": ["no", "yes", "maybe"]}
 PLANNED: dict[str, tuple[Change, tuple[str, ...]]] = {
@@ -200,6 +256,86 @@ PLANNED: dict[str, tuple[Change, tuple[str, ...]]] = {
         values(prompt={"length": 3, "init": {"kind": "file", "file": "no.safetensors"}}),
         ("prompt.init.file", "no.safetensors", ": cannot be read (", "No such file or directory"),
     ),
+    "the PLM as its own teacher": (
+        itself_as("teacher_plm", copied=False),
+        ("plm: ", " is its own teacher_plm; name another"),
+    ),
+    "a copy of the PLM as its own teacher": (
+        itself_as("teacher_plm", copied=True),
+        ("plm: ", " is its own teacher_plm; name another"),
+    ),
+    "prompts of the PLM itself to project": (
+        itself_as("source_plm", copied=True),
+        ("plm: ", " is its own source_plm; name another"),
+    ),
+    "a teacher PLM that is not there": (
+        values(methods=["distill"], teacher_plm={"from": "./nowhere"}),
+        ("PLM './nowhere': nowhere is no folder with a config.json",),
+    ),
+    "no teacher PLM": (
+        values(methods=["distill", "panda_distill"]),
+        (
+            "{folder}/experiment.yaml:1: methods distill, panda_distill need another PLM: add `teacher_plm: {{from: ...}}`",
+        ),
+    ),
+    "no PLM to project from": (
+        values(methods=["tpt_model"]),
+        ("experiment.yaml:1: methods tpt_model need another PLM: add `source_plm: {{from: ...}}`",),
+    ),
+    "a projector on a task that is no source": (
+        values(methods=["tpt_model"], source_plm={"from": "."}, projector={"tasks": ["s1", "t"]}),
+        ("a projector needs a prompt of each task on both PLMs, and t is none of the source tasks",),
+    ),
+    "a projector on a mixture": (
+        values(
+            methods=["tpt_model"], source_plm={"from": "."}, mixtures={"pool": ["s1"]}, sources=["s1", "pool"],
+            projector={"tasks": ["pool"]},
+        ),
+        ("a projector needs a prompt of each task on both PLMs, and pool is none of the source tasks",),
+    ),
+    "no source but the target to train a projector": (
+        with_other_plm("source_plm", "tpt_model", sources=["t"], self_pairs="include"),
+        ("tpt_model: no source is left to train a projector for t; add sources or projector.tasks",),
+    ),
+    "mixtures alone to train a projector": (
+        with_other_plm("source_plm", "tpt_model", sources=["pool"], mixtures={"pool": ["s1", "s2"]}),
+        ("tpt_model: no source is left to train a projector for t; add sources or projector.tasks",),
+    ),
+    "no head that a target can take over": (
+        several(own(classes=["bad", "good"]), values(methods=["zero_shot", "random_prompt", "spot"])),
+        (
+            "zero_shot takes over a source's head, and no source has the classes of a target; leave zero_shot out",
+            "random_prompt takes over a source's head",
+        ),
+    ),
+    "a task of a mixture without data": (
+        values(mixtures={"pool": ["s1", "cb"]}, sources=["pool"]),
+        ("task cb: ",),
+    ),
+    "a mixture with the target as its only source": (
+        values(mixtures={"pool": ["s1", "t"]}, sources=["pool"]),
+        ("no source is left for target t (a task never is its own source: self_pairs: include)",),
+    ),
+    "hidden vectors of tags": (
+        of_kind("tagging", values(kd="hidden")),
+        ("panda: hidden is not defined for t, a tagging: use mse",),
+    ),
+    "relations of tags": (
+        of_kind("tagging", with_other_plm("teacher_plm", "distill")),
+        ("distill: inter_instance is not defined for t, a tagging: leave it out (space: inter_instance: 0)",),
+    ),
+    "relations of answers": (
+        of_kind("extractive_qa", with_other_plm("teacher_plm", "panda_distill", relation="distance")),
+        ("panda_distill: distance is not defined for t, a extractive_qa: leave it out (space: inter_instance: 0)",),
+    ),
+    "a Gram matrix of values": (
+        of_kind("regression", with_other_plm("teacher_plm", "distill", relation="gram")),
+        ("distill: gram is not defined for t, a regression: use inter_instance or distance",),
+    ),
+    "classes of a regression": (
+        of_kind("regression", values(kd="inter_class")),
+        ("panda: inter_class is not defined for t, a regression: use mse",),
+    ),
     "file in the storage's place": (
         lambda folder: (folder / "runs").write_text("x"),
         ("storage: {folder}/runs is no folder; name another",),
@@ -209,6 +345,10 @@ PLANNED: dict[str, tuple[Change, tuple[str, ...]]] = {
         ("storage: {folder}/experiment.yaml is no folder; name another",),
     ),
 }  # fmt: skip
+GPT2_CONFIG = GPT2Config(vocab_size=60, n_embd=16, n_layer=2, n_head=2, n_positions=64)
+MODERN_CONFIG = ModernBertConfig(
+    **SMALL, max_position_embeddings=64, pad_token_id=0, bos_token_id=3, eos_token_id=4, cls_token_id=3, sep_token_id=4
+)
 ROOT = os.geteuid() == 0
 
 
@@ -268,6 +408,40 @@ PREPARED: dict[str, tuple[Change, tuple[str, ...]]] = {
             values(prompt={"length": 3, "init": {"kind": "file", "file": "start"}}),
         ),
         ("prompt.init.file {folder}/start: cannot be read as safetensors",),
+    ),
+    "a teacher PLM with too few positions": (
+        with_other_plm("teacher_plm", "distill", lambda: small_bert(18)),
+        ("prompt length 3 + max_length 16 is over the 18 positions of BertModel; lower one of them",),
+    ),
+    "a teacher PLM that takes no prefix": (
+        with_other_plm("teacher_plm", "distill", lambda: GPT2Model(GPT2_CONFIG)),
+        ("GPT2Model takes no prompt here: it reads left to right, and an encoder is needed",),
+    ),
+    "a PLM to project from that has fewer layers": (
+        with_other_plm("source_plm", "tpt_model", source_plm={"from": "other", "layers": 3}),
+        ("layers must be 1 to 2, got 3",),
+    ),
+    "an embedding of a layer that is not there": (
+        values(embedding={"layer": 3}),
+        ("the layer of task embeddings must be 1 to 2 of ", ", got 3"),
+    ),
+    "neurons of a layer that is not there": (
+        values(similarities=["task_embedding", "on"], neurons={"layers": [1, 3]}),
+        ("window must be first and last layer within 1 to 2, got [1, 3]",),
+    ),
+    "neurons of a PLM whose layers are gated": (
+        several(
+            with_other_plm("source_plm", "spot", lambda: ModernBertModel(MODERN_CONFIG)),
+            values(plm={"from": "other"}, similarities=["task_embedding", "on"], prompt={"length": 3, "form": "input"}),
+        ),
+        ("on: the feed-forward layer of ModernBertModel cannot be found: ", "; leave `on` out of similarities"),
+    ),
+    "texts of every task of a projector in the target's report rows": (
+        several(
+            with_other_plm("source_plm", "tpt_model", sources=["s1"]),
+            rows("t", "validation", rows_of(60, 2, seed=0)[:24]),
+        ),
+        ("projector: every task shares texts with the report rows of t; name others, or use overlap: warn",),
     ),
     "texts alone nearly as long as the PLM's positions": (
         values(train={**TRAIN, "max_length": 64}),
@@ -333,7 +507,7 @@ def tokens_of_another_plm(folder: Path) -> None:
 def reads_left_to_right(folder: Path) -> None:
     plm = copied_plm(folder)
     (plm / "model.safetensors").unlink()
-    GPT2Model(GPT2Config(vocab_size=60, n_embd=16, n_layer=2, n_head=2, n_positions=64)).save_pretrained(plm)
+    GPT2Model(GPT2_CONFIG).save_pretrained(plm)
 
 
 def pickled(folder: Path) -> None:
@@ -433,6 +607,43 @@ def test_mistakes_of_two_plms_are_told_in_one_run(ran: Ran, file: Path, tmp_path
     bert = {"from": str(plms("bert"))}
     values(plm=[{**bert, "layers": 9}, {"from": str(plms("distilbert"))}], prompt={"length": 50})(tmp_path)
     refused(ran, file, "layers must be 1 to 2, got 9", "64 positions of DistilBertModel")
+
+
+def test_a_head_that_only_some_sources_share_is_taken_over_from_those(ran: Ran, file: Path, tmp_path: Path) -> None:
+    tasks = {"s1": OWN, "s2": {**OWN, "classes": ["yes", "no"]}, "t": OWN, "s3": {**OWN, "classes": ["bad", "good"]}}
+    write_task(tmp_path / "data/s3", rows_of(60, 2, seed=7), rows_of(24, 2, seed=8))
+    values(tasks=tasks, sources=["s1", "s2", "s3"], methods=["zero_shot"])(tmp_path)
+    code, out, _ = ran("search", file, "--dry-run")
+    assert code == 0
+    assert [line.strip() for line in out.splitlines() if "zero_shot" in line and "←" in line] == [
+        "t ← s1 · zero_shot", "t ← s2 · zero_shot",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_not_defined_for_a_task_is_no_mistake_where_nobody_asks_for_it(
+    ran: Ran, file: Path, tmp_path: Path, kind: str
+) -> None:
+    """A loss of no method, and relations whose weight is zero."""
+    of_kind(kind, values(kd="inter_class", relation="gram", methods=["spot", "linear_probe"]))(tmp_path)
+    assert ran("search", file, "--dry-run")[0] == 0
+    off = {"distill": {"inter_class": 0, "inter_instance": 0, "lambda": 1.0}}
+    of_kind(kind, with_other_plm("teacher_plm", "distill", kd="mse", space=off))(tmp_path)
+    code, out, _ = ran("search", file, "--dry-run")
+    assert code == 0
+    assert "t · distill" in out
+
+
+def test_another_plm_that_no_method_needs_is_not_looked_for(ran: Ran, file: Path, tmp_path: Path) -> None:
+    values(teacher_plm={"from": "./nowhere"}, source_plm={"from": "./nowhere"})(tmp_path)
+    assert ran("search", file, "--dry-run")[0] == 0
+
+
+def test_mistakes_of_all_plms_are_told_in_one_run(ran: Ran, file: Path, tmp_path: Path) -> None:
+    values(
+        plm={"from": "./one"}, methods=["distill", "tpt_model"], teacher_plm={"from": "./two"}, source_plm={"from": "./three"}
+    )(tmp_path)  # fmt: skip
+    assert len(refused(ran, file, "PLM './one'", "PLM './two'", "PLM './three'")) == 3
 
 
 def test_a_source_that_is_used_by_nobody_is_no_mistake(ran: Ran, file: Path, tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ from tuning.confirm import (
     confirm_key,
     confirm_trial,
     gain_over,
+    jobs_of,
     read_confirmed,
-    source_jobs_of,
     twin,
     winners,
 )
@@ -265,7 +265,7 @@ def test_candidates_are_the_best_of_the_search_with_fresh_seeds(planned: Planned
 
 def test_the_source_prompts_of_fresh_seeds_are_asked_for_once(studies: dict[str, Study]) -> None:
     configs = [trial(studies[f"t ← {source} · {method}"]) for source in ("s1", "s2") for method in ("spot", "panda")]
-    jobs = source_jobs_of([*configs, trial(studies["t · prompt_tuning"])])
+    jobs = jobs_of([*configs, trial(studies["t · prompt_tuning"])])
     assert sorted(job.lineage.task.name for job in jobs) == ["s1", "s2"]
-    assert {(job.seeds, job.lineage.steps, job.embeds) for job in jobs} == {((10, 11), 8, False)}
+    assert {(job.seeds, job.lineage.steps, job.reads) for job in jobs} == {((10, 11), 8, ())}
     assert isinstance(configs[0].sources[0], Source)

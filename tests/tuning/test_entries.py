@@ -2,21 +2,26 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import FixedTrial, TrialState
 
 from analysis import records
+from panda_trainable.config import KNOBS, TRAITS
 from panda_trainable.library import PromptLibrary
-from tests.tuning.small import recorded, studies_of
+from tests.tuning.small import UNUSUAL, every_method, put_confirmed, recorded, studies_of
 from tuning import entries
+from tuning.confirm import twin
 from tuning.plan import Plan, Study
 from tuning.stages import Job, source_jobs
 from tuning.tracking import FAILED, FINISHED, RUNNING, Tracker
 
+Plms = Callable[[str], Path]
 Planned = Callable[..., Plan]
 SCORES = {"t · prompt_tuning": ([0.6, 0.6], [0.8, 0.85]), "t ← s1 · spot": ([0.7, 0.8], [0.9, 0.95])}
 
@@ -187,3 +192,95 @@ def test_a_trial_whose_driver_died_before_it_told_mlflow_is_told_from_its_journa
     told = list(entries.of_journal(study, ended))
     assert {entry.step: entry.metrics["score"] for entry in told[:-1]} == curve
     assert (told[-1].status, told[-1].tags["state"], told[-1].params) == (FINISHED, state, knobs)
+
+
+TAUGHT = {"t · prompt_tuning": ([0.6, 0.6], [0.6, 0.7]), "t · distill": ([0.7, 0.7], [0.75, 0.8])}
+
+
+def run_of(uri: str, name: str, study: Study) -> Any:
+    return by_id(uri)[f"{name}:{study.key}"]
+
+
+def test_a_study_with_a_larger_plm_says_how_much_of_its_lead_was_closed(
+    planned: Planned, plms: Plms, library: PromptLibrary, uri: str
+) -> None:
+    plan = planned(**every_method(plms, methods=["distill"]))
+    found = recorded(plan, library, uri, TAUGHT, teacher=[0.85, 0.9])
+    assert found["t · distill"].confirmed.teacher == [0.85, 0.9]
+    metrics = run_of(uri, "study", found["t · distill"].study).data.metrics
+    assert metrics["teacher"] == pytest.approx(0.875)
+    assert metrics["gap_closed"] == pytest.approx((0.775 - 0.65) / (0.875 - 0.65))
+    assert metrics["relative_performance"] == pytest.approx(0.775 / 0.65)
+    assert metrics["error_reduction"] == pytest.approx((0.775 - 0.65) / (1 - 0.65))
+    baseline = run_of(uri, "study", found["t · prompt_tuning"].study).data.metrics
+    assert (baseline["relative_performance"], baseline["error_reduction"]) == (1, 0)
+    assert not {"teacher", "gap_closed"} & baseline.keys()
+
+
+def test_a_larger_plm_that_is_no_better_than_prompt_tuning_leaves_no_gap_to_close(
+    planned: Planned, plms: Plms, library: PromptLibrary, uri: str
+) -> None:
+    plan = planned(**every_method(plms, methods=["distill"]))
+    found = recorded(plan, library, uri, TAUGHT, teacher=[0.65, 0.65])
+    metrics = run_of(uri, "study", found["t · distill"].study).data.metrics
+    assert metrics["teacher"] == pytest.approx(0.65)
+    assert "gap_closed" not in metrics
+
+
+@pytest.mark.parametrize("method", TRAITS)
+def test_a_study_says_which_other_plm_it_uses_and_how_and_no_other_says_so(
+    planned: Planned, plms: Plms, method: str
+) -> None:
+    plan = planned(**every_method(plms, **UNUSUAL))
+    study = next(study for study in studies_of(plan).values() if study.pair.method == method)
+    (said,) = entries.of_plan(plan, [], [study], lambda job: [])
+    expected: dict[str, Any] = {}
+    if TRAITS[method].another == "teacher_plm":
+        expected |= {
+            "teacher_plm": str(plms("distilbert")).strip("/"), "teacher_trains": "model", "teacher_tuning_steps": 3,
+            "relation": "gram",
+        }  # fmt: skip
+    if TRAITS[method].another == "source_plm":
+        expected |= {
+            "source_plm": str(plms("roberta")).strip("/"), "projector": "flat", "objective": "distance",
+            "projector_tasks": ["s2", "s1"],
+        }  # fmt: skip
+    told = {"teacher_plm", "teacher_trains", "teacher_tuning_steps", "relation", "source_plm", "projector", "objective"}
+    assert {name: value for name, value in said.params.items() if name in {*told, "projector_tasks"}} == expected
+    assert said.params["kd"] == ("kl" if "lambda" in KNOBS[method] else "mse")
+    assert json.loads(json.dumps(said.__dict__))["params"] == said.params
+
+
+@pytest.mark.parametrize("method", TRAITS)
+def test_a_trial_and_a_confirmed_configuration_say_the_knobs_of_their_method(
+    planned: Planned, plms: Plms, method: str
+) -> None:
+    study = next(study for study in studies_of(planned(**every_method(plms))).values() if study.pair.method == method)
+    first = study.space(FixedTrial(study.space.first()))
+    entry = entries.of_trial(study, 0, first, result(study.base.steps), FINISHED)
+    assert (entry.params, entry.tags["state"]) == (first, "complete")
+    config = replace(study.base.with_knobs(first), seeds=(10, 11))
+    told = entries._knobs(config)
+    named = {"sources": [source.task.name for source in config.sources]} if config.sources else {}
+    knobs = {name: value for name, value in study.space.first().items() if name != "partners"}
+    assert told == {**knobs, "seeds": [10, 11], **named}
+
+
+@pytest.mark.parametrize(("method", "other"), [("panda", "prompt_tuning"), ("zero_shot", "random_prompt")])
+def test_the_twin_of_a_winner_is_told_under_its_study_by_that_name(
+    planned: Planned, plms: Plms, library: PromptLibrary, uri: str, method: str, other: str
+) -> None:
+    plan = planned(**every_method(plms, methods=[method], sources=["s1"]))
+    study = studies_of(plan)[f"t ← s1 · {method}"]
+    without = twin(replace(study.base.with_knobs(study.space.first()), seeds=(10, 11)))
+    assert without is not None
+    assert without.method == other
+    put_confirmed(library, without, [0.5, 0.5], [0.55, 0.65])
+    scores = {"t · prompt_tuning": ([0.6, 0.6], [0.55, 0.65]), study.pair.name: ([0.7, 0.7], [0.75, 0.8])}
+    winner = recorded(plan, library, uri, scores)[study.pair.name]
+    assert [entry.name for entry in entries.of_winner(winner)] == ["confirm 1", "twin"]
+    run = run_of(uri, "study", winner.study)
+    assert run.data.metrics["twin"] == pytest.approx(0.6)
+    (told,) = (run for run in by_id(uri).values() if run.info.run_name == "twin")
+    assert told.data.tags["study"] == winner.study.key
+    assert told.data.metrics["score/report"] == pytest.approx(0.6)

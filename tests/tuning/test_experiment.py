@@ -2,32 +2,52 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import yaml
 
-from panda_trainable.config import KD_KINDS, KNOBS, SELF_PAIRS, Plm, Pooling, Positions, Setting
+from panda_trainable.config import (
+    INSTANCE_RELATIONS,
+    KD_KINDS,
+    KNOBS,
+    LAMBDA_SCHEDULES,
+    PARTNER_WEIGHTS,
+    SELF_PAIRS,
+    SIMILARITY_NAMES,
+    TRAITS,
+    Measuring,
+    Plm,
+    Pooling,
+    Positions,
+    Projection,
+    Setting,
+    Tutor,
+)
 from panda_trainable.initialisers import INITIALISERS
 from panda_trainable.methods import METHODS
 from panda_trainable.metrics import METRICS
-from panda_trainable.tasks import KINDS, METRIC_NAMES, PANDA_METRICS, TASKS
+from panda_trainable.objectives import KD_LOSSES
+from panda_trainable.projector import FORMS
+from panda_trainable.similarity import SIMILARITIES
+from panda_trainable.tasks import KINDS, METRIC_NAMES, MIXING_CAP, PANDA_METRICS, TASKS, Mixture
 from panda_trainable.tokens import TOKENISERS
 from search_spaces.defaults import SPACES
 from search_spaces.space import Choice, Float, Int
 from tests.conftest import experiment_file
-from tuning.experiment import (
-    BASELINE,
-    LONGER,
-    Experiment,
+from tests.tuning.small import UNUSUAL
+from tuning.experiment import BASELINE, LONGER, Experiment, Misuse, sources_of
+from tuning.reading import load
+from tuning.sections import (
+    EmbeddingSection,
     InitSection,
-    Misuse,
+    NeuronsSection,
     PlmSection,
+    ProjectorSection,
     PromptSection,
     TaskSection,
-    sources_of,
+    TeacherTrainSection,
 )
-from tuning.reading import load
 
 
 def refusal(file: Path, *overrides: str) -> list[str]:
@@ -89,11 +109,79 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
         "space: {panda: {teacher_steps: {int: [1, 5]}}}",
         ["teacher_steps takes a choice of positive integers, got [1, 5]"],
     ),
-    "fusion": ("space: {panda: {fusion: middle}}", ["fusion takes early and late, got ['middle']"]),
+    "fusion": ("space: {panda: {fusion: middle}}", ["fusion takes early, late, late_logits, got ['middle']"]),
     "partners": ("space: {spot: {partners: -1}}", ["partners takes integers of at least 0, got [-1]"]),
     "wrong type": ("train: {steps: many}", ["train.steps: Input should be a valid integer", "got 'many'"]),
     "number too small": ("train: {steps: 0}", ["train.steps: Input should be greater than or equal to 1, got 0"]),
-    "not one of the words": ("kd: huber", ["kd: Input should be 'mse' or 'kl', got 'huber'"]),
+    "not one of the words": (
+        "relation: cka",
+        ["relation: Input should be 'inter_instance', 'gram' or 'distance'", "got 'cka'"],
+    ),
+    "unknown distillation loss": (
+        "kd: inter_clas",
+        [
+            "kd: unknown distillation loss 'inter_clas' (did you mean inter_class?); there are mse, kl, hidden, inter_class,"
+        ],
+    ),
+    "unknown schedule": (
+        "lambda_schedule: cosine",
+        ["lambda_schedule: Input should be 'constant', 'decay' or 'warmup_decay', got 'cosine'"],
+    ),
+    "mixture of an unknown task": (
+        "mixtures: {nli: [rte, mnl]}",
+        ["mixtures: unknown task 'mnl' (did you mean mnli?)"],
+    ),
+    "mixture of a mixture": ("mixtures: {nli: [rte], all: [nli, cb]}", ["mixtures: unknown task 'nli'"]),
+    "mixture with a task's name": (
+        "mixtures: {mnli: [rte, cb]}",
+        ["mixtures: mnli is a task already; give the mixture another name"],
+    ),
+    "mixture with a task twice": ("mixtures: {nli: [cb, cb]}", ["mixtures: each task once, got ['cb', 'cb']"]),
+    "mixture of nothing": ("mixtures: {nli: []}", ["mixtures.nli: List should have at least 1 item"]),
+    "mixture as a target": ("mixtures: {nli: [cb, rte]}\ntargets: [nli]", ["targets: unknown task 'nli'"]),
+    "mixture that is not there": (
+        "mixtures: {nli: [cb, rte]}\nsources: [nlu]",
+        ["sources: unknown task 'nlu' (did you mean nli?)"],
+    ),
+    "mixture without rows": ("mixing_cap: 0", ["mixing_cap: Input should be greater than or equal to 1, got 0"]),
+    "layers the wrong way round": (
+        "neurons: {layers: [3, 1]}",
+        ["neurons.layers: layers are [first, last], got [3, 1]"],
+    ),
+    "layer from zero": ("neurons: {layers: [0, 1]}", ["neurons.layers.0: Input should be greater than or equal to 1"]),
+    "one layer": ("neurons: {layers: [2]}", ["neurons.layers: List should have at least 2 items"]),
+    "layer of an embedding from zero": (
+        "embedding: {layer: 0}",
+        ["embedding.layer: Input should be greater than", "got 0"],
+    ),
+    "unknown key of the embedding": ("embedding: {layers: 1}", ["embedding.layers: unknown key (did you mean layer?)"]),
+    "unknown key of another PLM": (
+        "teacher_plm: {from: x, pool: cls}",
+        ["teacher_plm.pool: unknown key (did you mean pooling?)"],
+    ),
+    "another PLM without its place": ("source_plm: {pooling: cls}", ["source_plm.from: is missing"]),
+    "no teacher PLM": (
+        "methods: [distill]",
+        ["methods distill need another PLM: add `teacher_plm: {from: ...}`"],
+    ),
+    "no source PLM": (
+        "methods: [tpt_model, tpt_model_zero_shot]",
+        ["methods tpt_model, tpt_model_zero_shot need another PLM: add `source_plm: {from: ...}`"],
+    ),
+    "projector on a task that is no source": (
+        "methods: [tpt_model]\nsource_plm: {from: x}\nprojector: {tasks: [cb]}",
+        ["a projector needs a prompt of each task on both PLMs, and cb is none of the source tasks"],
+    ),
+    "projector on a mixture": (
+        "mixtures: {nli: [cb, rte]}\nsources: [sst2, nli]\nmethods: [tpt_model]\nsource_plm: {from: x}\nprojector: {tasks: [nli]}",
+        ["and nli is none of the source tasks"],
+    ),
+    "temperature of zero": ("space: {distill: {temperature: 0}}", ["temperature takes positive numbers, got [0]"]),
+    "negative relation": (
+        "space: {distill: {inter_class: {float: [-1, 1]}}}",
+        ["inter_class takes numbers of at least 0, got [-1.0, 1.0]"],
+    ),
+    "knob of a method that has none": ("space: {zero_shot: {partners: 1}}", ["unknown knob of zero_shot 'partners'"]),
     "section that is a number": ("search: 3", ["search: Input should be a valid dictionary", "got 3"]),
     "empty section": ("search:", ["search: Input should be a valid dictionary", "got None"]),
     "seeds twice": ("train: {seeds: [1, 1]}", ["train.seeds: seeds must differ, got [1, 1]"]),
@@ -184,6 +272,50 @@ def test_a_task_is_its_own_source_where_the_file_asks_for_it(tmp_path: Path) -> 
     assert sources_of(load(alone, ["self_pairs=include"]), "t") == ["s1", "t"]
 
 
+def test_a_mixture_that_holds_a_target_is_no_source_of_it_unless_the_file_asks_for_it(tmp_path: Path) -> None:
+    mixed = {
+        "mixtures": {"own": ["s1", "t"], "other": ["s1", "s2"]},
+        "sources": ["own", "other"],
+        "targets": ["t", "s2"],
+    }
+    file = experiment_file(tmp_path, tmp_path / "plm", **mixed)
+    assert {target: sources_of(load(file), target) for target in ("t", "s2")} == {"t": ["other"], "s2": ["own"]}
+    included = load(file, ["self_pairs=include"])
+    assert sources_of(included, "t") == sources_of(included, "s2") == ["own", "other"]
+
+
+def test_the_tasks_of_mixtures_are_read_too_and_only_of_those_that_are_sources(tmp_path: Path) -> None:
+    mixed = {"mixtures": {"pool": ["s2", "cb"], "unused": ["rte"]}, "sources": ["s1", "pool"]}
+    assert load(experiment_file(tmp_path, tmp_path / "plm", **mixed)).members == ["t", "s1", "s2", "cb"]
+
+
+def test_a_mixture_may_hold_an_own_task_that_is_wrong_and_only_that_is_told(tmp_path: Path) -> None:
+    tasks = "tasks: {mine: {text: a, kindd: regression}}\nmixtures: {pool: [mine, rte]}\nsources: [pool]"
+    (line,) = refusal(written(tmp_path, f"name: x\nplm: {{from: x}}\ntargets: [cb]\n{tasks}"))
+    assert "tasks.mine.kindd: unknown key (did you mean kind?)" in line
+
+
+def test_a_source_that_is_a_wrong_mixture_is_told_once(tmp_path: Path) -> None:
+    file = written(tmp_path, "name: x\nplm: {from: x}\ntargets: [cb]\nmixtures: {pool: [rtee]}\nsources: [pool]")
+    (line,) = refusal(file)
+    assert "mixtures: unknown task 'rtee' (did you mean rte?)" in line
+
+
+def test_another_plm_may_stand_in_the_file_without_a_method_that_needs_it(tmp_path: Path) -> None:
+    other = {"teacher_plm": {"from": "x"}, "source_plm": {"from": "y"}, "projector": {"tasks": ["s3"]}}
+    experiment = load(experiment_file(tmp_path, tmp_path / "plm", **other))
+    assert (experiment.needs("teacher_plm"), experiment.needs("source_plm")) == ([], [])
+
+
+def test_the_similarity_on_is_a_word_and_no_truth(tmp_path: Path) -> None:
+    text = (
+        "name: x\nplm: {from: x}\ntargets: [rte]\nsimilarities: [on, c_mean]\nweigh_by: on\nneurons: {layers: [1, 2]}\n"
+    )
+    experiment = load(written(tmp_path, text))
+    assert (experiment.similarities, experiment.weigh_by) == (["on", "c_mean"], "on")
+    assert experiment.measuring == Measuring(window=(1, 2))
+
+
 def test_domains_of_the_file_replace_the_defaults(tmp_path: Path) -> None:
     space = {"panda": {"lambda": {"log": [0.1, 1]}, "partners": {"int": [0, 1]}, "fusion": "late"}}
     panda = load(experiment_file(tmp_path, tmp_path / "plm", space=space)).method_space("panda")
@@ -210,8 +342,21 @@ LITERALS: dict[str, tuple[Any, Any]] = {
     "initialisers": (InitSection.model_fields["kind"], INITIALISERS),
     "pooling": (PlmSection.model_fields["pooling"], get_args(Pooling)),
     "positions": (PlmSection.model_fields["positions"], get_args(Positions)),
-    "distillation losses": (Experiment.model_fields["kd"], KD_KINDS),
     "self-pairs": (Experiment.model_fields["self_pairs"], SELF_PAIRS),
+    "schedules of lambda": (Experiment.model_fields["lambda_schedule"], LAMBDA_SCHEDULES),
+    "weights of partners": (Experiment.model_fields["partner_weights"], PARTNER_WEIGHTS),
+    "relations of a batch": (Experiment.model_fields["relation"], INSTANCE_RELATIONS),
+    "forms of a projector": (ProjectorSection.model_fields["form"], FORMS),
+    "what a larger PLM trains": (TeacherTrainSection.model_fields["trains"], get_args(get_type_hints(Tutor)["trains"])),
+    "what a projector learns": (
+        ProjectorSection.model_fields["objective"],
+        get_args(get_type_hints(Projection)["objective"]),
+    ),
+    "pooling of embeddings": (
+        EmbeddingSection.model_fields["pooling"],
+        get_args(get_type_hints(Measuring)["pooling"]),
+    ),
+    "inputs of neurons": (NeuronsSection.model_fields["inputs"], get_args(get_type_hints(Measuring)["inputs"])),
 }
 
 
@@ -221,8 +366,27 @@ def test_the_words_that_a_key_takes_are_the_rows_of_its_table(name: str) -> None
     assert sorted(get_args(field.annotation)) == sorted(table)
 
 
+def test_every_distillation_loss_has_its_kinds_and_every_similarity_its_name() -> None:
+    assert set(KD_KINDS) == set(KD_LOSSES)
+    assert set(SIMILARITY_NAMES) == set(SIMILARITIES)
+    assert {kind for kinds in KD_KINDS.values() for kind in kinds} == set(KINDS)
+
+
+def test_the_defaults_of_other_plms_and_projectors_are_those_of_their_values() -> None:
+    assert Experiment.model_fields["mixing_cap"].default == MIXING_CAP == Mixture("m", ()).cap
+    said, how = ProjectorSection(), Projection(Plm("anywhere", "files"), ())
+    assert said.model_dump(exclude={"tasks"}) == {
+        name: getattr(how, name) for name in ProjectorSection.model_fields if name != "tasks"
+    }
+    assert TeacherTrainSection().trains == Tutor(Plm("anywhere", "files")).trains
+    assert (EmbeddingSection().model_dump(), NeuronsSection().model_dump()) == (
+        {"pooling": Measuring().pooling, "layer": Measuring().layer},
+        {"inputs": Measuring().inputs, "layers": Measuring().window},
+    )
+
+
 def test_every_method_has_its_knobs_its_space_and_its_session() -> None:
-    assert set(KNOBS) == set(SPACES) == set(METHODS)
+    assert set(KNOBS) == set(SPACES) == set(METHODS) == set(TRAITS)
     assert {BASELINE, LONGER} <= set(METHODS)
 
 
@@ -329,11 +493,27 @@ def test_methods_without_a_source_need_no_sources(tmp_path: Path) -> None:
     experiment = load(written(tmp_path, text))
     assert experiment.needs_source == []
     assert experiment.all_methods == ["prompt_tuning", "model_tuning", "prompt_tuning_longer"]
+    assert load(written(tmp_path, text), ["methods=[linear_probe]"]).needs_source == []
+    asking = ["multitask_model_tuning", "zero_shot", "tpt_model"]
+    assert (
+        load(
+            written(tmp_path, text + "sources: [cb]\nsource_plm: {from: y}\n"), [f"methods=[{', '.join(asking)}]"]
+        ).needs_source
+        == asking
+    )
 
 
 def test_the_experiment_says_itself_again_after_it_is_dumped(tmp_path: Path) -> None:
-    more = {"shots": {"per_class": 4, "for": "both"}, "overlap": "warn", "metrics": "panda"}
+    more: dict[str, Any] = {"shots": {"per_class": 4, "for": "both"}, "overlap": "warn", "metrics": "panda"}
     prompt = {"form": "input", "length": 3, "init": {"kind": "text", "text": "yes"}, "mlp": 8}
+    more |= {
+        "mixtures": {"pool": ["s1", "s2"]},
+        "sources": ["pool", "s1"],
+        "teacher_plm": {"from": "x", "layers": 3},
+        **UNUSUAL,
+    }
+    more |= {"source_plm": {"from": "y"}, "neurons": {"layers": [1, 2]}, "embedding": {"pooling": "cls", "layer": 1}}
+    more["projector"] = {**UNUSUAL["projector"], "tasks": ["s1"]}
     experiment = load(experiment_file(tmp_path, tmp_path / "plm", prompt=prompt, **more))
     dumped = yaml.safe_dump(experiment.model_dump(mode="json", by_alias=True))
     assert load(written(tmp_path, dumped)) == experiment

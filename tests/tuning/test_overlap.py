@@ -13,7 +13,7 @@ from panda_trainable.data import replica_rows
 from panda_trainable.library import PromptLibrary
 from tests.conftest import panda_tune, rows_of, write_task
 from tests.tuning.small import OWN, like, rewritten
-from tuning.confirm import confirm_key, pinned, source_jobs_of
+from tuning.confirm import confirm_key, jobs_of, pinned
 from tuning.dry_run import describe
 from tuning.entries import study_tags
 from tuning.experiment import Misuse
@@ -166,7 +166,7 @@ def test_a_prompt_that_is_kept_apart_is_another_one_and_only_for_its_target(
     overlapping(tmp_path)
     plan = planned()
     config = replace(studies(plan, library)["t ← s1 · spot"].base, seeds=(10, 11))
-    jobs = {job.lineage.task.name: job.lineage for job in source_jobs_of([config])}
+    jobs = {job.lineage.task.name: job.lineage for job in jobs_of([config])}
     plain = {name: source_lineage_of(plan, plan.tasks[name]) for name in ("s1", "s2")}
     assert jobs["s2"] == plain["s2"]
     assert jobs["s1"] == replace(plain["s1"], apart_from=plan.tasks["t"])
@@ -210,6 +210,58 @@ def test_a_winner_printed_as_a_file_keeps_the_same_sources_apart(
         (source.task.name, source.apart) for source in config.sources
     ]
     assert confirm_key(again) == confirm_key(config)
+
+
+PROJECTED: dict[str, Any] = {"methods": ["tpt_model"], "pairs": {"t": ["s2"]}}
+
+
+def projected(planned: Planned, plms: Callable[[str], Path], **changes: Any) -> Plan:
+    return planned(**PROJECTED, source_plm={"from": str(plms("roberta"))}, **changes)
+
+
+@pytest.mark.parametrize(("overlap", "tasks"), [("drop", ["s2"]), ("warn", ["s1", "s2"])])
+def test_a_projector_learns_from_no_task_that_shares_texts_with_the_target(
+    planned: Planned,
+    plms: Callable[[str], Path],
+    tmp_path: Path,
+    library: PromptLibrary,
+    overlap: str,
+    tasks: list[str],
+) -> None:
+    """Nor from one that the target is not paired with."""
+    overlapping(tmp_path)
+    plan = projected(planned, plms, overlap=overlap)
+    shared = shared_texts(library, plan)
+    assert shared == {("s1", "t"): SHARED}
+    study = next(s for s in make_studies(plan, {("s2", "t"): like(0.4)}, shared)[0] if s.pair.method == "tpt_model")
+    assert study.base.projection is not None
+    assert [task.name for task in study.base.projection.tasks] == tasks
+    there = filed(tmp_path / "there", pinned(plan.experiment, study.base, None) | {"data": str(tmp_path / "data")})
+    said = yaml.safe_load(there.read_text())
+    assert said["projector"]["tasks"] == said["sources"] == tasks
+
+
+def test_a_projector_that_is_left_without_tasks_is_refused_before_anything_starts(
+    planned: Planned, plms: Callable[[str], Path], tmp_path: Path, library: PromptLibrary
+) -> None:
+    overlapping(tmp_path)
+    said = "projector: every task shares texts with the report rows of t; name others, or use overlap: warn"
+    with pytest.raises(Misuse) as refused:
+        prepare(library, projected(planned, plms, projector={"tasks": ["s1"]}))
+    assert str(refused.value) == said
+    prepare(library, projected(planned, plms, projector={"tasks": ["s1"]}, overlap="warn"))
+
+
+def test_a_mixture_shares_the_texts_of_its_tasks_but_not_those_of_the_target_itself(
+    planned: Planned, tmp_path: Path, library: PromptLibrary
+) -> None:
+    overlapping(tmp_path)
+    mixed = {"mixtures": {"pool": ["s1", "s2"], "own": ["s2", "t"]}, "sources": ["s2", "pool", "own"]}
+    plan = planned(**mixed, methods=["spot"], self_pairs="include")
+    assert shared_texts(library, plan) == {("pool", "t"): SHARED}
+    made, _ = make_studies(plan, {pair: like(0.5) for pair in plan.measured}, shared_texts(library, plan))
+    apart = {study.pair.source: study.base.sources[0].apart for study in made if study.pair.source}
+    assert apart == {"s2": False, "pool": True, "own": False}
 
 
 def test_a_refused_overlap_ends_a_dry_run_too(planned: Planned, tmp_path: Path) -> None:

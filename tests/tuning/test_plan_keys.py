@@ -10,10 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.tuning.small import MEASURED, OWN, like, studies_of
+from panda_trainable.config import TRAITS
+from tests.tuning.small import MEASURED, OWN, every_method, like, studies_of
 from tuning.plan import Plan, make_studies
 from tuning.stages import source_lineage_of, target_lineage_of
 
+Plms = Callable[[str], Path]
 Planned = Callable[..., Plan]
 ALL = {"prompt_tuning", "spot", "panda"}
 
@@ -87,6 +89,87 @@ def test_what_decides_numbers_changes_the_keys_of_those_methods_alone(planned: P
     changes, methods = OTHER[change]
     before, after = studies_of(planned()), studies_of(planned(**changes))
     assert {before[name].pair.method for name in before if before[name].key != after[name].key} == methods
+
+
+DISTILLED = {"panda", "panda_as_released", "distill", "panda_distill"}
+TAUGHT = {"distill", "panda_distill"}
+PROJECTED = {"tpt_model", "tpt_model_zero_shot"}
+FOR_TARGETS = {"prompt_tuning", "prompt_tuning_longer", "model_tuning", "linear_probe", "distill"}
+"""Methods that know of no source."""
+
+OF_SOME: dict[str, tuple[dict[str, Any], set[str]]] = {
+    "distillation loss": ({"kd": "kl"}, DISTILLED),
+    "schedule of lambda": ({"lambda_schedule": "decay"}, DISTILLED),
+    "relation": ({"relation": "gram"}, TAUGHT),
+    "weights of partners": ({"partner_weights": "uniform"}, {"spot", "spot_mixture", "panda", "panda_distill"}),
+    "how the larger PLM is tuned": ({"teacher_train": {"trains": "model"}}, TAUGHT),
+    "steps of the larger PLM": ({"teacher_train": {"steps": 9}}, TAUGHT),
+    "steps of the larger PLM as they are": ({"teacher_train": {"steps": 8, "learning_rate": 0.01}}, set()),
+    "projector": ({"projector": {"form": "flat"}}, PROJECTED),
+    "tasks of the projector": ({"projector": {"tasks": ["s1"]}}, PROJECTED),
+    "tasks of the projector as they are": ({"projector": {"tasks": ["s1", "s2"]}}, set()),
+    "steps of the projector": ({"projector": {"steps": 9}}, PROJECTED),
+    "embeddings": ({"embedding": {"pooling": "cls", "layer": 1}}, set()),
+    "neurons": ({"neurons": {"inputs": "real"}}, set()),
+    "similarities": ({"similarities": ["task_embedding", "on"]}, set()),
+    "unused mixtures": ({"mixtures": {"pool": ["s1", "s2"], "unused": ["s2"]}}, set()),
+    "space of another": ({"space": {"distill": {"inter_class": 1.0}}}, {"distill"}),
+    "source steps": ({"source_train": {"steps": 9, "early_step": 4}}, set(TRAITS) - FOR_TARGETS),
+    "rate of sources": (
+        {"source_train": {"steps": 8, "early_step": 4, "learning_rate": 0.02}},
+        (set(TRAITS) - FOR_TARGETS - {"multitask_model_tuning"}) | {"distill"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", OF_SOME)
+def test_a_setting_of_some_methods_changes_the_keys_of_those_alone(planned: Planned, plms: Plms, change: str) -> None:
+    changes, methods = OF_SOME[change]
+    before = studies_of(planned(**every_method(plms)))
+    after = studies_of(planned(**every_method(plms, **changes)))
+    assert before.keys() == after.keys()
+    assert {before[name].pair.method for name in before if before[name].key != after[name].key} == methods
+
+
+@pytest.mark.parametrize(("key", "methods"), [("teacher_plm", TAUGHT), ("source_plm", PROJECTED)])
+def test_another_plm_counts_by_its_files_and_only_where_it_is_used(
+    planned: Planned, plms: Plms, tmp_path: Path, key: str, methods: set[str]
+) -> None:
+    before = studies_of(planned(**every_method(plms)))
+    usual = json.loads((tmp_path / "experiment.yaml").read_text())[key]["from"]
+    copied = studies_of(
+        planned(**every_method(plms, **{key: {"from": str(shutil.copytree(usual, tmp_path / "copy"))}}))
+    )
+    other = studies_of(planned(**every_method(plms, **{key: {"from": str(plms("electra"))}})))
+    read_otherwise = studies_of(planned(**every_method(plms, **{key: {"from": usual, "pooling": "cls"}})))
+    assert {name: study.key for name, study in copied.items()} == {name: study.key for name, study in before.items()}
+    for after in (other, read_otherwise):
+        assert {before[name].pair.method for name in before if before[name].key != after[name].key} == methods
+
+
+def test_a_mixture_counts_by_what_it_holds_and_not_by_its_name(planned: Planned) -> None:
+    def keys(name: str, members: list[str], **more: Any) -> set[str]:
+        plan = planned(mixtures={name: members}, sources=[name], methods=["spot"], **more)
+        return {study.key for study in studies_of(plan, **{name: 0.5}).values() if study.pair.source}
+
+    assert keys("pool", ["s1", "s2"]) == keys("other", ["s1", "s2"])
+    assert not keys("pool", ["s1", "s2"]) & keys("pool", ["s1"])
+    assert not keys("pool", ["s1", "s2"]) & keys("pool", ["s1", "s2"], mixing_cap=40)
+
+
+def test_the_prompt_of_a_mixture_of_one_is_no_prompt_of_its_task(planned: Planned) -> None:
+    """It says of itself that it is a mixture, so that nothing of the one is taken for the other."""
+    plan = planned(mixtures={"alone": ["s1"]}, sources=["s1", "alone"], methods=["spot"])
+    one, mixture = (source_lineage_of(plan, plan.source(name)) for name in ("s1", "alone"))
+    assert one.key(0) != mixture.key(0)
+
+
+def test_a_method_more_leaves_the_keys_of_all_others(planned: Planned, plms: Plms) -> None:
+    alone = {}
+    for method in TRAITS:
+        said = every_method(plms, methods=[method] if method != "prompt_tuning" else [])
+        alone |= {name: study.key for name, study in studies_of(planned(**said)).items()}
+    assert alone == {name: study.key for name, study in studies_of(planned(**every_method(plms))).items()}
 
 
 def test_another_method_leaves_the_keys_of_those_that_were_there(planned: Planned) -> None:

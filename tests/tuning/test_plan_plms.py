@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,11 +13,22 @@ from search_spaces.space import Choice
 from tests.conftest import rows_of, write_task
 from tests.tuning.small import OWN, plan_of, plans_of, studies_of
 from tuning.experiment import Misuse
+from tuning.locate import weak_relations
 from tuning.plan import Pair, Plan, record_study, study_path
 from tuning.stages import prepare
 
 Plms = Callable[[str], Path]
 Planned = Callable[..., Plan]
+KIND_TASKS: dict[str, dict[str, Any]] = {
+    "regression": {"kind": "regression", "text": "a"},
+    "tagging": {"kind": "tagging", "text": "words", "label": "tags", "classes": ["O", "B-X"]},
+    "extractive_qa": {"kind": "extractive_qa", "text": ["q", "p"], "label": "gold"},
+}
+KIND_ROWS: dict[str, list[dict[str, Any]]] = {
+    "regression": rows_of(60, 2, kind="regression"),
+    "tagging": [{"words": [f"x{i}", "w1", "w2"], "tags": ["O", "B-X", "O"]} for i in range(60)],
+    "extractive_qa": [{"q": "w2", "p": f"w1 x{i}", "gold": {"text": ["w1"], "answer_start": [0]}} for i in range(60)],
+}
 
 
 def keys_of(plan: Plan) -> dict[tuple[str, str | None, str], str]:
@@ -158,7 +170,7 @@ def test_a_change_of_the_teachers_steps_changes_the_control_too(planned: Planned
         (
             {"kind": "regression", "text": "a"},
             {"kd": "kl"},
-            "kd: kl compares classes, and t is a regression: use kd: mse",
+            "panda: kl is not defined for t, a regression: use mse",
         ),
     ],
 )
@@ -174,3 +186,74 @@ def test_a_regression_may_be_distilled_by_mse_or_not_at_all(planned: Planned) ->
     tasks = {"s1": OWN, "s2": OWN, "t": {"kind": "regression", "text": "a"}}
     assert planned(tasks=tasks, kd="mse").tasks["t"].kind == "regression"
     assert planned(tasks=tasks, kd="kl", methods=["spot"]).pairs
+
+
+@pytest.mark.parametrize("kind", ["regression", "tagging", "extractive_qa"])
+def test_relations_of_classes_have_no_weight_where_a_target_has_no_such_classes(
+    plms: Plms, tmp_path: Path, kind: str
+) -> None:
+    """The study is there, and its trials can be built."""
+    write_task(tmp_path / "data/t", *(KIND_ROWS[kind][i:] for i in (0, 36)))
+    off = {"distill": {"inter_instance": 0}} if kind != "regression" else {}
+    others = {"teacher_plm": {"from": str(plms("distilbert"))}, "methods": ["distill"], "space": off}
+    plan = plan_of(tmp_path, plms("bert"), tasks={"s1": OWN, "s2": OWN, "t": KIND_TASKS[kind]}, **others)
+    study = studies_of(plan)["t · distill"]
+    assert study.space.domain("inter_class") == Choice((0.0,))
+    assert study.base.with_knobs(study.space.first()).inter_class == 0
+    (note,) = weak_relations(plan)
+    assert note == "t has no classes: distill leave inter_class out there"
+
+
+def test_relations_of_two_classes_are_told_to_have_almost_no_gradient(plms: Plms, tmp_path: Path) -> None:
+    others = {"teacher_plm": {"from": str(plms("distilbert"))}, "methods": ["distill"]}
+    (note,) = weak_relations(plan_of(tmp_path, plms("bert"), **others))
+    assert note.startswith("t has two classes, of which inter_class has almost no gradient")
+    off = {"distill": {"inter_class": 0}}
+    assert list(weak_relations(plan_of(tmp_path, plms("bert"), **others, space=off))) == []
+
+
+def test_a_method_that_takes_over_a_head_is_paired_with_sources_of_the_targets_classes_alone(
+    plms: Plms, tmp_path: Path
+) -> None:
+    """In any order, and in a mixture one task is enough; all other methods have all sources."""
+    tasks = {"s1": {**OWN, "classes": ["bad", "good"]}, "s2": {**OWN, "classes": ["yes", "no"]}, "t": OWN}
+    mixed = {"mixtures": {"pool": ["s1", "s2"], "bad": ["s1"]}, "sources": ["s1", "s2", "pool", "bad"]}
+    methods = ["zero_shot", "random_prompt", "tpt_model_zero_shot", "spot"]
+    plan = plan_of(
+        tmp_path, plms("bert"), tasks=tasks, **mixed, methods=methods, source_plm={"from": str(plms("roberta"))}
+    )
+    pairs = {method: [pair.source for pair in plan.pairs if pair.method == method] for method in methods}
+    assert pairs == {**{method: ["s2", "pool"] for method in methods[:3]}, "spot": ["s1", "s2", "pool", "bad"]}
+
+
+@pytest.mark.parametrize("key", ["teacher_plm", "source_plm"])
+def test_a_larger_plm_of_several_may_not_be_one_of_them_however_they_are_told_apart(
+    plms: Plms, tmp_path: Path, key: str
+) -> None:
+    bert = {"from": str(plms("bert"))}
+    said = {"methods": ["distill", "tpt_model"], "teacher_plm": {"from": str(plms("distilbert"))}}
+    said["source_plm"] = {"from": str(plms("roberta"))}
+    with pytest.raises(Misuse, match=rf"plm: .* is its own {key}; name another") as refused:
+        plans_of(tmp_path, bert, {**bert, "pooling": "cls"}, **{**said, key: {**bert, "pooling": "cls"}})
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_other_plms_are_those_of_every_plan(plms: Plms, tmp_path: Path) -> None:
+    said = {"methods": ["distill"], "teacher_plm": {"from": str(plms("electra")), "pooling": "cls"}}
+    plans = plans_of(tmp_path, plms("bert"), plms("distilbert"), **said, source_plm={"from": str(tmp_path / "nowhere")})
+    assert [plan.teacher_plm and plan.teacher_plm.pooling for plan in plans] == ["cls", "cls"]
+    assert [plan.source_plm for plan in plans] == [None, None]
+    assert [setting.plm for setting in plans[0].settings] == [plans[0].setting.plm, plans[0].teacher_plm]
+
+
+WEIGHED = {"weigh_by": {"t": {"s1": 0.5, "s2": 0.4, "pool": 0.9, "unused": 0.8, "t": 1.0}}}
+
+
+def test_a_table_makes_partners_of_sources_that_are_not_paired_and_of_nothing_else(planned: Planned) -> None:
+    """Not of a mixture that is no source, nor of the target, alone or in a mixture."""
+    mixed = {"mixtures": {"pool": ["s2", "t"], "unused": ["s2"]}, "sources": ["s1", "s2", "pool"], "methods": ["spot"]}
+    plan = planned(**WEIGHED, **mixed, pairs={"t": ["s1"]})
+    study = studies_of(plan)["t ← s1 · spot"]
+    assert [(source.task.name, source.similarity) for source in study.base.sources] == [("s1", 0.5), ("s2", 0.4)]
+    included = studies_of(planned(**WEIGHED, **mixed, pairs={"t": ["s1"]}, self_pairs="include"))["t ← s1 · spot"]
+    assert [source.task.name for source in included.base.sources] == ["s1", "pool", "s2"]

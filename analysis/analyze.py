@@ -1,0 +1,154 @@
+"""From MLflow to an answer: a page and figures in a folder, and a run `analysis` that holds them."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from analysis import records
+from analysis.answer import Answer, answer, coefficients, correlations
+from analysis.best import winners
+from analysis.contrasts import contrasts
+from analysis.correlation import Correlation
+from analysis.drawing import save
+from analysis.evidence import Evidence, gather
+from analysis.figures import Gallery, gallery
+from analysis.importance import importances
+from analysis.measures import MEASURES, SCOPES, spreads, value
+from analysis.papers import FORMATS, paper_table
+from analysis.records import GAIN, REPORT, SIMILARITY, NoRecords, StudyRecord, winner_config
+from analysis.report import Config, report
+
+REPORT_FILE, FIGURES = "report.html", "figures"
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What an analysis found, and where it wrote it.
+
+    Attributes:
+        evidence: of the experiment.
+        answer: to the question.
+        found: all coefficients.
+        shown: all figures.
+        folder: with `report.html`, `figures` and the tables for papers.
+    """
+
+    evidence: Evidence
+    answer: Answer
+    found: tuple[Correlation, ...]
+    shown: Gallery
+    folder: Path
+
+    @property
+    def page(self) -> Path:
+        """The report."""
+        return self.folder / REPORT_FILE
+
+
+def analyze(uri: str, experiment: str, out: Path) -> Analysis:
+    """Reads an experiment, and writes page and figures; works with what there is.
+
+    Args:
+        uri: of MLflow.
+        experiment: its name.
+        out: the folder, made where it is not; figures of an earlier analysis there are replaced.
+
+    Raises:
+        NoRecords: if there is no such experiment, or no study in it.
+    """
+    evidence = gather(uri, experiment)
+    if not evidence.studies and not evidence.unfinished:
+        raise NoRecords(f"experiment {experiment!r} has no study yet: run `panda-tune search` on its file first")
+    found = correlations(evidence)
+    said = answer(evidence, found)
+    analysis = Analysis(evidence, said, tuple(found), gallery(evidence, said, found), out)
+    _write(analysis, configs(uri, winners(evidence.studies)))
+    return analysis
+
+
+def configs(uri: str, chosen: Iterable[StudyRecord]) -> dict[str, Config]:
+    """Run id -> the winner as an experiment file, or why it cannot be read."""
+    return {study.run_id: _config(uri, study.run_id) for study in chosen}
+
+
+def _config(uri: str, run_id: str) -> Config:
+    try:
+        return winner_config(uri, run_id)
+    except NoRecords as error:
+        return str(error)
+
+
+def _write(analysis: Analysis, files: Mapping[str, Config]) -> None:
+    folder, evidence = analysis.folder, analysis.evidence
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = folder / FIGURES
+    for old in [*figures.glob("*.png"), *figures.glob("*.svg")]:
+        old.unlink()
+    for drawing in analysis.shown.drawn:
+        save(drawing, figures)
+    for form, name in {"latex": "methods.tex", "csv": "methods.csv"}.items():
+        assert form in FORMATS
+        if evidence.studies:
+            (folder / name).write_text(paper_table(evidence, form), encoding="utf-8")
+    written = report(evidence, analysis.answer, analysis.found, analysis.shown, files, datetime.now(UTC).astimezone())
+    analysis.page.write_text(written, encoding="utf-8")
+
+
+def tables(analysis: Analysis) -> dict[str, list[dict[str, Any]]]:
+    """Name -> rows, as MLflow's tables and for notebooks."""
+    evidence = analysis.evidence
+    return {
+        "pairs": [_pair(evidence, study) for study in evidence.studies],
+        "correlations": [_correlation(one) for one in analysis.found],
+        "spreads": [asdict(one) for one in spreads(evidence.studies)],
+        "importances": [
+            {"method": one.method, "knob": knob, "share": share, "chance": one.chance, "trials": one.trials, "studies": one.studies}
+            for one in importances(evidence.trials) for knob, share in one.shares.items()
+        ],
+        "contrasts": [{**asdict(one), "interval": json.dumps(one.interval)} for one in contrasts(evidence.trials)],
+    }  # fmt: skip
+
+
+def _pair(evidence: Evidence, study: StudyRecord) -> dict[str, Any]:
+    measured = {f"{scope}/{name}": value(study, name, scope) for name in MEASURES for scope in SCOPES}
+    return {
+        "target": study.target, "plm": study.plm, "method": study.method, "source": study.source or "",
+        **measured, **{name: study.metrics.get(f"{GAIN}/{name}") for name in ("low", "high", "p")},
+        "std": study.metrics.get(f"{REPORT}/std"), **{name: study.metrics.get(f"{SIMILARITY}/{name}") for name in evidence.similarities},
+    }  # fmt: skip
+
+
+def _correlation(one: Correlation) -> dict[str, Any]:
+    prefix = f"corr/{one.measure}/{one.method}/{one.similarity}/"
+    said = {name.removeprefix(prefix): number for name, number in coefficients([one])}
+    return {"measure": one.measure, "method": one.method, "similarity": one.similarity, **{name: said.get(name) for name in COLUMNS}}
+
+
+COLUMNS = (
+    "spearman_mean", "spearman_mean/low", "spearman_mean/high", "pearson_mean", "ceiling", "pooled/spearman", "pooled/pearson",
+    "pooled/p", "pooled/p_adjusted", "pooled/n",
+)  # fmt: skip
+
+
+def publish(uri: str, experiment: str, analysis: Analysis) -> str:
+    """Writes an analysis into MLflow as a new run, and marks earlier ones as superseded.
+
+    Args:
+        uri: of MLflow.
+        experiment: its name.
+        analysis: as `analyze` gave it.
+
+    Returns:
+        The id of the new run.
+
+    Raises:
+        NoRecords: if there is no such experiment.
+    """
+    return records.write_analysis(
+        uri, experiment, analysis.folder, tables(analysis), dict(coefficients(analysis.found)),
+        {"answer": " ".join(analysis.answer.sentences), "verdict": analysis.answer.verdict},
+    )  # fmt: skip

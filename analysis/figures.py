@@ -1,0 +1,69 @@
+"""All figures of an experiment, by the question that they answer; and the reasons of those that cannot be drawn."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from analysis.answer import Answer
+from analysis.contrasts import against_twins, contrasts
+from analysis.correlation import Correlation
+from analysis.draw_correlation import coefficients_figure, pooled_figure, retrieval_figure, scatter_figure
+from analysis.draw_pairs import gain_map, similarity_map
+from analysis.draw_search import contrasts_figure, importance_figure, progress_figure, slices_figure, twins_figure
+from analysis.drawing import Drawing, NotDrawn
+from analysis.evidence import Evidence
+from analysis.importance import importances
+from analysis.insight import COSTS, progress, slices
+
+Figure = Drawing | NotDrawn
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The figures of an experiment.
+
+    Attributes:
+        answer: coefficients, similarity against gain, retrieval.
+        gains: what each method gained, a heat-map each, the headline's first.
+        similarities: heat-maps, the headline's first.
+        search: what the trials say.
+    """
+
+    answer: tuple[Figure, ...]
+    gains: tuple[Figure, ...]
+    similarities: tuple[Figure, ...]
+    search: tuple[Figure, ...]
+
+    @property
+    def all(self) -> tuple[Figure, ...]:
+        """In the order of the page."""
+        return self.answer + self.gains + self.similarities + self.search
+
+    @property
+    def drawn(self) -> Iterator[Drawing]:
+        """Those that there is something to draw of."""
+        return (figure for figure in self.all if isinstance(figure, Drawing))
+
+    @property
+    def not_drawn(self) -> Iterator[NotDrawn]:
+        """The others."""
+        return (figure for figure in self.all if isinstance(figure, NotDrawn))
+
+
+def gallery(evidence: Evidence, answer: Answer, found: Sequence[Correlation]) -> Gallery:
+    """Every figure of an experiment, none of them painted yet."""
+    similarities = sorted(evidence.similarities, key=lambda name: (name != answer.similarity, name))
+    methods = sorted(evidence.methods, key=lambda name: (name != answer.method, name))
+    trials = evidence.trials
+    return Gallery(
+        answer=(
+            coefficients_figure(evidence, found), scatter_figure(evidence, answer), pooled_figure(evidence, answer),
+            retrieval_figure(evidence, answer),
+        ),
+        gains=tuple(gain_map(evidence, method) for method in methods),
+        similarities=tuple(similarity_map(evidence, similarity) for similarity in similarities),
+        search=(
+            importance_figure(importances(trials)), slices_figure(slices(trials)),
+            progress_figure({cost: progress(trials, cost) for cost in COSTS}), contrasts_figure(contrasts(trials)),
+            twins_figure(evidence, against_twins(evidence.studies, evidence.place)),
+        ),
+    )  # fmt: skip

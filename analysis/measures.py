@@ -1,0 +1,156 @@
+"""MEASURES: what a study's winner, or its first trial, is measured by; and how it spreads over sources and seeds."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isnan
+from statistics import fmean
+from types import MappingProxyType
+
+from analysis.gains import ROUNDING, spread
+from analysis.records import (
+    COMPARABLE,
+    CONVERGENCE,
+    EARLY,
+    ERROR_REDUCTION,
+    FIRST,
+    GAIN,
+    LOW,
+    NEVER,
+    RELATIVE,
+    REPORT,
+    SEED,
+    STD,
+    StudyRecord,
+)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How good a transferred prompt is.
+
+    Attributes:
+        label: for people, with what it is measured on.
+        winner: metric of a study's winner.
+        first: metric of its first trial, the published setting that every pair ran; on selection rows.
+        neutral: the value where transfer makes no difference; None where only other studies can tell.
+        is_points: whether it is a share that people read in percent.
+        higher_is_better: whether more is better, as it is of all here.
+    """
+
+    label: str
+    winner: str
+    first: str
+    neutral: float | None
+    is_points: bool = True
+    higher_is_better: bool = True
+
+
+def _measure(label: str, metric: str, neutral: float | None, is_points: bool = True) -> Measure:
+    return Measure(label, metric, f"{FIRST}/{metric}", neutral, is_points)
+
+
+MEASURES: Mapping[str, Measure] = MappingProxyType(
+    {
+        "gain": _measure("gain over prompt tuning", GAIN, 0.0),
+        "score": Measure("score", REPORT, f"{FIRST}/score", None),
+        "relative_performance": _measure("score as a multiple of prompt tuning's", RELATIVE, 1.0, is_points=False),
+        "error_reduction": _measure("share of prompt tuning's error that is gone", ERROR_REDUCTION, 0.0),
+        "early": _measure("score at the first evaluation", EARLY, None),
+        "convergence": _measure("times sooner converged", CONVERGENCE, 1.0, is_points=False),
+        "comparable": _measure("times sooner at prompt tuning's score", COMPARABLE, 1.0, is_points=False),
+    }
+)
+"""Name -> measure."""
+
+SCOPES = ("winner", "first")
+"""Whose value: the confirmed winner's, or the first trial's."""
+
+
+def value(study: StudyRecord, measure: str, scope: str = "winner") -> float | None:
+    """A measure of a study; None where it is not known.
+
+    A comparable speed-up is 0 where prompt tuning's score is never reached: the limit of ever more steps,
+    and the worst there is, where leaving the pair out would hide it.
+
+    Args:
+        study: whose.
+        measure: of MEASURES.
+        scope: of SCOPES.
+
+    Raises:
+        ValueError: if the measure or the scope is unknown.
+    """
+    if measure not in MEASURES or scope not in SCOPES:
+        raise ValueError(
+            f"measure must be one of {', '.join(MEASURES)} and scope one of {', '.join(SCOPES)}, "
+            f"got {measure!r} and {scope!r}"
+        )
+    name = MEASURES[measure].winner if scope == "winner" else MEASURES[measure].first
+    found = study.metrics.get(name)
+    never = NEVER if scope == "winner" else f"{FIRST}_{NEVER}"
+    if found is None and measure == "comparable" and study.tags.get(never) == "true":
+        return 0.0
+    return None if found is None or isnan(found) else found
+
+
+def by_seed(study: StudyRecord, metric: str) -> dict[int, float]:
+    """Seed -> value of a metric that was logged by seed; empty where it was not."""
+    prefix = f"{metric}/{SEED}/"
+    found = {name.removeprefix(prefix): number for name, number in study.metrics.items() if name.startswith(prefix)}
+    return {int(seed): found[seed] for seed in sorted(found, key=int)}
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The gains of one method on one target over its sources.
+
+    Attributes:
+        method: the method.
+        target: the target task.
+        plm: the PLM's name.
+        n: studies: sources, or 1 of a method without one.
+        mean: gain, mean over sources, in score units.
+        over_sources: deviation of the gain over sources; None for one.
+        over_seeds: deviation of a pair's gain over seeds, root of the mean square over pairs; None where unknown.
+        beat: share of pairs whose gain is above zero.
+        beat_clearly: share of pairs whose 95 % interval is above zero; None where no pair has one.
+    """
+
+    method: str
+    target: str
+    plm: str
+    n: int
+    mean: float
+    over_sources: float | None
+    over_seeds: float | None
+    beat: float
+    beat_clearly: float | None
+
+
+def spreads(studies: Iterable[StudyRecord]) -> list[Spread]:
+    """How each method's gains spread, by method, target and PLM; the baseline has no gain and is left out."""
+    groups: dict[tuple[str, str, str], list[StudyRecord]] = {}
+    for study in studies:
+        if has_gain(study):
+            groups.setdefault((study.method, study.target, study.plm), []).append(study)
+    return [_spread(*names, groups[names]) for names in sorted(groups)]
+
+
+def has_gain(study: StudyRecord) -> bool:
+    """Whether a study is compared with prompt tuning: the baseline itself, with a gain over 0 seeds, is not."""
+    return value(study, "gain") is not None and study.metrics.get(f"{GAIN}/n", 1) > 0
+
+
+def _spread(method: str, target: str, plm: str, studies: Sequence[StudyRecord]) -> Spread:
+    gains = [study.metrics[GAIN] for study in studies]
+    variances = [study.metrics[f"{GAIN}/{STD}"] ** 2 for study in studies if study.metrics.get(f"{GAIN}/n", 0) > 1]
+    lows = [study.metrics[f"{GAIN}/{LOW}"] for study in studies if f"{GAIN}/{LOW}" in study.metrics]
+    return Spread(
+        method, target, plm, len(studies), fmean(gains), spread(gains) if len(gains) > 1 else None,
+        fmean(variances) ** 0.5 if variances else None, share_above(gains), share_above(lows) if lows else None,
+    )  # fmt: skip
+
+
+def share_above(values: Sequence[float], bound: float = 0.0) -> float:
+    """The share of values above a bound by more than rounding."""
+    return fmean(number > bound + ROUNDING for number in values)
