@@ -1,8 +1,7 @@
 """From MLflow to an answer: a page and figures in a folder, and a run `analysis` that holds them."""
 
 import json
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -125,7 +124,12 @@ def _pair(evidence: Evidence, study: StudyRecord) -> dict[str, Any]:
 def _correlation(one: Correlation) -> dict[str, Any]:
     prefix = f"corr/{one.measure}/{one.method}/{one.similarity}/"
     said = {name.removeprefix(prefix): number for name, number in coefficients([one])}
-    return {"measure": one.measure, "method": one.method, "similarity": one.similarity, **{name: said.get(name) for name in COLUMNS}}
+    return {
+        "measure": one.measure,
+        "method": one.method,
+        "similarity": one.similarity,
+        **{name: said.get(name) for name in COLUMNS},
+    }
 
 
 COLUMNS = (

@@ -3,14 +3,15 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from analysis.correlation import MINIMUM, Correlation, Point, adjusted, correlation
-from analysis.drawing import chance, points, rho, span
+from analysis.drawing import chance, counted, points, rho, span
 from analysis.evidence import Evidence, contains_similarity
 from analysis.gains import LEVEL
-from analysis.measures import MEASURES, SCOPES, by_seed, value
-from analysis.records import SIMILARITY, StudyRecord
-from analysis.retrieval import hindsight, random_order, top_k
+from analysis.measures import MEASURES, SCOPES, by_seed, share_above, value
+from analysis.records import GAIN, SIMILARITY, StudyRecord
+from analysis.retrieval import random_order, top_k
 
 
 def points_of(
@@ -102,7 +103,7 @@ def answer(evidence: Evidence, found: Sequence[Correlation]) -> Answer:
         return Answer("cannot say", (_obstacle(evidence, found, method), _second(evidence, method, None)), method)
     best = max(known, key=lambda c: (is_clear(c), c.spearman_mean or 0.0))
     verdict = "yes" if is_clear(best) else "no sign"
-    first = _first(evidence, best, len(known), verdict) + _others(evidence, found, best)
+    first = _first(best, len(known), verdict) + _others(evidence, found, best)
     return Answer(verdict, (first, _second(evidence, method, best.similarity)), method, best.similarity, best)
 
 
@@ -112,21 +113,19 @@ def is_clear(found: Correlation) -> bool:
     return p is not None and p < 1 - LEVEL and pooled is not None and pooled > 0
 
 
-def _first(evidence: Evidence, best: Correlation, similarities: int, verdict: str) -> str:
+def _first(best: Correlation, similarities: int, verdict: str) -> str:
     targets = sum(one.spearman is not None for one in best.targets.values())
+    interval = f"95\u00a0% {span(best.mean_interval)}; " if best.mean_interval else ""
+    correction = f", corrected for {similarities} similarities" if similarities > 1 else ""
     numbers = (
-        f"mean Spearman {rho(best.spearman_mean)} over {targets} target{'s' * (targets != 1)}"
-        f"{f', 95 % {span(best.mean_interval)}' if best.mean_interval else ''}; "
-        f"pooled {chance(best.pooled.p_adjusted)}{' after correction for all of them' if similarities > 1 else ''}"
+        f"mean Spearman {rho(best.spearman_mean)} over {counted(targets, 'target')} "
+        f"({interval}pooled {chance(best.pooled.p_adjusted)}{correction})"
     )
-    of = f"of {similarities} similarities the best, " if similarities > 1 else ""
+    which = f"{best.similarity}, the best of {similarities} similarities," if similarities > 1 else best.similarity
     if verdict == "yes":
-        return f"Yes: {of}{best.similarity}, predicts which sources help {best.method} ({numbers})".replace(
-            ", predicts", ", predicts" if of else " predicts"
-        )
-    which = f"the best of {similarities} similarities, {best.similarity}," if similarities > 1 else f"{best.similarity}"
+        return f"Yes: {which} predicts which sources help {best.method}: {numbers}"
     return (
-        f"No sign of it here: {which} does not order the sources of {best.method} better than chance would ({numbers})"
+        f"No sign of it here: {which} does not order the sources of {best.method} better than chance would: {numbers}"
     )
 
 
@@ -136,11 +135,11 @@ def _others(evidence: Evidence, found: Sequence[Correlation], best: Correlation)
         return "."
     same = [c for c in found if (c.method, c.measure, c.similarity) == ("panda", "gain", best.similarity)]
     known = [c for c in same if c.spearman_mean is not None]
-    return (
-        f"; for panda, unweighed, it is {rho(known[0].spearman_mean)} ({span(known[0].mean_interval)})."
-        if known
-        else "."
-    )
+    return f"; of panda, unweighed, it is {rho(known[0].spearman_mean)}{_within(known[0])}." if known else "."
+
+
+def _within(found: Correlation) -> str:
+    return f" ({span(found.mean_interval)})" if found.mean_interval else ""
 
 
 def _obstacle(evidence: Evidence, found: Sequence[Correlation], method: str | None) -> str:
@@ -170,12 +169,16 @@ def _second(evidence: Evidence, method: str | None, similarity: str | None) -> s
         return "What there is, and what is missing, stands below."
     count = max(len({pair.source for pair in own if pair.target == target}) for target in {pair.target for pair in own})
     if similarity is None:
-        best = hindsight(own, method)
-        return f"The best of a target's sources gains {points(best)} points with {method} over prompt tuning on average, which only hindsight could choose."
+        gains = [pair.metrics[GAIN] for pair in own]
+        better = round(share_above(gains) * len(gains))
+        return (
+            f"{method} gains {points(fmean(gains))} points over prompt tuning on average, and beats it on {better} of "
+            f"{counted(len(gains), 'pair')} of targets with a signal."
+        )
     rows = top_k(own, method, similarity)
     return (
-        f"The most similar source gains {points(rows[0].gain)} points over prompt tuning on average; one drawn at random "
-        f"{points(random_order(own, method, 1))}, and the best of all {count} by selection score {points(random_order(own, method, count))}."
+        f"The most similar source gains {points(rows[0].gain)} points over prompt tuning on average, one drawn at random "
+        f"{points(random_order(own, method, 1))}, and the best of all {count}, chosen by selection score, {points(random_order(own, method, count))}."
     )
 
 

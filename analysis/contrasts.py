@@ -149,9 +149,7 @@ class AgainstTwin:
         return sum(map(len, self.differences.values()))
 
 
-def against_twins(
-    studies: Sequence[StudyRecord], place: Callable[[str, str], str], seed: int = 0
-) -> list[AgainstTwin]:
+def against_twins(studies: Sequence[StudyRecord], place: Callable[[str, str], str], seed: int = 0) -> list[AgainstTwin]:
     """Every method whose winners have twins, by name.
 
     Args:

@@ -1,4 +1,4 @@
-"""Figures that answer: coefficients with their intervals, similarity against gain, and what retrieval keeps."""
+"""Figures that answer: coefficients with their intervals, and similarity against gain, target by target."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from analysis.answer import Answer, is_clear, is_marked, points_of
-from analysis.correlation import Correlation, OfTarget, Point, levels
+from analysis.correlation import Correlation, OfTarget, Point
 from analysis.drawing import (
     BLUE,
     GREY,
@@ -18,20 +18,15 @@ from analysis.drawing import (
     Drawing,
     NotDrawn,
     chance,
-    colour,
     counted,
     dashes,
-    marker,
-    minus,
     minus_ticks,
-    points,
     rho,
     span,
     zero_line,
 )
-from analysis.evidence import Evidence
+from analysis.evidence import Evidence, left_out
 from analysis.records import GAIN, HIGH, LOW, StudyRecord
-from analysis.retrieval import hindsight, random_order, top_k
 
 COLUMNS = 3
 
@@ -58,7 +53,10 @@ def coefficients_figure(evidence: Evidence, found: Sequence[Correlation]) -> Dra
 
 
 def _mean_of(rows: Sequence[Correlation], method: str, similarity: str) -> float:
-    return next((c.spearman_mean or 0.0 for c in rows if (c.method, c.similarity, c.measure) == (method, similarity, "gain")), -2.0)
+    return next(
+        (c.spearman_mean or 0.0 for c in rows if (c.method, c.similarity, c.measure) == (method, similarity, "gain")),
+        -2.0,
+    )
 
 
 def _says_coefficients(rows: Sequence[Correlation], method: str) -> str:
@@ -70,9 +68,9 @@ def _says_coefficients(rows: Sequence[Correlation], method: str) -> str:
         return f"{best.similarity} {'orders' if clear else 'does not order'} the sources of {best.method} better than chance ({rho(best.spearman_mean)})"
     if not clear:
         return f"No similarity orders the sources of {best.method} better than chance; highest: {told}"
-    if len(clear) == 1:
-        return f"Of {len(own)} similarities only {clear[0]} orders the sources of {best.method} better than chance; highest: {told}"
-    return f"{len(clear)} of {len(own)} similarities order the sources of {best.method} better than chance; highest: {told}"
+    if clear == [best.similarity]:
+        return f"Of {len(own)} similarities only {best.similarity} orders the sources of {best.method} better than chance (mean ρ {rho(best.spearman_mean)})"
+    return f"{len(clear)} of {len(own)} similarities {'order' if len(clear) > 1 else 'orders'} the sources of {best.method} better than chance; highest: {told}"
 
 
 def _n(rows: Sequence[Correlation]) -> str:
@@ -80,7 +78,9 @@ def _n(rows: Sequence[Correlation]) -> str:
     return f"{counted(sum(of.spearman is not None for of in most.targets.values()), 'target')}, {counted(most.pooled.n, 'pair')}."
 
 
-def _paint_coefficients(figure: Any, rows: Sequence[Correlation], methods: Sequence[str], similarities: Sequence[str], marked: Sequence[str]) -> None:
+def _paint_coefficients(
+    figure: Any, rows: Sequence[Correlation], methods: Sequence[str], similarities: Sequence[str], marked: Sequence[str]
+) -> None:
     axes = figure.subplots(len(methods), 1, sharex=True, squeeze=False)[:, 0]
     for panel, method in zip(axes, methods, strict=True):
         zero_line(panel, vertical=True)
@@ -91,7 +91,15 @@ def _paint_coefficients(figure: Any, rows: Sequence[Correlation], methods: Seque
                 low, high = c.mean_interval or (math.nan, math.nan)
                 shade = ORANGE if first else BLUE
                 panel.plot([low, high], [at, at], color=shade, linewidth=1.6, zorder=2)
-                panel.plot([c.spearman_mean], [at], marker="o", markersize=6.5, color=shade, markerfacecolor="white" if first else shade, zorder=3)
+                panel.plot(
+                    [c.spearman_mean],
+                    [at],
+                    marker="o",
+                    markersize=6.5,
+                    color=shade,
+                    markerfacecolor="white" if first else shade,
+                    zorder=3,
+                )
                 if c.ceiling is not None:
                     panel.plot([c.ceiling], [at], marker="|", markersize=11, color=GREY, markeredgewidth=1.8, zorder=2)
         panel.set_yticks(range(len(similarities)), similarities)
@@ -110,7 +118,10 @@ def scatter_figure(evidence: Evidence, answer: Answer) -> Drawing | NotDrawn:
         return NotDrawn("scatter", "there is no coefficient to show the pairs of")
     pairs = [pair for pair in evidence.heard_others if pair.method == answer.method]
     shown = points_of(evidence, pairs, answer.similarity, "gain")
-    targets = {target: [(p, pair) for p, pair in zip(shown, pairs, strict=True) if p.target == target and p.is_known] for target in answer.found.targets}
+    targets = {
+        target: [(p, pair) for p, pair in zip(shown, pairs, strict=True) if p.target == target and p.is_known]
+        for target in answer.found.targets
+    }
     up = sum((of.spearman or 0) > 0 for of in answer.found.targets.values())
     some = [of for of in answer.found.targets.values() if of.spearman is not None]
     rows = math.ceil(len(targets) / COLUMNS)
@@ -119,15 +130,13 @@ def scatter_figure(evidence: Evidence, answer: Answer) -> Drawing | NotDrawn:
         f"{answer.similarity} and the gain of {answer.method} rise together on {up} of {counted(len(some), 'target')}",
         f"Gain over prompt tuning on report rows against {answer.similarity}, a point per source, {counted(sum(map(len, targets.values())), 'pair')}; bars: 95\u00a0% "
         "intervals over rows and seeds. ρ: Spearman's coefficient, r: Pearson's with Fisher's 95\u00a0% interval, p of ρ; line: least squares. "
-        f"Each panel has its own scales. The best and the worst source are named. {_left_out(evidence)}{evidence.protocol}.",
-        f"{counted(len(targets), 'scatter plot')} of gain against {answer.similarity}: " + "; ".join(f"{t} ρ {rho(of.spearman)}" for t, of in answer.found.targets.items()) + ".",
+        f"Each panel has its own scales. The best and the worst source are named. {left_out(evidence)}{evidence.protocol}.",
+        f"{counted(len(targets), 'scatter plot')} of gain against {answer.similarity}: "
+        + "; ".join(f"{t} ρ {rho(of.spearman)}" for t, of in answer.found.targets.items())
+        + ".",
         (WIDTH if len(targets) > 1 else 5.6, (2.75 if len(targets) > 1 else 3.4) * rows),
         lambda figure: _paint_scatter(figure, targets, answer),
     )
-
-
-def _left_out(evidence: Evidence) -> str:
-    return f"Left out, without signal: {', '.join(evidence.silent)}. " if evidence.silent else ""
 
 
 def _paint_scatter(figure: Any, targets: dict[str, list[tuple[Point, StudyRecord]]], answer: Answer) -> None:
@@ -137,7 +146,7 @@ def _paint_scatter(figure: Any, targets: dict[str, list[tuple[Point, StudyRecord
     for panel, (target, known) in zip(panels, targets.items(), strict=False):
         zero_line(panel)
         x, y = (np.array([getattr(p, side) for p, _ in known]) for side in ("similarity", "value"))
-        for (point, pair) in known:
+        for point, pair in known:
             ends = [100 * pair.metrics[f"{GAIN}/{end}"] for end in (LOW, HIGH) if f"{GAIN}/{end}" in pair.metrics]
             panel.plot([point.similarity] * len(ends), ends, color=BLUE, alpha=0.35, linewidth=1.4)
         panel.plot(x, 100 * y, "o", color=BLUE, markersize=5.5, markeredgecolor="white", markeredgewidth=0.6)
@@ -148,13 +157,13 @@ def _paint_scatter(figure: Any, targets: dict[str, list[tuple[Point, StudyRecord
             panel.plot(ends, start + slope * ends, color=INK, linewidth=1.4, linestyle=dashes(1))
         panel.set_title(target, fontweight="bold", pad=31)
         panel.locator_params(nbins=5)
-        panel.text(0, 1.03, _told(of), transform=panel.transAxes, fontsize=9, color=GREY, va="bottom")
+        panel.text(0, 1.03, _told(of), transform=panel.transAxes, fontsize=9.5, color=GREY, va="bottom")
         _name_ends(panel, known)
         panel.grid(axis="y")
         panel.margins(x=0.12, y=0.12)
         minus_ticks(panel.yaxis)
         minus_ticks(panel.xaxis)
-    for panel in panels[len(targets):]:
+    for panel in panels[len(targets) :]:
         panel.set_visible(False)
     figure.supxlabel(str(answer.similarity), fontsize=11)
     figure.supylabel("gain, points", fontsize=11)
@@ -164,7 +173,11 @@ def _told(of: OfTarget) -> str:
     if of.spearman is None:
         return of.note
     r = f", r {rho(of.pearson)}" if of.pearson is not None else ""
-    return f"ρ {rho(of.spearman)} ({chance(of.spearman_p)}), n {of.n}\n{r[2:]} ({span(fisher(of.pearson, of.n))})" if r else f"ρ {rho(of.spearman)} ({chance(of.spearman_p)}), n {of.n}"
+    return (
+        f"ρ {rho(of.spearman)} ({chance(of.spearman_p)}), n {of.n}\n{r[2:]} ({span(fisher(of.pearson, of.n))})"
+        if r
+        else f"ρ {rho(of.spearman)} ({chance(of.spearman_p)}), n {of.n}"
+    )
 
 
 def fisher(r: float | None, n: int) -> tuple[float, float] | None:
@@ -192,107 +205,3 @@ def _name_ends(panel: Any, known: Sequence[tuple[Point, StudyRecord]]) -> None:
             point.source, (point.similarity, 100 * point.value), (-5 if left else 5, 6 * up), textcoords="offset points", fontsize=9,
             ha="right" if left else "left", va="bottom" if up > 0 else "top", path_effects=[withStroke(linewidth=2.5, foreground="white")], zorder=5,
         )  # fmt: skip
-
-
-def pooled_figure(evidence: Evidence, answer: Answer) -> Drawing | NotDrawn:
-    """All pairs in one picture, gains as ranks within their target: what the pooled coefficient is of."""
-    found = answer.found
-    if found is None or found.pooled.spearman is None or answer.method is None or answer.similarity is None:
-        return NotDrawn("pooled", found.pooled.note if found else "there is no pooled coefficient")
-    pairs = [pair for pair in evidence.heard_others if pair.method == answer.method]
-    known = [point for point in points_of(evidence, pairs, answer.similarity, "gain") if point.is_known]
-    names = sorted({point.target for point in known})
-    return Drawing(
-        "pooled",
-        f"Over all pairs, {answer.similarity} and the gain of {answer.method} correlate by {rho(found.pooled.spearman)} "
-        f"({span(found.pooled.spearman_interval)}; {chance(found.pooled.p_adjusted)})",
-        f"{counted(len(known), 'pair')} of {counted(len(names), 'target')}; gain as its rank within the target, 1 is the best source. Black: mean rank of each fifth of the pairs by "
-        "similarity. Spearman's coefficient with its 95\u00a0% interval over targets and sources; p by permuting the sources' names jointly over targets, "
-        f"corrected for the number of similarities. {_left_out(evidence)}{evidence.protocol}.",
-        f"Scatter plot of {counted(len(known), 'pair')}: {answer.similarity} against the rank of the gain within its target, Spearman {rho(found.pooled.spearman)}.",
-        (WIDTH, 4.2),
-        lambda figure: _paint_pooled(figure, known, names, str(answer.similarity)),
-    )
-
-
-def _paint_pooled(figure: Any, known: Sequence[Point], names: Sequence[str], similarity: str) -> None:
-    axes = figure.add_subplot()
-    xs, ys = [], []
-    for place, name in enumerate(names):
-        own = [point for point in known if point.target == name]
-        ranks = (stats.rankdata(levels(np.array([p.value for p in own]))) - 0.5) / len(own)
-        several = len(names) <= 7
-        axes.plot(
-            [p.similarity for p in own], ranks, linestyle="none", marker=marker(place) if several else "o", markersize=6.5, label=name,
-            color=colour(place) if several else BLUE, alpha=0.85, markeredgecolor="white", markeredgewidth=0.6,
-        )  # fmt: skip
-        xs += [p.similarity for p in own]
-        ys += list(ranks)
-    _fifths(axes, np.array(xs), np.array(ys))
-    axes.set_xlabel(similarity)
-    axes.set_ylabel("rank of the gain in its target")
-    axes.set_ylim(-0.02, 1.02)
-    axes.grid()
-    minus_ticks(axes.xaxis)
-    if 1 < len(names) <= 7:
-        figure.legend(loc="outside right upper", title="target", alignment="left")
-
-
-def _fifths(axes: Any, x: Any, y: Any) -> None:
-    order = np.argsort(x, kind="stable")
-    parts = [part for part in np.array_split(order, min(5, len(x) // 4)) if len(part)] if len(x) >= 8 else []
-    if len(parts) > 1:
-        axes.plot([x[part].mean() for part in parts], [y[part].mean() for part in parts], "-", color=INK, marker="_", markersize=14, markeredgewidth=2.5, linewidth=1.2)
-
-
-def retrieval_figure(evidence: Evidence, answer: Answer) -> Drawing | NotDrawn:
-    """The gain that is kept where only the most similar sources are tried."""
-    own = [pair for pair in evidence.heard_others if pair.method == answer.method]
-    curves = {name: rows for name in evidence.similarities if (rows := top_k(own, str(answer.method), name) if own else [])}
-    if not curves or max(map(len, curves.values())) < 2:
-        return NotDrawn("retrieval", "there are not two sources of a target to choose from")
-    count = max(map(len, curves.values()))
-    chances = [random_order(own, str(answer.method), k) for k in range(1, count + 1)]
-    oracle, most = chances[-1], hindsight(own, str(answer.method))
-    best = max(curves, key=lambda name: (name == answer.similarity, curves[name][0].gain))
-    return Drawing(
-        "retrieval",
-        _says_retrieval(best, str(answer.method), curves[best][0].gain, chances[0], oracle, count),
-        f"Gain over prompt tuning of the best of so many sources, the most similar first, chosen by selection score, mean over {counted(len({evidence.place(p.target, p.plm) for p in own}), 'target')}, "
-        f"{counted(len(own), 'pair')}. Random: expected, with sources drawn. All sources: the same for every order (the oracle of SPoT). Hindsight, {points(most)} points, chooses by the "
-        f"report score itself. {_left_out(evidence)}{evidence.protocol}.",
-        f"Line plot of the gain kept against the share of sources tried for {counted(len(curves), 'similarity')}, random order and all sources.",
-        (WIDTH, 3.9),
-        lambda figure: _paint_retrieval(figure, {name: [(1 - row.left_out, row.gain) for row in rows] for name, rows in curves.items()}, chances, best),
-    )
-
-
-def _says_retrieval(best: str, method: str, first: float, drawn: float, oracle: float, count: int) -> str:
-    if oracle > 1e-9:
-        return f"The most similar source by {best} keeps {minus(f'{100 * first / oracle:.0f}')}\u00a0% of what {method} gains with all {count}; one at random keeps {minus(f'{100 * drawn / oracle:.0f}')}\u00a0%"
-    return f"With all {count} sources {method} gains {points(oracle)} points, so there is nothing to keep; the most similar by {best} gains {points(first)}"
-
-
-def _paint_retrieval(figure: Any, curves: dict[str, list[tuple[float, float]]], chances: Sequence[float], best: str) -> None:
-    axes = figure.add_subplot()
-    zero_line(axes)
-    oracle, count = chances[-1], len(chances)
-    axes.axhline(100 * oracle, color=INK, linewidth=1.2, linestyle=dashes(1), label="all sources", zorder=1)
-    axes.plot([100 * k / count for k in range(1, count + 1)], [100 * g for g in chances], color=GREY, linewidth=1.8, linestyle=dashes(2), label="random")
-    for place, (name, rows) in enumerate(curves.items()):
-        main = name == best
-        axes.plot(
-            [100 * share for share, _ in rows], [100 * gain for _, gain in rows], color=colour(place), marker=marker(place), markersize=5.5 if main else 4.5,
-            linewidth=2.6 if main else 1.4, linestyle="-" if main else dashes(place), label=name, zorder=4 if main else 3, alpha=1 if main else 0.85,
-        )  # fmt: skip
-    axes.set_xlabel("sources tried, %")
-    axes.set_ylabel("gain, points")
-    axes.set_xlim(0, 103)
-    axes.grid(axis="y")
-    minus_ticks(axes.yaxis)
-    if oracle > 1e-9:
-        kept = axes.secondary_yaxis("right", functions=(lambda gain: gain / oracle, lambda share: share * oracle))
-        kept.set_ylabel("of the gain of all, %")
-        kept.spines["right"].set_visible(False)
-        minus_ticks(kept.yaxis)
-    figure.legend(loc="outside right upper", alignment="left")

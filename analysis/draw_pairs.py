@@ -48,7 +48,9 @@ def table(evidence: Evidence, pairs: Sequence[StudyRecord], metric: str) -> Tabl
         if not math.isnan(pair.metrics.get(metric, math.nan))
     }
     sources, targets = (sorted({names[i] for names in known}) for i in (0, 1))
-    cells = np.array([[known.get((s, t), math.nan) for t in targets] for s in sources]).reshape(len(sources), len(targets))
+    cells = np.array([[known.get((s, t), math.nan) for t in targets] for s in sources]).reshape(
+        len(sources), len(targets)
+    )
     return Table(sources, targets, cells)
 
 
@@ -76,7 +78,10 @@ def similarity_map(evidence: Evidence, similarity: str) -> Drawing | NotDrawn:
 
 def _says_similarity(similarity: str, measured: Table) -> str:
     """The pair that is most similar, but for tasks with themselves."""
-    others = [[math.nan if s == t else v for t, v in zip(measured.targets, row, strict=True)] for s, row in zip(measured.sources, measured.cells, strict=True)]
+    others = [
+        [math.nan if s == t else v for t, v in zip(measured.targets, row, strict=True)]
+        for s, row in zip(measured.sources, measured.cells, strict=True)
+    ]
     if np.isnan(others).all():
         return f"By {similarity}, each task was compared with itself alone"
     s, t = np.unravel_index(np.nanargmax(others), measured.cells.shape)
@@ -101,8 +106,7 @@ def _clusters(cells: Floats) -> dict[str, Any] | None:
     means = np.nanmean(cells, axis=1, keepdims=True)
     whole = np.where(np.isnan(cells), means, cells)
     tree = hierarchy.linkage(whole, "average", optimal_ordering=True)
-    found: dict[str, Any] = hierarchy.dendrogram(tree, no_plot=True)
-    return found
+    return dict(hierarchy.dendrogram(tree, no_plot=True))
 
 
 def _leaves(tree: Mapping[str, Any] | None, count: int) -> list[int]:
@@ -115,8 +119,15 @@ def _size(shown: Table, tree: bool) -> tuple[float, float]:
     return width, max(0.8, 0.38 * rows) + 1.0 + 0.6 * tree
 
 
-def _paint_similarity(figure: Any, shown: Table, rows: Mapping[str, Any] | None, columns: Mapping[str, Any] | None) -> None:
-    grid = figure.add_gridspec(2 if columns else 1, 2 if rows else 1, height_ratios=[0.12, 1][-1 - bool(columns):], width_ratios=[0.1, 1][-1 - bool(rows):])
+def _paint_similarity(
+    figure: Any, shown: Table, rows: Mapping[str, Any] | None, columns: Mapping[str, Any] | None
+) -> None:
+    grid = figure.add_gridspec(
+        2 if columns else 1,
+        2 if rows else 1,
+        height_ratios=[0.12, 1][-1 - bool(columns) :],
+        width_ratios=[0.1, 1][-1 - bool(rows) :],
+    )
     axes = figure.add_subplot(grid[-1, -1])
     drawn = axes.pcolormesh(np.ma.masked_invalid(shown.cells), cmap="cividis", edgecolors="white", linewidth=1)
     _cross_out(axes, shown.cells)
@@ -124,7 +135,15 @@ def _paint_similarity(figure: Any, shown: Table, rows: Mapping[str, Any] | None,
         for (i, j), value in np.ndenumerate(shown.cells):
             if not math.isnan(value):
                 behind = drawn.cmap(drawn.norm(value))
-                axes.text(j + 0.5, i + 0.5, minus(f"{value:.2f}"), ha="center", va="center", fontsize=_points(shown), color=_ink(behind))
+                axes.text(
+                    j + 0.5,
+                    i + 0.5,
+                    minus(f"{value:.2f}"),
+                    ha="center",
+                    va="center",
+                    fontsize=_points(shown),
+                    color=_ink(behind),
+                )
     _names(axes, shown, on_right=bool(rows))
     figure.colorbar(drawn, ax=axes, label="similarity", pad=0.02, fraction=0.04)
     if columns:
@@ -154,7 +173,13 @@ def _tree(axes: Any, tree: Mapping[str, Any], upright: bool) -> None:
 
 def _names(axes: Any, shown: Table, on_right: bool) -> None:
     long = max(map(len, shown.targets)) * len(shown.targets) > 56
-    axes.set_xticks(np.arange(len(shown.targets)) + 0.5, shown.targets, rotation=45 if long else 0, ha="right" if long else "center", rotation_mode="anchor" if long else "default")
+    axes.set_xticks(
+        np.arange(len(shown.targets)) + 0.5,
+        shown.targets,
+        rotation=45 if long else 0,
+        ha="right" if long else "center",
+        rotation_mode="anchor" if long else "default",
+    )
     axes.set_yticks(np.arange(len(shown.sources)) + 0.5, shown.sources)
     if on_right:
         axes.yaxis.tick_right()
@@ -176,7 +201,10 @@ def gain_map(evidence: Evidence, method: str) -> Drawing | NotDrawn:
     gains = table(evidence, pairs, GAIN)
     if not gains.cells.size:
         return NotDrawn(f"gain-{method}", f"{method} has no confirmed pair")
-    order = np.argsort(-np.nanmean(gains.cells, axis=1), kind="stable"), np.argsort(-np.nanmean(gains.cells, axis=0), kind="stable")
+    order = (
+        np.argsort(-np.nanmean(gains.cells, axis=1), kind="stable"),
+        np.argsort(-np.nanmean(gains.cells, axis=0), kind="stable"),
+    )
     shown = gains.ordered(*order)
     unsure = _unsure(evidence, pairs, shown)
     known = shown.cells[~np.isnan(shown.cells)]
@@ -207,7 +235,11 @@ def _says_gain(method: str, shown: Table, pairs: Sequence[StudyRecord]) -> str:
 
 def _beyond(known: Floats, limit: float) -> str:
     over = int((np.abs(known) > limit + 1e-12).sum())
-    return f"{over} beyond ±{points(limit, signed=False)} {'have' if over != 1 else 'has'} the colour of the end. " if over else ""
+    return (
+        f"{over} beyond ±{points(limit, signed=False)} {'have' if over != 1 else 'has'} the colour of the end. "
+        if over
+        else ""
+    )
 
 
 def _silent(evidence: Evidence, shown: Table) -> str:
@@ -226,7 +258,10 @@ def _hatching(pairs: Sequence[StudyRecord], unsure: NDArray[np.bool_]) -> str:
 def _unsure(evidence: Evidence, pairs: Sequence[StudyRecord], shown: Table) -> NDArray[np.bool_]:
     """[S, T] whether the interval spans zero."""
     ends = {
-        (pair.source, evidence.place(pair.target, pair.plm)): (pair.metrics.get(f"{GAIN}/{LOW}", math.nan), pair.metrics.get(f"{GAIN}/{HIGH}", math.nan))
+        (pair.source, evidence.place(pair.target, pair.plm)): (
+            pair.metrics.get(f"{GAIN}/{LOW}", math.nan),
+            pair.metrics.get(f"{GAIN}/{HIGH}", math.nan),
+        )
         for pair in pairs
     }
     return np.array([[_spans(*ends.get((s, t), (math.nan, math.nan))) for t in shown.targets] for s in shown.sources])
@@ -242,9 +277,17 @@ def _paint_gain(figure: Any, shown: Table, unsure: NDArray[np.bool_], limit: flo
 
     axes = figure.add_subplot()
     named = Table(shown.sources, [f"({name})" if name in silent else name for name in shown.targets], shown.cells)
-    drawn = axes.pcolormesh(np.ma.masked_invalid(100 * shown.cells), cmap="PuOr_r", norm=Normalize(-100 * limit, 100 * limit), edgecolors="white", linewidth=1)
+    drawn = axes.pcolormesh(
+        np.ma.masked_invalid(100 * shown.cells),
+        cmap="PuOr_r",
+        norm=Normalize(-100 * limit, 100 * limit),
+        edgecolors="white",
+        linewidth=1,
+    )
     for i, j in zip(*np.nonzero(unsure), strict=True):
-        axes.add_patch(Rectangle((j + 0.03, i + 0.03), 0.94, 0.94, fill=False, hatch="////", edgecolor="#9a9a9a", linewidth=0))
+        axes.add_patch(
+            Rectangle((j + 0.03, i + 0.03), 0.94, 0.94, fill=False, hatch="////", edgecolor="#9a9a9a", linewidth=0)
+        )
     _cross_out(axes, shown.cells)
     if len(shown.targets) <= NUMBERED:
         _numbers(axes, shown, limit)
@@ -261,4 +304,13 @@ def _numbers(axes: Any, shown: Table, limit: float) -> None:
         if not math.isnan(value):
             behind = colours(0.5 + 0.5 * float(np.clip(value / limit, -1, 1)))
             box = {"facecolor": behind, "edgecolor": "none", "pad": 1.2}
-            axes.text(j + 0.5, i + 0.5, points(value), ha="center", va="center", fontsize=_points(shown), color=_ink(behind), bbox=box)
+            axes.text(
+                j + 0.5,
+                i + 0.5,
+                points(value),
+                ha="center",
+                va="center",
+                fontsize=_points(shown),
+                color=_ink(behind),
+                bbox=box,
+            )

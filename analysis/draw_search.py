@@ -1,20 +1,20 @@
 """Figures of the search: what mattered, what it cost, and whether distillation helped."""
 
 from collections.abc import Mapping, Sequence
-from statistics import fmean
 from typing import Any
 
 import numpy as np
 
-from analysis.contrasts import AgainstTwin, Contrast
 from analysis.drawing import (
     BLUE,
     INK,
     WIDTH,
     Drawing,
     NotDrawn,
+    by_reason,
     colour,
     counted,
+    counts,
     dashes,
     listed,
     marker,
@@ -22,7 +22,6 @@ from analysis.drawing import (
     points,
     zero_line,
 )
-from analysis.evidence import Evidence
 from analysis.gains import ROUNDING
 from analysis.importance import LEAST, Importance
 from analysis.insight import COSTS, Progress, Slice
@@ -30,16 +29,13 @@ from analysis.insight import COSTS, Progress, Slice
 LABELS = {"learning_rate": "learning rate", "lambda": "λ", "teacher_steps": "teacher steps"}
 
 
-def _counts(numbers: Mapping[str, int], noun: str) -> str:
-    return listed([f"{name}: {counted(number, noun)}" for name, number in numbers.items()])
-
-
 def importance_figure(found: Sequence[Importance]) -> Drawing | NotDrawn:
     """Bars of the importances of each method, beside what a knob of chance gets."""
     shown = [one for one in found if one.shares]
     if not shown:
-        reasons = listed([f"{one.method}: {one.note}" for one in found]) if found else "no trial has hyperparameters"
-        return NotDrawn("importance", reasons)
+        return NotDrawn(
+            "importance", by_reason({one.method: one.note for one in found}) or "no trial has hyperparameters"
+        )
     silent = [f"{one.method} ({one.note})" for one in found if not one.shares]
     return Drawing(
         "importance",
@@ -60,7 +56,9 @@ def _says_importance(shown: Sequence[Importance]) -> str:
     by_knob: dict[str, list[str]] = {}
     for method, knob in tops.items():
         by_knob.setdefault(knob, []).append(method)
-    return "; ".join(f"the {LABELS.get(k, k)} mattered most for {listed(m)}" for k, m in by_knob.items()).replace("the", "The", 1)
+    return "; ".join(f"the {LABELS.get(k, k)} mattered most for {listed(m)}" for k, m in by_knob.items()).replace(
+        "the", "The", 1
+    )
 
 
 def _trials(one: Importance) -> str:
@@ -77,7 +75,9 @@ def _bars(one: Importance) -> str:
 
 
 def _paint_importance(figure: Any, shown: Sequence[Importance]) -> None:
-    rows = figure.subplots(len(shown), 1, sharex=True, squeeze=False, height_ratios=[1 + len(one.shares) for one in shown])[:, 0]
+    rows = figure.subplots(
+        len(shown), 1, sharex=True, squeeze=False, height_ratios=[1 + len(one.shares) for one in shown]
+    )[:, 0]
     for axes, one in zip(rows, shown, strict=True):
         places = range(len(one.shares))
         axes.barh(places, [100 * share for share in one.shares.values()], height=0.62, color=BLUE)
@@ -109,7 +109,7 @@ def progress_figure(found: Mapping[str, Sequence[Progress]]) -> Drawing | NotDra
         "search",
         _says_progress(best, len(rows)),
         "Best selection score of complete trials so far minus that of the first trial, the published setting, against the cost of all trials of a study, stopped and failed ones "
-        f"too (teachers' warm-ups are not in the steps); mean over studies, bands 95\u00a0% over studies. {_counts({one.method: one.studies for one in rows}, 'study')}."
+        f"too (teachers' warm-ups are not in the steps); mean over studies, bands 95\u00a0% over studies. {counts({one.method: one.studies for one in rows}, 'study')}."
         + (f" Left out, without a complete first trial: {counted(left_out, 'study')}." if left_out else "")
         + " The best of more trials is higher by chance alone: only confirmed scores tell.",
         f"Line plots of the best score so far against {listed([COSTS[cost] for cost in known])}: " + "; ".join(f"{one.method} ends at {points(one.above[-1])} points" for one in rows) + ".",
@@ -132,7 +132,13 @@ def _paint_progress(figure: Any, known: Mapping[str, Sequence[Progress]]) -> Non
         for one in rows:
             place = methods.index(one.method)
             if one.band:
-                axes.fill_between(one.spent, *(100 * np.array(side) for side in one.band), color=colour(place), alpha=0.13, linewidth=0)
+                axes.fill_between(
+                    one.spent,
+                    *(100 * np.array(side) for side in one.band),
+                    color=colour(place),
+                    alpha=0.13,
+                    linewidth=0,
+                )
             label = one.method if axes is panels[0] else None
             axes.plot(one.spent, 100 * np.array(one.above), color=colour(place), linestyle=dashes(place), label=label)
         axes.set_xlabel(f"{COSTS[cost]}, of a study")
@@ -156,7 +162,7 @@ def slices_figure(found: Sequence[Slice]) -> Drawing | NotDrawn:
         "slices",
         _says_slices(found),
         "Selection score of complete trials minus the mean of their study; all other hyperparameters are what the search made them. Faint: trials; lines: means of up to four groups of "
-        f"neighbours with 95\u00a0% intervals over trials. {_counts(trials, 'trial')}. {_below(found)}",
+        f"neighbours with 95\u00a0% intervals over trials. {counts(trials, 'trial')}. {_below(found)}",
         f"Scatter plots of the centred score against {listed([LABELS.get(knob, knob) for knob in knobs])} for {listed(methods)}.",
         (WIDTH, 3.9),
         lambda figure: _paint_slices(figure, found, knobs, methods),
@@ -170,7 +176,10 @@ def _floor(found: Sequence[Slice]) -> float:
 
 def _below(found: Sequence[Slice]) -> str:
     floor = _floor(found) - 0.005
-    widest = [max((one for one in found if one.method == m), key=lambda one: len(one.scores)) for m in {one.method for one in found}]
+    widest = [
+        max((one for one in found if one.method == m), key=lambda one: len(one.scores))
+        for m in {one.method for one in found}
+    ]
     count = sum(score < floor for one in widest for score in one.scores)
     return f"{counted(count, 'trial')} below the frame." if count else "None lies outside the frame."
 
@@ -180,9 +189,13 @@ def _says_slices(found: Sequence[Slice]) -> str:
     widest = max(found, key=lambda one: max(b.mean for b in one.bins) - min(b.mean for b in one.bins))
     best, worst = max(widest.bins, key=lambda b: b.mean), min(widest.bins, key=lambda b: b.mean)
     return (
-        f"{widest.method} scores best at a {LABELS.get(widest.knob, widest.knob)} near {best.middle:.2g}, "
-        f"{points(best.mean - worst.mean, signed=False)} points better than near {worst.middle:.2g}"
-    ).replace("at a λ", "at λ").replace("at a teacher", "at teacher")
+        (
+            f"{widest.method} scores best at a {LABELS.get(widest.knob, widest.knob)} near {best.middle:.2g}, "
+            f"{points(best.mean - worst.mean, signed=False)} points better than near {worst.middle:.2g}"
+        )
+        .replace("at a λ", "at λ")
+        .replace("at a teacher", "at teacher")
+    )
 
 
 def _paint_slices(figure: Any, found: Sequence[Slice], knobs: Sequence[str], methods: Sequence[str]) -> None:
@@ -192,13 +205,30 @@ def _paint_slices(figure: Any, found: Sequence[Slice], knobs: Sequence[str], met
         zero_line(axes)
         for one in (one for one in found if one.knob == knob):
             place = methods.index(one.method)
-            axes.plot(one.values, 100 * np.array(one.scores), linestyle="none", marker=marker(place), markersize=3.5, color=colour(place), alpha=0.25, markeredgewidth=0)
+            axes.plot(
+                one.values,
+                100 * np.array(one.scores),
+                linestyle="none",
+                marker=marker(place),
+                markersize=3.5,
+                color=colour(place),
+                alpha=0.25,
+                markeredgewidth=0,
+            )
             shift = (1.05 if one.is_log else 1.0) ** (place - (len(methods) - 1) / 2)
             middles = [b.middle * shift for b in one.bins]
             for middle, b in zip(middles, one.bins, strict=True):
                 if b.interval:
                     axes.plot([middle, middle], [100 * end for end in b.interval], color=colour(place), linewidth=1.5)
-            axes.plot(middles, [100 * b.mean for b in one.bins], color=colour(place), linestyle=dashes(place), marker=marker(place), markersize=6.5, markeredgecolor="white")
+            axes.plot(
+                middles,
+                [100 * b.mean for b in one.bins],
+                color=colour(place),
+                linestyle=dashes(place),
+                marker=marker(place),
+                markersize=6.5,
+                markeredgecolor="white",
+            )
             if one.is_log:
                 axes.set_xscale("log")
         axes.set_xlabel(LABELS.get(knob, knob))
@@ -206,93 +236,7 @@ def _paint_slices(figure: Any, found: Sequence[Slice], knobs: Sequence[str], met
     panels[0].set_ylabel("score − mean of the study, points")
     panels[0].set_ylim(100 * _floor(found) - 0.5, 100 * highest + 0.5)
     minus_ticks(panels[0].yaxis)
-    keys = [panels[0].plot([], [], color=colour(i), linestyle=dashes(i), marker=marker(i))[0] for i in range(len(methods))]
+    keys = [
+        panels[0].plot([], [], color=colour(i), linestyle=dashes(i), marker=marker(i))[0] for i in range(len(methods))
+    ]
     figure.legend(keys, methods, loc="outside upper center", ncols=min(4, len(methods)))
-
-
-def contrasts_figure(found: Sequence[Contrast]) -> Drawing | NotDrawn:
-    """Differences between ways of transfer, with their intervals."""
-    shown = [one for one in found if one.difference is not None]
-    if not shown:
-        reasons = [f"{one.name} of {one.method}: {one.note}" for one in found]
-        return NotDrawn("contrasts", listed(reasons) if reasons else "no trial has partners or a fusion")
-    silent = [f"{one.name} of {one.method} ({one.note})" for one in found if one.difference is None]
-    return Drawing(
-        "contrasts",
-        _says_contrasts(shown),
-        "Difference of selection scores of complete trials, without each study's first; 95\u00a0% intervals over studies, where there are three or more. "
-        + "; ".join(f"{one.name}, {one.method}: {counted(one.trials, 'trial')} of {counted(one.studies, 'study')}, {one.how}" for one in shown)
-        + ". Other hyperparameters are not held equal." + (f" Not shown: {listed(silent)}." if silent else ""),
-        "Interval plot: " + "; ".join(f"{one.name} of {one.method} {points(one.difference or 0.0)} points" for one in shown) + ".",
-        (WIDTH, 1.0 + 0.45 * len(shown)),
-        lambda figure: _paint_contrasts(figure, shown),
-    )  # fmt: skip
-
-
-def _says_contrasts(shown: Sequence[Contrast]) -> str:
-    clear = [one for one in shown if one.interval and (one.interval[0] > 0 or one.interval[1] < 0)]
-    if not clear:
-        return "Neither partners nor the kind of fusion make a difference that can be told from chance"
-    said = [f"{one.name} of {one.method} is {points(one.difference or 0.0)} points" for one in clear]
-    return "Beyond its interval: " + listed(said)
-
-
-def _paint_contrasts(figure: Any, shown: Sequence[Contrast]) -> None:
-    axes = figure.add_subplot()
-    zero_line(axes, vertical=True)
-    for place, one in enumerate(shown):
-        if one.interval:
-            axes.plot([100 * end for end in one.interval], [place, place], color=BLUE)
-        axes.plot([100 * (one.difference or 0.0)], [place], marker="o", markersize=7, color=BLUE, markerfacecolor=BLUE if one.interval else "white")
-    axes.set_yticks(range(len(shown)), [f"{one.name}, {one.method}" for one in shown])
-    axes.set_ylim(len(shown) - 0.5, -0.5)
-    axes.margins(x=0.1)
-    axes.set_xlabel("difference, points")
-    axes.tick_params(axis="y", length=0)
-    axes.grid(axis="x")
-    minus_ticks(axes.xaxis)
-
-
-def twins_figure(evidence: Evidence, found: Sequence[AgainstTwin]) -> Drawing | NotDrawn:
-    """Winners against the same configurations without what the method transfers."""
-    if not found:
-        return NotDrawn("twins", "no confirmed winner has a twin")
-    targets = sorted({target for one in found for target in one.differences})
-    rows = len(targets) * len(found)
-    return Drawing(
-        "twins",
-        _says_twins(found),
-        "Winner's report score minus its twin's: the same settings, steps and seeds without what the method transfers (λ = 0; for a prompt with its head, a random prompt). Dots: "
-        f"studies; bars: means of targets; in brackets: mean of the targets with its 95\u00a0% interval over targets, from three on. {_counts({one.method: one.n for one in found}, 'study')}. {evidence.protocol}.",
-        "Dot plot of winner minus twin: " + "; ".join(f"{one.method} {points(one.mean)} points on average" for one in found) + ".",
-        (WIDTH, 0.9 + 0.5 * len(found) + 0.3 * rows),
-        lambda figure: _paint_twins(figure, found, targets),
-    )  # fmt: skip
-
-
-def _says_twins(found: Sequence[AgainstTwin]) -> str:
-    return "; ".join(
-        f"{one.method} scores {points(abs(one.mean), signed=False)} points {'below' if one.mean < 0 else 'above'} its twins without transfer"
-        + ("" if not one.interval else ", beyond chance" if one.interval[0] > 0 or one.interval[1] < 0 else ", within chance")
-        for one in found
-    )
-
-
-def _paint_twins(figure: Any, found: Sequence[AgainstTwin], targets: Sequence[str]) -> None:
-    panels = figure.subplots(len(found), 1, sharex=True, squeeze=False)[:, 0]
-    for axes, one in zip(panels, found, strict=True):
-        zero_line(axes, vertical=True)
-        for place, target in enumerate(targets):
-            values = [100 * value for value in one.differences.get(target, ())]
-            if values:
-                axes.plot(values, [place] * len(values), linestyle="none", marker="o", markersize=6, color=BLUE, alpha=0.6, markeredgecolor="white", markeredgewidth=0.6)
-                axes.plot([fmean(values)], [place], marker="|", markersize=15, markeredgewidth=2.4, color=INK)
-        span = f", {points(one.interval[0])} to {points(one.interval[1])}" if one.interval else ""
-        axes.set_title(f"{one.method} ({points(one.mean)}{span})", fontweight="bold")
-        axes.set_yticks(range(len(targets)), targets)
-        axes.set_ylim(len(targets) - 0.4, -0.6)
-        axes.tick_params(axis="y", length=0)
-        axes.grid(color="#eeeeee")
-        axes.margins(x=0.08)
-    panels[-1].set_xlabel("winner − twin, points")
-    minus_ticks(panels[-1].xaxis)

@@ -35,7 +35,7 @@ STYLE: Mapping[str, Any] = MappingProxyType(
         "font.family": "DejaVu Sans", "font.size": 11, "axes.titlesize": 11, "axes.titlelocation": "left",
         "axes.labelsize": 11, "axes.labelcolor": INK, "axes.edgecolor": "#8c8c8c", "axes.linewidth": 0.8,
         "axes.spines.top": False, "axes.spines.right": False, "text.color": INK, "xtick.color": INK, "ytick.color": INK,
-        "xtick.labelsize": 10, "ytick.labelsize": 10, "legend.fontsize": 10, "legend.frameon": False,
+        "xtick.labelsize": 10.5, "ytick.labelsize": 10.5, "legend.fontsize": 10.5, "legend.frameon": False,
         "axes.axisbelow": True, "grid.color": "#e6e6e6", "grid.linewidth": 0.8, "lines.linewidth": 1.8,
         "hatch.linewidth": 0.7, "svg.hashsalt": "panda-tune", "svg.fonttype": "path", "text.parse_math": False, "figure.facecolor": "white",
     }
@@ -88,13 +88,14 @@ def rendered(drawing: Drawing, form: str, titled: bool) -> bytes:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(dict(STYLE)):
+    style: Any = dict(STYLE)
+    with mpl.rc_context(style):
         width, height = drawing.size
         title = _lines(drawing.title, width, TITLE_POINTS) if titled else []
         caption = _lines(drawing.caption, width, CAPTION_POINTS) if titled else []
         above, below = _inches(title, TITLE_POINTS), _inches(caption, CAPTION_POINTS)
         whole = above + height + below
-        figure = Figure(figsize=(width, whole))
+        figure: Any = Figure(figsize=(width, whole))
         figure.set_layout_engine("constrained", w_pad=0.09, h_pad=0.06)
         middle = figure.subfigures(3, 1, height_ratios=[above or 1e-6, height, below or 1e-6])[1]
         drawing.paint(middle)
@@ -175,6 +176,19 @@ def counted(number: int, noun: str) -> str:
 def listed(names: Sequence[str]) -> str:
     """a, b and c."""
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def counts(numbers: Mapping[str, int], noun: str) -> str:
+    """a: 1 pair and b: 2 pairs."""
+    return listed([f"{name}: {counted(number, noun)}" for name, number in numbers.items()])
+
+
+def by_reason(reasons: Mapping[str, str]) -> str:
+    """Names grouped by what is in their way: `x (a and b); y (c)`."""
+    groups: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        groups.setdefault(reason, []).append(name)
+    return "; ".join(f"{reason} ({listed(names)})" for reason, names in groups.items())
 
 
 def minus(text: str) -> str:

@@ -117,3 +117,8 @@ def split(studies: Iterable[StudyRecord]) -> tuple[list[StudyRecord], list[Study
 def contains_similarity(study: StudyRecord) -> bool:
     """Whether a study's loss holds the similarity that is to predict its gain, or may hold it."""
     return study.method in LOSSES_WITH_SIMILARITY and study.params.get("weigh_by", "unknown") != "none"
+
+
+def left_out(evidence: Evidence) -> str:
+    """A sentence that names the targets without signal; empty where there is none."""
+    return f"Left out, without signal: {', '.join(evidence.silent)}. " if evidence.silent else ""

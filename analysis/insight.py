@@ -85,7 +85,13 @@ def _slice(knob: str, method: str, known: Sequence[tuple[TrialRecord, float]], s
         for part in groups
     )  # fmt: skip
     return Slice(
-        knob, method, tuple(map(float, values)), tuple(map(float, scores)), bins, len({t.study for t, _ in known}), is_log
+        knob,
+        method,
+        tuple(map(float, values)),
+        tuple(map(float, scores)),
+        bins,
+        len({t.study for t, _ in known}),
+        is_log,
     )
 
 
@@ -149,11 +155,19 @@ def _progress(method: str, studies: Sequence[Sequence[TrialRecord]], cost: str, 
     table = np.array([_along(grid, spent, above) for spent, above in paths])  # [S, G]
     band = None
     if len(table) >= FEWEST:
-        weights = np.random.default_rng(seed).multinomial(len(table), np.full(len(table), 1 / len(table)), size=RESAMPLES)
+        weights = np.random.default_rng(seed).multinomial(
+            len(table), np.full(len(table), 1 / len(table)), size=RESAMPLES
+        )
         low, high = np.quantile(weights @ table / len(table), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
         band = tuple(map(float, low)), tuple(map(float, high))
     return Progress(
-        method, cost, tuple(map(float, grid)), tuple(map(float, table.mean(axis=0))), band, len(table), len(studies) - len(usable)
+        method,
+        cost,
+        tuple(map(float, grid)),
+        tuple(map(float, table.mean(axis=0))),
+        band,
+        len(table),
+        len(studies) - len(usable),
     )
 
 

@@ -278,7 +278,9 @@ def write_analysis(
         store.log_artifacts(run, str(folder))
         for name, rows in tables.items():
             if rows:
-                store.log_table(run, {column: [row[column] for row in rows] for column in rows[0]}, f"tables/{name}.json")
+                store.log_table(
+                    run, {column: [row[column] for row in rows] for column in rows[0]}, f"tables/{name}.json"
+                )
     except BaseException:
         store.set_terminated(run, "FAILED")
         raise

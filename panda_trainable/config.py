@@ -346,7 +346,8 @@ class TrialConfig:
         prompted = bool(self.sources or self.projection)
         rules = {
             f"seeds must be different and at least one, got {self.seeds}": 0 < len(set(self.seeds)) == len(self.seeds),
-            f"steps must be positive, got {self.steps}": self.steps > 0 or (idle and self.steps == 0),
+            f"steps must be positive, got {self.steps}": self.steps > 0 or idle,
+            f"{self.method} trains nothing: steps must be 0, got {self.steps}": self.steps == 0 or not idle,
             f"learning_rate must be positive, got {self.learning_rate}": self.learning_rate > 0 or idle,
             f"lambda must not be negative, got {self.lambda_}": self.lambda_ >= 0,
             f"{self.method} needs a source": traits.sources == "none" or bool(self.sources),

@@ -208,6 +208,12 @@ def stream(rows: Numbers, seed: int, count: int) -> Numbers:
     return np.concatenate([rows[:0], *(generator.permutation(rows) for _ in range(epochs))])[:count]
 
 
+def mixing_size(task: TaskSpec, rows: int, shots: int) -> int:
+    """Rows of a task that count where tasks are mixed: all of its train table, or those that a seed draws."""
+    strata = len(task.strata) or (REGRESSION_STRATA if task.kind == "regression" else 1)
+    return min(rows, shots * strata) if shots else rows
+
+
 def mixed(sizes: Sequence[int], cap: int, count: int) -> Numbers:
     """[count] the task of each example of a mixture, by number.
 

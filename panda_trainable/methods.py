@@ -61,11 +61,13 @@ class Method:
         start: gives what the student begins with.
         teachers: gives the student's teachers; none is an empty list.
         origin: where it was published.
+        needs: gives what of sources may be tuned before the trial; what depends on its partners is not.
     """
 
     start: Starts
     teachers: Teach
     origin: str
+    needs: Callable[[TrialConfig], list[Lineage]] = lambda _: []
 
 
 def random_start(library: PromptLibrary, config: TrialConfig) -> Start:
@@ -143,6 +145,11 @@ def both_teachers(library: PromptLibrary, config: TrialConfig) -> list[Teacher]:
     return [*target_like_teachers(library, config), *relation_teachers(library, config)]
 
 
+def sources_models(config: TrialConfig) -> list[Lineage]:
+    """The PLM that was tuned on all sources together."""
+    return [sources_model(config)]
+
+
 _SU, _YUAN = "Su et al. (2022)", "Yuan & Lang (2024)"
 
 METHODS: Mapping[str, Method] = MappingProxyType(
@@ -150,18 +157,22 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "prompt_tuning": Method(random_start, no_teacher, "Lester et al. (2021); P-tuning v2 (2022)"),
         "prompt_tuning_longer": Method(random_start, no_teacher, "SPoT's control for longer tuning"),
         "model_tuning": Method(no_prompt, no_teacher, "the usual fine-tuning"),
-        "multitask_model_tuning": Method(from_tuned_model, no_teacher, "SPoT's multi-task model tuning"),
+        "multitask_model_tuning": Method(
+            from_tuned_model, no_teacher, "SPoT's multi-task model tuning", sources_models
+        ),
         "linear_probe": Method(no_prompt, no_teacher, "the usual linear probe"),
-        "spot": Method(from_sources, no_teacher, "SPoT (2022); PANDA's vanilla transfer; TPT_TASK of " + _SU),
+        "spot": Method(
+            from_sources, no_teacher, "SPoT (2022); PANDA's vanilla transfer; TPT_TASK of " + _SU, source_lineages
+        ),
         "spot_mixture": Method(from_mixture, no_teacher, "SPoT (2022), top-k multi-task mixture"),
-        "zero_shot": Method(whole_source, no_teacher, _SU),
-        "random_prompt": Method(head_alone, no_teacher, _SU + ", their random prompt"),
-        "panda": Method(random_start, target_like_teachers, "PANDA (2022)"),
-        "panda_as_released": Method(random_start, target_like_teachers, "PANDA's released code"),
+        "zero_shot": Method(whole_source, no_teacher, _SU, source_lineages),
+        "random_prompt": Method(head_alone, no_teacher, _SU + ", their random prompt", source_lineages),
+        "panda": Method(random_start, target_like_teachers, "PANDA (2022)", source_lineages),
+        "panda_as_released": Method(random_start, target_like_teachers, "PANDA's released code", source_lineages),
         "distill": Method(random_start, larger_teachers, _YUAN),
-        "panda_distill": Method(random_start, both_teachers, "PANDA (2022) with " + _YUAN),
+        "panda_distill": Method(random_start, both_teachers, "PANDA (2022) with " + _YUAN, source_lineages),
         "tpt_model": Method(projected, no_teacher, _SU + ", TPT_MODEL"),
-        "tpt_model_zero_shot": Method(projected_whole, no_teacher, _SU + ", cross-model zero-shot"),
+        "tpt_model_zero_shot": Method(projected_whole, no_teacher, _SU + ", cross-model zero-shot", source_lineages),
     }
 )
 """Name -> method; `config.TRAITS` has what it takes."""
@@ -186,11 +197,8 @@ def open_session(library: PromptLibrary, config: TrialConfig) -> Session:
 
 
 def needed(config: TrialConfig) -> list[Lineage]:
-    """What a trial needs of the library that may be tuned before it: source prompts, tutors, models."""
-    traits = TRAITS[config.method]
-    lineages = [] if traits.sources == "all" else source_lineages(config)
-    if traits.sources == "all":
-        lineages.append(sources_model(config))
+    """What a trial needs of the library that may be tuned before it: source prompts, tutors, models, other PLMs' prompts."""
+    lineages = METHODS[config.method].needs(config)
     if config.tutor:
         lineages.append(tutor_lineage(config))
     if config.projection:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from panda_trainable.attention import running
 from panda_trainable.config import Measuring, content, content_key
-from panda_trainable.data import replica_rows
+from panda_trainable.data import mixing_size, replica_rows
 from panda_trainable.encoder import PROBE, FrozenEncoder, load_encoder
 from panda_trainable.library import PromptLibrary
 from panda_trainable.plm import load_tokenizer
@@ -123,7 +123,7 @@ def mean_over_tasks(
         rows = capped(np.arange(len(table)), READ_ROWS) if few is None else few
         sequences = (rows[:, None] * table.sequences + np.arange(table.sequences)).ravel()
         found.append(read(table, torch.from_numpy(sequences)))
-        sizes.append(min(len(table), cap))
+        sizes.append(min(mixing_size(each, len(table), setting.shots), cap))
     return torch.stack([made * (size / sum(sizes)) for made, size in zip(found, sizes, strict=True)]).sum(0)
 
 

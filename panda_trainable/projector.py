@@ -259,8 +259,8 @@ def _make(
         parameters = {name: tensor.detach().cpu() for name, tensor in session.trainables.items()}
     for i, (seed, key) in enumerate(zip(seeds, keys, strict=True)):
         card = {
-            "from": how.plm.label, "plm": config.setting.plm.label, "seed": seed, "form": how.form,
-            "objective": how.objective, "tasks": [task.name for task in how.tasks],
+            "task": " + ".join(task.name for task in how.tasks), "from": how.plm.label, "plm": config.setting.plm.label, "seed": seed, "form": how.form,
+            "objective": how.objective,
         }  # fmt: skip
         library.put("projectors", key, partial(_save, {name: t[i] for name, t in parameters.items()}), card)
 

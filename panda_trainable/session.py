@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from panda_trainable.config import Schedule, Setting
-from panda_trainable.data import Rows, mixed, replica_rows, selection_split, stream
+from panda_trainable.data import Rows, mixed, mixing_size, replica_rows, selection_split, stream
 from panda_trainable.encoder import FrozenEncoder, load_encoder
 from panda_trainable.heads import HEAD_PARTS, HEADS, Head, linear_map, outputs, random_head
 from panda_trainable.library import PromptLibrary
@@ -186,11 +186,13 @@ class Session:
     def _parts(self, task: TaskSpec | Mixture, apart_from: TaskSpec | None) -> list[Part]:
         tables = [token_table(self.library, self.setting, each, "train") for each in task.tasks]
         cap, shots = (task.cap, task.shots) if isinstance(task, Mixture) else (len(tables[0]), ())
-        owners = mixed([len(table) for table in tables], cap, self.steps * self.setting.batch_size)
+        shots = shots or (self.setting.shots,) * len(tables)
+        sizes = [mixing_size(each, len(table), few) for each, table, few in zip(task.tasks, tables, shots, strict=True)]
+        owners = mixed(sizes, cap, self.steps * self.setting.batch_size)
         parts: list[Part] = []
         outputs = 0
         for number, (each, table) in enumerate(zip(task.tasks, tables, strict=True)):
-            own = replace(self.setting, shots=shots[number]) if shots else self.setting
+            own = replace(self.setting, shots=shots[number])
             apart = apart_from if each != apart_from else None
             rows = [replica_rows(self.library, own, each, seed, apart) for seed in self.seeds]
             met = np.cumsum((owners == number).reshape(self.steps, self.setting.batch_size).sum(1))

@@ -192,6 +192,13 @@ class Mixture:
     cap: int = MIXING_CAP
     shots: tuple[int, ...] = ()
 
+    def __post_init__(self) -> None:
+        if not 0 < len(set(self.tasks)) == len(self.tasks) or self.cap < 1:
+            names = [task.name for task in self.tasks]
+            raise ValueError(f"a mixture needs tasks, each once, and a cap of at least 1, got {names} and {self.cap}")
+        if self.shots and len(self.shots) != len(self.tasks):
+            raise ValueError(f"shots must be given for each of {len(self.tasks)} tasks, got {list(self.shots)}")
+
     @property
     def outputs(self) -> int:
         """Outputs of all heads, one behind the other in the order of the tasks."""

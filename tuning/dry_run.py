@@ -5,6 +5,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from panda_trainable.config import TRAITS, TrialConfig
@@ -66,8 +67,10 @@ def _described(plan: Plan, library: PromptLibrary, notes: list[str]) -> str:
 
 
 def _on_other_plms(plan: Plan) -> list[Job]:
-    """What methods with a study per target need of the larger PLM, and of that whose prompts are projected."""
-    pairs = [pair for pair in plan.pairs if TRAITS[pair.method].another and pair.source is None]
+    """What methods need of the larger PLM, and of that whose prompts are projected: the same for all sources of a target."""
+    plain = {"teacher_plm": "distill", "source_plm": "tpt_model"}
+    needed = ((pair, TRAITS[pair.method].another) for pair in plan.pairs)
+    pairs = dict.fromkeys(replace(pair, source=None, method=plain[key]) for pair, key in needed if key)
     own = plan.setting.plm
     return [job for job in jobs_of([study_base(plan, pair, ())[0] for pair in pairs]) if job.lineage.setting.plm != own]
 

@@ -150,7 +150,9 @@ def _knobs(method: str, generator: np.random.Generator, count: int) -> list[dict
 def _trial(study: StudyRecord, number: int, knobs: dict[str, Any], generator: np.random.Generator) -> TrialRecord:
     rate = math.log10(knobs["learning_rate"] / 0.015)
     score = study.metrics["score/selection"] - 0.06 * rate**2 - 0.01 * math.log10(knobs.get("lambda", 0.3) / 0.3) ** 2
-    score += 0.004 * knobs.get("partners", 0) - 0.006 * (knobs.get("fusion") == "late") + float(generator.normal(0, 0.005))
+    score += (
+        0.004 * knobs.get("partners", 0) - 0.006 * (knobs.get("fusion") == "late") + float(generator.normal(0, 0.005))
+    )
     fate = "complete" if number == 0 else str(generator.choice(["complete"] * 6 + ["stopped early"] * 3 + ["failed"]))
     step = {"complete": 60, "stopped early": 20, "failed": 0}[fate]
     return TrialRecord(
@@ -175,7 +177,9 @@ def _empty_store() -> Path:
     return folder / "mlflow.db"
 
 
-def stored(folder: Path, studies: Iterable[StudyRecord], trials: Iterable[TrialRecord] = (), name: str = "made-up") -> str:
+def stored(
+    folder: Path, studies: Iterable[StudyRecord], trials: Iterable[TrialRecord] = (), name: str = "made-up"
+) -> str:
     """Writes records into a fresh store, as the search would; the store's address."""
     from mlflow.entities import Metric, Param, RunTag
 
@@ -185,7 +189,9 @@ def stored(folder: Path, studies: Iterable[StudyRecord], trials: Iterable[TrialR
     store = records.client(uri)
     experiment = store.create_experiment(name, artifact_location=(folder / "artifacts").as_uri())
 
-    def write(title: str, tags: dict[str, str], params: dict[str, Any], metrics: dict[str, float], step: int, status: str) -> str:
+    def write(
+        title: str, tags: dict[str, str], params: dict[str, Any], metrics: dict[str, float], step: int, status: str
+    ) -> str:
         run: str = store.create_run(experiment, run_name=title).info.run_id
         store.log_batch(
             run, [Metric(key, value, 0, step) for key, value in metrics.items()],
@@ -195,9 +201,15 @@ def stored(folder: Path, studies: Iterable[StudyRecord], trials: Iterable[TrialR
         return run
 
     for study in studies:
-        run = write(study.name, study.tags, study.params, study.metrics, 0, "FINISHED" if study.is_confirmed else "FAILED")
+        run = write(
+            study.name, study.tags, study.params, study.metrics, 0, "FINISHED" if study.is_confirmed else "FAILED"
+        )
         if study.is_confirmed:
-            store.log_text(run, json.dumps({"name": f"{study.target}-best", "targets": [study.target], "train": {"steps": 60}}), "config.json")
+            store.log_text(
+                run,
+                json.dumps({"name": f"{study.target}-best", "targets": [study.target], "train": {"steps": 60}}),
+                "config.json",
+            )
     for trial in trials:
         tags = {
             "stage": "trial", "current": "true", "target": trial.target, "source": trial.source or "", "method": trial.method, "plm": trial.plm,

@@ -80,6 +80,16 @@ def test_late_logits_leaves_out_a_source_that_is_not_similar(library: PromptLibr
         assert torch.equal(a.nan_to_num(), b.nan_to_num())
 
 
+def test_late_logits_averages_those_that_teach_by_shares_that_sum_to_one(library: PromptLibrary, trial: Trial) -> None:
+    config = trial("panda", sources=3, partner_weights="uniform")
+    config = replace(config, sources=(*config.sources[:2], replace(config.sources[2], similarity=0.0)))
+    late, logits = (open_session(library, replace(config, fusion=f)) for f in ("late", "late_logits"))
+    first, second = (known(late, teacher) for teacher in late.teachers)
+    (teacher,) = logits.teachers
+    torch.testing.assert_close(known(logits, teacher), (first + second) / 2, **CLOSE)
+    assert teacher.weight == pytest.approx((0.5 + 0.25) / 3)
+
+
 def test_uniform_partners_start_and_teach_alike(library: PromptLibrary, trial: Trial) -> None:
     changes = {"sources": 2, "partner_weights": "uniform"}
     start = open_session(library, trial("spot", **changes)).prompt()

@@ -20,7 +20,7 @@ from panda_trainable.library import CARD, PromptLibrary
 from panda_trainable.model_session import ModelSession
 from panda_trainable.objectives import TASK_LOSSES
 from panda_trainable.rows import located
-from panda_trainable.session import Session
+from panda_trainable.session import Session, encoded
 from panda_trainable.tasks import KINDS, MIXING_CAP, Mixture, TaskSpec
 from panda_trainable.teachers import MODEL_FILE, Lineage, tuned
 from tests.panda_trainable.conftest import loss_curve, random_starts, same, trained
@@ -249,6 +249,20 @@ def test_whole_models_train_on_a_mixture_as_prompts_do(
     assert losses.isfinite().all()
     assert all(isfinite(score) for number in range(5) for score in next(iter(session.select(number).values())))
     assert same(frozen, session.encoder.model.state_dict())
+
+
+def test_a_whole_model_answers_a_task_with_the_outputs_of_its_own_head(
+    library: PromptLibrary, setting: Setting, uneven: Mixture
+) -> None:
+    session = ModelSession(library, setting, uneven, (0, 1), torch.empty(2, 0), steps=6, learning_rate=0.003)
+    session.advance(6)
+    for number, outputs in enumerate((slice(0, 2), slice(2, 4), slice(4, 7))):
+        table, rows = session.parts[number].table, torch.arange(9)
+        for k, said in enumerate(session.logits(table, [rows.numpy()] * 2, number)):
+            pooled = encoded(session.copies[k], table, None, rows, torch.zeros_like(rows))
+            weight, bias = session.own_heads[k]
+            expected = (pooled @ weight[outputs].T + bias[outputs]).detach()
+            torch.testing.assert_close(torch.from_numpy(said), expected, **CLOSE)
 
 
 def test_a_whole_model_learns_all_tasks_of_a_mixture(library: PromptLibrary, setting: Setting, uneven: Mixture) -> None:

@@ -15,6 +15,7 @@ import yaml
 from typer.testing import CliRunner
 
 from panda_trainable.library import PromptLibrary
+from panda_trainable.similarity import embedding_key
 from panda_trainable.teachers import tuned_prompts
 from panda_trainable.tokens import used_texts
 from tests.conftest import experiment_file, panda_tune
@@ -26,7 +27,7 @@ from tuning.locate import make_plans
 from tuning.plan import Plan, make_studies, shared_texts
 from tuning.reading import load
 from tuning.sharing import IMPORTED, export, source_artefacts, take_in
-from tuning.stages import is_made, make, measure, prepare, source_jobs, target_jobs
+from tuning.stages import is_made, make, measure, prepare, source_jobs, source_lineage_of, target_jobs
 from tuning.train import pinned_trial
 
 KINDS = {"prompts", "embeddings", "texts", "tasks"}
@@ -251,6 +252,45 @@ def test_settings_for_which_there_are_no_prompts_are_refused_with_what_is_missin
 def test_settings_of_targets_alone_do_not_matter(theirs: Callable[..., Plan], changes: dict[str, Any]) -> None:
     plan = theirs(**changes)
     assert prepare(PromptLibrary(plan.experiment.storage_path / "library"), plan) == []
+
+
+ON_ROWS: dict[str, tuple[dict[str, Any], str]] = {
+    "one prompt for source and target": ({"methods": ["spot_mixture"]}, "spot_mixture"),
+    "a model of all sources": ({"methods": ["multitask_model_tuning"]}, "multitask_model_tuning"),
+    "a mixture": ({"mixtures": {"pool": ["s1", "s2"]}, "sources": ["pool"]}, "mixtures of s1"),
+}
+
+
+@pytest.mark.parametrize("how", ON_ROWS)
+def test_what_trains_on_rows_of_an_imported_source_is_refused(theirs: Callable[..., Plan], how: str) -> None:
+    changes, reader = ON_ROWS[how]
+    said = f"{reader}: trains on rows of s1, of which prompts were imported but no data is here; bring it"
+    with pytest.raises(Misuse) as refused:
+        theirs(**changes)
+    assert str(refused.value) == said
+
+
+def test_prompts_of_an_imported_source_on_another_plm_are_not_there_to_be_projected(
+    theirs: Callable[..., Plan], plms: Callable[[str], Path]
+) -> None:
+    other = {"methods": ["tpt_model"], "source_plm": {"from": str(plms("roberta"))}}
+    with pytest.raises(Misuse, match=r"tpt_model: trains on rows of s1, of which prompts were imported"):
+        theirs(**other)
+
+
+def test_embeddings_are_shared_as_they_were_measured(ours: Path, tmp_path: Path) -> None:
+    """Those of another layer are others, and are told to be missing where they are."""
+    measured = load(ours / "experiment.yaml", ["embedding={pooling: cls, layer: 1}"])
+    (usual,), (other,) = make_plans(load(ours / "experiment.yaml")), make_plans(measured)
+
+    def embeddings(plan: Plan) -> set[str]:
+        return {key for kind, key in source_artefacts(plan, plan.tasks["s1"]) if kind == "embeddings"}
+
+    assert not embeddings(usual) & embeddings(other)
+    assert embeddings(other) == {
+        embedding_key(source_lineage_of(other, other.tasks["s1"]).at(4), seed, other.experiment.measuring)
+        for seed in (0, 1)
+    }
 
 
 def test_prompts_of_another_plm_do_not_serve(theirs: Callable[..., Plan], plms: Callable[[str], Path]) -> None:
