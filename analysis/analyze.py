@@ -10,12 +10,11 @@ from typing import Any
 from analysis import records
 from analysis.answer import Answer, answer, coefficients, correlations
 from analysis.best import winners
-from analysis.contrasts import contrasts
 from analysis.correlation import Correlation
 from analysis.drawing import save
 from analysis.evidence import Evidence, gather
 from analysis.figures import Gallery, gallery
-from analysis.importance import importances
+from analysis.insight import Insight, insight
 from analysis.measures import MEASURES, SCOPES, spreads, value
 from analysis.papers import FORMATS, paper_table
 from analysis.records import GAIN, REPORT, SIMILARITY, NoRecords, StudyRecord, winner_config
@@ -32,6 +31,7 @@ class Analysis:
         evidence: of the experiment.
         answer: to the question.
         found: all coefficients.
+        search: what its trials say.
         shown: all figures.
         folder: with `report.html`, `figures` and the tables for papers.
     """
@@ -39,6 +39,7 @@ class Analysis:
     evidence: Evidence
     answer: Answer
     found: tuple[Correlation, ...]
+    search: Insight
     shown: Gallery
     folder: Path
 
@@ -63,8 +64,8 @@ def analyze(uri: str, experiment: str, out: Path) -> Analysis:
     if not evidence.studies and not evidence.unfinished:
         raise NoRecords(f"experiment {experiment!r} has no study yet: run `panda-tune search` on its file first")
     found = correlations(evidence)
-    said = answer(evidence, found)
-    analysis = Analysis(evidence, said, tuple(found), gallery(evidence, said, found), out)
+    said, search = answer(evidence, found), insight(evidence)
+    analysis = Analysis(evidence, said, tuple(found), search, gallery(evidence, said, found, search), out)
     _write(analysis, configs(uri, winners(evidence.studies)))
     return analysis
 
@@ -106,9 +107,9 @@ def tables(analysis: Analysis) -> dict[str, list[dict[str, Any]]]:
         "spreads": [asdict(one) for one in spreads(evidence.studies)],
         "importances": [
             {"method": one.method, "knob": knob, "share": share, "chance": one.chance, "trials": one.trials, "studies": one.studies}
-            for one in importances(evidence.trials) for knob, share in one.shares.items()
+            for one in analysis.search.importances for knob, share in one.shares.items()
         ],
-        "contrasts": [{**asdict(one), "interval": json.dumps(one.interval)} for one in contrasts(evidence.trials)],
+        "contrasts": [{**asdict(one), "interval": json.dumps(one.interval)} for one in analysis.search.contrasts],
     }  # fmt: skip
 
 

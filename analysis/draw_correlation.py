@@ -153,8 +153,8 @@ def _paint_scatter(figure: Any, targets: dict[str, list[tuple[Point, StudyRecord
         of = answer.found.targets[target]
         if of.spearman is not None and len(known) > 1:
             slope, start = np.polyfit(x, 100 * y, 1)
-            ends = np.array([x.min(), x.max()])
-            panel.plot(ends, start + slope * ends, color=INK, linewidth=1.4, linestyle=dashes(1))
+            sides = np.array([x.min(), x.max()])
+            panel.plot(sides, start + slope * sides, color=INK, linewidth=1.4, linestyle=dashes(1))
         panel.set_title(target, fontweight="bold", pad=31)
         panel.locator_params(nbins=5)
         panel.text(0, 1.03, _told(of), transform=panel.transAxes, fontsize=9.5, color=GREY, va="bottom")

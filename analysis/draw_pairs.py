@@ -201,11 +201,7 @@ def gain_map(evidence: Evidence, method: str) -> Drawing | NotDrawn:
     gains = table(evidence, pairs, GAIN)
     if not gains.cells.size:
         return NotDrawn(f"gain-{method}", f"{method} has no confirmed pair")
-    order = (
-        np.argsort(-np.nanmean(gains.cells, axis=1), kind="stable"),
-        np.argsort(-np.nanmean(gains.cells, axis=0), kind="stable"),
-    )
-    shown = gains.ordered(*order)
+    shown = gains.ordered(_descending(gains.cells), _descending(gains.cells.T))
     unsure = _unsure(evidence, pairs, shown)
     known = shown.cells[~np.isnan(shown.cells)]
     limit = float(np.quantile(np.abs(known), WIDEST)) or 0.01
@@ -220,6 +216,11 @@ def gain_map(evidence: Evidence, method: str) -> Drawing | NotDrawn:
         _size(shown, tree=False),
         lambda figure: _paint_gain(figure, shown, unsure, limit, evidence.silent),
     )
+
+
+def _descending(cells: Floats) -> list[int]:
+    """Rows by their mean, the highest first."""
+    return [int(i) for i in np.argsort(-np.nanmean(cells, axis=1), kind="stable")]
 
 
 def _says_gain(method: str, shown: Table, pairs: Sequence[StudyRecord]) -> str:

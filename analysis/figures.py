@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from analysis.answer import Answer
-from analysis.contrasts import against_twins, contrasts
 from analysis.correlation import Correlation
 from analysis.draw_contrasts import contrasts_figure, twins_figure
 from analysis.draw_correlation import coefficients_figure, scatter_figure
@@ -13,8 +12,7 @@ from analysis.draw_retrieval import pooled_figure, retrieval_figure
 from analysis.draw_search import importance_figure, progress_figure, slices_figure
 from analysis.drawing import Drawing, NotDrawn
 from analysis.evidence import Evidence
-from analysis.importance import importances
-from analysis.insight import COSTS, progress, slices
+from analysis.insight import Insight
 
 Figure = Drawing | NotDrawn
 
@@ -51,11 +49,10 @@ class Gallery:
         return (figure for figure in self.all if isinstance(figure, NotDrawn))
 
 
-def gallery(evidence: Evidence, answer: Answer, found: Sequence[Correlation]) -> Gallery:
+def gallery(evidence: Evidence, answer: Answer, found: Sequence[Correlation], search: Insight) -> Gallery:
     """Every figure of an experiment, none of them painted yet."""
     similarities = sorted(evidence.similarities, key=lambda name: (name != answer.similarity, name))
     methods = sorted(evidence.methods, key=lambda name: (name != answer.method, name))
-    trials = evidence.trials
     return Gallery(
         answer=(
             coefficients_figure(evidence, found), scatter_figure(evidence, answer), pooled_figure(evidence, answer),
@@ -64,8 +61,7 @@ def gallery(evidence: Evidence, answer: Answer, found: Sequence[Correlation]) ->
         gains=tuple(gain_map(evidence, method) for method in methods),
         similarities=tuple(similarity_map(evidence, similarity) for similarity in similarities),
         search=(
-            importance_figure(importances(trials)), slices_figure(slices(trials)),
-            progress_figure({cost: progress(trials, cost) for cost in COSTS}), contrasts_figure(contrasts(trials)),
-            twins_figure(evidence, against_twins(evidence.studies, evidence.place)),
+            importance_figure(search.importances), slices_figure(search.slices), progress_figure(search.progress),
+            contrasts_figure(search.contrasts), twins_figure(evidence, search.twins),
         ),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the search itself says: slices of hyperparameters, and what the best score so far had cost."""
+"""What the search itself says, beside what `importance` and `contrasts` do: slices, and scores against their cost."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,9 +7,10 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.contrasts import FEWEST, Interval, interval
+from analysis.contrasts import FEWEST, AgainstTwin, Contrast, Interval, against_twins, contrasts, interval
+from analysis.evidence import Evidence
 from analysis.gains import LEVEL, RESAMPLES
-from analysis.importance import LEAST, centred
+from analysis.importance import LEAST, Importance, centred, importances
 from analysis.records import TrialRecord
 
 Floats = NDArray[np.float64]
@@ -183,3 +184,34 @@ def _along(grid: Floats, spent: Floats, above: Floats) -> Floats:
     place = np.clip(np.searchsorted(spent, grid + 1e-9, side="right") - 1, 0, len(spent) - 1)
     reached: Floats = above[place]
     return reached
+
+
+@dataclass(frozen=True)
+class Insight:
+    """All that the search says.
+
+    Attributes:
+        importances: of each method.
+        slices: of the knobs of SLICED.
+        progress: cost -> that of each method.
+        contrasts: of fusions and partners.
+        twins: winners against theirs.
+    """
+
+    importances: tuple[Importance, ...]
+    slices: tuple[Slice, ...]
+    progress: Mapping[str, tuple[Progress, ...]]
+    contrasts: tuple[Contrast, ...]
+    twins: tuple[AgainstTwin, ...]
+
+
+def insight(evidence: Evidence) -> Insight:
+    """What the search of an experiment says."""
+    trials = evidence.trials
+    return Insight(
+        tuple(importances(trials)),
+        tuple(slices(trials)),
+        {cost: tuple(progress(trials, cost)) for cost in COSTS},
+        tuple(contrasts(trials)),
+        tuple(against_twins(evidence.studies, evidence.place)),
+    )

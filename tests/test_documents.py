@@ -59,7 +59,9 @@ def test_deviations_that_the_code_names_are_told() -> None:
 
 
 def test_the_readme_names_every_kind_of_command() -> None:
-    assert {command[1] for command in COMMANDS} == {"search", "best", "retrieve", "train", "ui", "library", "schema"}
+    assert {command[1] for command in COMMANDS} == {
+        "search", "best", "retrieve", "analyze", "correlate", "train", "ui", "library", "schema",
+    }  # fmt: skip
 
 
 @pytest.mark.slow
@@ -68,6 +70,12 @@ def test_every_command_of_the_readme_runs(command: list[str], searched: tuple[Pa
     folder, file, _ = searched
     (row,) = json.loads(panda_tune("best", file, "--format", "json").stdout)
     (folder / "cr.yaml").write_text(json.dumps(row["config"]), encoding="utf-8")
+    (folder / "scores.csv").write_text(
+        "source,target,score\n" + "".join(f"s{i},t,0.{i}\n" for i in range(1, 6)), encoding="utf-8"
+    )
+    (folder / "similarities.csv").write_text(
+        "source,target,metric,similarity\n" + "".join(f"s{i},t,c_mean,0.{i}\n" for i in range(1, 6)), encoding="utf-8"
+    )
     ours = {"examples/all_tasks.yaml": str(file), "cr.yaml": str(folder / "cr.yaml"), "cr": "t"}
     arguments = [ours.get(word, word) for word in command[1:]]
     if "search" in arguments and "--dry-run" not in arguments:

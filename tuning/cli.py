@@ -109,6 +109,42 @@ def _print_as(form: Format, answer: Any) -> None:
         print(yaml.safe_dump(answer, sort_keys=False, allow_unicode=True))
 
 
+class PaperFormat(StrEnum):
+    """How methods × targets are printed."""
+
+    table = "table"
+    latex = "latex"
+    csv = "csv"
+
+
+@app.command()
+def analyze(
+    file: File,
+    override: Overrides = [],  # noqa: B006  # typer copies it
+    out: Annotated[Path | None, typer.Option(help="folder; default: <storage>/searches/<name>/analysis")] = None,
+    form: Annotated[PaperFormat, typer.Option("--format", help="of methods × targets on stdout")] = PaperFormat.table,
+) -> None:
+    """Say whether similarity predicted the gain: a page with figures, from MLflow alone, and a run `analysis` there."""
+    from analysis.analyze import analyze as run
+    from analysis.analyze import publish
+    from analysis.papers import paper_table
+    from tuning import reading
+    from tuning.experiment import Misuse
+
+    loaded = reading.load(file, override)
+    folder = out or loaded.search_path / "analysis"
+    try:
+        found = run(loaded.tracking_uri, loaded.name, folder)
+    except OSError as error:
+        raise Misuse(f"--out {folder}: cannot be written ({error.strerror or error}); name another folder") from error
+    publish(loaded.tracking_uri, loaded.name, found)
+    if found.evidence.studies:
+        print(paper_table(found.evidence, form))
+    for sentence in found.answer.sentences:
+        print(sentence, file=sys.stderr)
+    print(f"{found.page}: open it in a browser", file=sys.stderr)
+
+
 @app.command()
 def retrieve(
     file: File,
