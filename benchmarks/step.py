@@ -12,7 +12,7 @@ import torch
 from benchmarks.cases import Case, arguments, case_of, staged, trial
 from benchmarks.measure import counted_gflop, peak_gflops, timed
 from benchmarks.yardstick import Loop, Network, Padded, plain_models
-from panda_trainable import session as engine
+from panda_trainable import answers as engine
 from panda_trainable.config import Precision, TrialConfig
 from panda_trainable.library import PromptLibrary
 from panda_trainable.methods import open_session

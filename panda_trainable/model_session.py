@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
+from panda_trainable.answers import Answer, answered, joined
 from panda_trainable.config import Plm
 from panda_trainable.encoder import FrozenEncoder
 from panda_trainable.heads import HEAD_PARTS
@@ -20,7 +21,7 @@ from panda_trainable.objectives import TASK_LOSSES
 from panda_trainable.optimiser import BETAS, CLIP_NORM, EPSILON
 from panda_trainable.plm import load_model
 from panda_trainable.prompts import SoftPrompt
-from panda_trainable.session import Answer, Part, Session, answered, joined
+from panda_trainable.session import Part, Session
 from panda_trainable.tokens import TokenTable
 
 HEAD = "head."

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from panda_trainable.answers import encoded
 from panda_trainable.attention import running
 from panda_trainable.config import Measuring, content, content_key
 from panda_trainable.data import mixing_size, replica_rows
 from panda_trainable.encoder import PROBE, FrozenEncoder, load_encoder
 from panda_trainable.library import PromptLibrary
 from panda_trainable.plm import load_tokenizer
-from panda_trainable.session import Session, device, encoded
+from panda_trainable.session import Session, device
 from panda_trainable.tasks import MIXING_CAP, Mixture, TaskSpec
 from panda_trainable.teachers import Lineage, tuned_prompts
 from panda_trainable.tokens import TokenTable, capped, token_table

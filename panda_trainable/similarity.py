@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from panda_trainable.answers import encoded
 from panda_trainable.config import Measuring, Plm, content, content_key
 from panda_trainable.encoder import load_encoder
 from panda_trainable.library import PromptLibrary
@@ -17,7 +18,7 @@ from panda_trainable.neurons import READ_ROWS as EMBEDDED_ROWS
 from panda_trainable.neurons import USUAL, activations, mean_over_tasks
 from panda_trainable.plm import checked_folder
 from panda_trainable.prompts import tokens_of
-from panda_trainable.session import device, encoded
+from panda_trainable.session import device
 from panda_trainable.teachers import Lineage, tuned_prompts
 from panda_trainable.tokens import TokenTable
 

@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from panda_trainable import answers as module
 from panda_trainable import objectives
-from panda_trainable import session as module
+from panda_trainable.answers import answered, joined
 from panda_trainable.config import Plm, Setting
 from panda_trainable.data import batches
 from panda_trainable.encoder import FrozenEncoder, load_encoder
 from panda_trainable.heads import HEADS
 from panda_trainable.library import PromptLibrary
 from panda_trainable.plm import load_model, plm_files
-from panda_trainable.session import Session, answered, joined
+from panda_trainable.session import Session
 from panda_trainable.tokens import TokenTable
 from tests.conftest import WORDS
 from tests.panda_trainable.conftest import SPECS, loss_curve, own_task

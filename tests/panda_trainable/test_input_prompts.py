@@ -17,14 +17,15 @@ from transformers import (
     SqueezeBertModel,
 )
 
-from panda_trainable import session as module
+from panda_trainable import answers as module
+from panda_trainable.answers import encoded
 from panda_trainable.config import TRAITS, Initial, Plm, Setting, TrialConfig
 from panda_trainable.encoder import FrozenEncoder, load_encoder
 from panda_trainable.initialisers import INITIALISERS
 from panda_trainable.library import PromptLibrary
 from panda_trainable.methods import METHODS, from_sources, open_session, random_start
 from panda_trainable.plm import plm_files
-from panda_trainable.session import Session, encoded
+from panda_trainable.session import Session
 from panda_trainable.similarity import SIMILARITIES, mean_similarities
 from panda_trainable.tasks import KINDS, TaskSpec
 from panda_trainable.teachers import Lineage, source_lineages, starting_prompts, tuned_prompts

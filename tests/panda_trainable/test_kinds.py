@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from panda_trainable import session as module
+from panda_trainable import answers as module
 from panda_trainable.config import KD_KINDS, Plm, Setting, Source, TrialConfig
 from panda_trainable.data import batches
 from panda_trainable.encoder import load_encoder

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from panda_trainable import session as module
+from panda_trainable import answers as module
 from panda_trainable.config import KD_KINDS, TrialConfig
 from panda_trainable.library import PromptLibrary
 from panda_trainable.methods import open_session

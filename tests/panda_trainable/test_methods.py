@@ -9,13 +9,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from panda_trainable.answers import encoded
 from panda_trainable.config import KNOBS, SOURCELESS, TRAITS, Source, TrialConfig
 from panda_trainable.encoder import load_encoder
 from panda_trainable.library import PromptLibrary
 from panda_trainable.methods import METHODS, SESSIONS, needed, open_session
 from panda_trainable.metrics import METRICS
 from panda_trainable.model_session import ModelSession
-from panda_trainable.session import Session, device, encoded
+from panda_trainable.session import Session, device
 from panda_trainable.tasks import KINDS, TaskSpec
 from panda_trainable.teachers import source_lineage, tuned, tuned_prompts
 from tests.panda_trainable.conftest import loss_curve, same

@@ -13,14 +13,15 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from panda_trainable import session as module
+from panda_trainable import answers as module
+from panda_trainable.answers import encoded
 from panda_trainable.config import Setting
 from panda_trainable.data import mixed, replica_rows, stream
 from panda_trainable.library import CARD, PromptLibrary
 from panda_trainable.model_session import ModelSession
 from panda_trainable.objectives import TASK_LOSSES
 from panda_trainable.rows import located
-from panda_trainable.session import Session, encoded
+from panda_trainable.session import Session
 from panda_trainable.tasks import KINDS, MIXING_CAP, Mixture, TaskSpec
 from panda_trainable.teachers import MODEL_FILE, Lineage, tuned
 from tests.panda_trainable.conftest import loss_curve, random_starts, same, trained

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoModel
 
-from panda_trainable import session as module
+from panda_trainable import answers as module
 from panda_trainable.config import Measuring, Plm, Setting
 from panda_trainable.data import replica_rows
 from panda_trainable.encoder import FrozenEncoder, load_encoder

@@ -10,13 +10,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from panda_trainable import session as module
+from panda_trainable import answers as module
+from panda_trainable.answers import encoded, grouped
 from panda_trainable.config import Setting
 from panda_trainable.encoder import load_encoder
 from panda_trainable.library import PromptLibrary
 from panda_trainable.metrics import METRICS
 from panda_trainable.rows import located
-from panda_trainable.session import Session, encoded, grouped
+from panda_trainable.session import Session
 from panda_trainable.tasks import TaskSpec
 from panda_trainable.tokens import TokenTable, token_table
 from tests.conftest import rows_of, write_task

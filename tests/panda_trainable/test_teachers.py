@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from panda_trainable.answers import encoded
 from panda_trainable.config import Setting, TrialConfig
 from panda_trainable.data import batches
 from panda_trainable.encoder import load_encoder
@@ -17,7 +18,6 @@ from panda_trainable.library import CARD, PromptLibrary
 from panda_trainable.methods import open_session
 from panda_trainable.prompts import SoftPrompt
 from panda_trainable.rows import located
-from panda_trainable.session import encoded
 from panda_trainable.tasks import TaskSpec
 from panda_trainable.teachers import (
     FILE,

@@ -10,13 +10,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from panda_trainable.answers import encoded
 from panda_trainable.config import Plm, Setting, TrialConfig, Tutor
 from panda_trainable.data import batches
 from panda_trainable.encoder import load_encoder
 from panda_trainable.library import PromptLibrary
 from panda_trainable.methods import open_session
 from panda_trainable.model_session import ModelSession, read_model_heads
-from panda_trainable.session import Session, encoded
+from panda_trainable.session import Session
 from panda_trainable.tasks import KINDS, TaskSpec
 from panda_trainable.teachers import FILE, MODEL_FILE, said, teaching_session, tuned, tutor_lineage, tutor_scores
 from panda_trainable.tokens import token_table

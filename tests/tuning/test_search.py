@@ -109,7 +109,7 @@ def test_more_trials_extend_and_a_changed_setting_searches_beside(searched: tupl
 def test_a_trial_that_diverges_is_failed_with_its_reason_and_the_search_goes_on(
     tmp_path: Path, plms: Callable[[str], Path]
 ) -> None:
-    rates = {"prompt_tuning": {"learning_rate": {"choice": [0.01, 1e38]}}}
+    rates = {"prompt_tuning": {"learning_rate": {"choice": [0.01, 1e36, 1e37, 1e38]}}}
     file = experiment_file(
         tmp_path, plms("bert"), methods=[], sources=[], space=rates, search={"trials": 4, "sampler": "random"}
     )
