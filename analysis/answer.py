@@ -173,7 +173,7 @@ def _second(evidence: Evidence, method: str | None, similarity: str | None) -> s
         better = round(share_above(gains) * len(gains))
         return (
             f"{method} gains {points(fmean(gains))} points over prompt tuning on average, and beats it on {better} of "
-            f"{counted(len(gains), 'pair')} of targets with a signal."
+            f"{counted(len(gains), 'pair')}."
         )
     rows = top_k(own, method, similarity)
     return (

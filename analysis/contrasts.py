@@ -56,6 +56,11 @@ def _has_partners(trial: TrialRecord) -> bool | None:
 
 WAYS: Mapping[str, Way] = {"late − early fusion": _is_late, "partners − none": _has_partners}
 """Name of a contrast -> which trials are compared."""
+SIDES: Mapping[str, tuple[str, str]] = {
+    "late − early fusion": ("late fusion", "early"),
+    "partners − none": ("partners", "none"),
+}
+"""Name of a contrast -> what the two ways are called."""
 
 
 def contrasts(trials: Sequence[TrialRecord], seed: int = 0) -> list[Contrast]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from analysis.contrasts import AgainstTwin, Contrast
+from analysis.contrasts import SIDES, AgainstTwin, Contrast
 from analysis.drawing import (
     BLUE,
     INK,
@@ -45,8 +45,13 @@ def _says_contrasts(shown: Sequence[Contrast]) -> str:
     clear = [one for one in shown if one.interval and (one.interval[0] > 0 or one.interval[1] < 0)]
     if not clear:
         return "Neither partners nor the kind of fusion make a difference that can be told from chance"
-    said = [f"{one.name} of {one.method} is {points(one.difference or 0.0)} points" for one in clear]
-    return "Beyond its interval: " + listed(said)
+    return "; ".join(_says_contrast(one) for one in clear)
+
+
+def _says_contrast(one: Contrast) -> str:
+    better, worse = SIDES[one.name]
+    far = points(abs(one.difference or 0.0), signed=False)
+    return f"{one.method} scores {far} points {'higher' if (one.difference or 0.0) > 0 else 'lower'} with {better} than with {worse}"
 
 
 def _paint_contrasts(figure: Any, shown: Sequence[Contrast]) -> None:

@@ -227,7 +227,7 @@ def _says_gain(method: str, shown: Table, pairs: Sequence[StudyRecord]) -> str:
     gains = [pair.metrics[GAIN] for pair in pairs]
     lows = [pair.metrics[f"{GAIN}/{LOW}"] for pair in pairs if f"{GAIN}/{LOW}" in pair.metrics]
     up = round(share_above(gains) * len(gains))
-    clear = f", on {round(share_above(lows) * len(lows))} beyond its interval" if lows else ""
+    clear = f", on {round(share_above(lows) * len(lows))} clearly" if lows else ""
     said = f"{method} beats prompt tuning on {up} of {counted(len(gains), 'pair')}{clear}"
     if len(shown.sources) == 1:
         return said
@@ -253,7 +253,7 @@ def _hatching(pairs: Sequence[StudyRecord], unsure: NDArray[np.bool_]) -> str:
     if unknown == len(pairs):
         return "No intervals are known."
     without = f"; {counted(unknown, 'pair')} without an interval" if unknown else ""
-    return f"Hatched: the 95\u00a0% interval over rows and seeds spans zero ({int(unsure.sum())}{without})."
+    return f"Hatched: the 95\u00a0% interval over rows and seeds spans zero ({int(unsure.sum())}{without}); clearly is above it."
 
 
 def _unsure(evidence: Evidence, pairs: Sequence[StudyRecord], shown: Table) -> NDArray[np.bool_]:

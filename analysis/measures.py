@@ -20,6 +20,7 @@ from analysis.records import (
     REPORT,
     SEED,
     STD,
+    N,
     StudyRecord,
 )
 
@@ -138,12 +139,13 @@ def spreads(studies: Iterable[StudyRecord]) -> list[Spread]:
 
 def has_gain(study: StudyRecord) -> bool:
     """Whether a study is compared with prompt tuning: the baseline itself, with a gain over 0 seeds, is not."""
-    return value(study, "gain") is not None and study.metrics.get(f"{GAIN}/n", 1) > 0
+    return value(study, "gain") is not None and study.metrics.get(f"{GAIN}/{N}", 1) > 0
 
 
 def _spread(method: str, target: str, plm: str, studies: Sequence[StudyRecord]) -> Spread:
     gains = [study.metrics[GAIN] for study in studies]
-    variances = [study.metrics[f"{GAIN}/{STD}"] ** 2 for study in studies if study.metrics.get(f"{GAIN}/n", 0) > 1]
+    several = [study for study in studies if study.metrics.get(f"{GAIN}/{N}", 0) > 1]
+    variances = [study.metrics[f"{GAIN}/{STD}"] ** 2 for study in several if f"{GAIN}/{STD}" in study.metrics]
     lows = [study.metrics[f"{GAIN}/{LOW}"] for study in studies if f"{GAIN}/{LOW}" in study.metrics]
     return Spread(
         method, target, plm, len(studies), fmean(gains), spread(gains) if len(gains) > 1 else None,

@@ -39,7 +39,7 @@ def report(
         f"{evidence.experiment}: does transferability predict the gain?",
         Html(f"<h1>Does transferability predict the gain?<small>{_subtitle(evidence, now)}</small></h1>"),
         Html(f'<div class="answer">{"".join(paragraph(sentence) for sentence in answer.sentences)}</div>'),
-        _facts(evidence), _contents(), _missing(evidence, shown), _best(evidence, configs),
+        _facts(evidence), _contents(), _missing(evidence), _best(evidence, configs),
         _prediction(evidence, found, shown), _gains(evidence, shown), _search(evidence, shown), _pairs(evidence), _method(evidence),
     )  # fmt: skip
 
@@ -90,9 +90,8 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
 
 
-def _missing(evidence: Evidence, shown: Gallery) -> Html:
+def _missing(evidence: Evidence) -> Html:
     gaps, said = list(_gaps(evidence)), list(_cautions(evidence))
-    reasons = [f"{figure.name}: {figure.reason}" for figure in shown.not_drawn]
     return _part(
         "missing",
         bullets(said),
@@ -100,7 +99,6 @@ def _missing(evidence: Evidence, shown: Gallery) -> Html:
         Html("")
         if said or gaps
         else paragraph("Nothing: every study is confirmed, and every target carries a signal."),
-        folded(f"{counted(len(reasons), 'figure')} not drawn", bullets(reasons)) if reasons else Html(""),
     )
 
 

@@ -394,7 +394,8 @@ class TrialConfig:
         """
         known = {"lambda": "lambda_"}
         values = {known.get(name, name): value for name, value in knobs.items() if name != "partners"}
-        sources = self.sources[: 1 + int(knobs.get("partners", 0))]
+        taken = None if TRAITS[self.method].sources == "all" else 1 + int(knobs.get("partners", 0))
+        sources = self.sources[:taken]
         return dataclasses.replace(self, sources=sources, **values)
 
     @property

@@ -78,7 +78,7 @@ def _on_other_plms(plan: Plan) -> list[Job]:
 def _budget(plan: Plan, pair: Pair) -> int:
     """Trials of a pair's study."""
     space = plan.experiment.method_space(pair.method).resolved(steps_of(plan.experiment, pair.method), 0)
-    return int(min(plan.experiment.search.trials, space.size))
+    return 1 if space.size == 1 else plan.experiment.search.trials
 
 
 def _trials_there(plan: Plan, library: PromptLibrary) -> int:

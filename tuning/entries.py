@@ -62,6 +62,7 @@ def _of_study(plan: Plan, study: Study, poor: bool) -> Entry:
     params = {
         "steps": base.steps, "seeds": list(base.seeds), "prompt_length": setting.prompt_length,
         "batch_size": setting.batch_size, "max_length": setting.max_length, "kd": base.kd,
+        "lambda_schedule": base.lambda_schedule, "partner_weights": base.partner_weights,
         "precision": setting.precision, "prompt_form": setting.prompt_form, "prompt_init": setting.init.kind, "shots": setting.shots,
         "metric": base.target.metrics[0],
         **_other_plms(base), "partners_available": partners, "weigh_by": _weigh_by(plan), "source_steps": base.source_steps,

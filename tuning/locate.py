@@ -71,13 +71,14 @@ def make_plans(
     for plm in _told_apart(plms):
         setting = setting_of(experiment, plm, initial)
         pairs = tuple(_pairs(experiment, plm.label if len(plms) > 1 else ""))
-        able = tuple(pair for pair in pairs if _shares_its_head(experiment, tasks, pair))
+        able = [pair for pair in pairs if _shares_its_head(experiment, tasks, pair)]
+        left_out = tuple(pair for pair in pairs if pair not in able)
         problems += [
             f"plm: {plm.label} is its own {key}; name another"
             for key, other in others.items()
             if other and _unnamed(other) == _unnamed(plm)
         ]
-        plans.append(Plan(experiment, setting, tasks, able, **others))
+        plans.append(Plan(experiment, setting, tasks, tuple(able), **others, left_out=left_out))
     if problems:
         refused = Misuse("\n".join(problems))
         refused.plans = tuple(plans)
@@ -165,7 +166,7 @@ def _unfit(experiment: Experiment, tasks: Mapping[str, TaskSpec]) -> Iterator[st
             if task.kind not in KD_KINDS.get(loss, (task.kind,)):
                 able = [name for name in others if task.kind in KD_KINDS[name]]
                 yield (
-                    f"{', '.join(methods)}: {loss} is not defined for {task.name}, a {task.kind}: "
+                    f"{', '.join(methods)}: {loss} is not defined for {task.name} ({task.kind}): "
                     + (f"use {' or '.join(able)}" if able else f"leave it out (space: {knob}: 0)")
                 )
     if experiment.prompt.init.kind == "labels":

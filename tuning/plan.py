@@ -71,7 +71,17 @@ class Study:
 
 @dataclass(frozen=True)
 class Plan:
-    """An experiment on one PLM, its tasks located and the PLM identified; studies follow from similarities."""
+    """An experiment on one PLM, its tasks located and the PLM identified; studies follow from similarities.
+
+    Attributes:
+        experiment: its file, checked.
+        setting: what all trials share.
+        tasks: name -> located task: targets, sources, and what mixtures hold.
+        pairs: what becomes studies.
+        teacher_plm: the larger PLM, where a method needs it.
+        source_plm: the PLM whose prompts are projected, where a method needs it.
+        left_out: pairs whose method takes over a source's head, which does not fit.
+    """
 
     experiment: Experiment
     setting: Setting
@@ -79,6 +89,7 @@ class Plan:
     pairs: tuple[Pair, ...]
     teacher_plm: Plm | None = None
     source_plm: Plm | None = None
+    left_out: tuple[Pair, ...] = ()
 
     @property
     def sources(self) -> list[TaskSpec | Mixture]:
@@ -282,7 +293,7 @@ def _study(
     key = content_key("study", base, space, *_searched_how(plan))
     measured = similarities.get((pair.source, pair.target), {}) if pair.source else {}
     overlap = shared.get((pair.source or "", pair.target), 0)
-    budget = int(min(plan.experiment.search.trials, space.size))  # one configuration needs one trial
+    budget = 1 if space.size == 1 else plan.experiment.search.trials  # one configuration needs one trial
     return Study(key, pair, base, space, budget, measured, overlap)
 
 

@@ -138,6 +138,9 @@ def prepare(library: PromptLibrary, plan: Plan, *, searches: bool = True) -> lis
     if problems and any("cannot be loaded" in problem or "tokenizer" in problem for problem in problems):
         raise Misuse("\n".join(problems))
     notes = list(weak_relations(plan)) if set(plan.experiment.members) <= set(plan.tasks) else []
+    for method in dict.fromkeys(pair.method for pair in plan.left_out):
+        names = [pair.name.removesuffix(f" · {method}") for pair in plan.left_out if pair.method == method]
+        notes.append(f"{method} is left out where source and target have other classes: {', '.join(names)}")
     for task in plan.tasks.values():
         try:
             notes += _checked_rows(library, plan, task, searches=searches)
@@ -253,8 +256,8 @@ def measure(library: PromptLibrary, plan: Plan) -> dict[tuple[str, str], dict[st
     early = plan.experiment.source_train.early_step
     measured = {
         (source, target): mean_similarities(
-            library, names, source_lineage_of(plan, plan.tasks[source]).at(early),
-            target_lineage_of(plan, plan.tasks[target]), seeds,
+            library, names, source_lineage_of(plan, plan.source(source)).at(early),
+            target_lineage_of(plan, plan.tasks[target]), seeds, plan.experiment.measuring,
         )
         for source, target in plan.measured
     }  # fmt: skip

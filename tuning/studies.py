@@ -133,7 +133,7 @@ class _Live:
 
     key: str
     number: int
-    last_step: int = 0
+    last_step: int = -1
 
 
 class StudySearcher(Searcher):

@@ -318,23 +318,23 @@ PLANNED: dict[str, tuple[Change, tuple[str, ...]]] = {
     ),
     "hidden vectors of tags": (
         of_kind("tagging", values(kd="hidden")),
-        ("panda: hidden is not defined for t, a tagging: use mse",),
+        ("panda: hidden is not defined for t (tagging): use mse",),
     ),
     "relations of tags": (
         of_kind("tagging", with_other_plm("teacher_plm", "distill")),
-        ("distill: inter_instance is not defined for t, a tagging: leave it out (space: inter_instance: 0)",),
+        ("distill: inter_instance is not defined for t (tagging): leave it out (space: inter_instance: 0)",),
     ),
     "relations of answers": (
         of_kind("extractive_qa", with_other_plm("teacher_plm", "panda_distill", relation="distance")),
-        ("panda_distill: distance is not defined for t, a extractive_qa: leave it out (space: inter_instance: 0)",),
+        ("panda_distill: distance is not defined for t (extractive_qa): leave it out (space: inter_instance: 0)",),
     ),
     "a Gram matrix of values": (
         of_kind("regression", with_other_plm("teacher_plm", "distill", relation="gram")),
-        ("distill: gram is not defined for t, a regression: use inter_instance or distance",),
+        ("distill: gram is not defined for t (regression): use inter_instance or distance",),
     ),
     "classes of a regression": (
         of_kind("regression", values(kd="inter_class")),
-        ("panda: inter_class is not defined for t, a regression: use mse",),
+        ("panda: inter_class is not defined for t (regression): use mse",),
     ),
     "file in the storage's place": (
         lambda folder: (folder / "runs").write_text("x"),

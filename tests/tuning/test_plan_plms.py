@@ -170,7 +170,7 @@ def test_a_change_of_the_teachers_steps_changes_the_control_too(planned: Planned
         (
             {"kind": "regression", "text": "a"},
             {"kd": "kl"},
-            "panda: kl is not defined for t, a regression: use mse",
+            "panda: kl is not defined for t (regression): use mse",
         ),
     ],
 )
