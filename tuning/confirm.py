@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from optuna.trial import FixedTrial
 
 from analysis.gains import NONE, RESAMPLES, Gain, paired_gain, spread
-from panda_trainable.config import KNOBS, TRAITS, Plm, TrialConfig, Tutor, content_key
+from panda_trainable.config import KNOBS, TRAITS, TrialConfig, content_key
 from panda_trainable.heads import reference_logits
 from panda_trainable.library import PromptLibrary
 from panda_trainable.metrics import METRICS
 from panda_trainable.tokens import token_table
 from panda_trainable.trainable import single_threaded
-from tuning.experiment import BASELINE, LONGER, Experiment
+from tuning.experiment import BASELINE, Experiment
 from tuning.plan import Study, study_path
 from tuning.stages import Job
 from tuning.studies import best_trials
@@ -249,78 +249,6 @@ def gain_over(library: PromptLibrary, confirmed: Confirmed, other: Confirmed | N
     card = {"target": confirmed.config.target.name, "method": confirmed.config.method, "holds": "gain over " + keys[1]}
     folder = library.get_or_make("gains", key, make, card)
     return Gain(**json.loads((folder / GAIN_FILE).read_text(encoding="utf-8")))
-
-
-def pinned(experiment: Experiment, config: TrialConfig, pair_source: str | None) -> dict[str, Any]:
-    """A configuration as a complete experiment file: every searched value fixed, its seeds the confirm seeds."""
-    target, plm = config.target.name, config.setting.plm
-    names = [source.task.name for source in config.sources]
-    members = [task.name for source in config.sources for task in source.task.tasks]
-    projected = [task.name for task in config.projection.tasks] if config.projection else []
-    own = {
-        name: experiment.tasks[name].model_dump(by_alias=True)
-        for name in dict.fromkeys([target, *members, *projected])
-        if name in experiment.tasks
-    }
-    filed: dict[str, Any] = experiment.model_dump(mode="json", by_alias=True)
-    values = {
-        "learning_rate": config.learning_rate, "lambda": config.lambda_, "teacher_steps": config.teacher_steps,
-        "partners": len(names) - 1, "fusion": config.fusion, "inter_class": config.inter_class,
-        "inter_instance": config.inter_instance, "temperature": config.temperature,
-    }  # fmt: skip
-    kept = (
-        "prompt", "metrics", "train", "source_train", "shots", "limit", "selection", "kd", "protocol", "overlap", "self_pairs",
-        "lambda_schedule", "partner_weights", "relation",
-    )  # fmt: skip
-    file = {
-        "name": f"{experiment.name}-{target}-{config.method}",
-        "plm": _plm_section(plm),
-        "data": str(experiment.data_path),
-        "targets": [target],
-        **{key: filed[key] for key in kept},
-        # Trained anew, tuning for longer is tuning with the steps that it had.
-        "space": {
-            BASELINE if config.method == LONGER else config.method: {
-                knob: values[knob] for knob in KNOBS[config.method]
-            }
-        },
-        "confirm": {"seeds": list(experiment.train.seeds)},
-    }
-    steps = config.steps or experiment.train.steps  # a trial that trains nothing has no steps, a file needs some
-    file["train"] = {**filed["train"], "steps": steps, "seeds": list(config.seeds)}
-    if config.setting.init.file:
-        file["prompt"]["init"]["file"] = config.setting.init.file
-    if config.method not in (BASELINE, LONGER):
-        file["methods"] = [config.method]
-    if own:
-        file["tasks"] = own
-    if mixed := {name: experiment.mixtures[name] for name in names if name in experiment.mixtures}:
-        file |= {"mixtures": mixed, "mixing_cap": experiment.mixing_cap}
-    if names:
-        weights = {source.task.name: source.similarity for source in config.sources}
-        file |= {
-            "sources": names,
-            "pairs": {target: [pair_source] if pair_source else names},
-            "weigh_by": {target: weights},
-        }
-    if config.tutor:
-        file |= {"teacher_plm": _plm_section(config.tutor.plm), "teacher_train": _train_section(config.tutor)}
-    if config.projection:
-        file["sources"] = list(dict.fromkeys([*names, *projected]))
-        file |= {
-            "source_plm": _plm_section(config.projection.plm), "projector": {**filed["projector"], "tasks": projected},
-        }  # fmt: skip
-        if not names:
-            file["weigh_by"] = "none"
-    return file
-
-
-def _plm_section(plm: Plm) -> dict[str, Any]:
-    return {"from": plm.source, "pooling": plm.pooling, "layers": plm.layers, "positions": plm.positions}
-
-
-def _train_section(tutor: Tutor) -> dict[str, Any]:
-    return {"trains": tutor.trains, "steps": tutor.steps, "learning_rate": tutor.learning_rate}
 
 
 def score_metrics(scores: Sequence[float], name: str) -> dict[str, float]:

@@ -13,8 +13,9 @@ from analysis.curves import Curve, Speedups, speedups
 from analysis.gains import gap_closed, relative_error_reduction, relative_performance
 from panda_trainable.config import KNOBS, TrialConfig
 from panda_trainable.demo import DEMO
-from tuning.confirm import LOGITS, Confirmed, Winner, confirm_key, pinned, score_metrics
+from tuning.confirm import LOGITS, Confirmed, Winner, confirm_key, score_metrics
 from tuning.experiment import Experiment
+from tuning.pinned import pinned
 from tuning.plan import Plan, Study
 from tuning.stages import Job
 from tuning.tracking import FAILED, FINISHED, RUNNING, Entry

@@ -12,8 +12,9 @@ from panda_trainable.config import KNOBS, TRAITS, TrialConfig
 from panda_trainable.library import PromptLibrary
 from panda_trainable.tasks import Mixture
 from tests.tuning.small import UNUSUAL, every_method, studies_of
-from tuning.confirm import confirm_key, confirm_trial, jobs_of, pinned, read_confirmed, twin
+from tuning.confirm import confirm_key, confirm_trial, jobs_of, read_confirmed, twin
 from tuning.experiment import BASELINE, LONGER, Experiment
+from tuning.pinned import pinned
 from tuning.plan import Plan, Study
 from tuning.reading import load
 from tuning.train import pinned_trial, train

@@ -13,10 +13,11 @@ from panda_trainable.data import replica_rows
 from panda_trainable.library import PromptLibrary
 from tests.conftest import panda_tune, rows_of, write_task
 from tests.tuning.small import OWN, like, rewritten
-from tuning.confirm import confirm_key, jobs_of, pinned
+from tuning.confirm import confirm_key, jobs_of
 from tuning.dry_run import describe
 from tuning.entries import study_tags
 from tuning.experiment import Misuse
+from tuning.pinned import pinned
 from tuning.plan import Plan, Study, make_studies, shared_texts
 from tuning.reading import load
 from tuning.stages import prepare, source_lineage_of

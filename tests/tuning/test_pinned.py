@@ -15,8 +15,9 @@ from panda_trainable.library import PromptLibrary
 from panda_trainable.prompts import SoftPrompt
 from tests.conftest import experiment_file
 from tests.tuning.small import rewritten, studies_of
-from tuning.confirm import confirm_key, confirm_trial, pinned, read_confirmed
+from tuning.confirm import confirm_key, confirm_trial, read_confirmed
 from tuning.experiment import Experiment, Misuse
+from tuning.pinned import pinned
 from tuning.plan import Plan
 from tuning.reading import load
 from tuning.train import pinned_trial, train

@@ -21,9 +21,9 @@ from panda_trainable.tokens import used_texts
 from tests.conftest import experiment_file, panda_tune
 from tests.tuning.small import OWN, like, rewritten
 from tuning.cli import app
-from tuning.confirm import pinned
 from tuning.experiment import Misuse
 from tuning.locate import make_plans
+from tuning.pinned import pinned
 from tuning.plan import Plan, make_studies, shared_texts
 from tuning.reading import load
 from tuning.sharing import IMPORTED, export, source_artefacts, take_in

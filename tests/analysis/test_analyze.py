@@ -1,0 +1,163 @@
+"""From an MLflow store to page, figures and the run `analysis`."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from analysis import records
+from analysis.analyze import Analysis, analyze, publish
+from analysis.evidence import gather
+from analysis.records import NoRecords
+from tests.analysis.worlds import SOURCES, World, made, stored, unconfirmed
+
+SMALL = World(
+    sources=SOURCES[:5], targets=("cb", "cr"), methods=("spot",), similarities=("c_mean",), trials=2, silent=("cr",)
+)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An experiment of one unfinished study and a stale one beside it."""
+    studies, trials = made(SMALL)
+    stale = replace(studies[1], tags={**studies[1].tags, "current": "false", "study": "old"})
+    orphan = replace(trials[0], study="old")
+    return stored(tmp_path_factory.mktemp("store"), [*studies[:-1], unconfirmed(studies[-1]), stale], [*trials, orphan])
+
+
+@pytest.fixture(scope="module")
+def analysis(store: str, tmp_path_factory: pytest.TempPathFactory) -> Analysis:
+    return analyze(store, "made-up", tmp_path_factory.mktemp("out") / "analysis")
+
+
+def test_what_is_read_is_what_was_written(store: str) -> None:
+    studies, trials = made(SMALL)
+    known = gather(store, "made-up")
+    assert [(s.target, s.method, s.source) for s in known.studies] == [
+        (s.target, s.method, s.source) for s in studies[:-1]
+    ]
+    assert [study.metrics for study in known.studies] == [pytest.approx(study.metrics) for study in studies[:-1]]
+    assert [study.source for study in known.unfinished] == [studies[-1].source]
+    assert known.studies[0].params["weigh_by"] == "task_embedding"
+    expected = sorted(trials, key=lambda t: (t.study, t.number))
+    assert [replace(t, score=None, seconds=None) for t in known.trials] == [
+        replace(t, score=None, seconds=None) for t in expected
+    ]
+    assert [t.score for t in known.trials] == [t.score if t.score is None else pytest.approx(t.score) for t in expected]
+
+
+def test_page_figures_and_tables_for_papers_are_written(analysis: Analysis) -> None:
+    page = analysis.page.read_text(encoding="utf-8")
+    assert "1 study without a confirmed winner" in page
+    assert "name: cb-best" in page  # the winner's experiment file
+    assert sorted(path.name for path in (analysis.folder / "figures").iterdir()) == sorted(
+        f"{drawing.name}.{form}" for drawing in analysis.shown.drawn for form in ("png", "svg")
+    )
+    assert (analysis.folder / "methods.csv").read_text(encoding="utf-8").startswith("method,cb,cb sd,cb mark,cr,")
+    assert "\\begin{tabular}" in (analysis.folder / "methods.tex").read_text(encoding="utf-8")
+
+
+def test_figures_of_an_earlier_analysis_do_not_stay(store: str, analysis: Analysis) -> None:
+    (analysis.folder / "figures" / "gain-of-yore.png").write_bytes(b"old")
+    again = analyze(store, "made-up", analysis.folder)
+    assert not (again.folder / "figures" / "gain-of-yore.png").exists()
+
+
+def test_the_run_analysis_holds_figures_tables_and_coefficients_and_a_second_supersedes_it(
+    store: str, analysis: Analysis
+) -> None:
+    first = publish(store, "made-up", analysis)
+    second = publish(store, "made-up", analysis)
+    client = records.client(store)
+    old, new = client.get_run(first), client.get_run(second)
+    assert (old.data.tags["current"], old.data.tags["superseded_by"]) == ("false", second)
+    assert (new.data.tags["current"], new.data.tags["stage"], new.info.status, new.info.run_name) == (
+        "true",
+        "analysis",
+        "FINISHED",
+        "analysis",
+    )
+    assert "superseded_by" not in new.data.tags
+    assert new.data.tags["answer"] == " ".join(analysis.answer.sentences)
+    assert {"corr/gain/spot/c_mean/spearman_mean", "corr/first_gain/spot/c_mean/pooled/n"} <= set(new.data.metrics)
+    assert {artifact.path for artifact in client.list_artifacts(second)} == {
+        "figures",
+        "tables",
+        "report.html",
+        "methods.csv",
+        "methods.tex",
+    }
+    folder = Path(client.download_artifacts(second, "tables"))
+    pairs = json.loads((folder / "pairs.json").read_text(encoding="utf-8"))
+    assert len(pairs["data"]) == len(analysis.evidence.studies)
+    assert {"target", "winner/gain", "first/gain", "c_mean"} <= set(pairs["columns"])
+
+
+def test_an_analysis_changes_no_study(store: str, analysis: Analysis) -> None:
+    assert len(gather(store, "made-up").studies) == len(analysis.evidence.studies)
+
+
+def test_an_experiment_that_is_not_there_is_no_records(store: str, tmp_path: Path) -> None:
+    with pytest.raises(NoRecords, match="has no experiment 'made-down' yet"):
+        analyze(store, "made-down", tmp_path / "out")
+    with pytest.raises(NoRecords, match="nothing recorded yet"):
+        analyze(f"sqlite:///{tmp_path}/none.db", "made-up", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_experiment_of_unfinished_studies_has_a_page_and_one_without_studies_has_none(tmp_path: Path) -> None:
+    studies, trials = made(replace(SMALL, sources=SOURCES[:2], targets=("cb",)))
+    uri = stored(tmp_path / "young", [unconfirmed(study) for study in studies], trials)
+    analysis = analyze(uri, "made-up", tmp_path / "out")
+    assert analysis.answer.verdict == "cannot say"
+    assert "no study is confirmed yet" in analysis.page.read_text(encoding="utf-8")
+    assert publish(uri, "made-up", analysis)
+    with pytest.raises(NoRecords, match="has no study yet"):
+        analyze(stored(tmp_path / "empty", []), "made-up", tmp_path / "out")
+
+
+def test_a_lost_configuration_file_does_not_lose_the_page(tmp_path: Path) -> None:
+    studies, trials = made(replace(SMALL, sources=SOURCES[:1], targets=("cb",)))
+    uri = stored(tmp_path / "store", studies, trials)
+    for file in (tmp_path / "store" / "artifacts").rglob("config.json"):
+        file.unlink()
+    page = analyze(uri, "made-up", tmp_path / "out").page.read_text(encoding="utf-8")
+    assert "config.json of run" in page
+    assert "cannot be read" in page
+
+
+BLOCKED = """
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "ray", "transformers", "panda_trainable", "search_spaces", "tuning"):
+            raise ImportError(f"{name} must not be imported")
+sys.meta_path.insert(0, Blocker())
+from pathlib import Path
+from analysis.analyze import analyze, publish
+analysis = analyze(sys.argv[1], "made-up", Path(sys.argv[2]))
+print(publish(sys.argv[1], "made-up", analysis))
+"""
+
+
+def test_analysis_needs_neither_torch_nor_ray_nor_the_other_packages(tmp_path: Path) -> None:
+    studies, trials = made(replace(SMALL, sources=SOURCES[:4], targets=("cb",)))
+    uri = stored(tmp_path / "store", studies, trials)
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCKED, uri, str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "report.html").exists()
+
+
+def test_the_package_is_imported_without_mlflow_optuna_and_matplotlib() -> None:
+    code = "import sys, analysis.analyze; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"mlflow", "optuna", "matplotlib", "torch", "ray", "pandas"} & set(done.stdout.split())
