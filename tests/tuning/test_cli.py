@@ -20,7 +20,9 @@ from tuning.cli import app
 from tuning.reading import load
 
 ROOT = Path(__file__).parent.parent.parent
-COMMANDS = ("search", "quickstart", "best", "train", "ui", "schema", "library")
+COMMANDS = (
+    "search", "quickstart", "best", "retrieve", "analyze", "correlate", "train", "ui", "schema", "library",
+)  # fmt: skip
 
 
 def ran(*arguments: Any) -> str:
@@ -38,7 +40,7 @@ def told(*arguments: Any) -> str:
     return done.stderr
 
 
-@pytest.mark.parametrize("command", ["search", "best", "ui"])
+@pytest.mark.parametrize("command", ["search", "best", "analyze", "ui"])
 def test_a_file_that_is_not_there_is_a_mistake_with_what_to_do(tmp_path: Path, command: str) -> None:
     assert told(command, tmp_path / "no.yaml") == (
         f"{tmp_path}/no.yaml: no such file; write one (docs/experiment-file.md) or try: panda-tune quickstart\n"
@@ -131,6 +133,30 @@ def test_the_best_is_printed_as_table_json_and_yaml(finished: Path) -> None:
 
 def test_the_best_of_no_target_is_refused_with_the_targets_there_are(finished: Path) -> None:
     assert told("best", finished, "--target", "x") == f"--target x: is no target of {finished}; there are t\n"
+
+
+def test_an_analysis_writes_a_page_and_figures_and_prints_the_methods(finished: Path, tmp_path: Path) -> None:
+    printed = ran("analyze", finished, "--out", tmp_path / "out")
+    assert [line.split()[0] for line in printed.splitlines()[:4]] == ["method", "majority", "prompt_tuning", "spot"]
+    assert "<html" in (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    assert list((tmp_path / "out/figures").glob("*.png"))
+    assert r"\begin{tabular}" in ran("analyze", finished, "--out", tmp_path / "out", "--format", "latex")
+
+
+def test_a_folder_that_cannot_be_written_is_a_mistake_of_an_analysis(finished: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    assert f"--out {tmp_path}/file/x: cannot be written" in told("analyze", finished, "--out", tmp_path / "file/x")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--target", "s1"], "--target s1: is no target"),
+        (["--target", "t", "--by", "c_maen"], "--by c_maen: is no similarity (did you mean c_mean?)"),
+    ],
+)
+def test_a_retrieval_is_refused_with_what_there_is(finished: Path, arguments: list[str], said: str) -> None:
+    assert said in told("retrieve", finished, *arguments)
 
 
 def test_the_best_of_a_search_that_never_ran_says_what_to_do(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from tests.conftest import experiment_file
 from tests.tuning.small import new_store, rewritten, study_entry, told
 from tuning.experiment import Experiment
 from tuning.reading import load
-from tuning.tables import WIDTH, best_table, study_table
+from tuning.tables import WIDTH, best_table, kept_table, retrieved_table, study_table
 from tuning.tracking import Entry
 
 Shown = Callable[..., tuple[str, str]]
@@ -221,3 +221,31 @@ def test_a_table_says_what_the_json_says(tmp_path: Path) -> None:
     assert line[3] == f"{100 * row['score']['mean']:.1f} ± {100 * row['score']['std']:.1f}"
     assert line[5] == f"{100 * row['gain']['mean']:+.1f} ± {100 * row['gain']['std']:.1f}"
     assert line[:3] == [row["target"], row["method"], row["source"]]
+
+
+def test_retrieved_sources_stand_in_their_order_with_similarity_and_own_score() -> None:
+    row = {"target": "t", "plm": "m", "by": "c_mean", "own_majority": 0.5}
+    rows = [
+        {**row, "rank": 1, "source": "s1", "own_score": 0.9, "similarity": {"mean": 0.75, "std": 0.05, "n": 2}},
+        {**row, "rank": 2, "source": "s2", "own_score": 0.5, "similarity": {"mean": -0.5, "std": 0.0, "n": 2}},
+    ]
+    lines = retrieved_table(rows).splitlines()
+    assert lines[0] == "Sources of t by c_mean"
+    cells = [line.split() for line in lines if line.split()[:1] in (["s1"], ["s2"])]
+    assert cells == [
+        ["s1", "1", "0.750", "±", "0.050", "90.0", "50.0"],
+        ["s2", "!", "2", "-0.500", "±", "0.000", "50.0", "50.0"],
+    ]
+
+
+def test_what_the_best_of_top_k_kept_is_told_in_percent_and_points() -> None:
+    row = {"method": "spot", "similarity": "c_mean", "targets": 1, "unranked": 0, "hindsight": 0.05}
+    rows = [
+        {**row, "k": 1, "left_out": 0.5, "gain": 0.03, "kept": 0.75, "random": 0.01},
+        {**row, "k": 2, "left_out": 0.0, "gain": -0.04, "kept": None, "random": -0.04},
+    ]
+    cells = [line.split() for line in kept_table(rows).splitlines() if line.split()[:1] == ["spot"]]
+    assert cells == [
+        ["spot", "1", "50", "%", "+3.0", "75", "%", "+1.0", "+5.0"],
+        ["spot", "2", "0", "%", "-4.0", "–", "-4.0", "+5.0"],
+    ]
