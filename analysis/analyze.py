@@ -14,6 +14,7 @@ from analysis.correlation import Correlation
 from analysis.drawing import save
 from analysis.evidence import Evidence, gather
 from analysis.figures import Gallery, gallery
+from analysis.following import following, regrets
 from analysis.insight import Insight, insight
 from analysis.measures import MEASURES, SCOPES, spreads, value
 from analysis.papers import FORMATS, paper_table
@@ -104,6 +105,7 @@ def tables(analysis: Analysis) -> dict[str, list[dict[str, Any]]]:
     return {
         "pairs": [_pair(evidence, study) for study in evidence.studies],
         "correlations": [_correlation(one) for one in analysis.found],
+        "retrieval": [asdict(one) for one in following(evidence)],
         "spreads": [asdict(one) for one in spreads(evidence.studies)],
         "importances": [
             {"method": one.method, "knob": knob, "share": share, "chance": one.chance, "trials": one.trials, "studies": one.studies}
@@ -154,6 +156,6 @@ def publish(uri: str, experiment: str, analysis: Analysis) -> str:
         NoRecords: if there is no such experiment.
     """
     return records.write_analysis(
-        uri, experiment, analysis.folder, tables(analysis), dict(coefficients(analysis.found)),
+        uri, experiment, analysis.folder, tables(analysis), {**dict(coefficients(analysis.found)), **dict(regrets(following(analysis.evidence)))},
         {"answer": " ".join(analysis.answer.sentences), "verdict": analysis.answer.verdict},
     )  # fmt: skip

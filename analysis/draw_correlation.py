@@ -1,6 +1,7 @@
 """Figures that answer: coefficients with their intervals, and similarity against gain, target by target."""
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -155,7 +156,7 @@ def _paint_scatter(figure: Any, targets: dict[str, list[tuple[Point, StudyRecord
             slope, start = np.polyfit(x, 100 * y, 1)
             sides = np.array([x.min(), x.max()])
             panel.plot(sides, start + slope * sides, color=INK, linewidth=1.4, linestyle=dashes(1))
-        panel.set_title(target, fontweight="bold", pad=31)
+        panel.set_title(textwrap.fill(target, 22), fontweight="bold", pad=31)
         panel.locator_params(nbins=5)
         panel.text(0, 1.03, _told(of), transform=panel.transAxes, fontsize=9.5, color=GREY, va="bottom")
         _name_ends(panel, known)

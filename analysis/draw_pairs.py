@@ -253,7 +253,7 @@ def _hatching(pairs: Sequence[StudyRecord], unsure: NDArray[np.bool_]) -> str:
     if unknown == len(pairs):
         return "No intervals are known."
     without = f"; {counted(unknown, 'pair')} without an interval" if unknown else ""
-    return f"Hatched: the 95\u00a0% interval over rows and seeds spans zero ({int(unsure.sum())}{without}); clearly is above it."
+    return f"Hatched: the 95\u00a0% interval over rows and seeds spans zero ({int(unsure.sum())}{without}); “clearly”: it lies above zero."
 
 
 def _unsure(evidence: Evidence, pairs: Sequence[StudyRecord], shown: Table) -> NDArray[np.bool_]:

@@ -1,5 +1,6 @@
 """Figures over all targets: similarity against gain in one picture, and what is kept where only similar sources are tried."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from analysis.coefficients import shares
 from analysis.correlation import Point
 from analysis.drawing import (
     BLUE,
+    COLOURS,
     GREY,
     INK,
     WIDTH,
@@ -56,13 +58,13 @@ def pooled_figure(evidence: Evidence, answer: Answer) -> Drawing | NotDrawn:
 def _paint_pooled(figure: Any, known: Sequence[Point], names: Sequence[str], similarity: str) -> None:
     axes = figure.add_subplot()
     xs, ys = [], []
+    few, series = len(names) <= len(COLOURS), []
     for place, name in enumerate(names):
         own = [point for point in known if point.target == name]
         ranks = shares(np.array([point.value for point in own]))
-        several = len(names) <= 7
-        axes.plot(
-            [p.similarity for p in own], ranks, linestyle="none", marker=marker(place) if several else "o", markersize=6.5, label=name,
-            color=colour(place) if several else BLUE, alpha=0.85, markeredgecolor="white", markeredgewidth=0.6,
+        series += axes.plot(
+            [p.similarity for p in own], ranks, linestyle="none", marker=marker(place) if few else "o", markersize=6.5,
+            color=colour(place) if few else BLUE, alpha=0.85, markeredgecolor="white", markeredgewidth=0.6,
         )  # fmt: skip
         xs += [p.similarity for p in own]
         ys += list(ranks)
@@ -72,8 +74,14 @@ def _paint_pooled(figure: Any, known: Sequence[Point], names: Sequence[str], sim
     axes.set_ylim(-0.02, 1.02)
     axes.grid()
     minus_ticks(axes.xaxis)
-    if 1 < len(names) <= 7:
-        figure.legend(loc="outside right upper", title="target", alignment="left")
+    if few and len(names) > 1:
+        figure.legend(
+            series,
+            [textwrap.fill(name, 22) for name in names],
+            loc="outside right upper",
+            title="target",
+            alignment="left",
+        )
 
 
 def _fifths(axes: Any, x: Any, y: Any) -> None:
@@ -104,6 +112,7 @@ def retrieval_figure(evidence: Evidence, answer: Answer) -> Drawing | NotDrawn:
     chances = [random_order(own, str(answer.method), k) for k in range(1, count + 1)]
     oracle, most = chances[-1], hindsight(own, str(answer.method))
     best = max(curves, key=lambda name: (name == answer.similarity, curves[name][0].gain))
+    curves = {best: curves[best], **curves}
     return Drawing(
         "retrieval",
         _says_retrieval(best, str(answer.method), curves[best][0].gain, chances[0], oracle, count),

@@ -231,6 +231,7 @@ def _paint_slices(figure: Any, found: Sequence[Slice], knobs: Sequence[str], met
             )
             if one.is_log:
                 axes.set_xscale("log")
+        minus_ticks(axes.xaxis)
         axes.set_xlabel(LABELS.get(knob, knob))
         axes.grid(axis="y")
     panels[0].set_ylabel("score − mean of the study, points")

@@ -122,7 +122,7 @@ def rendered(drawing: Drawing, form: str, titled: bool) -> bytes:
 
 
 def _lines(text: str, width: float, points: float) -> list[str]:
-    return textwrap.wrap(text, int(width * 72 / (points * (0.64 if points > 12 else 0.56))))
+    return textwrap.wrap(text, int(width * 72 / (points * (0.64 if points > 12 else 0.56))), break_on_hyphens=False)
 
 
 def _inches(lines: Sequence[str], points: float) -> float:
@@ -212,8 +212,9 @@ def span(interval: tuple[float, float] | None) -> str:
 
 
 def minus_ticks(axis: Any) -> None:
-    """Numbers of an axis without needless digits."""
+    """Plain numbers at an axis, without needless digits; on a log scale at powers of ten alone."""
     axis.set_major_formatter(lambda value, _: minus(f"{value:g}"))
+    axis.set_minor_formatter(lambda *_: "")
 
 
 def zero_line(axes: "Axes", vertical: bool = False, at: float = 0.0) -> None:

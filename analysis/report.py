@@ -16,7 +16,14 @@ from analysis.evidence import Evidence
 from analysis.figures import Figure, Gallery
 from analysis.page import Html, bullets, code, facts, folded, page, paragraph, picture, section
 from analysis.records import OVERLAP, POOR_SOURCE, REPORT, SECONDS, SIMILARITY, STATE, TRUNCATED, N, StudyRecord
-from analysis.report_tables import best_table, coefficients_table, methods_table, pairs_table, spread_table
+from analysis.report_tables import (
+    best_table,
+    coefficients_table,
+    following_table,
+    methods_table,
+    pairs_table,
+    spread_table,
+)
 
 Config = Mapping[str, Any] | str
 """A winner as a complete experiment file, or why it cannot be read."""
@@ -177,7 +184,12 @@ def _prediction(evidence: Evidence, found: Sequence[Correlation], shown: Gallery
     known = (
         folded(f"All {counted(len(found), 'correlation')}", coefficients_table(evidence, found)) if found else Html("")
     )
-    return _part("prediction", *_figures(shown.answer), known, *_more("Other similarities", shown.similarities))
+    followed = (
+        folded("What following a similarity gains", following_table(evidence)) if evidence.heard_others else Html("")
+    )
+    return _part(
+        "prediction", *_figures(shown.answer), followed, known, *_more("Other similarities", shown.similarities)
+    )
 
 
 def _figures(shown: Sequence[Figure]) -> list[Html]:

@@ -8,6 +8,7 @@ from analysis.best import corrected, winners
 from analysis.correlation import Correlation
 from analysis.drawing import chance, minus, points, rho, span
 from analysis.evidence import Evidence
+from analysis.following import Followed, following
 from analysis.gains import LEVEL
 from analysis.measures import MEASURES, Spread, has_gain, spreads, value
 from analysis.page import Cell, Html, number, table
@@ -123,6 +124,20 @@ def spread_table(evidence: Evidence) -> Html:
     }  # fmt: skip
     caption = "Gains in points on report rows; clearly: the 95\u00a0% interval lies above 0. The heads sort"
     return _table("spread-table", caption, columns, spreads(evidence.studies), sortable=True)
+
+
+def following_table(evidence: Evidence) -> Html:
+    """What one gets who follows a similarity."""
+    columns: dict[str, Callable[[Followed], Cell]] = {
+        "method": lambda f: Cell(f.method), "similarity": lambda f: Cell(f.similarity), "most similar": lambda f: percent(f.first, signed=True),
+        "random": lambda f: percent(f.random, signed=True), "all": lambda f: percent(f.oracle, signed=True), "kept": lambda f: _share(f.kept),
+        "regret": lambda f: percent(f.regret), "tried for 90\u00a0%": lambda f: _share(f.enough), "targets": lambda f: number(f.targets),
+    }  # fmt: skip
+    caption = (
+        "Mean gains in points over targets with a signal, of the most similar source, of one drawn at random, and of the best of all by selection score. Kept: of the gain of all; "
+        "regret: what the best source in hindsight gains more; tried for 90\u00a0%: share of the sources, the most similar first, that keeps so much. The heads sort"
+    )
+    return _table("following-table", caption, columns, following(evidence), sortable=True)
 
 
 def methods_table(evidence: Evidence) -> Html:

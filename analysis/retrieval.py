@@ -91,6 +91,25 @@ def hindsight(records: Sequence[StudyRecord], method: str) -> float:
     return fmean(max(study.metrics[GAIN] for study in studies) for studies in _targets(records, method))
 
 
+def regret(records: Sequence[StudyRecord], method: str, similarity: str) -> float | None:
+    """How much more than the most similar source the best one in hindsight gains, mean over targets with a ranked source.
+
+    Args:
+        records: studies, in any order.
+        method: whose.
+        similarity: by which sources are ranked.
+
+    Returns:
+        Zero or more, in score units; None where no pair is ranked.
+
+    Raises:
+        ValueError: if the method has no study with a source.
+    """
+    known = [(ranked(studies, similarity), studies) for studies in _targets(records, method)]
+    lost = [max(s.metrics[GAIN] for s in studies) - order[0].metrics[GAIN] for order, studies in known if order]
+    return fmean(lost) if lost else None
+
+
 def random_order(records: Sequence[StudyRecord], method: str, k: int) -> float:
     """The expected gain of the best of k sources drawn at random, mean over targets.
 

@@ -7,6 +7,7 @@ import pytest
 
 from analysis.answer import answer, coefficients, correlations, headline_method, is_marked, points_of
 from analysis.evidence import Evidence
+from analysis.following import following, regrets
 from tests.analysis.worlds import SOURCES, World, evidence
 
 SMALL = World(trials=1, similarities=("c_mean", "e_avg"))
@@ -152,3 +153,21 @@ def test_what_is_missing_for_an_answer_is_named(known: Evidence, said: str) -> N
         answer(known, correlations(known)).sentences[0]
         == f"Whether similarity predicts the gain cannot be said: {said}."
     )
+
+
+def test_following_a_similarity_in_numbers() -> None:
+    known = evidence(
+        replace(SMALL, methods=("spot",), targets=("cb",), sources=("a", "b", "c"), similarities=("c_mean",))
+    )
+    told = {"a": (0.9, 0.02, 0.6), "b": (0.5, 0.05, 0.9), "c": (0.1, -0.01, 0.7)}
+    for pair in known.pairs:
+        similarity, gain, selection = told[str(pair.source)]
+        pair.metrics.update({"similarity/c_mean": similarity, "gain": gain, "score/selection": selection})
+    (found,) = following(known)
+    assert (found.method, found.similarity, found.targets) == ("spot", "c_mean", 1)
+    assert (found.first, found.random, found.oracle) == pytest.approx((0.02, 0.02, 0.05))
+    assert (found.kept, found.regret, found.enough) == pytest.approx((0.4, 0.03, 2 / 3))
+    assert dict(regrets([found])) == {
+        "retrieval/spot/c_mean/regret": found.regret,
+        "retrieval/spot/c_mean/first": found.first,
+    }

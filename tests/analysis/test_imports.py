@@ -51,9 +51,15 @@ def test_imports_of_our_packages_point_one_way(package: str) -> None:
 
 
 @pytest.mark.parametrize("package", ["search_spaces", "analysis"])
-def test_spaces_and_analysis_need_neither_torch_nor_ray_nor_optuna(package: str) -> None:
+def test_spaces_and_analysis_need_neither_torch_nor_ray(package: str) -> None:
     names = {name.split(".")[0] for file in folder_of(package).rglob("*.py") for name in imported(file)}
-    assert not names & {"torch", "ray", "optuna", "transformers"}
+    assert not names & {"torch", "ray", "transformers"}
+
+
+def test_optuna_is_known_to_the_importances_of_the_analysis_alone_and_to_no_space() -> None:
+    files = [file for package in ("search_spaces", "analysis") for file in folder_of(package).rglob("*.py")]
+    asking = {file.name for file in files if any(name.split(".")[0] == "optuna" for name in imported(file))}
+    assert asking == {"importance.py"}
 
 
 def loaded_by(module: str) -> set[str]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from analysis import records
 from analysis.records import NoRecords, StudyRecord
-from analysis.retrieval import TopK, chosen, hindsight, random_order, ranked, retrieval_rows, top_k
+from analysis.retrieval import TopK, chosen, hindsight, random_order, ranked, regret, retrieval_rows, top_k
 from tests.tuning.small import new_store, study_entry, told
 
 
@@ -250,3 +250,16 @@ def test_rows_of_one_target_are_of_that_target_alone(by_hand: str) -> None:
 def test_a_similarity_that_no_study_has_is_refused_with_those_there_are(by_hand: str) -> None:
     with pytest.raises(NoRecords, match=r"'hand' has the similarity 'c_maen'; measured: c_mean$"):
         retrieval_rows(by_hand, "hand", "c_maen")
+
+
+def test_regret_is_what_hindsight_gains_more_than_the_most_similar_source() -> None:
+    other = [study("a", 0.9, 0.03, 0.1, target="u"), study("b", 0.1, 0.02, 0.9, target="u")]
+    unranked = [study("a", 0.9, 0.5, target="v")]
+    assert regret(FOUR, "spot", "c_mean") == pytest.approx(0.08 - 0.01)
+    assert regret([*FOUR, *other, *unranked], "spot", "c_mean") == pytest.approx(((0.08 - 0.01) + (0.03 - 0.02)) / 2)
+    assert regret(FOUR, "spot", "c_pair") == pytest.approx(0.08 + 0.02)
+    assert regret(unranked, "spot", "c_mean") is None
+
+
+def test_a_most_similar_source_that_is_the_best_has_no_regret() -> None:
+    assert regret([study("a", 0.1, 0.3, 0.9), study("b", 0.9, 0.1, 0.2)], "spot", "c_mean") == 0
