@@ -617,6 +617,7 @@ def test_a_head_that_only_some_sources_share_is_taken_over_from_those(ran: Ran, 
     assert code == 0
     assert [line.strip() for line in out.splitlines() if "zero_shot" in line and "←" in line] == [
         "t ← s1 · zero_shot", "t ← s2 · zero_shot",
+        "note: zero_shot is left out where source and target have other classes: t ← s3",
     ]  # fmt: skip
 
 

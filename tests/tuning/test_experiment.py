@@ -373,7 +373,7 @@ def test_every_distillation_loss_has_its_kinds_and_every_similarity_its_name() -
 
 
 def test_the_defaults_of_other_plms_and_projectors_are_those_of_their_values() -> None:
-    assert Experiment.model_fields["mixing_cap"].default == MIXING_CAP == Mixture("m", ()).cap
+    assert Experiment.model_fields["mixing_cap"].default == MIXING_CAP == Mixture("m", (TASKS["rte"],)).cap
     said, how = ProjectorSection(), Projection(Plm("anywhere", "files"), ())
     assert said.model_dump(exclude={"tasks"}) == {
         name: getattr(how, name) for name in ProjectorSection.model_fields if name != "tasks"
