@@ -31,7 +31,8 @@ class Analysis:
     Attributes:
         evidence: of the experiment.
         answer: to the question.
-        found: all coefficients.
+        found: all coefficients, without pairs of a task with itself.
+        within: with them, where there are some.
         search: what its trials say.
         shown: all figures.
         folder: with `report.html`, `figures` and the tables for papers.
@@ -40,6 +41,7 @@ class Analysis:
     evidence: Evidence
     answer: Answer
     found: tuple[Correlation, ...]
+    within: tuple[Correlation, ...]
     search: Insight
     shown: Gallery
     folder: Path
@@ -66,7 +68,10 @@ def analyze(uri: str, experiment: str, out: Path) -> Analysis:
         raise NoRecords(f"experiment {experiment!r} has no study yet: run `panda-tune search` on its file first")
     found = correlations(evidence)
     said, search = answer(evidence, found), insight(evidence)
-    analysis = Analysis(evidence, said, tuple(found), search, gallery(evidence, said, found, search), out)
+    within = correlations(evidence, exclude_self=False) if len(evidence.heard_others) < len(evidence.heard) else []
+    analysis = Analysis(
+        evidence, said, tuple(found), tuple(within), search, gallery(evidence, said, found, search), out
+    )
     _write(analysis, configs(uri, winners(evidence.studies)))
     return analysis
 
@@ -95,7 +100,8 @@ def _write(analysis: Analysis, files: Mapping[str, Config]) -> None:
         assert form in FORMATS
         if evidence.studies:
             (folder / name).write_text(paper_table(evidence, form), encoding="utf-8")
-    written = report(evidence, analysis.answer, analysis.found, analysis.shown, files, datetime.now(UTC).astimezone())
+    now = datetime.now(UTC).astimezone()
+    written = report(evidence, analysis.answer, analysis.found, analysis.shown, files, now, analysis.within)
     analysis.page.write_text(written, encoding="utf-8")
 
 
@@ -155,7 +161,12 @@ def publish(uri: str, experiment: str, analysis: Analysis) -> str:
     Raises:
         NoRecords: if there is no such experiment.
     """
+    metrics = {
+        **dict(coefficients(analysis.found)),
+        **dict(coefficients(analysis.within, "corr_with_self")),
+        **dict(regrets(following(analysis.evidence))),
+    }
     return records.write_analysis(
-        uri, experiment, analysis.folder, tables(analysis), {**dict(coefficients(analysis.found)), **dict(regrets(following(analysis.evidence)))},
+        uri, experiment, analysis.folder, tables(analysis), metrics,
         {"answer": " ".join(analysis.answer.sentences), "verdict": analysis.answer.verdict},
     )  # fmt: skip

@@ -182,7 +182,7 @@ def _second(evidence: Evidence, method: str | None, similarity: str | None) -> s
     )
 
 
-def coefficients(found: Iterable[Correlation]) -> Iterator[tuple[str, float]]:
+def coefficients(found: Iterable[Correlation], prefix: str = "corr") -> Iterator[tuple[str, float]]:
     """Names that sort well, and values: `corr/gain/spot/c_mean/spearman_mean`."""
     for one in found:
         said = {
@@ -194,4 +194,4 @@ def coefficients(found: Iterable[Correlation]) -> Iterator[tuple[str, float]]:
         }  # fmt: skip
         for name, number in said.items():
             if number is not None and math.isfinite(number):
-                yield f"corr/{one.measure}/{one.method}/{one.similarity}/{name}", number
+                yield f"{prefix}/{one.measure}/{one.method}/{one.similarity}/{name}", number

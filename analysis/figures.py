@@ -7,9 +7,10 @@ from analysis.answer import Answer
 from analysis.correlation import Correlation
 from analysis.draw_contrasts import contrasts_figure, twins_figure
 from analysis.draw_correlation import coefficients_figure, scatter_figure
-from analysis.draw_pairs import gain_map, similarity_map
+from analysis.draw_gains import gain_map
 from analysis.draw_retrieval import pooled_figure, retrieval_figure
 from analysis.draw_search import importance_figure, progress_figure, slices_figure
+from analysis.draw_similarity import similarity_map
 from analysis.drawing import Drawing, NotDrawn
 from analysis.evidence import Evidence
 from analysis.insight import Insight

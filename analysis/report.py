@@ -30,7 +30,8 @@ Config = Mapping[str, Any] | str
 
 
 def report(
-    evidence: Evidence, answer: Answer, found: Sequence[Correlation], shown: Gallery, configs: Mapping[str, Config], now: datetime
+    evidence: Evidence, answer: Answer, found: Sequence[Correlation], shown: Gallery, configs: Mapping[str, Config], now: datetime,
+    within: Sequence[Correlation] = (),
 ) -> str:  # fmt: skip
     """The page.
 
@@ -41,13 +42,14 @@ def report(
         shown: the figures.
         configs: run id of a study -> its winner.
         now: written on the page.
+        within: coefficients with pairs of a task with itself, where there are some.
     """
     return page(
         f"{evidence.experiment}: does transferability predict the gain?",
         Html(f"<h1>Does transferability predict the gain?<small>{_subtitle(evidence, now)}</small></h1>"),
         Html(f'<div class="answer">{"".join(paragraph(sentence) for sentence in answer.sentences)}</div>'),
         _facts(evidence), _contents(), _missing(evidence), _best(evidence, configs),
-        _prediction(evidence, found, shown), _gains(evidence, shown), _search(evidence, shown), _pairs(evidence), _method(evidence),
+        _prediction(evidence, found, within, shown), _gains(evidence, shown), _search(evidence, shown), _pairs(evidence), _method(evidence),
     )  # fmt: skip
 
 
@@ -180,16 +182,17 @@ def _config(study: StudyRecord, config: Config) -> list[Html]:
     return [paragraph(f"Save it as {name}; panda-tune train {name} trains it again.", "note"), code(written)]
 
 
-def _prediction(evidence: Evidence, found: Sequence[Correlation], shown: Gallery) -> Html:
-    known = (
-        folded(f"All {counted(len(found), 'correlation')}", coefficients_table(evidence, found)) if found else Html("")
-    )
-    followed = (
-        folded("What following a similarity gains", following_table(evidence)) if evidence.heard_others else Html("")
-    )
-    return _part(
-        "prediction", *_figures(shown.answer), followed, known, *_more("Other similarities", shown.similarities)
-    )
+def _prediction(
+    evidence: Evidence, found: Sequence[Correlation], within: Sequence[Correlation], shown: Gallery
+) -> Html:
+    title = f"The same with {counted(max((one.self_pairs for one in within), default=0), 'pair')} of a task with itself"
+    tables = {
+        "What following a similarity gains": following_table(evidence) if evidence.heard_others else None,
+        f"All {counted(len(found), 'correlation')}": coefficients_table(evidence, found) if found else None,
+        title: coefficients_table(evidence, within, "self-pairs-table") if within else None,
+    }
+    shown_tables = [folded(name, table) for name, table in tables.items() if table is not None]
+    return _part("prediction", *_figures(shown.answer), *shown_tables, *_more("Other similarities", shown.similarities))
 
 
 def _figures(shown: Sequence[Figure]) -> list[Html]:

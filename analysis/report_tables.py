@@ -88,11 +88,13 @@ def _similarity(name: str) -> Callable[[StudyRecord], Cell]:
     return cell
 
 
-def coefficients_table(evidence: Evidence, found: Sequence[Correlation]) -> Html:
+def coefficients_table(evidence: Evidence, found: Sequence[Correlation], name: str = "coefficients-table") -> Html:
     """Every coefficient."""
+    told = "; ".join(f"{measure.replace('_', ' ')}: {kind.label}" for measure, kind in MEASURES.items())
     caption = (
         "ρ: Spearman's, r: Pearson's coefficient, mean over targets; intervals: 95\u00a0% over targets and sources; p: sources permuted jointly over targets, corrected over "
-        "similarities; ceiling: what another measurement with other seeds would reach; missing: pairs without a value; * the loss contains a similarity. The heads sort"
+        "similarities; ceiling: what another measurement with other seeds would reach; missing: pairs without a value; * the loss contains a similarity. "
+        f"{told}. The heads sort"
     )
     columns: dict[str, Callable[[Correlation], Cell]] = {
         "measure": lambda c: Cell(measure_label(c.measure)), "method": lambda c: Cell(c.method + " *" * is_marked(evidence, c.method)),
@@ -101,7 +103,7 @@ def coefficients_table(evidence: Evidence, found: Sequence[Correlation]) -> Html
         "pooled ρ": lambda c: number(c.pooled.spearman, rho(c.pooled.spearman)), "interval ": lambda c: _span(c.pooled.spearman_interval),
         "p": lambda c: _chance(c.pooled.p_adjusted), "targets": _targets, "pairs": lambda c: number(c.pooled.n), "missing": lambda c: number(c.missing),
     }  # fmt: skip
-    return _table("coefficients-table", caption, columns, found, sortable=True)
+    return _table(name, caption, columns, found, sortable=True)
 
 
 def _targets(found: Correlation) -> Cell:
@@ -112,7 +114,7 @@ def _targets(found: Correlation) -> Cell:
 def measure_label(name: str) -> str:
     """What a measure of `answer.measure_name` is, for people."""
     whose = "first trial" if name.startswith("first_") else "winner"
-    return f"{MEASURES[name.removeprefix('first_')].label}, {whose}"
+    return f"{name.removeprefix('first_').replace('_', ' ')}, {whose}"
 
 
 def spread_table(evidence: Evidence) -> Html:

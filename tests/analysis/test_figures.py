@@ -16,9 +16,10 @@ from analysis.answer import answer, correlations
 from analysis.contrasts import Contrast
 from analysis.draw_contrasts import contrasts_figure, twins_figure
 from analysis.draw_correlation import coefficients_figure, fisher, scatter_figure
-from analysis.draw_pairs import gain_map, similarity_map
+from analysis.draw_gains import gain_map
 from analysis.draw_retrieval import pooled_figure, retrieval_figure
 from analysis.draw_search import importance_figure, progress_figure, slices_figure
+from analysis.draw_similarity import similarity_map
 from analysis.drawing import Drawing, NotDrawn, by_reason, chance, counted, listed, points, rendered, rho, save
 from analysis.evidence import Evidence
 from analysis.figures import Gallery, gallery

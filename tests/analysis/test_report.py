@@ -199,6 +199,17 @@ def test_an_experiment_without_a_confirmed_study_has_a_page_that_says_what_is_mi
     assert "No figure coefficients: no target has a coefficient." in said
 
 
+def test_pairs_of_a_task_with_itself_have_a_table_of_their_own(known: Evidence) -> None:
+    pairs = [replace(s, source="cb") if (s.source, s.target) == ("mnli", "cb") else s for s in known.studies]
+    own = replace(known, studies=tuple(pairs))
+    found, within = correlations(own), correlations(own, exclude_self=False)
+    said, search = answer(own, found), insight(own)
+    now = datetime(2026, 11, 21, 12, tzinfo=UTC)
+    content = report(own, said, found, gallery(own, said, found, search), {}, now, within)
+    assert "The same with 1 pair of a task with itself" in read(content).said
+    assert content.count('<table id="self-pairs-table"') == 1
+
+
 EVIL = '<script>alert("x")</script>'
 
 

@@ -1,0 +1,151 @@
+"""A heat-map of what each source gained on each target."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.drawing import Drawing, NotDrawn, counted, points
+from analysis.evidence import Evidence
+from analysis.matrix import (
+    NUMBERED,
+    Floats,
+    Table,
+    cross_out,
+    extent,
+    ink_on,
+    missing_pairs,
+    number_points,
+    size_of,
+    table,
+    write_names,
+)
+from analysis.measures import share_above
+from analysis.records import GAIN, HIGH, LOW, StudyRecord
+
+WIDEST = 0.95
+"""Share of cells that the colours reach; the few beyond have the colour of the end."""
+
+
+def gain_map(evidence: Evidence, method: str) -> Drawing | NotDrawn:
+    """The gain of every pair of a method: the best sources above, the targets that gain most at the left."""
+    pairs = [pair for pair in evidence.pairs if pair.method == method]
+    gains = table(evidence, pairs, GAIN)
+    if not gains.cells.size:
+        return NotDrawn(f"gain-{method}", f"{method} has no confirmed pair")
+    shown = gains.ordered(_descending(gains.cells), _descending(gains.cells.T))
+    unsure = _unsure(evidence, pairs, shown)
+    known = shown.cells[~np.isnan(shown.cells)]
+    limit = float(np.quantile(np.abs(known), WIDEST)) or 0.01
+    return Drawing(
+        f"gain-{method}",
+        _says_gain(method, shown, pairs),
+        f"Gain over prompt tuning in points on report rows, {counted(len(known), 'pair')}; rows and columns by mean gain. "
+        f"{_hatching(pairs, unsure)} {_beyond(known, limit)}{_silent(evidence, shown)}{evidence.protocol}."
+        + missing_pairs(int(np.isnan(shown.cells).sum())),
+        f"Heat-map of the gains of {method}: {extent(shown)}, from {points(float(known.min()))} to {points(float(known.max()))} points; "
+        f"{counted(int(unsure.sum()), 'cell')} hatched.",
+        size_of(shown, tree=False),
+        lambda figure: _paint_gain(figure, shown, unsure, limit, evidence.silent),
+    )
+
+
+def _descending(cells: Floats) -> list[int]:
+    """Rows by their mean, the highest first."""
+    return [int(i) for i in np.argsort(-np.nanmean(cells, axis=1), kind="stable")]
+
+
+def _says_gain(method: str, shown: Table, pairs: Sequence[StudyRecord]) -> str:
+    gains = [pair.metrics[GAIN] for pair in pairs]
+    lows = [pair.metrics[f"{GAIN}/{LOW}"] for pair in pairs if f"{GAIN}/{LOW}" in pair.metrics]
+    up = round(share_above(gains) * len(gains))
+    clear = f", on {round(share_above(lows) * len(lows))} clearly" if lows else ""
+    said = f"{method} beats prompt tuning on {up} of {counted(len(gains), 'pair')}{clear}"
+    if len(shown.sources) == 1:
+        return said
+    return f"{said}; {shown.sources[0]} helps most, {points(float(np.nanmean(shown.cells[0])))} points on average"
+
+
+def _beyond(known: Floats, limit: float) -> str:
+    over = int((np.abs(known) > limit + 1e-12).sum())
+    return (
+        f"{over} beyond ±{points(limit, signed=False)} {'have' if over != 1 else 'has'} the colour of the end. "
+        if over
+        else ""
+    )
+
+
+def _silent(evidence: Evidence, shown: Table) -> str:
+    silent = [name for name in evidence.silent if name in shown.targets]
+    return "In brackets: prompt tuning does not beat the majority class. " if silent else ""
+
+
+def _hatching(pairs: Sequence[StudyRecord], unsure: NDArray[np.bool_]) -> str:
+    unknown = sum(f"{GAIN}/{LOW}" not in pair.metrics for pair in pairs)
+    if unknown == len(pairs):
+        return "No intervals are known."
+    without = f"; {counted(unknown, 'pair')} without an interval" if unknown else ""
+    return f"Hatched: the 95\u00a0% interval over rows and seeds spans zero ({int(unsure.sum())}{without}); “clearly”: it lies above zero."
+
+
+def _unsure(evidence: Evidence, pairs: Sequence[StudyRecord], shown: Table) -> NDArray[np.bool_]:
+    """[S, T] whether the interval spans zero."""
+    ends = {
+        (pair.source, evidence.place(pair.target, pair.plm)): (
+            pair.metrics.get(f"{GAIN}/{LOW}", math.nan),
+            pair.metrics.get(f"{GAIN}/{HIGH}", math.nan),
+        )
+        for pair in pairs
+    }
+    return np.array([[_spans(*ends.get((s, t), (math.nan, math.nan))) for t in shown.targets] for s in shown.sources])
+
+
+def _spans(low: float, high: float) -> bool:
+    return low <= 0 <= high
+
+
+def _paint_gain(figure: Any, shown: Table, unsure: NDArray[np.bool_], limit: float, silent: Sequence[str]) -> None:
+    from matplotlib.colors import Normalize
+    from matplotlib.patches import Rectangle
+
+    axes = figure.add_subplot()
+    named = Table(shown.sources, [f"({name})" if name in silent else name for name in shown.targets], shown.cells)
+    drawn = axes.pcolormesh(
+        np.ma.masked_invalid(100 * shown.cells),
+        cmap="PuOr_r",
+        norm=Normalize(-100 * limit, 100 * limit),
+        edgecolors="white",
+        linewidth=1,
+    )
+    for i, j in zip(*np.nonzero(unsure), strict=True):
+        axes.add_patch(
+            Rectangle((j + 0.03, i + 0.03), 0.94, 0.94, fill=False, hatch="////", edgecolor="#9a9a9a", linewidth=0)
+        )
+    cross_out(axes, shown.cells)
+    if len(shown.targets) <= NUMBERED:
+        _numbers(axes, shown, limit)
+    write_names(axes, named, on_right=False)
+    over = np.nanmax(np.abs(shown.cells)) > limit + 1e-12
+    figure.colorbar(drawn, ax=axes, label="gain, points", pad=0.02, fraction=0.04, extend="both" if over else "neither")
+
+
+def _numbers(axes: Any, shown: Table, limit: float) -> None:
+    import matplotlib as mpl
+
+    colours = mpl.colormaps["PuOr_r"]
+    for (i, j), value in np.ndenumerate(shown.cells):
+        if not math.isnan(value):
+            behind = colours(0.5 + 0.5 * float(np.clip(value / limit, -1, 1)))
+            box = {"facecolor": behind, "edgecolor": "none", "pad": 1.2}
+            axes.text(
+                j + 0.5,
+                i + 0.5,
+                points(value),
+                ha="center",
+                va="center",
+                fontsize=number_points(shown),
+                color=ink_on(behind),
+                bbox=box,
+            )
