@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from analysis.drawing import Drawing, NotDrawn, counted, points
 from analysis.evidence import Evidence
+from analysis.gains import Floats
 from analysis.matrix import (
     NUMBERED,
-    Floats,
     Table,
     cross_out,
     extent,

@@ -8,9 +8,9 @@ import numpy as np
 
 from analysis.drawing import GREY, Drawing, NotDrawn, counted, minus
 from analysis.evidence import Evidence
+from analysis.gains import Floats
 from analysis.matrix import (
     NUMBERED,
-    Floats,
     Table,
     cross_out,
     extent,

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.drawing import INK, WIDTH, counted
 from analysis.evidence import Evidence
+from analysis.gains import Floats
 from analysis.records import StudyRecord
 
-Floats = NDArray[np.float64]
 NUMBERED = 30
 """Columns up to which cells hold their numbers."""
 

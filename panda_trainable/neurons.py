@@ -17,9 +17,9 @@ from panda_trainable.data import mixing_size, replica_rows
 from panda_trainable.encoder import PROBE, FrozenEncoder, load_encoder
 from panda_trainable.library import PromptLibrary
 from panda_trainable.plm import load_tokenizer
-from panda_trainable.session import Session, device
+from panda_trainable.session import device
 from panda_trainable.tasks import MIXING_CAP, Mixture, TaskSpec
-from panda_trainable.teachers import Lineage, tuned_prompts
+from panda_trainable.teachers import Lineage, teaching_session, tuned, tuned_prompts
 from panda_trainable.tokens import TokenTable, capped, token_table
 
 READ_ROWS = 1000
@@ -237,7 +237,7 @@ def masked_scores(library: PromptLibrary, lineage: Lineage, seed: int, ratio: fl
         raise ValueError(f"ratio must be a share of a layer's neurons, in [0, 1], got {ratio}")
     known = activations(library, lineage, seed)
     strongest = known.topk(round(ratio * known.shape[1]), dim=1).indices  # [L, masked]
-    session = _restored(library, lineage, seed)
+    session = teaching_session(library, lineage, [seed], tuned(library, lineage, [seed]))
 
     def score(layer: int) -> float:
         with _watched(session.encoder, _masking(strongest.to(session.encoder.device), layer)):
@@ -248,19 +248,6 @@ def masked_scores(library: PromptLibrary, lineage: Lineage, seed: int, ratio: fl
         {"layer": layer, "score": left, "drop": scores[0] - left, "masked": strongest.shape[1] if layer else 0}
         for layer, left in enumerate(scores)
     ]
-
-
-def _restored(library: PromptLibrary, lineage: Lineage, seed: int) -> Session:
-    """A session that stands where a lineage's prompt and head are; it is there to be evaluated."""
-    tuned = tuned_prompts(library, lineage, [seed])[0]
-    session = Session(
-        library, replace(lineage.setting, mlp=0), lineage.task, [seed], tuned.prompt[None],
-        steps=1, learning_rate=lineage.learning_rate, apart_from=lineage.apart_from,
-    )  # fmt: skip
-    with torch.no_grad():
-        session.trainables["weight"].copy_(tuned.weight[None])
-        session.trainables["bias"].copy_(tuned.bias[None])
-    return session
 
 
 def _masking(neurons: Tensor, layer: int) -> Watch:

@@ -359,7 +359,7 @@ def teaching_session(
 ) -> Session:
     """A session that holds what was tuned and trains nothing."""
     setting = replace(lineage.setting, mlp=0)
-    still: dict[str, Any] = {"steps": 0, "learning_rate": lineage.learning_rate}
+    still: dict[str, Any] = {"steps": 0, "learning_rate": lineage.learning_rate, "apart_from": lineage.apart_from}
     if lineage.trains == "model":
         files = [folder / MODEL_FILE for folder in folders]
         return ModelSession(
