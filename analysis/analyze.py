@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis import records
+from analysis.against import Against
 from analysis.answer import Answer, answer, coefficients, correlations
 from analysis.best import winners
 from analysis.correlation import Correlation
@@ -101,7 +102,16 @@ def _write(analysis: Analysis, files: Mapping[str, Config]) -> None:
         if evidence.studies:
             (folder / name).write_text(paper_table(evidence, form), encoding="utf-8")
     now = datetime.now(UTC).astimezone()
-    written = report(evidence, analysis.answer, analysis.found, analysis.shown, files, now, analysis.within)
+    written = report(
+        evidence,
+        analysis.answer,
+        analysis.found,
+        analysis.search.comparisons,
+        analysis.shown,
+        files,
+        now,
+        analysis.within,
+    )
     analysis.page.write_text(written, encoding="utf-8")
 
 
@@ -117,6 +127,7 @@ def tables(analysis: Analysis) -> dict[str, list[dict[str, Any]]]:
             {"method": one.method, "knob": knob, "share": share, "chance": one.chance, "trials": one.trials, "studies": one.studies}
             for one in analysis.search.importances for knob, share in one.shares.items()
         ],
+        "against": [_against(one) for one in analysis.search.comparisons],
         "contrasts": [{**asdict(one), "interval": json.dumps(one.interval)} for one in analysis.search.contrasts],
     }  # fmt: skip
 
@@ -127,6 +138,14 @@ def _pair(evidence: Evidence, study: StudyRecord) -> dict[str, Any]:
         "target": study.target, "plm": study.plm, "method": study.method, "source": study.source or "",
         **measured, **{name: study.metrics.get(f"{GAIN}/{name}") for name in ("low", "high", "p")},
         "std": study.metrics.get(f"{REPORT}/std"), **{name: study.metrics.get(f"{SIMILARITY}/{name}") for name in evidence.similarities},
+    }  # fmt: skip
+
+
+def _against(one: Against) -> dict[str, Any]:
+    low, high = one.interval or (None, None)
+    return {
+        "method": one.method, "against": one.reference, "difference": one.mean, "low": low, "high": high, "detectable": one.detectable,
+        "above_0": one.better, "studies": one.n, "targets": len(one.heard), "no_signal": len(one.silent),
     }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""One way against another, over studies: late against early fusion, partners against none, winners against their twins."""
+"""One way of transfer against another, over studies: late against early fusion, partners against none."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 
 from analysis.gains import LEVEL, RESAMPLES
 from analysis.importance import centred
-from analysis.records import REPORT, TWIN, StudyRecord, TrialRecord
+from analysis.records import TrialRecord
 
 Interval = tuple[float, float]
 FEWEST = 3
@@ -130,46 +130,3 @@ def _centred(used: Sequence[tuple[list[float], list[float]]], seed: int) -> tupl
     found = drawn[:, 0] / drawn[:, 1] - drawn[:, 2] / drawn[:, 3]
     low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return difference, (float(low), float(high))
-
-
-@dataclass(frozen=True)
-class AgainstTwin:
-    """A method's winners against their twins: the same without what the method transfers.
-
-    Attributes:
-        method: the method.
-        differences: target -> winner's report score minus the twin's, one per study.
-        mean: of the targets' means.
-        interval: 95 %, over targets: studies of a target may share one twin; None for fewer than FEWEST.
-    """
-
-    method: str
-    differences: Mapping[str, tuple[float, ...]]
-    mean: float
-    interval: Interval | None
-
-    @property
-    def n(self) -> int:
-        """Studies."""
-        return sum(map(len, self.differences.values()))
-
-
-def against_twins(studies: Sequence[StudyRecord], place: Callable[[str, str], str], seed: int = 0) -> list[AgainstTwin]:
-    """Every method whose winners have twins, by name.
-
-    Args:
-        studies: confirmed ones.
-        place: the name of a target, of task and PLM.
-        seed: of the bootstrap over targets.
-    """
-    found: dict[str, dict[str, list[float]]] = {}
-    for study in studies:
-        if TWIN in study.metrics:
-            own = found.setdefault(study.method, {}).setdefault(place(study.target, study.plm), [])
-            own.append(study.metrics[REPORT] - study.metrics[TWIN])
-    return [_against(method, found[method], seed) for method in sorted(found)]
-
-
-def _against(method: str, targets: Mapping[str, Sequence[float]], seed: int) -> AgainstTwin:
-    means = [fmean(values) for values in targets.values()]
-    return AgainstTwin(method, {t: tuple(v) for t, v in targets.items()}, fmean(means), interval(means, seed))

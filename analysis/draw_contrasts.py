@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from analysis.contrasts import SIDES, AgainstTwin, Contrast
+from analysis.against import Against
+from analysis.contrasts import SIDES, Contrast
 from analysis.drawing import (
     BLUE,
+    GREY,
     INK,
     WIDTH,
     Drawing,
@@ -19,7 +21,7 @@ from analysis.drawing import (
     points,
     zero_line,
 )
-from analysis.evidence import Evidence
+from analysis.evidence import Evidence, left_out
 
 
 def contrasts_figure(found: Sequence[Contrast]) -> Drawing | NotDrawn:
@@ -77,8 +79,9 @@ def _paint_contrasts(figure: Any, shown: Sequence[Contrast]) -> None:
     minus_ticks(axes.xaxis)
 
 
-def twins_figure(evidence: Evidence, found: Sequence[AgainstTwin]) -> Drawing | NotDrawn:
+def twins_figure(evidence: Evidence, compared: Sequence[Against]) -> Drawing | NotDrawn:
     """Winners against the same configurations without what the method transfers."""
+    found = [one for one in compared if one.reference == "twin"]
     if not found:
         return NotDrawn("twins", "no confirmed winner has a twin")
     targets = sorted({target for one in found for target in one.differences})
@@ -87,49 +90,53 @@ def twins_figure(evidence: Evidence, found: Sequence[AgainstTwin]) -> Drawing | 
         "twins",
         _says_twins(found),
         "Winner's report score minus its twin's: the same settings, steps and seeds without what the method transfers (λ = 0; for a prompt with its head, a random prompt). Dots: "
-        f"studies; bars: means of targets; in brackets: mean of the targets with its 95\u00a0% interval over targets, from three on. {counts({one.method: one.n for one in found}, 'study')}. {evidence.protocol}.",
-        "Dot plot of winner minus twin: " + "; ".join(f"{one.method} {points(one.mean)} points on average" for one in found) + ".",
+        f"studies; bars: means of targets; in brackets: mean of the targets with its 95\u00a0% interval over targets, from three on. {counts({one.method: one.n for one in found}, 'study')}. "
+        f"{left_out(evidence)}{evidence.protocol}.",
+        "Dot plot of winner minus twin: " + "; ".join(f"{one.method} {_mean(one)} points on average" for one in found) + ".",
         (WIDTH, 0.9 + 0.5 * len(found) + 0.3 * rows),
         lambda figure: _paint_twins(figure, found, targets),
     )  # fmt: skip
 
 
-def _says_twins(found: Sequence[AgainstTwin]) -> str:
-    return "; ".join(
-        f"{one.method} scores {points(abs(one.mean), signed=False)} points {'below' if one.mean < 0 else 'above'} its twins without transfer"
-        + (
-            ""
-            if not one.interval
-            else ", beyond chance"
-            if one.interval[0] > 0 or one.interval[1] < 0
-            else ", within chance"
-        )
-        for one in found
-    )
+def _mean(one: Against) -> str:
+    return "unknown" if one.mean is None else points(one.mean)
 
 
-def _paint_twins(figure: Any, found: Sequence[AgainstTwin], targets: Sequence[str]) -> None:
+def _says_twins(found: Sequence[Against]) -> str:
+    said = [
+        f"{one.method} scores {_far(one, one.mean)} its twins without transfer" for one in found if one.mean is not None
+    ]
+    return "; ".join(said) or "No target with a signal has a winner with a twin"
+
+
+def _far(one: Against, mean: float) -> str:
+    sure = "" if one.interval is None else ", beyond chance," if one.is_clear else ", within chance,"
+    return f"{points(abs(mean), signed=False)} points {'below' if mean < 0 else 'above'}{sure}"
+
+
+def _paint_twins(figure: Any, found: Sequence[Against], targets: Sequence[str]) -> None:
     panels = figure.subplots(len(found), 1, sharex=True, squeeze=False)[:, 0]
     for axes, one in zip(panels, found, strict=True):
         zero_line(axes, vertical=True)
         for place, target in enumerate(targets):
             values = [100 * value for value in one.differences.get(target, ())]
             if values:
+                is_heard = target not in one.silent
                 axes.plot(
-                    values,
-                    [place] * len(values),
-                    linestyle="none",
-                    marker="o",
-                    markersize=6,
-                    color=BLUE,
-                    alpha=0.6,
-                    markeredgecolor="white",
-                    markeredgewidth=0.6,
+                    values, [place] * len(values), linestyle="none", marker="o", markersize=6, color=BLUE if is_heard else GREY,
+                    alpha=0.6, markeredgecolor="white", markeredgewidth=0.6,
+                )  # fmt: skip
+                axes.plot(
+                    [fmean(values)],
+                    [place],
+                    marker="|",
+                    markersize=15,
+                    markeredgewidth=2.4,
+                    color=INK if is_heard else GREY,
                 )
-                axes.plot([fmean(values)], [place], marker="|", markersize=15, markeredgewidth=2.4, color=INK)
         span = f", {points(one.interval[0])} to {points(one.interval[1])}" if one.interval else ""
-        axes.set_title(f"{one.method} ({points(one.mean)}{span})", fontweight="bold")
-        axes.set_yticks(range(len(targets)), targets)
+        axes.set_title(f"{one.method} ({_mean(one)}{span})", fontweight="bold")
+        axes.set_yticks(range(len(targets)), [f"{t} (no signal)" if t in one.silent else t for t in targets])
         axes.set_ylim(len(targets) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
         axes.grid(color="#eeeeee")

@@ -63,6 +63,6 @@ def gallery(evidence: Evidence, answer: Answer, found: Sequence[Correlation], se
         similarities=tuple(similarity_map(evidence, similarity) for similarity in similarities),
         search=(
             importance_figure(search.importances), slices_figure(search.slices), progress_figure(search.progress),
-            contrasts_figure(search.contrasts), twins_figure(evidence, search.twins),
+            contrasts_figure(search.contrasts), twins_figure(evidence, search.comparisons),
         ),
     )  # fmt: skip

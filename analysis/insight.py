@@ -7,7 +7,8 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.contrasts import FEWEST, AgainstTwin, Contrast, Interval, against_twins, contrasts, interval
+from analysis.against import Against, comparisons
+from analysis.contrasts import FEWEST, Contrast, Interval, contrasts, interval
 from analysis.evidence import Evidence
 from analysis.gains import LEVEL, RESAMPLES
 from analysis.importance import LEAST, Importance, centred, importances
@@ -195,14 +196,14 @@ class Insight:
         slices: of the knobs of SLICED.
         progress: cost -> that of each method.
         contrasts: of fusions and partners.
-        twins: winners against theirs.
+        comparisons: methods against what they are to beat.
     """
 
     importances: tuple[Importance, ...]
     slices: tuple[Slice, ...]
     progress: Mapping[str, tuple[Progress, ...]]
     contrasts: tuple[Contrast, ...]
-    twins: tuple[AgainstTwin, ...]
+    comparisons: tuple[Against, ...]
 
 
 def insight(evidence: Evidence) -> Insight:
@@ -213,5 +214,5 @@ def insight(evidence: Evidence) -> Insight:
         tuple(slices(trials)),
         {cost: tuple(progress(trials, cost)) for cost in COSTS},
         tuple(contrasts(trials)),
-        tuple(against_twins(evidence.studies, evidence.place)),
+        tuple(comparisons(evidence)),
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from analysis.against import Against
 from analysis.answer import Answer, is_marked
 from analysis.best import winners
 from analysis.correlation import Correlation
@@ -17,6 +18,7 @@ from analysis.figures import Figure, Gallery
 from analysis.page import Html, bullets, code, facts, folded, page, paragraph, picture, section
 from analysis.records import OVERLAP, POOR_SOURCE, REPORT, SECONDS, SIMILARITY, STATE, TRUNCATED, N, StudyRecord
 from analysis.report_tables import (
+    against_table,
     best_table,
     coefficients_table,
     following_table,
@@ -30,8 +32,8 @@ Config = Mapping[str, Any] | str
 
 
 def report(
-    evidence: Evidence, answer: Answer, found: Sequence[Correlation], shown: Gallery, configs: Mapping[str, Config], now: datetime,
-    within: Sequence[Correlation] = (),
+    evidence: Evidence, answer: Answer, found: Sequence[Correlation], compared: Sequence[Against], shown: Gallery,
+    configs: Mapping[str, Config], now: datetime, within: Sequence[Correlation] = (),
 ) -> str:  # fmt: skip
     """The page.
 
@@ -39,6 +41,7 @@ def report(
         evidence: of the experiment.
         answer: to the question.
         found: all coefficients.
+        compared: methods against what they are to beat.
         shown: the figures.
         configs: run id of a study -> its winner.
         now: written on the page.
@@ -49,7 +52,7 @@ def report(
         Html(f"<h1>Does transferability predict the gain?<small>{_subtitle(evidence, now)}</small></h1>"),
         Html(f'<div class="answer">{"".join(paragraph(sentence) for sentence in answer.sentences)}</div>'),
         _facts(evidence), _contents(), _missing(evidence), _best(evidence, configs),
-        _prediction(evidence, found, within, shown), _gains(evidence, shown), _search(evidence, shown), _pairs(evidence), _method(evidence),
+        _prediction(evidence, found, within, shown), _gains(evidence, compared, shown), _search(evidence, shown), _pairs(evidence), _method(evidence),
     )  # fmt: skip
 
 
@@ -211,11 +214,12 @@ def _more(title: str, shown: Sequence[Figure]) -> list[Html]:
     )
 
 
-def _gains(evidence: Evidence, shown: Gallery) -> Html:
+def _gains(evidence: Evidence, compared: Sequence[Against], shown: Gallery) -> Html:
     if not evidence.studies:
         return _part("gains", paragraph("No study is confirmed yet."))
     spread = folded("How gains spread over sources and seeds", spread_table(evidence))
-    return _part("gains", methods_table(evidence), *_more("Other methods", shown.gains), spread)
+    against = [Html("<h3>Method against method</h3>"), against_table(compared)] if compared else []
+    return _part("gains", methods_table(evidence), *against, *_more("Other methods", shown.gains), spread)
 
 
 def _search(evidence: Evidence, shown: Gallery) -> Html:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
+from analysis.against import Against
 from analysis.answer import is_marked
 from analysis.best import corrected, winners
 from analysis.correlation import Correlation
@@ -126,6 +127,26 @@ def spread_table(evidence: Evidence) -> Html:
     }  # fmt: skip
     caption = "Gains in points on report rows; clearly: the 95\u00a0% interval lies above 0. The heads sort"
     return _table("spread-table", caption, columns, spreads(evidence.studies), sortable=True)
+
+
+def against_table(found: Sequence[Against]) -> Html:
+    """Methods against what they are to beat."""
+    columns: dict[str, Callable[[Against], Cell]] = {
+        "method": lambda a: Cell(a.method), "against": lambda a: Cell(a.reference), "difference": lambda a: percent(a.mean, signed=True),
+        "interval": lambda a: _points_span(a.interval), "detectable": lambda a: percent(a.detectable), "above 0": lambda a: _share(a.better),
+        "studies": lambda a: number(a.n), "targets": lambda a: number(len(a.heard)),
+    }  # fmt: skip
+    caption = (
+        "Report scores of winners minus those of the target's prompt tuning, of the same source as a start (spot), or of the twin without transfer; in points, mean of targets with a signal. "
+        "Interval: 95\u00a0% over targets (t), from three on. Detectable: the smallest true difference that so many targets would show in four of five experiments. The heads sort"
+    )
+    return _table("against-table", caption, columns, found, sortable=True)
+
+
+def _points_span(interval: tuple[float, float] | None) -> Cell:
+    return number(
+        interval[0] if interval else None, f"{points(interval[0])} to {points(interval[1])}" if interval else ""
+    )
 
 
 def following_table(evidence: Evidence) -> Html:

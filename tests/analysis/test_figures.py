@@ -219,6 +219,11 @@ def test_a_page_has_the_picture_without_its_title(drawn: dict[str, Drawing]) -> 
     assert len(rendered(drawn["twins"], "svg", titled=True)) > len(rendered(drawn["twins"], "svg", titled=False))
 
 
+def test_twins_on_a_target_without_signal_are_shown_as_such_and_not_in_the_mean(drawn: dict[str, Drawing]) -> None:
+    assert "rte (no signal)" in texts(drawn["twins"])
+    assert "Left out, without signal: rte" in drawn["twins"].caption
+
+
 @pytest.mark.parametrize(
     "draw", [lambda: importance_figure([]), lambda: slices_figure([]), lambda: progress_figure({"steps": []}), lambda: contrasts_figure([]),
              lambda: twins_figure(Evidence("x", ()), []), lambda: similarity_map(Evidence("x", ()), "c"), lambda: gain_map(Evidence("x", ()), "spot"),

@@ -1,14 +1,14 @@
-"""What the search says, worked by hand: importances, slices, progress, contrasts, twins."""
+"""What the search says, worked by hand: importances, slices, progress, contrasts."""
 
 import math
 
 import numpy as np
 import pytest
 
-from analysis.contrasts import against_twins, contrast, contrasts, interval
+from analysis.contrasts import contrast, contrasts, interval
 from analysis.importance import LEAST, centred, importance, importances
 from analysis.insight import progress, slices
-from analysis.records import StudyRecord, TrialRecord
+from analysis.records import TrialRecord
 
 
 def trial(
@@ -188,30 +188,3 @@ def test_an_interval_holds_its_mean_depends_on_the_seed_and_needs_three() -> Non
         list(np.random.default_rng(0).normal(size=9)), 2
     )
     assert interval([0.3, 0.3, 0.3]) == pytest.approx((0.3, 0.3))
-
-
-def test_winners_are_compared_with_their_twins_target_by_target() -> None:
-    def study(target: str, report: float, twin: float | None, method: str = "panda") -> StudyRecord:
-        twins = {} if twin is None else {"twin": twin}
-        return StudyRecord(target, "a", method, "bert", "r", "w", {"score/report": report, **twins}, {})
-
-    found = against_twins(
-        [
-            study("t", 0.6, 0.5),
-            study("t", 0.5, 0.5),
-            study("u", 0.7, 0.6),
-            study("v", 0.4, 0.6),
-            study("t", 0.9, None, "spot"),
-        ],
-        lambda target, plm: f"{target}/{plm}",
-    )
-    (panda,) = found
-    assert panda.differences == {
-        "t/bert": pytest.approx((0.1, 0.0)),
-        "u/bert": pytest.approx((0.1,)),
-        "v/bert": pytest.approx((-0.2,)),
-    }
-    assert panda.mean == pytest.approx((0.05 + 0.1 - 0.2) / 3)
-    assert panda.n == 4
-    assert panda.interval
-    assert panda.interval[0] < panda.mean < panda.interval[1]

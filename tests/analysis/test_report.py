@@ -28,7 +28,7 @@ def page_of(known: Evidence, configs: Mapping[str, Config] | None = None) -> str
     found = correlations(known)
     said, search = answer(known, found), insight(known)
     shown = gallery(known, said, found, search)
-    return report(known, said, found, shown, configs or {}, datetime(2026, 11, 21, 12, tzinfo=UTC))
+    return report(known, said, found, search.comparisons, shown, configs or {}, datetime(2026, 11, 21, 12, tzinfo=UTC))
 
 
 @dataclass
@@ -205,7 +205,7 @@ def test_pairs_of_a_task_with_itself_have_a_table_of_their_own(known: Evidence) 
     found, within = correlations(own), correlations(own, exclude_self=False)
     said, search = answer(own, found), insight(own)
     now = datetime(2026, 11, 21, 12, tzinfo=UTC)
-    content = report(own, said, found, gallery(own, said, found, search), {}, now, within)
+    content = report(own, said, found, search.comparisons, gallery(own, said, found, search), {}, now, within)
     assert "The same with 1 pair of a task with itself" in read(content).said
     assert content.count('<table id="self-pairs-table"') == 1
 
@@ -268,3 +268,9 @@ def test_in_a_browser_the_heads_of_sortable_tables_become_buttons(content: str, 
     assert values == sorted(values, reverse=True)
     assert len(values) > 5
     assert 'data-sort=""' in gains[-1]  # what is not known stands last
+
+
+def test_methods_stand_against_what_they_are_to_beat_with_what_could_have_been_seen() -> None:
+    said = read(page_of(evidence(World(trials=2, similarities=("c_mean",))))).said
+    assert "Method against method" in said
+    assert "Detectable: the smallest true difference" in said
