@@ -23,6 +23,9 @@ PARENT = "mlflow.parentRunId"
 SELECTION, REPORT, GAIN, TWIN, MAJORITY = "score/selection", "score/report", "gain", "twin", "majority"
 STD, N, LOW, HIGH, P = "std", "n", "low", "high", "p"
 STEPS, TEACHER_STEPS, SECONDS, TRUNCATED = "steps", "teacher_steps", "seconds", "truncated"
+PARTNERS = "partners"
+"""Tag: the sources that joined the winner's own, with commas between."""
+
 SIMILARITY = "similarity"
 TEACHER, GAP_CLOSED, RELATIVE, ERROR_REDUCTION = "teacher", "gap_closed", "relative_performance", "error_reduction"
 CONVERGENCE, COMPARABLE, EARLY = "speedup/convergence", "speedup/comparable", "early"
@@ -77,6 +80,12 @@ class StudyRecord:
     def is_confirmed(self) -> bool:
         """Whether its winner has a report score; without one, there is only what was known beforehand."""
         return REPORT in self.metrics
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """All sources that its winner used: its own and the partners; none of methods without one."""
+        partners = (name for name in self.tags.get(PARTNERS, "").split(",") if name)
+        return (self.source, *partners) if self.source else ()
 
     @property
     def name(self) -> str:

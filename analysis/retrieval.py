@@ -15,8 +15,8 @@ class TopK:
     """The best of the k most similar sources, mean over targets; a target on two PLMs counts as two.
 
     Attributes:
-        k: sources that are tried; a target with fewer tries all that are ranked.
-        left_out: share of a target's sources that are not tried, in [0, 1).
+        k: studies that are tried, of one source each; a target with fewer tries all that are ranked.
+        left_out: share of a target's sources of which nothing is used, in [0, 1): partners of the tried winners are.
         gain: of the tried study with the best selection score, in score units.
         kept: gain / that of the oracle, which tries all sources and chooses by selection score too. Above
             1 or below 0 where chance has it, for gains are those of the report split; None where the
@@ -44,7 +44,11 @@ def top_k(records: Sequence[StudyRecord], method: str, similarity: str) -> list[
     Raises:
         ValueError: if the method has no study with a source.
 
-    Source: SPoT (arXiv:2110.07904), its best-of-top-k retrieval against the brute-force oracle.
+    With partners, a study holds SPoT's other two ways: the first row of `spot` is the weighted average of the
+    most similar sources, of `spot_mixture` their mixture, and `left_out` says how many they were.
+
+    Source: SPoT (arXiv:2110.07904), its retrieval by best of top-k, weighted average and mixture, against the
+    brute-force oracle.
     """
     targets = _targets(records, method)
     unranked = sum(_similarity(study, similarity) is None for studies in targets for study in studies)
@@ -55,9 +59,14 @@ def top_k(records: Sequence[StudyRecord], method: str, similarity: str) -> list[
 
 def _best_of(k: int, targets: Sequence[Sequence[StudyRecord]], similarity: str, unranked: int) -> TopK:
     tried = [ranked(studies, similarity)[:k] for studies in targets]
-    left_out = fmean(1 - len(some) / len(studies) for some, studies in zip(tried, targets, strict=True))
+    left_out = fmean(1 - len(_used(some)) / len(_used(studies)) for some, studies in zip(tried, targets, strict=True))
     gain, oracle = (fmean(chosen(studies).metrics[GAIN] for studies in sets) for sets in (tried, targets))
     return TopK(k, left_out, gain, gain / oracle if oracle > ROUNDING else None, len(targets), unranked)
+
+
+def _used(studies: Iterable[StudyRecord]) -> set[str]:
+    """The sources that the winners of studies used, partners included."""
+    return {name for study in studies for name in study.sources}
 
 
 def ranked(studies: Iterable[StudyRecord], similarity: str) -> list[StudyRecord]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-from panda_trainable.tasks import Mixture, TaskSpec
+from panda_trainable.tasks import MIXING_CAP, Mixture, TaskSpec
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,9 @@ class Traits:
         another: the other PLM it needs, by its key of the experiment file: `teacher_plm`, `source_plm`, or none.
         trains: `prompt` (and head), `head`, `model` (all weights), or `nothing`.
         shares_head: whether it takes over a source's head, which must fit the target's classes.
-        unweighed: whether predicted transferability plays no part in it.
-        over_batch: whether λ is divided by the batch size.
+        mixes: whether it trains on several sources at once, which `mixing_cap` caps.
+        as_released: whether it is the authors' code as it runs: no similarity, λ over the batch size, and its
+            own loss and schedule whatever the file says.
     """
 
     knobs: tuple[str, ...]
@@ -30,8 +31,8 @@ class Traits:
     another: Literal["", "teacher_plm", "source_plm"] = ""
     trains: Literal["prompt", "head", "model", "nothing"] = "prompt"
     shares_head: bool = False
-    unweighed: bool = False
-    over_batch: bool = False
+    mixes: bool = False
+    as_released: bool = False
 
 
 _RATE = ("learning_rate",)
@@ -43,14 +44,14 @@ TRAITS: Mapping[str, Traits] = MappingProxyType(
         "prompt_tuning": Traits(_RATE),
         "prompt_tuning_longer": Traits(_RATE),
         "model_tuning": Traits(_RATE, trains="model"),
-        "multitask_model_tuning": Traits(_RATE, "all", trains="model"),
+        "multitask_model_tuning": Traits(_RATE, "all", trains="model", mixes=True),
         "linear_probe": Traits(_RATE, trains="head"),
         "spot": Traits(("learning_rate", "partners"), "pair"),
-        "spot_mixture": Traits(("learning_rate", "partners"), "pair"),
+        "spot_mixture": Traits(("learning_rate", "partners"), "pair", mixes=True),
         "zero_shot": Traits((), "pair", trains="nothing", shares_head=True),
         "random_prompt": Traits((), "pair", trains="nothing", shares_head=True),
         "panda": Traits(_PANDA, "pair"),
-        "panda_as_released": Traits(_PANDA[:3], "pair", unweighed=True, over_batch=True),
+        "panda_as_released": Traits(_PANDA[:3], "pair", as_released=True),
         "distill": Traits(("learning_rate", "lambda", *_RELATIONS), another="teacher_plm"),
         "panda_distill": Traits((*_PANDA, *_RELATIONS), "pair", another="teacher_plm"),
         "tpt_model": Traits(_RATE, another="source_plm"),
@@ -310,6 +311,7 @@ class TrialConfig:
         temperature: τ of the tutor's losses; 0: each loss's own.
         tutor: the larger PLM that teaches.
         projection: from which PLM, and how, the student's start is projected.
+        mixing_cap: rows of a task that count at most where the method trains on several at once.
 
     Raises:
         ValueError: if a value is impossible; the message lists all of them.
@@ -337,6 +339,7 @@ class TrialConfig:
     temperature: float = 0.0
     tutor: Tutor | None = None
     projection: Projection | None = None
+    mixing_cap: int = MIXING_CAP
 
     def __post_init__(self) -> None:
         if self.method not in TRAITS:
@@ -383,8 +386,8 @@ class TrialConfig:
     @property
     def asked_losses(self) -> tuple[str, ...]:
         """The distillation losses that have a weight."""
-        weights = {self.kd: self.lambda_, "inter_class": self.inter_class, self.relation: self.inter_instance}
-        return tuple(name for name, weight in weights.items() if weight and name in KD_KINDS)
+        weights = ((self.kd, self.lambda_), ("inter_class", self.inter_class), (self.relation, self.inter_instance))
+        return tuple(dict.fromkeys(name for name, weight in weights if weight and name in KD_KINDS))
 
     def with_knobs(self, knobs: Mapping[str, Any]) -> "TrialConfig":
         """The trial that a search's suggestion describes.
@@ -413,7 +416,7 @@ class TrialConfig:
     @property
     def scaled_lambda(self) -> float:
         """λ, over B where the method divides by it."""
-        return self.lambda_ / (self.setting.batch_size if TRAITS[self.method].over_batch else 1)
+        return self.lambda_ / (self.setting.batch_size if TRAITS[self.method].as_released else 1)
 
     @property
     def source_weights(self) -> tuple[float, ...]:

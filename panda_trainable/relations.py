@@ -103,7 +103,8 @@ def distillation_distance(
         teacher: [K, B, C] logits. A constant.
 
     Returns:
-        [K] non-negative, in squared mean distances; 0 of a single example.
+        [K] non-negative, in squared mean distances; 0 of fewer than three examples, since a single distance
+        is its own mean.
 
     Raises:
         ValueError: if the two shapes differ.

@@ -91,14 +91,14 @@ def target_mixture(config: TrialConfig) -> Lineage:
     if config.setting.shots != config.setting.source_shots:
         few = config.setting
         shots = tuple(few.shots if task == config.target else few.source_shots for task in tasks)
-    mixture = Mixture("+".join(task.name for task in tasks), tasks, shots=shots)
+    mixture = Mixture("+".join(task.name for task in tasks), tasks, config.mixing_cap, shots)
     return _on_sources(config, setting, mixture)
 
 
 def sources_model(config: TrialConfig) -> Lineage:
     """The PLM, all its weights tuned on a trial's sources together."""
     tasks = tuple(dict.fromkeys(task for source in config.sources for task in source.task.tasks))
-    mixture = Mixture("+".join(task.name for task in tasks), tasks)
+    mixture = Mixture("+".join(task.name for task in tasks), tasks, config.mixing_cap)
     return replace(_on_sources(config, config.setting.of_sources, mixture), trains="model")
 
 
@@ -287,25 +287,30 @@ def larger_teachers(library: PromptLibrary, config: TrialConfig) -> list[Teacher
 def _tutor_says(library: PromptLibrary, config: TrialConfig, weights: Mapping[str, float]) -> list[Teacher]:
     lineage, taught = tutor_lineage(config), {kd: weight for kd, weight in weights.items() if weight > 0}
     if taught:
-        _check_places(library, config, lineage)
+        check_places(library, config.setting, lineage.setting, config.target)
     return [
         Teacher(weight, said(library, config, lineage, KD_LOSSES[kd].reads), kd, config.temperature)
         for kd, weight in taught.items()
     ]
 
 
-def _check_places(library: PromptLibrary, config: TrialConfig, lineage: Lineage) -> None:
+def check_places(library: PromptLibrary, setting: Setting, other: Setting, task: TaskSpec) -> None:
     """Answers to words and tokens are compared place by place, which must be the same ones.
+
+    Args:
+        library: where token tables are kept.
+        setting: of the student.
+        other: of the PLM that teaches.
+        task: what it teaches.
 
     Raises:
         ValueError: if the other PLM's tokenizer cuts texts elsewhere.
     """
-    own, other = (token_table(library, s, config.target, "train") for s in (config.setting, lineage.setting))
-    places = [(table.slots.numpy() >= 0, np.asarray(table.offsets)) for table in (own, other)]
+    tables = [token_table(library, each, task, "train") for each in (setting, other)]
+    places = [(table.slots.numpy() >= 0, np.asarray(table.offsets)) for table in tables]
     if not all(np.array_equal(a, b) for a, b in zip(*places, strict=True)):
         raise ValueError(
-            f"{lineage.setting.plm.label} cannot teach {config.setting.plm.label} the {config.target.kind} "
-            f"{config.target.name}: it is answered place by place, and their tokenizers cut its rows differently; raise "
+            f"{other.plm.label} cannot teach {setting.plm.label} the {task.kind} {task.name}: it is answered place by place, and their tokenizers cut its rows differently; raise "
             "max_length, or take a teacher_plm with the same tokenizer"
         )
 

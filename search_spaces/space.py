@@ -32,6 +32,9 @@ class Float:
             rule = "0 < low <= high" if self.log else "low <= high"
             raise ValueError(f"{rule} must hold, but got (low={self.low}, high={self.high})")
 
+    def __str__(self) -> str:
+        return f"{self.low:g} to {self.high:g}{', log' * self.log}"
+
     def suggest(self, trial: Suggests, name: str) -> float:
         """The trial's value."""
         return trial.suggest_float(name, self.low, self.high, log=self.log)
@@ -51,6 +54,9 @@ class Int:
     def __post_init__(self) -> None:
         if not self.low <= self.high:
             raise ValueError(f"low <= high must hold, but got (low={self.low}, high={self.high})")
+
+    def __str__(self) -> str:
+        return f"{self.low} to {self.high}"
 
     def suggest(self, trial: Suggests, name: str) -> int:
         """The trial's value."""
@@ -72,6 +78,9 @@ class Choice:
             raise ValueError(f"a choice is of single values, written {{choice: [a, b]}}, but got {list(self.values)}")
         if not self.values or len(set(self.values)) != len(self.values):
             raise ValueError(f"a choice needs values that differ, but got {list(self.values)}")
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.values))
 
     def suggest(self, trial: Suggests, name: str) -> Any:
         """The trial's value."""

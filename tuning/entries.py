@@ -11,8 +11,9 @@ from optuna.trial import FixedTrial, FrozenTrial
 from analysis import records
 from analysis.curves import Curve, Speedups, speedups
 from analysis.gains import gap_closed, relative_error_reduction, relative_performance
-from panda_trainable.config import KNOBS, TrialConfig
+from panda_trainable.config import KNOBS, TRAITS, TrialConfig
 from panda_trainable.demo import DEMO
+from panda_trainable.tasks import Mixture
 from tuning.confirm import LOGITS, Confirmed, Winner, confirm_key, score_metrics
 from tuning.experiment import Experiment
 from tuning.pinned import pinned
@@ -60,13 +61,18 @@ def study_tags(study: Study) -> dict[str, str]:
 def _of_study(plan: Plan, study: Study, poor: bool) -> Entry:
     base, setting = study.base, study.base.setting
     partners = [source.task.name for source in base.sources[1:]]
+    init = setting.init
     params = {
         "steps": base.steps, "seeds": list(base.seeds), "prompt_length": setting.prompt_length,
         "batch_size": setting.batch_size, "max_length": setting.max_length, "kd": base.kd,
         "lambda_schedule": base.lambda_schedule, "partner_weights": base.partner_weights,
-        "precision": setting.precision, "prompt_form": setting.prompt_form, "prompt_init": setting.init.kind, "shots": setting.shots,
-        "metric": base.target.metrics[0],
-        **_other_plms(base), "partners_available": partners, "weigh_by": _weigh_by(plan), "source_steps": base.source_steps,
+        "precision": setting.precision, "prompt_form": setting.prompt_form, "prompt_init": init.kind,
+        "prompt_init_value": {"normal": init.std, "sparse": init.sparsity, "vocabulary": init.population, "file": init.content}.get(init.kind, init.scale),
+        "prompt_mlp": setting.mlp, "shots": setting.shots, "source_shots": setting.source_shots, "metric": base.target.metrics[0],
+        "eval_every": setting.eval_every, "limit_train": setting.limit_train, "selection_fraction": setting.selection_fraction,
+        **_other_plms(base), **_mixed(base), "partners_available": partners, "weigh_by": _weigh_by(plan),
+        "source_steps": base.source_steps, "source_learning_rate": base.source_learning_rate,
+        **_measured(plan, study), **_searched(plan, study),
     }  # fmt: skip
     similarities = {f"{records.SIMILARITY}/{name}": value for name, value in study.similarities.items()}
     return Entry(
@@ -81,15 +87,39 @@ def _other_plms(base: TrialConfig) -> dict[str, Any]:
     if base.tutor:
         said |= {
             "teacher_plm": base.tutor.plm.label, "teacher_trains": base.tutor.trains, "teacher_tuning_steps": base.tutor.steps,
-            "relation": base.relation,
+            "teacher_learning_rate": base.tutor.learning_rate, "relation": base.relation,
         }  # fmt: skip
     if base.projection:
         how = base.projection
         said |= {
             "source_plm": how.plm.label, "projector": how.form, "objective": how.objective,
-            "projector_tasks": [task.name for task in how.tasks],
+            "projector_tasks": [task.name for task in how.tasks], "projector_hidden": how.hidden, "projector_steps": how.steps,
+            "projector_learning_rate": how.learning_rate,
         }  # fmt: skip
     return said
+
+
+def _mixed(base: TrialConfig) -> dict[str, Any]:
+    """What its mixtures hold, and how many rows of a task count there."""
+    mixtures = [source.task for source in base.sources if isinstance(source.task, Mixture)]
+    caps = {mixture.cap for mixture in mixtures} | ({base.mixing_cap} if TRAITS[base.method].mixes else set())
+    held = {f"mixture.{mixture.name}": [task.name for task in mixture.tasks] for mixture in mixtures}
+    return {**held, **({"mixing_cap": max(caps)} if caps else {})}
+
+
+def _measured(plan: Plan, study: Study) -> dict[str, Any]:
+    """Of what its similarities were measured; nothing where there are none."""
+    if not study.similarities:
+        return {}
+    how = {f"measured.{name}": value for name, value in asdict(plan.experiment.measuring).items()}
+    return {"early_step": plan.experiment.source_train.early_step, **how}
+
+
+def _searched(plan: Plan, study: Study) -> dict[str, Any]:
+    """How it is searched, and among which values."""
+    search = plan.experiment.search
+    domains = {f"space.{knob.name}": str(knob.domain) for knob in study.space.knobs}
+    return {"sampler": search.sampler, "scheduler": search.scheduler, "search_seed": search.seed, **domains}
 
 
 def _weigh_by(plan: Plan) -> str:
@@ -219,6 +249,7 @@ def of_study_end(experiment: Experiment, winner: Winner, ours: Learnt = UNKNOWN,
         f"study:{study.key}", study.pair.name,
         tags={
             records.SIGNAL: str(winner.signal.low > 0).lower(), records.CURRENT: "true", records.STATE: "confirmed",
+            records.PARTNERS: ",".join(source.task.name for source in confirmed.config.sources[1:]),
             **never,
         },
         metrics={

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from panda_trainable.config import INSTANCE_RELATIONS, KD_KINDS, SOURCELESS, TRAITS, Initial, Plm, Setting
+from panda_trainable.config import SOURCELESS, TRAITS, Initial, Plm, Setting
 from panda_trainable.plm import plm_files, plm_folder
 from panda_trainable.rows import located
 from panda_trainable.tasks import TaskSpec, shared_head
-from search_spaces.space import Choice
 from tuning.experiment import Experiment, Misuse, sources_of
+from tuning.losses import undefined_losses
 from tuning.plan import Pair, Plan
 from tuning.reading import load
 from tuning.sections import PlmSection
@@ -157,18 +157,7 @@ def _found_initial(experiment: Experiment, problems: list[str]) -> Initial:
 
 def _unfit(experiment: Experiment, tasks: Mapping[str, TaskSpec]) -> Iterator[str]:
     """Why tasks cannot do what the experiment asks of them."""
-    targets = [tasks[name] for name in experiment.targets if name in tasks]
-    for knob, loss, others in (
-        ("lambda", experiment.kd, ("mse",)), ("inter_instance", experiment.relation, INSTANCE_RELATIONS),
-    ):  # fmt: skip
-        methods = [m for m in experiment.methods if knob in TRAITS[m].knobs and _asks(experiment, m, knob)]
-        for task in targets if methods else ():
-            if task.kind not in KD_KINDS.get(loss, (task.kind,)):
-                able = [name for name in others if task.kind in KD_KINDS[name]]
-                yield (
-                    f"{', '.join(methods)}: {loss} is not defined for {task.name} ({task.kind}): "
-                    + (f"use {' or '.join(able)}" if able else f"leave it out (space: {knob}: 0)")
-                )
+    yield from undefined_losses(experiment, [tasks[name] for name in experiment.targets if name in tasks])
     if experiment.prompt.init.kind == "labels":
         bare = [task.name for task in tasks.values() if not task.classes]
         yield from (f"prompt.init: labels starts from class names, and {name} has none" for name in bare)
@@ -191,37 +180,11 @@ def _without_rows(experiment: Experiment, tasks: Mapping[str, TaskSpec]) -> Iter
     absent = [name for name, task in tasks.items() if task.path.startswith(IMPORTED)]
     mixed = {member for name in experiment.sources for member in experiment.mixtures.get(name, [])}
     readers = {f"mixtures of {name}": {name} & mixed for name in absent}
-    readers |= {
-        m: set(experiment.members) for m in experiment.methods if m == "spot_mixture" or TRAITS[m].sources == "all"
-    }
+    readers |= {m: set(experiment.members) for m in experiment.methods if TRAITS[m].mixes}
     readers |= {method: set(experiment.projected) for method in experiment.needs("source_plm")}
     for reader, names in readers.items():
         if gone := [name for name in absent if name in names]:
             yield f"{reader}: trains on rows of {', '.join(gone)}, of which prompts were imported but no data is here; bring it"
-
-
-def weak_relations(plan: Plan) -> Iterator[str]:
-    """What a user should know of inter-class relations where there are two classes. Source: docs/deviations.md#relations."""
-    asking = [
-        m
-        for m in plan.experiment.methods
-        if "inter_class" in TRAITS[m].knobs and _asks(plan.experiment, m, "inter_class")
-    ]
-    for name in plan.experiment.targets if asking else ():
-        task = plan.tasks[name]
-        if task.kind in KD_KINDS["inter_class"] and (len(task.classes) or len(task.choices)) == 2:
-            yield (
-                f"{name} has two classes, of which inter_class has almost no gradient: in {', '.join(asking)} "
-                f"{plan.experiment.relation} must carry what the larger PLM knows"
-            )
-        elif task.kind not in KD_KINDS["inter_class"]:
-            yield f"{name} has no classes: {', '.join(asking)} leave inter_class out there"
-
-
-def _asks(experiment: Experiment, method: str, knob: str) -> bool:
-    """Whether a method's space gives a knob another value than zero."""
-    domain = experiment.method_space(method).domain(knob)
-    return not (isinstance(domain, Choice) and not any(domain.values))
 
 
 def _others(experiment: Experiment, target: str) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from panda_trainable.config import KNOBS, Plm, TrialConfig
+from panda_trainable.config import KNOBS, TRAITS, Plm, TrialConfig
 from tuning.experiment import BASELINE, LONGER, Experiment
 
 KEPT = (
@@ -65,7 +65,8 @@ def _sources(filed: dict[str, Any], config: TrialConfig, pair_source: str | None
     target = config.target.name
     mixed = {name: filed["mixtures"][name] for name in names if name in filed["mixtures"]}
     return {
-        **({"mixtures": mixed, "mixing_cap": filed["mixing_cap"]} if mixed else {}),
+        **({"mixtures": mixed} if mixed else {}),
+        **({"mixing_cap": filed["mixing_cap"]} if mixed or TRAITS[config.method].mixes else {}),
         "sources": names,
         "pairs": {target: [pair_source] if pair_source else names},
         "weigh_by": {target: {source.task.name: source.similarity for source in config.sources}},

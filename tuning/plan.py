@@ -20,7 +20,7 @@ from panda_trainable.config import (
     content_key,
 )
 from panda_trainable.library import PromptLibrary
-from panda_trainable.tasks import Mixture, TaskSpec
+from panda_trainable.tasks import MIXING_CAP, Mixture, TaskSpec
 from search_spaces.defaults import MODEL_RATE
 from search_spaces.space import Choice, Int, Space
 from tuning.experiment import LONGER, Experiment, Misuse, may_teach, sources_of
@@ -57,7 +57,7 @@ class Study:
         space: what is searched.
         budget: trials.
         similarities: of the pair, by name.
-        overlap: texts that the pair's source shares, in train rows, with the target's report rows.
+        overlap: texts that its sources share, in train rows, with the target's report rows.
     """
 
     key: str
@@ -192,7 +192,7 @@ def study_base(
     transfers = bool(sources) or traits.another == "source_plm"
     rate = float(space.first().get("learning_rate", 0.0))
     given = experiment.source_train.learning_rate if traits.trains != "model" else MODEL_RATE.first
-    distils = "lambda" in traits.knobs
+    distils = "lambda" in traits.knobs and not traits.as_released
     base = TrialConfig(
         setting=plan.setting if transfers else plan.setting.of_targets, target=target, method=pair.method,
         seeds=tuple(experiment.train.seeds), steps=steps, learning_rate=rate,
@@ -205,6 +205,7 @@ def study_base(
         relation=experiment.relation if "inter_instance" in traits.knobs else "inter_instance",
         tutor=_tutor(plan) if traits.another == "teacher_plm" else None,
         projection=_projection(plan, pair.target, shared or {}) if traits.another == "source_plm" else None,
+        mixing_cap=experiment.mixing_cap if traits.mixes else MIXING_CAP,
     )  # fmt: skip
     return base, space
 
@@ -260,7 +261,7 @@ def _weights(plan: Plan, pair: Pair, similarities: Similarities) -> dict[str, fl
     """Source -> the similarity that weighs it for this target and method."""
     weigh_by, target = plan.experiment.weigh_by, pair.target
     names = sources_of(plan.experiment, target)
-    if weigh_by == "none" or TRAITS[pair.method].unweighed or TRAITS[pair.method].sources == "all":
+    if weigh_by == "none" or TRAITS[pair.method].as_released or TRAITS[pair.method].sources == "all":
         return dict.fromkeys(names, 1.0)
     if isinstance(weigh_by, dict):
         missing = [name for name in names if name not in weigh_by.get(target, {})]
@@ -286,24 +287,42 @@ def _study(
     if TRAITS[pair.method].sources == "all":
         sources = tuple(source_of(name) for name in weights)
     if pair.source:
-        order = partner_order(plan.experiment.method_space(pair.method), pair.source, weights)
+        space = plan.experiment.method_space(pair.method)
+        order = partner_order(space, pair.source, weights, _closeness(plan, pair.target, weights, similarities))
         order = _recorded_partners(plan, pair, set(weights), order, source_of)
         sources = tuple(source_of(name) for name in (pair.source, *order))
     base, space = study_base(plan, pair, sources, shared)
     key = content_key("study", base, space, *_searched_how(plan))
     measured = similarities.get((pair.source, pair.target), {}) if pair.source else {}
-    overlap = shared.get((pair.source or "", pair.target), 0)
+    overlap = sum(shared.get((source.task.name, pair.target), 0) for source in sources)
     budget = 1 if space.size == 1 else plan.experiment.search.trials  # one configuration needs one trial
     return Study(key, pair, base, space, budget, measured, overlap)
 
 
-def partner_order(space: Space, source: str, weights: Mapping[str, float]) -> list[str]:
-    """The partners a study may use: the most similar other sources, at most as many as its space asks for."""
+def _closeness(
+    plan: Plan, target: str, weights: Mapping[str, float], similarities: Similarities
+) -> Mapping[str, float]:
+    """Source -> how similar it is to the target: what weighs it, or the first that is measured where nothing does."""
+    first = next(iter(plan.experiment.similarities), "")
+    if plan.experiment.weigh_by != "none" or not first:
+        return weights
+    return {name: similarities.get((name, target), {}).get(first, 0.0) for name in weights}
+
+
+def partner_order(space: Space, source: str, weights: Mapping[str, float], closeness: Mapping[str, float]) -> list[str]:
+    """The partners a study may use: the most similar other sources, at most as many as its space asks for.
+
+    Args:
+        space: of the method.
+        source: the pair's own.
+        weights: source -> what weighs it; only those above zero can be partners.
+        closeness: source -> by what they are ordered, ties by name.
+    """
     domain = space.domain("partners")
     wanted = domain.high if isinstance(domain, Int) else max(domain.values) if isinstance(domain, Choice) else 0
     positive = weights[source] > 0  # otherwise no share of an average is defined
     others = [name for name in weights if positive and name != source and weights[name] > 0]
-    return sorted(others, key=lambda name: (-weights[name], name))[: int(wanted)]
+    return sorted(others, key=lambda name: (-closeness[name], name))[: int(wanted)]
 
 
 def _recorded_partners(

@@ -2,6 +2,7 @@
 
 import copy
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -124,6 +125,9 @@ def _task_problems(experiment: Experiment) -> Iterator[tuple[tuple[str, ...], st
     for key in ("teacher_plm", "source_plm"):
         if (asking := experiment.needs(key)) and getattr(experiment, key) is None:
             yield ("methods",), f"methods {', '.join(asking)} need another PLM: add `{key}: {{from: ...}}`"
+    twice = [name for name, count in Counter(experiment.projector.tasks).items() if count > 1]
+    if twice and experiment.needs("source_plm"):
+        yield ("projector", "tasks"), f"each task trains the projector once, but {', '.join(twice)} is there again"
     foreign = [name for name in experiment.projector.tasks if name not in experiment.sources]
     foreign += [name for name in experiment.projector.tasks if name in experiment.mixtures]
     if foreign and experiment.needs("source_plm"):

@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,16 +18,19 @@ from panda_trainable.plm import load_tokenizer
 from panda_trainable.rows import imbalance
 from panda_trainable.similarity import REPRESENTATIONS, SIMILARITIES, check_layer, embedding_key, mean_similarities
 from panda_trainable.tasks import Mixture, TaskSpec
-from panda_trainable.teachers import Lineage, missing_seeds, tuned
+from panda_trainable.teachers import Lineage, check_places, missing_seeds, tuned
 from panda_trainable.tokens import texts_key, token_table
 from panda_trainable.trainable import single_threaded
 from tuning.experiment import Experiment, Misuse
-from tuning.locate import make_plans, weak_relations
+from tuning.locate import make_plans
+from tuning.losses import asking, weak_losses
 from tuning.plan import Plan, shared_texts
 from tuning.sharing import IMPORTED, source_artefacts
 
 TOLD_TRUNCATED = 0.05
 """Share of truncated train rows from which a user is told."""
+PLACED = ("tagging", "extractive_qa")
+"""Kinds of tasks that are answered place by place."""
 
 
 KEPT: Mapping[str, tuple[str, Callable[[Lineage, int, Measuring], str]]] = MappingProxyType(
@@ -137,7 +140,7 @@ def prepare(library: PromptLibrary, plan: Plan, *, searches: bool = True) -> lis
         problems += _problems_of_plm(other, plan.experiment.measuring, [])
     if problems and any("cannot be loaded" in problem or "tokenizer" in problem for problem in problems):
         raise Misuse("\n".join(problems))
-    notes = list(weak_relations(plan)) if set(plan.experiment.members) <= set(plan.tasks) else []
+    notes = list(weak_losses(plan)) if set(plan.experiment.members) <= set(plan.tasks) else []
     for method in dict.fromkeys(pair.method for pair in plan.left_out):
         names = [pair.name.removesuffix(f" · {method}") for pair in plan.left_out if pair.method == method]
         notes.append(f"{method} is left out where source and target have other classes: {', '.join(names)}")
@@ -226,6 +229,9 @@ def _checked_rows(library: PromptLibrary, plan: Plan, task: TaskSpec, *, searche
                     f"train.batch_size {setting.batch_size} is more than the {len(rows.train)} rows that are left to train on; "
                     "lower it"
                 )
+    taught = set(asking(experiment, "lambda")) & set(experiment.needs("teacher_plm"))
+    if plan.teacher_plm and taught and task.name in experiment.targets and task.kind in PLACED:
+        check_places(library, setting, replace(setting, plm=plan.teacher_plm), task)
     if table.truncated >= TOLD_TRUNCATED:
         yield f"{task.name}: {table.truncated:.0%} of its train rows are cut at {setting.max_length} tokens"
     if said := imbalance(task):

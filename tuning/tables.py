@@ -123,8 +123,9 @@ def kept_table(rows: Sequence[Mapping[str, Any]]) -> str:
     ]  # fmt: skip
     return plain_table(
         f"Best of the top-k sources by {rows[0]['similarity']}, chosen by selection score",
-        "gain over prompt tuning in points on report rows; kept: of the gain of trying all sources (the last k); random: expected "
-        "with k sources drawn;\nhindsight: the best gain that any source had, which selection could not know",
+        "gain over prompt tuning in points on report rows; left out: share of the sources that no tried winner uses, as its own or as a partner;\n"
+        "kept: of the gain of trying all sources, the oracle (the last k); random: expected with k sources drawn; hindsight: the best gain that any\n"
+        "source had, which selection could not know. With partners, k = 1 of spot is the weighted average of the most similar, of spot_mixture their mixture",
         ["method", "k", "left out", "gain", "kept", "random", "hindsight"], shown, 1,
     )  # fmt: skip
 

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from statistics import fmean
 
 import pytest
@@ -47,6 +48,14 @@ def test_the_published_example_leaves_out_two_thirds_and_keeps_nine_tenths() -> 
     row = top_k(prompts, "spot", "c_mean")[15 - 1]
     assert (row.k, round(row.left_out, 2), row.kept) == (15, 0.69, pytest.approx(0.90))
     assert row.left_out == pytest.approx((48 - 15) / 48)
+
+
+def test_partners_of_the_winners_are_no_longer_left_out() -> None:
+    """a used b too, and b all others: after a, two of four are left out; after b none."""
+    one, two, *others = FOUR
+    partners = [replace(one, tags={"partners": "b"}), replace(two, tags={"partners": "a,c,d"}), *others]
+    assert partners[0].sources == ("a", "b")
+    assert [row.left_out for row in top_k(partners, "spot", "c_mean")] == [0.5, 0, 0, 0]
 
 
 def test_means_are_over_targets_and_the_kept_share_is_one_of_means() -> None:

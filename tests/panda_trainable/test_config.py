@@ -65,7 +65,7 @@ OTHERS: dict[Any, dict[str, Any]] = {
         "steps": 101, "learning_rate": 0.02, "sources": (SOURCE, SOURCE), "source_steps": 51,
         "source_learning_rate": 0.03, "lambda_": 2.0, "teacher_steps": 21, "fusion": "late", "kd": "kl",
         "candidates": (20, 40), "lambda_schedule": "decay", "partner_weights": "uniform", "inter_class": 0.5,
-        "inter_instance": 0.5, "relation": "gram", "temperature": 2.0, "tutor": TUTOR, "projection": PROJECTION,
+        "inter_instance": 0.5, "relation": "gram", "temperature": 2.0, "tutor": TUTOR, "projection": PROJECTION, "mixing_cap": 40,
     },
     TUTOR: {"plm": Plm("models/tiny", "decade"), "trains": "model", "steps": 401, "learning_rate": 0.1},
     PROJECTION: {
@@ -163,6 +163,8 @@ def test_a_method_that_trains_nothing_has_no_steps_and_no_rate(method: str) -> N
         ({}, ("mse",)),
         ({"kd": "kl", "inter_class": 1.0}, ("kl", "inter_class")),
         ({"lambda_": 0.0, "inter_instance": 0.1, "relation": "distance"}, ("distance",)),
+        ({"kd": "inter_class"}, ("inter_class",)),
+        ({"kd": "gram", "relation": "gram", "inter_instance": 0.1}, ("gram",)),
     ],
 )
 def test_the_losses_that_are_asked_for_are_those_with_a_weight(changes: dict[str, Any], asked: tuple[str, ...]) -> None:

@@ -286,6 +286,10 @@ PLANNED: dict[str, tuple[Change, tuple[str, ...]]] = {
         values(methods=["tpt_model"], source_plm={"from": "."}, projector={"tasks": ["s1", "t"]}),
         ("a projector needs a prompt of each task on both PLMs, and t is none of the source tasks",),
     ),
+    "a projector on a task twice": (
+        values(methods=["tpt_model"], source_plm={"from": "."}, projector={"tasks": ["s1", "s2", "s1"]}),
+        ("each task trains the projector once, but s1 is there again",),
+    ),
     "a projector on a mixture": (
         values(
             methods=["tpt_model"], source_plm={"from": "."}, mixtures={"pool": ["s1"]}, sources=["s1", "pool"],

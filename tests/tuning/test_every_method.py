@@ -10,7 +10,7 @@ import yaml
 
 from panda_trainable.config import KNOBS, TRAITS, TrialConfig
 from panda_trainable.library import PromptLibrary
-from panda_trainable.tasks import Mixture
+from panda_trainable.tasks import MIXING_CAP, Mixture
 from tests.tuning.small import UNUSUAL, every_method, studies_of
 from tuning.confirm import confirm_key, confirm_trial, jobs_of, read_confirmed, twin
 from tuning.experiment import BASELINE, LONGER, Experiment
@@ -60,7 +60,7 @@ def test_a_method_has_a_study_of_each_source_or_of_the_target_as_its_traits_say(
 def test_a_study_has_what_its_method_takes_and_nothing_else(planned: Planned, plms: Plms, method: str) -> None:
     plan, traits = planned(**every_method(plms, **UNUSUAL)), TRAITS[method]
     for study in studies(plan, method):
-        base, distils = study.base, "lambda" in traits.knobs
+        base, distils = study.base, "lambda" in traits.knobs and not traits.as_released
         sources = {"none": [], "pair": [study.pair.source], "all": ["s1", "s2", "pool"]}[traits.sources]
         assert [source.task.name for source in base.sources][: len(sources)] == sources
         assert len(base.sources) == len(sources) + (2 if "partners" in traits.knobs else 0)
@@ -68,6 +68,7 @@ def test_a_study_has_what_its_method_takes_and_nothing_else(planned: Planned, pl
         assert (base.projection is not None) == (traits.another == "source_plm")
         assert (base.kd, base.lambda_schedule) == (("kl", "decay") if distils else ("mse", "constant"))
         assert base.relation == ("gram" if "inter_instance" in traits.knobs else "inter_instance")
+        assert base.mixing_cap == (40 if traits.mixes else MIXING_CAP)
         assert base.partner_weights == ("uniform" if "partners" in traits.knobs else "similarity")
         assert (base.steps == 0) == (traits.trains == "nothing")
         assert study.budget == (1 if study.space.size == 1 else 2)

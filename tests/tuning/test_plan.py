@@ -77,9 +77,19 @@ def test_a_pair_without_positive_similarity_has_no_panda_study_and_says_so(plann
 def test_partners_are_the_most_similar_other_sources_and_ties_go_by_name(planned: Planned) -> None:
     space = planned().experiment.method_space("spot")
     weights = {"pair": 0.5, "b": 0.3, "c": 0.9, "a": 0.3, "worse": -0.1, "none": 0.0}
-    assert partner_order(space, "pair", weights) == ["c", "a"]
-    assert partner_order(space.overridden({"partners": Int(0, 5)}), "pair", weights) == ["c", "a", "b"]
-    assert partner_order(space, "worse", weights) == []
+    assert partner_order(space, "pair", weights, weights) == ["c", "a"]
+    assert partner_order(space.overridden({"partners": Int(0, 5)}), "pair", weights, weights) == ["c", "a", "b"]
+    assert partner_order(space, "worse", weights, weights) == []
+
+
+def test_partners_that_nothing_weighs_are_the_most_similar_by_what_is_measured_first(
+    planned: Planned, tmp_path: Path
+) -> None:
+    plan = planned(**with_third(tmp_path), weigh_by="none", methods=["spot"], similarities=["c_mean", "c_pair"])
+    measured = {"s1": -0.2, "s2": 0.5, "s3": 0.9}
+    studies, _ = make_studies(plan, {(name, "t"): {"c_mean": v, "c_pair": -v} for name, v in measured.items()})
+    partners = {study.pair.source: partners_of(study) for study in studies if study.pair.source}
+    assert partners == {"s1": ["s3", "s2"], "s2": ["s3", "s1"], "s3": ["s2", "s1"]}
 
 
 def test_a_study_that_began_with_partners_keeps_them_and_its_key_when_a_source_is_added(

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from panda_trainable.config import TRAITS
 from tests.tuning.small import MEASURED, OWN, every_method, like, studies_of
+from tuning.entries import of_plan
 from tuning.plan import Plan, make_studies
 from tuning.stages import source_lineage_of, target_lineage_of
 
@@ -91,7 +92,7 @@ def test_what_decides_numbers_changes_the_keys_of_those_methods_alone(planned: P
     assert {before[name].pair.method for name in before if before[name].key != after[name].key} == methods
 
 
-DISTILLED = {"panda", "panda_as_released", "distill", "panda_distill"}
+DISTILLED = {"panda", "distill", "panda_distill"}
 TAUGHT = {"distill", "panda_distill"}
 PROJECTED = {"tpt_model", "tpt_model_zero_shot"}
 FOR_TARGETS = {"prompt_tuning", "prompt_tuning_longer", "model_tuning", "linear_probe", "distill"}
@@ -129,6 +130,36 @@ def test_a_setting_of_some_methods_changes_the_keys_of_those_alone(planned: Plan
     after = studies_of(planned(**every_method(plms, **changes)))
     assert before.keys() == after.keys()
     assert {before[name].pair.method for name in before if before[name].key != after[name].key} == methods
+
+
+def test_what_caps_a_mixture_counts_where_several_sources_are_trained_on(planned: Planned, plms: Plms) -> None:
+    def keys(**changes: Any) -> dict[str, str]:
+        plan = planned(**every_method(plms, mixtures={}, sources=["s1", "s2"], **changes))
+        return {name: study.key for name, study in studies_of(plan).items()}
+
+    before, after = keys(), keys(mixing_cap=40)
+    changed = {name.split(" · ")[-1] for name in before if before[name] != after[name]}
+    assert (
+        changed == {method for method in TRAITS if TRAITS[method].mixes} == {"spot_mixture", "multitask_model_tuning"}
+    )
+
+
+@pytest.mark.parametrize("change", [name for name, (_, methods) in (OTHER | OF_SOME).items() if methods])
+def test_what_makes_another_study_is_seen_in_its_parameters(planned: Planned, plms: Plms, change: str) -> None:
+    """Two studies that differ in their numbers never look the same to who compares them in MLflow."""
+
+    def told(**changes: Any) -> dict[str, tuple[str, Any]]:
+        plan = planned(**every_method(plms, **changes))
+        studies = studies_of(plan)
+        entries = of_plan(plan, [], list(studies.values()), lambda _: [])
+        return {
+            name: (study.key, (entry.params, entry.tags["protocol"]))
+            for (name, study), entry in zip(studies.items(), entries, strict=True)
+        }
+
+    before, after = told(), told(**(OTHER | OF_SOME)[change][0])
+    same = [n for n in before if before[n][0] != after[n][0] and before[n][1] == after[n][1]]
+    assert same == []
 
 
 @pytest.mark.parametrize(("key", "methods"), [("teacher_plm", TAUGHT), ("source_plm", PROJECTED)])

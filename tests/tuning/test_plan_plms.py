@@ -11,14 +11,16 @@ import pytest
 from panda_trainable.library import PromptLibrary
 from search_spaces.space import Choice
 from tests.conftest import rows_of, write_task
+from tests.panda_trainable.conftest import save_wide_plm
 from tests.tuning.small import OWN, plan_of, plans_of, studies_of
 from tuning.experiment import Misuse
-from tuning.locate import weak_relations
+from tuning.losses import weak_losses
 from tuning.plan import Pair, Plan, record_study, study_path
 from tuning.stages import prepare
 
 Plms = Callable[[str], Path]
 Planned = Callable[..., Plan]
+BATCH_OF_16 = {"train": {"steps": 8, "batch_size": 16, "max_length": 16, "eval_every": 2, "seeds": [0, 1]}}
 KIND_TASKS: dict[str, dict[str, Any]] = {
     "regression": {"kind": "regression", "text": "a"},
     "tagging": {"kind": "tagging", "text": "words", "label": "tags", "classes": ["O", "B-X"]},
@@ -200,16 +202,91 @@ def test_relations_of_classes_have_no_weight_where_a_target_has_no_such_classes(
     study = studies_of(plan)["t · distill"]
     assert study.space.domain("inter_class") == Choice((0.0,))
     assert study.base.with_knobs(study.space.first()).inter_class == 0
-    (note,) = weak_relations(plan)
-    assert note == "t has no classes: distill leave inter_class out there"
+    assert next(weak_losses(plan)) == "t has no classes: distill leave inter_class out there"
 
 
 def test_relations_of_two_classes_are_told_to_have_almost_no_gradient(plms: Plms, tmp_path: Path) -> None:
-    others = {"teacher_plm": {"from": str(plms("distilbert"))}, "methods": ["distill"]}
-    (note,) = weak_relations(plan_of(tmp_path, plms("bert"), **others))
-    assert note.startswith("t has two classes, of which inter_class has almost no gradient")
-    off = {"distill": {"inter_class": 0}}
-    assert list(weak_relations(plan_of(tmp_path, plms("bert"), **others, space=off))) == []
+    others = {"teacher_plm": {"from": str(plms("distilbert"))}, "methods": ["distill"], **BATCH_OF_16}
+
+    def notes(**changes: Any) -> list[str]:
+        return list(weak_losses(plan_of(tmp_path, plms("bert"), **{**others, **changes})))
+
+    few = "t has two classes, of which inter_class has almost no gradient: "
+    helped = "inter_instance must carry what the larger PLM knows"
+    alone = "next to nothing is learnt from the teacher"
+    assert notes() == [f"{few}in distill {helped}"]
+    assert notes(methods=["panda"], kd="inter_class") == [f"{few}in panda {alone}"]
+    both = notes(methods=["panda", "panda_distill"], kd="inter_class")
+    assert both == [f"{few}in panda_distill {helped}; in panda {alone}"]
+    assert notes(space={"distill": {"inter_class": 0}}) == []
+
+
+def test_relations_of_a_small_batch_are_refused_or_told_to_be_noise(plms: Plms, tmp_path: Path) -> None:
+    def planned_with(size: int, relation: str) -> list[str]:
+        train = {"steps": 8, "batch_size": size, "max_length": 16, "eval_every": 2, "seeds": [0, 1]}
+        off = {"distill": {"inter_class": 0}}
+        others = {"teacher_plm": {"from": str(plms("distilbert"))}, "methods": ["distill"], "space": off}
+        return list(weak_losses(plan_of(tmp_path, plms("bert"), train=train, relation=relation, **others)))
+
+    for relation, size in (("inter_instance", 1), ("gram", 2), ("distance", 2)):
+        said = f"distill: {relation} compares the examples of a batch, and needs {size + 1} of them or more to say anything, got {size}"
+        with pytest.raises(Misuse, match=said):
+            planned_with(size, relation)
+        (note,) = planned_with(size + 1, relation)
+        assert (
+            note == f"{relation} compares the {size + 1} examples of a batch: with fewer than 16 that is mostly noise"
+        )
+    assert planned_with(16, "gram") == []
+
+
+@pytest.mark.parametrize("kind", ["tagging", "extractive_qa"])
+def test_a_larger_plm_that_cuts_words_elsewhere_is_refused_before_anything_starts(
+    plms: Plms, tmp_path: Path, kind: str
+) -> None:
+    longer: dict[str, Any] = {"words": [f"w1{i % 10}" for i in range(30)], "tags": ["O", "B-X"] * 15}
+    rows = [
+        {**row, "p": "w1 w2 " * 20 + row["p"]}
+        if "p" in row
+        else {name: [*row[name], *more] for name, more in longer.items()}
+        for row in KIND_ROWS[kind]
+    ]
+    write_task(tmp_path / "data/t", rows, rows[40:])
+    parted = save_wide_plm(tmp_path / "parted", parted=True).source
+    space = {"distill": {"lambda": 0.5, "inter_class": 0, "inter_instance": 0}}
+    others: dict[str, Any] = {
+        "methods": ["distill"],
+        "tasks": {"s1": OWN, "s2": OWN, "t": KIND_TASKS[kind]},
+        "space": space,
+    }
+    library = PromptLibrary(tmp_path / "library")
+    with pytest.raises(Misuse, match=f"task t: .*parted cannot teach .* the {kind} t"):
+        prepare(library, plan_of(tmp_path, plms("bert"), teacher_plm={"from": parted}, **others))
+    assert prepare(library, plan_of(tmp_path, plms("bert"), teacher_plm={"from": str(plms("distilbert"))}, **others))
+    others["space"] = {}
+    others["methods"] = ["panda"]
+    assert prepare(library, plan_of(tmp_path, plms("bert"), teacher_plm={"from": parted}, **others))
+
+
+def test_a_loss_that_a_method_does_not_weigh_is_not_silently_ignored(plms: Plms, tmp_path: Path) -> None:
+    others = {"teacher_plm": {"from": str(plms("distilbert"))}, "methods": ["panda", "distill"], **BATCH_OF_16}
+
+    def notes(**changes: Any) -> list[str]:
+        off = {"inter_class": 0, **changes.pop("distill", {})}
+        return list(weak_losses(plan_of(tmp_path, plms("bert"), **others, space={"distill": off}, **changes)))
+
+    (unheard,) = notes(kd="kl")
+    assert unheard.startswith("kd: kl has no part in distill, whose lambda is 0; to compare it there, space:")
+    assert notes(kd="kl", distill={"lambda": 0.5}) == []
+    assert notes() == []
+    (idle,) = notes(distill={"inter_instance": 0})
+    assert idle.startswith("nobody teaches in distill: lambda, inter_class, inter_instance are all 0")
+
+
+def test_the_released_code_runs_as_it_is_whatever_loss_the_file_has(planned: Planned) -> None:
+    studies = studies_of(planned(methods=["panda", "panda_as_released"], kd="kl", lambda_schedule="decay"))
+    assert (studies["t ← s1 · panda"].base.kd, studies["t ← s1 · panda"].base.lambda_schedule) == ("kl", "decay")
+    released = studies["t ← s1 · panda_as_released"].base
+    assert (released.kd, released.lambda_schedule) == ("mse", "constant")
 
 
 def test_a_method_that_takes_over_a_head_is_paired_with_sources_of_the_targets_classes_alone(
