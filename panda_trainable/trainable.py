@@ -91,6 +91,7 @@ class PandaTrainable(tune.Trainable):
         return {
             "score": float(np.mean(scores)),
             "score_std": float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0,
+            **{f"score/seed/{s}": float(v) for s, v in zip(self.trial_config.seeds, scores, strict=True)},
             "loss": float(np.mean(losses)),
             "step": session.done,
             "seconds": time.perf_counter() - self.began,

@@ -60,6 +60,7 @@ def test_a_trial_reports_at_every_evaluation_until_its_last_step(
         assert (result["step"], result["failure"], result["done"]) == (step, "", step == 10)
         assert result["score"] == pytest.approx(sum(scores) / 2)
         assert result["score_std"] == pytest.approx(abs(scores[0] - scores[1]) / math.sqrt(2))
+        assert [result[f"score/seed/{seed}"] for seed in config.seeds] == scores
         assert result["loss"] == pytest.approx(sum(losses) / 2, abs=1e-6)
         assert result["lambda_effective"] == pytest.approx(2.0 * 0.5)
 
