@@ -1,13 +1,13 @@
 """From MLflow to an answer: a page and figures in a folder, and a run `analysis` that holds them."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from analysis import records
 from analysis.against import Against
 from analysis.answer import Answer, answer, coefficients, correlations
 from analysis.best import winners
@@ -18,11 +18,12 @@ from analysis.figures import Gallery, gallery
 from analysis.following import following, regrets
 from analysis.insight import Insight, insight
 from analysis.measures import MEASURES, SCOPES, spreads, value
-from analysis.papers import FORMATS, paper_table
+from analysis.papers import PAPERS, paper_table
+from analysis.publishing import write_analysis
 from analysis.records import GAIN, REPORT, SIMILARITY, NoRecords, StudyRecord, winner_config
 from analysis.report import Config, report
 
-REPORT_FILE, FIGURES = "report.html", "figures"
+REPORT_FILE, FIGURES, WRITTEN = "report.html", "figures", "written.json"
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Analysis:
         within: with them, where there are some.
         search: what its trials say.
         shown: all figures.
-        folder: with `report.html`, `figures` and the tables for papers.
+        folder: with `report.html`, `figures` and the tables for papers, and maybe files of others.
     """
 
     evidence: Evidence
@@ -52,6 +53,12 @@ class Analysis:
         """The report."""
         return self.folder / REPORT_FILE
 
+    @property
+    def files(self) -> list[str]:
+        """What it wrote, as paths in its folder."""
+        figures = [f"{FIGURES}/{drawing.name}.{form}" for drawing in self.shown.drawn for form in ("png", "svg")]
+        return [REPORT_FILE, *(PAPERS.values() if self.evidence.studies else ()), *figures]
+
 
 def analyze(uri: str, experiment: str, out: Path) -> Analysis:
     """Reads an experiment, and writes page and figures; works with what there is.
@@ -59,7 +66,7 @@ def analyze(uri: str, experiment: str, out: Path) -> Analysis:
     Args:
         uri: of MLflow.
         experiment: its name.
-        out: the folder, made where it is not; figures of an earlier analysis there are replaced.
+        out: the folder, made where it is not; what an earlier analysis wrote there is replaced, and nothing else.
 
     Raises:
         NoRecords: if there is no such experiment, or no study in it.
@@ -92,13 +99,12 @@ def _config(uri: str, run_id: str) -> Config:
 def _write(analysis: Analysis, files: Mapping[str, Config]) -> None:
     folder, evidence = analysis.folder, analysis.evidence
     folder.mkdir(parents=True, exist_ok=True)
-    figures = folder / FIGURES
-    for old in [*figures.glob("*.png"), *figures.glob("*.svg")]:
-        old.unlink()
+    for old in _written(folder):
+        (folder / old).unlink(missing_ok=True)
+    (folder / WRITTEN).write_text(json.dumps(analysis.files, indent=1), encoding="utf-8")
     for drawing in analysis.shown.drawn:
-        save(drawing, figures)
-    for form, name in {"latex": "methods.tex", "csv": "methods.csv"}.items():
-        assert form in FORMATS
+        save(drawing, folder / FIGURES)
+    for form, name in PAPERS.items():
         if evidence.studies:
             (folder / name).write_text(paper_table(evidence, form), encoding="utf-8")
     now = datetime.now(UTC).astimezone()
@@ -113,6 +119,16 @@ def _write(analysis: Analysis, files: Mapping[str, Config]) -> None:
         analysis.within,
     )
     analysis.page.write_text(written, encoding="utf-8")
+
+
+def _written(folder: Path) -> list[str]:
+    """What an earlier analysis wrote there; a list that is not ours names nothing."""
+    try:
+        found = json.loads((folder / WRITTEN).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    ours = re.compile(rf"({REPORT_FILE}|methods\.(tex|csv)|{FIGURES}/[\w.\-]+\.(png|svg))")
+    return [name for name in found if isinstance(name, str) and ours.fullmatch(name)] if isinstance(found, list) else []
 
 
 def tables(analysis: Analysis) -> dict[str, list[dict[str, Any]]]:
@@ -185,7 +201,7 @@ def publish(uri: str, experiment: str, analysis: Analysis) -> str:
         **dict(coefficients(analysis.within, "corr_with_self")),
         **dict(regrets(following(analysis.evidence))),
     }
-    return records.write_analysis(
-        uri, experiment, analysis.folder, tables(analysis), metrics,
+    return write_analysis(
+        uri, experiment, {name: analysis.folder / name for name in analysis.files}, tables(analysis), metrics,
         {"answer": " ".join(analysis.answer.sentences), "verdict": analysis.answer.verdict},
     )  # fmt: skip

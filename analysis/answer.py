@@ -1,16 +1,17 @@
 """The question of the whole: does transferability predict the gain? Coefficients, and an answer in two sentences."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from types import MappingProxyType
 
 from analysis.correlation import MINIMUM, Correlation, Point, adjusted, correlation
 from analysis.drawing import chance, counted, points, rho, span
 from analysis.evidence import Evidence, contains_similarity
-from analysis.gains import LEVEL
-from analysis.measures import MEASURES, SCOPES, by_seed, share_above, value
-from analysis.records import GAIN, SIMILARITY, StudyRecord
+from analysis.gains import LEVEL, ROUNDING
+from analysis.measures import MEASURES, SCOPES, share_above, value
+from analysis.records import GAIN, SIMILARITY, StudyRecord, by_seed
 from analysis.retrieval import random_order, top_k
 
 
@@ -19,13 +20,13 @@ def points_of(
 ) -> list[Point]:
     """Pairs as points of a similarity and a measure; NaN where one is not known."""
     chosen = list(pairs)
-    metric = MEASURES[measure].winner
-    seeds = sorted({seed for pair in chosen for seed in by_seed(pair, metric)}) if scope == "winner" else []
+    metric = MEASURES[measure].winner if scope == "winner" else MEASURES[measure].first
+    seeds = sorted({seed for pair in chosen for seed in by_seed(pair.metrics, metric)})
     return [
         Point(
             pair.source or "", evidence.place(pair.target, pair.plm),
             pair.metrics.get(f"{SIMILARITY}/{similarity}", math.nan),
-            _or_nan(value(pair, measure, scope)), tuple(by_seed(pair, metric).get(seed, math.nan) for seed in seeds),
+            _or_nan(value(pair, measure, scope)), tuple(by_seed(pair.metrics, metric).get(seed, math.nan) for seed in seeds),
         )
         for pair in chosen
     ]  # fmt: skip
@@ -41,7 +42,7 @@ def measure_name(measure: str, scope: str) -> str:
 
 
 def correlations(evidence: Evidence, exclude_self: bool = True) -> list[Correlation]:
-    """Every similarity against the gain of every method, and against all measures of the headline's method.
+    """Every similarity against every measure of every method.
 
     Targets without signal are left out: their gains are noise around a prompt that knows nothing.
 
@@ -49,7 +50,7 @@ def correlations(evidence: Evidence, exclude_self: bool = True) -> list[Correlat
         evidence: of the experiment.
         exclude_self: leaves out pairs of a task with itself, whose similarity is known beforehand.
     """
-    pairs, main = evidence.heard, headline_method(evidence)
+    pairs = evidence.heard
     asked = [(method, measure, scope) for method in evidence.methods for measure in MEASURES for scope in SCOPES]
     found = [
         correlation(
@@ -57,7 +58,6 @@ def correlations(evidence: Evidence, exclude_self: bool = True) -> list[Correlat
             measure=measure_name(measure, scope), method=method, exclude_self=exclude_self,
         )
         for method, measure, scope in asked
-        if measure == "gain" or method == main
         for own in [[pair for pair in pairs if pair.method == method and value(pair, measure, scope) is not None]]
         if own
         for similarity in evidence.similarities
@@ -81,7 +81,8 @@ class Answer:
     """What the experiment says to the question.
 
     Attributes:
-        verdict: `yes`, `no sign` or `cannot say`.
+        verdict: `yes`: beyond chance, and the interval of the mean lies above 0; `probably`: beyond chance for these
+            targets, but not for others with certainty; `no sign`; or `cannot say`.
         sentences: two, for the top of the page.
         method: whose gains answer; None where none can.
         similarity: the one of which the sentences speak; None where there is no coefficient.
@@ -102,8 +103,9 @@ def answer(evidence: Evidence, found: Sequence[Correlation]) -> Answer:
     if method is None or not known:
         return Answer("cannot say", (_obstacle(evidence, found, method), _second(evidence, method, None)), method)
     best = max(known, key=lambda c: (is_clear(c), c.spearman_mean or 0.0))
-    verdict = "yes" if is_clear(best) else "no sign"
-    first = _first(best, len(known), verdict) + _others(evidence, found, best)
+    sources = len({pair.source for pair in evidence.heard_others if pair.method == method})
+    verdict = _verdict(best, sources)
+    first = _first(best, len(known), verdict, sources) + _others(evidence, found, best)
     return Answer(verdict, (first, _second(evidence, method, best.similarity)), method, best.similarity, best)
 
 
@@ -113,20 +115,40 @@ def is_clear(found: Correlation) -> bool:
     return p is not None and p < 1 - LEVEL and pooled is not None and pooled > 0
 
 
-def _first(best: Correlation, similarities: int, verdict: str) -> str:
+def least_p(sources: int) -> float:
+    """The smallest p-value that permuting so many sources can give: that of a perfect order."""
+    return min(1.0, 2 / math.factorial(sources))
+
+
+def _verdict(best: Correlation, sources: int) -> str:
+    if is_clear(best):
+        return "yes" if best.mean_interval and best.mean_interval[0] > 0 else "probably"
+    p = best.pooled.p_permutation
+    as_good_as_can_be = p is not None and p <= least_p(sources) * (1 + ROUNDING)
+    return "cannot say" if as_good_as_can_be or least_p(sources) >= 1 - LEVEL else "no sign"
+
+
+def _first(best: Correlation, similarities: int, verdict: str, sources: int) -> str:
     targets = sum(one.spearman is not None for one in best.targets.values())
-    interval = f"95\u00a0% {span(best.mean_interval)}; " if best.mean_interval else ""
-    correction = f", corrected for {similarities} similarities" if similarities > 1 else ""
+    interval = f" (95\u00a0% {span(best.mean_interval)})" if best.mean_interval else ""
+    correction = f" corrected for {similarities} similarities" if similarities > 1 else ""
     numbers = (
-        f"mean Spearman {rho(best.spearman_mean)} over {counted(targets, 'target')} "
-        f"({interval}pooled {chance(best.pooled.p_adjusted)}{correction})"
+        f"mean Spearman {rho(best.spearman_mean)} over {counted(targets, 'target')}{interval}, pooled "
+        f"{rho(best.pooled.spearman)} ({chance(best.pooled.p_adjusted)}{correction})"
     )
     which = f"{best.similarity}, the best of {similarities} similarities," if similarities > 1 else best.similarity
-    if verdict == "yes":
-        return f"Yes: {which} predicts which sources help {best.method}: {numbers}"
-    return (
-        f"No sign of it here: {which} does not order the sources of {best.method} better than chance would: {numbers}"
-    )
+    return f"{VERDICTS[verdict].format(which=which, method=best.method, sources=sources, p=chance(least_p(sources)))}: {numbers}"
+
+
+VERDICTS: Mapping[str, str] = MappingProxyType(
+    {
+        "yes": "Yes: {which} predicts which sources help {method}",
+        "probably": "Probably: {which} orders the sources of {method} better than chance would, but how it would do on other targets is uncertain",
+        "no sign": "No sign of it here: {which} does not order the sources of {method} better than chance would",
+        "cannot say": "Whether {which} predicts which sources help {method} cannot be said with {sources} sources, of which the best order has {p} before correction",
+    }
+)
+"""Verdict -> how the first sentence begins."""
 
 
 def _others(evidence: Evidence, found: Sequence[Correlation], best: Correlation) -> str:
@@ -189,6 +211,8 @@ def coefficients(found: Iterable[Correlation], prefix: str = "corr") -> Iterator
             "spearman_mean": one.spearman_mean, "pearson_mean": one.pearson_mean, "ceiling": one.ceiling,
             "spearman_mean/low": one.mean_interval and one.mean_interval[0], "spearman_mean/high": one.mean_interval and one.mean_interval[1],
             "pooled/spearman": one.pooled.spearman, "pooled/pearson": one.pooled.pearson,
+            "pooled/spearman/low": one.pooled.spearman_interval and one.pooled.spearman_interval[0],
+            "pooled/spearman/high": one.pooled.spearman_interval and one.pooled.spearman_interval[1],
             "pooled/p": one.pooled.p_permutation, "pooled/p_adjusted": one.pooled.p_adjusted, "pooled/n": float(one.pooled.n),
             **{f"target/{target}/spearman": of.spearman for target, of in one.targets.items()},
         }  # fmt: skip

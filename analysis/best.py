@@ -6,6 +6,7 @@ from typing import Any
 
 from analysis.gains import LEVEL, holm
 from analysis.records import (
+    BASELINE,
     COMPARABLE,
     CONVERGENCE,
     ERROR_REDUCTION,
@@ -35,8 +36,6 @@ from analysis.records import (
     confirmed_studies,
     winner_config,
 )
-
-BASELINE = "prompt_tuning"
 
 
 def winners(records: Sequence[StudyRecord]) -> list[StudyRecord]:

@@ -1,6 +1,10 @@
 """Spearman and Pearson of plain numbers, where there is a coefficient; else why there is none."""
 
+import itertools
+from functools import cache
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.gains import ROUNDING, Floats
@@ -23,6 +27,8 @@ def levels(values: Floats) -> Floats:
 def coefficients(x: Floats, y: Floats, sources: int, least: int) -> tuple[Four, str]:
     """Spearman, its p, Pearson, its p; and why there are none, empty where there are.
 
+    Both p are SciPy's, by Student's t: too small of few values, for which there is `exact_p`.
+
     Args:
         x: [N] similarities.
         y: [N] values; where one is infinite there is no Pearson.
@@ -37,6 +43,28 @@ def coefficients(x: Floats, y: Floats, sources: int, least: int) -> tuple[Four, 
         return (*spearman, None, None), ""
     plain = stats.pearsonr(x, y)
     return (*spearman, float(plain.statistic), float(plain.pvalue)), ""
+
+
+EXACT = 7
+"""Values up to which every order is tried: SciPy's approximation calls four that agree beyond doubt."""
+
+
+@cache
+def _orders(count: int) -> NDArray[np.intp]:
+    return np.array(list(itertools.permutations(range(count))))
+
+
+def exact_p(x: Floats, y: Floats) -> float:
+    """Two-sided p of Spearman's coefficient, of all orders: twice the smaller tail, in (0, 1].
+
+    Args:
+        x: [N] few.
+        y: [N].
+    """
+    a, b = (stats.rankdata(levels(side)) for side in (x, y))
+    found = a[_orders(len(a))] @ b  # grows with the coefficient; of halves, so exact
+    tails = (found >= found[0]).mean(), (found <= found[0]).mean()
+    return float(min(1.0, 2 * min(tails)))
 
 
 def _obstacle(x: Floats, y: Floats, sources: int, least: int) -> str:

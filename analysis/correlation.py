@@ -8,7 +8,7 @@ from statistics import fmean
 import numpy as np
 from scipy import stats
 
-from analysis.coefficients import coefficients, levels, shares
+from analysis.coefficients import EXACT, coefficients, exact_p, levels, shares
 from analysis.gains import Floats
 from analysis.noise import ceiling_of
 from analysis.resampling import Interval, mean_interval, permutation_p, pooled_interval
@@ -47,11 +47,12 @@ class OfTarget:
 
     Attributes:
         spearman: in [-1, 1]; None with a note.
-        spearman_p: two-sided, SciPy's; approximate below some ten sources.
+        spearman_p: two-sided, SciPy's approximation: too small below some ten sources.
         pearson: in [-1, 1].
         pearson_p: two-sided, SciPy's.
         n: sources with both values.
         note: why there is no coefficient; empty where there is.
+        spearman_exact: two-sided p by trying every order; None of more than EXACT sources.
     """
 
     spearman: float | None
@@ -60,6 +61,12 @@ class OfTarget:
     pearson_p: float | None
     n: int
     note: str
+    spearman_exact: float | None = None
+
+    @property
+    def p(self) -> float | None:
+        """The p-value of Spearman's coefficient to show: exact where that can be had."""
+        return self.spearman_p if self.spearman_exact is None else self.spearman_exact
 
 
 @dataclass(frozen=True)
@@ -108,6 +115,7 @@ class Correlation:
             of noise could reach its square root.
         missing: pairs without one of the two values.
         self_pairs: pairs of a task with itself that are in.
+        note: what is to be known of the values; empty where nothing is.
     """
 
     similarity: str
@@ -121,6 +129,7 @@ class Correlation:
     ceiling: float | None
     missing: int
     self_pairs: int
+    note: str = ""
 
 
 def correlation(
@@ -189,7 +198,8 @@ def _mean(found: Iterable[float | None]) -> float | None:
 
 def _of_target(points: Sequence[Point]) -> OfTarget:
     found, why = coefficients(*_sides(points), len(points), MINIMUM)
-    return OfTarget(*found, len(points), why)
+    exact = exact_p(*_sides(points)) if not why and len(points) <= EXACT else None
+    return OfTarget(*found, len(points), why, exact)
 
 
 def _sides(points: Sequence[Point]) -> tuple[Floats, Floats]:

@@ -45,7 +45,7 @@ def coefficients_figure(evidence: Evidence, found: Sequence[Correlation]) -> Dra
         "coefficients",
         _says_coefficients(rows, methods[0]),
         "Mean over targets of Spearman's coefficient between similarity and gain of the sources; lines are 95\u00a0% intervals over targets "
-        "and sources. Filled: confirmed winners; hollow: the first trial, the same settings on every pair. Grey tick: the ceiling, what "
+        "and sources. Filled: confirmed winners; hollow: the first trial, the same settings on every pair, scored on selection rows with the search seeds. Better than chance: p below 0.05 when sources are permuted jointly over targets, corrected over similarities; an interval may still span zero, for it asks about other targets too. Grey tick: the ceiling, what "
         f"another measurement of the gain with other seeds would reach.{note} {_n(rows)} {evidence.protocol}.",
         f"Interval plot of {counted(len(rows), 'coefficient')}: {counted(len(similarities), 'similarity')} × {counted(len(methods), 'method')}.",
         (WIDTH, 0.9 + len(methods) * 0.35 + 0.42 * len(similarities) * len(methods)),
@@ -130,7 +130,7 @@ def scatter_figure(evidence: Evidence, answer: Answer) -> Drawing | NotDrawn:
         "scatter",
         f"{answer.similarity} and the gain of {answer.method} rise together on {up} of {counted(len(some), 'target')}",
         f"Gain over prompt tuning on report rows against {answer.similarity}, a point per source, {counted(sum(map(len, targets.values())), 'pair')}; bars: 95\u00a0% "
-        "intervals over rows and seeds. ρ: Spearman's coefficient, r: Pearson's with Fisher's 95\u00a0% interval, p of ρ; line: least squares. "
+        "intervals over rows and seeds. ρ: Spearman's coefficient, r: Pearson's with Fisher's 95\u00a0% interval, p of ρ, exact up to seven sources; line: least squares. "
         f"Each panel has its own scales. The best and the worst source are named. {left_out(evidence)}{evidence.protocol}.",
         f"{counted(len(targets), 'scatter plot')} of gain against {answer.similarity}: "
         + "; ".join(f"{t} ρ {rho(of.spearman)}" for t, of in answer.found.targets.items())
@@ -175,9 +175,9 @@ def _told(of: OfTarget) -> str:
         return of.note
     r = f", r {rho(of.pearson)}" if of.pearson is not None else ""
     return (
-        f"ρ {rho(of.spearman)} ({chance(of.spearman_p)}), n {of.n}\n{r[2:]} ({span(fisher(of.pearson, of.n))})"
+        f"ρ {rho(of.spearman)} ({chance(of.p)}), n {of.n}\n{r[2:]} ({span(fisher(of.pearson, of.n))})"
         if r
-        else f"ρ {rho(of.spearman)} ({chance(of.spearman_p)}), n {of.n}"
+        else f"ρ {rho(of.spearman)} ({chance(of.p)}), n {of.n}"
     )
 
 

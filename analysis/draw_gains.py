@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -35,14 +36,17 @@ def gain_map(evidence: Evidence, method: str) -> Drawing | NotDrawn:
     gains = table(evidence, pairs, GAIN)
     if not gains.cells.size:
         return NotDrawn(f"gain-{method}", f"{method} has no confirmed pair")
-    shown = gains.ordered(_descending(gains.cells), _descending(gains.cells.T))
+    silent = np.array([name in evidence.silent for name in gains.targets])
+    heard = gains.cells[:, ~silent] if not silent.all() else gains.cells
+    columns = sorted(_descending(gains.cells.T), key=lambda column: bool(silent[column]))
+    shown = gains.ordered(_descending(heard), columns)
     unsure = _unsure(evidence, pairs, shown)
     known = shown.cells[~np.isnan(shown.cells)]
     limit = float(np.quantile(np.abs(known), WIDEST)) or 0.01
     return Drawing(
         f"gain-{method}",
-        _says_gain(method, shown, pairs),
-        f"Gain over prompt tuning in points on report rows, {counted(len(known), 'pair')}; rows and columns by mean gain. "
+        _says_gain(method, shown, evidence),
+        f"Gain over prompt tuning in points on report rows, {counted(len(known), 'pair')}; rows by mean gain on targets with a signal, columns by mean gain. "
         f"{_hatching(pairs, unsure)} {_beyond(known, limit)}{_silent(evidence, shown)}{evidence.protocol}."
         + missing_pairs(int(np.isnan(shown.cells).sum())),
         f"Heat-map of the gains of {method}: {extent(shown)}, from {points(float(known.min()))} to {points(float(known.max()))} points; "
@@ -53,11 +57,15 @@ def gain_map(evidence: Evidence, method: str) -> Drawing | NotDrawn:
 
 
 def _descending(cells: Floats) -> list[int]:
-    """Rows by their mean, the highest first."""
-    return [int(i) for i in np.argsort(-np.nanmean(cells, axis=1), kind="stable")]
+    """Rows by their mean, the highest first; those without a value last."""
+    means = np.array([-math.inf if np.isnan(row).all() else np.nanmean(row) for row in cells])
+    return [int(i) for i in np.argsort(-means, kind="stable")]
 
 
-def _says_gain(method: str, shown: Table, pairs: Sequence[StudyRecord]) -> str:
+def _says_gain(method: str, shown: Table, evidence: Evidence) -> str:
+    pairs = [pair for pair in evidence.heard if pair.method == method]
+    if not pairs:
+        return f"{method} has no pair on a target with a signal"
     gains = [pair.metrics[GAIN] for pair in pairs]
     lows = [pair.metrics[f"{GAIN}/{LOW}"] for pair in pairs if f"{GAIN}/{LOW}" in pair.metrics]
     up = round(share_above(gains) * len(gains))
@@ -65,7 +73,8 @@ def _says_gain(method: str, shown: Table, pairs: Sequence[StudyRecord]) -> str:
     said = f"{method} beats prompt tuning on {up} of {counted(len(gains), 'pair')}{clear}"
     if len(shown.sources) == 1:
         return said
-    return f"{said}; {shown.sources[0]} helps most, {points(float(np.nanmean(shown.cells[0])))} points on average"
+    best = fmean(pair.metrics[GAIN] for pair in pairs if pair.source == shown.sources[0])
+    return f"{said}; {shown.sources[0]} helps most, {points(best)} points on average"
 
 
 def _beyond(known: Floats, limit: float) -> str:
@@ -79,7 +88,11 @@ def _beyond(known: Floats, limit: float) -> str:
 
 def _silent(evidence: Evidence, shown: Table) -> str:
     silent = [name for name in evidence.silent if name in shown.targets]
-    return "In brackets: prompt tuning does not beat the majority class. " if silent else ""
+    return (
+        "In brackets: prompt tuning does not beat the majority class, and the title does not count them. "
+        if silent
+        else ""
+    )
 
 
 def _hatching(pairs: Sequence[StudyRecord], unsure: NDArray[np.bool_]) -> str:

@@ -31,7 +31,7 @@ from analysis.drawing import (
 )
 from analysis.evidence import Evidence, left_out
 from analysis.gains import ROUNDING
-from analysis.retrieval import hindsight, random_order, top_k
+from analysis.retrieval import hindsight, random_order, top_k, tried_shares
 
 
 def pooled_figure(evidence: Evidence, answer: Answer) -> Drawing | NotDrawn:
@@ -46,7 +46,7 @@ def pooled_figure(evidence: Evidence, answer: Answer) -> Drawing | NotDrawn:
         "pooled",
         f"Over all pairs, {answer.similarity} and the gain of {answer.method} correlate by {rho(found.pooled.spearman)} "
         f"({span(found.pooled.spearman_interval)}; {chance(found.pooled.p_adjusted)})",
-        f"{counted(len(known), 'pair')} of {counted(len(names), 'target')}; gain as its rank within the target, 1 is the best source. Black: mean rank of each fifth of the pairs by "
+        f"{counted(len(known), 'pair')} of {counted(len(names), 'target')}; gain as its rank within the target, the best source on top. Black: mean rank of neighbours by "
         "similarity. Spearman's coefficient with its 95\u00a0% interval over targets and sources; p by permuting the sources' names jointly over targets, "
         f"corrected for the number of similarities. {left_out(evidence)}{evidence.protocol}.",
         f"Scatter plot of {counted(len(known), 'pair')}: {answer.similarity} against the rank of the gain within its target, Spearman {rho(found.pooled.spearman)}.",
@@ -124,7 +124,7 @@ def retrieval_figure(evidence: Evidence, answer: Answer) -> Drawing | NotDrawn:
         lambda figure: _paint_retrieval(
             figure,
             {name: [(1 - row.left_out, row.gain) for row in rows] for name, rows in curves.items()},
-            chances,
+            list(zip(tried_shares(own, str(answer.method)), chances, strict=True)),
             best,
         ),
     )
@@ -137,15 +137,15 @@ def _says_retrieval(best: str, method: str, first: float, drawn: float, oracle: 
 
 
 def _paint_retrieval(
-    figure: Any, curves: dict[str, list[tuple[float, float]]], chances: Sequence[float], best: str
+    figure: Any, curves: dict[str, list[tuple[float, float]]], chances: Sequence[tuple[float, float]], best: str
 ) -> None:
     axes = figure.add_subplot()
     zero_line(axes)
-    oracle, count = chances[-1], len(chances)
+    oracle = chances[-1][1]
     axes.axhline(100 * oracle, color=INK, linewidth=1.2, linestyle=dashes(1), label="all sources", zorder=1)
     axes.plot(
-        [100 * k / count for k in range(1, count + 1)],
-        [100 * g for g in chances],
+        [100 * share for share, _ in chances],
+        [100 * gain for _, gain in chances],
         color=GREY,
         linewidth=1.8,
         linestyle=dashes(2),

@@ -1,12 +1,16 @@
 """All that MLflow knows of an experiment, read once: what every figure and table is a function of."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from analysis.measures import has_gain
 from analysis.records import (
+    BASELINE,
     CONSTRUCTED,
+    FIRST,
+    GAIN,
     PROTOCOL,
+    SEED,
     SIGNAL,
     SIMILARITY,
     STUDY,
@@ -71,6 +75,11 @@ class Evidence:
         return [pair for pair in self.heard if pair.source != pair.target]
 
     @property
+    def heard_trials(self) -> list[TrialRecord]:
+        """The trials on targets that carry a signal."""
+        return [trial for trial in self.trials if self.place(trial.target, trial.plm) not in set(self.silent)]
+
+    @property
     def methods(self) -> list[str]:
         """Methods that have pairs; spot first, then by name."""
         return sorted({pair.method for pair in self.pairs}, key=lambda name: (name != "spot", name))
@@ -104,8 +113,23 @@ def gather(uri: str, experiment: str) -> Evidence:
     """
     found = sorted(current_studies(uri, experiment), key=lambda s: (s.target, s.plm, s.method, s.source or ""))
     keys = {study.tags[STUDY] for study in found if STUDY in study.tags}
-    confirmed, unfinished = split(found)
-    return Evidence(experiment, tuple(confirmed), tuple(unfinished), tuple(trials(uri, experiment, keys)))
+    tried = trials(uri, experiment, keys)
+    confirmed, unfinished = split(with_first_seeds(found, tried))
+    return Evidence(experiment, tuple(confirmed), tuple(unfinished), tuple(tried))
+
+
+def with_first_seeds(studies: Sequence[StudyRecord], tried: Iterable[TrialRecord]) -> list[StudyRecord]:
+    """Studies with score and gain of their first trial by seed, where they were logged: gains over the baseline's first."""
+    first = {trial.study: trial.by_seed for trial in tried if trial.number == 0 and trial.is_complete}
+    own = {study.run_id: first.get(study.tags.get(STUDY, ""), {}) for study in studies}
+    base = {(study.target, study.plm): own[study.run_id] for study in studies if study.method == BASELINE}
+    return [_with_seeds(study, own[study.run_id], base.get((study.target, study.plm), {})) for study in studies]
+
+
+def _with_seeds(study: StudyRecord, ours: Mapping[int, float], theirs: Mapping[int, float]) -> StudyRecord:
+    scores = {f"{FIRST}/score/{SEED}/{seed}": score for seed, score in ours.items()}
+    gains = {f"{FIRST}/{GAIN}/{SEED}/{seed}": score - theirs[seed] for seed, score in ours.items() if seed in theirs}
+    return replace(study, metrics={**study.metrics, **scores, **gains})
 
 
 def split(studies: Iterable[StudyRecord]) -> tuple[list[StudyRecord], list[StudyRecord]]:

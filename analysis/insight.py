@@ -207,8 +207,8 @@ class Insight:
 
 
 def insight(evidence: Evidence) -> Insight:
-    """What the search of an experiment says."""
-    trials = evidence.trials
+    """What the search of an experiment says, on targets with a signal."""
+    trials = evidence.heard_trials
     return Insight(
         tuple(importances(trials)),
         tuple(slices(trials)),

@@ -18,10 +18,10 @@ from analysis.records import (
     NEVER,
     RELATIVE,
     REPORT,
-    SEED,
     STD,
     N,
     StudyRecord,
+    by_seed,
 )
 
 
@@ -94,18 +94,12 @@ def value(study: StudyRecord, measure: str, scope: str = "winner") -> float | No
     return None if found is None or isnan(found) else found
 
 
-def by_seed(study: StudyRecord, metric: str) -> dict[int, float]:
-    """Seed -> value of a metric that was logged by seed; empty where it was not."""
-    prefix = f"{metric}/{SEED}/"
-    found = {name.removeprefix(prefix): number for name, number in study.metrics.items() if name.startswith(prefix)}
-    return {int(seed): found[seed] for seed in sorted(found, key=int)}
-
-
 @dataclass(frozen=True)
 class Spread:
     """The gains of one method on one target over its sources.
 
     Attributes:
+        scope: of SCOPES: whose gains.
         method: the method.
         target: the target task.
         plm: the PLM's name.
@@ -114,9 +108,10 @@ class Spread:
         over_sources: deviation of the gain over sources; None for one.
         over_seeds: deviation of a pair's gain over seeds, root of the mean square over pairs; None where unknown.
         beat: share of pairs whose gain is above zero.
-        beat_clearly: share of pairs whose 95 % interval is above zero; None where no pair has one.
+        beat_clearly: share of pairs whose 95 % interval is above zero; None where no pair has one, as of first trials.
     """
 
+    scope: str
     method: str
     target: str
     plm: str
@@ -129,12 +124,14 @@ class Spread:
 
 
 def spreads(studies: Iterable[StudyRecord]) -> list[Spread]:
-    """How each method's gains spread, by method, target and PLM; the baseline has no gain and is left out."""
+    """How each method's gains spread, of winners and of first trials, by method, target and PLM; the baseline has none."""
     groups: dict[tuple[str, str, str], list[StudyRecord]] = {}
     for study in studies:
         if has_gain(study):
             groups.setdefault((study.method, study.target, study.plm), []).append(study)
-    return [_spread(*names, groups[names]) for names in sorted(groups)]
+    scoped = ((scope, names) for scope in SCOPES for names in sorted(groups))
+    found = (_spread(scope, *names, groups[names]) for scope, names in scoped)
+    return [one for one in found if one is not None]
 
 
 def has_gain(study: StudyRecord) -> bool:
@@ -142,15 +139,27 @@ def has_gain(study: StudyRecord) -> bool:
     return value(study, "gain") is not None and study.metrics.get(f"{GAIN}/{N}", 1) > 0
 
 
-def _spread(method: str, target: str, plm: str, studies: Sequence[StudyRecord]) -> Spread:
-    gains = [study.metrics[GAIN] for study in studies]
-    several = [study for study in studies if study.metrics.get(f"{GAIN}/{N}", 0) > 1]
-    variances = [study.metrics[f"{GAIN}/{STD}"] ** 2 for study in several if f"{GAIN}/{STD}" in study.metrics]
-    lows = [study.metrics[f"{GAIN}/{LOW}"] for study in studies if f"{GAIN}/{LOW}" in study.metrics]
+def _spread(scope: str, method: str, target: str, plm: str, studies: Sequence[StudyRecord]) -> Spread | None:
+    prefix = "" if scope == "winner" else f"{FIRST}/"
+    known = [(gain, study.metrics) for study in studies if (gain := value(study, "gain", scope)) is not None]
+    if not known:
+        return None
+    gains = [gain for gain, _ in known]
+    deviations = [_over_seeds(metrics, f"{prefix}{GAIN}") for _, metrics in known]
+    variances = [std**2 for std in deviations if std is not None]
+    lows = [metrics[f"{GAIN}/{LOW}"] for _, metrics in known if f"{GAIN}/{LOW}" in metrics and scope == "winner"]
     return Spread(
-        method, target, plm, len(studies), fmean(gains), spread(gains) if len(gains) > 1 else None,
+        scope, method, target, plm, len(gains), fmean(gains), spread(gains) if len(gains) > 1 else None,
         fmean(variances) ** 0.5 if variances else None, share_above(gains), share_above(lows) if lows else None,
     )  # fmt: skip
+
+
+def _over_seeds(metrics: Mapping[str, float], name: str) -> float | None:
+    """The deviation of a metric over seeds, as it was logged or of its values by seed; None of one seed."""
+    values = list(by_seed(metrics, name).values())
+    if f"{name}/{STD}" in metrics:
+        return metrics[f"{name}/{STD}"] if metrics.get(f"{name}/{N}", 0) > 1 else None
+    return spread(values) if len(values) > 1 else None
 
 
 def share_above(values: Sequence[float], bound: float = 0.0) -> float:

@@ -68,7 +68,8 @@ def picture(drawing: Drawing) -> Html:
     name = escape(drawing.name)
     return Html(
         f'<figure id="figure-{name}"><h3>{text(drawing.title)}</h3>'
-        f'<img style="width:{7 * drawing.size[0]:.1f}rem" alt="{escape(drawing.alt)}" src="data:image/svg+xml;base64,{data}">'
+        f'<div class="scroll" role="region" tabindex="0" aria-label="figure {name}">'
+        f'<img style="width:{7 * drawing.size[0]:.1f}rem" alt="{escape(drawing.alt)}" src="data:image/svg+xml;base64,{data}"></div>'
         f"<figcaption>{text(drawing.caption)}</figcaption></figure>"
     )
 

@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from analysis.best import BASELINE
 from analysis.evidence import Evidence
 from analysis.gains import ROUNDING
 from analysis.measures import has_gain
-from analysis.records import GAIN, HIGH, LOW, MAJORITY, REPORT, SELECTION, STD, N, StudyRecord
+from analysis.records import BASELINE, GAIN, HIGH, LOW, MAJORITY, REPORT, SELECTION, STD, N, StudyRecord
 
 BEST, TIE, PLAIN = "best", "tie", ""
 SIGNS = {BEST: "*", TIE: "=", PLAIN: " "}
@@ -111,10 +110,16 @@ def _gain(study: StudyRecord) -> tuple[float, float, float]:
 
 
 def as_csv(table: Comparison) -> str:
-    """A line per method, three columns per target: mean, deviation, mark; in percent."""
+    """A line per method and one of the majority class, four columns per target: mean, deviation, mark, source; in percent."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["method", *(f"{target}{part}" for target in table.targets for part in ("", " sd", " mark"))])
+    writer.writerow(
+        ["method", *(f"{target}{part}" for target in table.targets for part in ("", " sd", " mark", " source"))]
+    )
+    classes = (table.majority.get(target) for target in table.targets)
+    writer.writerow(
+        ["majority class", *(text for c in classes for text in ("" if c is None else f"{100 * c:.2f}", "", "", ""))]
+    )
     for method in table.methods:
         known = [table.cells.get((method, target)) for target in table.targets]
         writer.writerow([method, *(field for cell in known for field in _fields(cell))])
@@ -123,8 +128,8 @@ def as_csv(table: Comparison) -> str:
 
 def _fields(cell: Cell | None) -> list[str]:
     if cell is None:
-        return ["", "", ""]
-    return [f"{100 * cell.mean:.2f}", "" if cell.std is None else f"{100 * cell.std:.2f}", cell.mark]
+        return ["", "", "", ""]
+    return [f"{100 * cell.mean:.2f}", "" if cell.std is None else f"{100 * cell.std:.2f}", cell.mark, cell.source or ""]
 
 
 def as_text(table: Comparison) -> str:
@@ -191,6 +196,8 @@ FORMATS: Mapping[str, Callable[[Comparison], str]] = MappingProxyType(
     {"table": as_text, "csv": as_csv, "latex": as_latex}
 )
 """Name of a format -> what writes it."""
+PAPERS: Mapping[str, str] = MappingProxyType({"latex": "methods.tex", "csv": "methods.csv"})
+"""Name of a format -> the file that an analysis writes."""
 
 
 def paper_table(evidence: Evidence, form: str) -> str:

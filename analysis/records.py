@@ -1,11 +1,10 @@
-"""The names of runs, tags and metrics in MLflow, the only reader of them, and the writer of an analysis."""
+"""The names of runs, tags and metrics in MLflow, and the only reader of them."""
 
 import json
 import os
-import re
 import tempfile
-import time
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +40,9 @@ NEVER = "never_comparable"
 
 SUPERSEDED = "superseded_by"
 """Tag of an earlier analysis: the run of the later one."""
+
+BASELINE = "prompt_tuning"
+"""The method that gains are over."""
 
 CONFIG_FILE = "config.json"
 """Artifact of a study's run: the winner as a complete experiment file."""
@@ -110,6 +112,7 @@ class TrialRecord:
         seconds: from its start to that evaluation; None where it has none.
         state: `complete`, `stopped early`, `failed` or `running`.
         failure: why it failed; empty otherwise.
+        by_seed: seed -> score of its last evaluation; empty where it was not logged.
     """
 
     target: str
@@ -124,6 +127,7 @@ class TrialRecord:
     seconds: float | None
     state: str
     failure: str = ""
+    by_seed: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def is_complete(self) -> bool:
@@ -159,14 +163,30 @@ def runs(store: Any, experiment: str, condition: str = "") -> Iterator[Any]:
             return
 
 
-def _read(uri: str, experiment: str, condition: str) -> list[Any]:
-    store = client(uri, reads=True)
+def read(uri: str, experiment: str, condition: str) -> list[Any]:
+    """The runs of an experiment that meet a condition.
+
+    Raises:
+        NoRecords: if there is no such experiment, or MLflow does not answer.
+    """
+    with answering(uri, "does not answer"):
+        return list(runs(client(uri, reads=True), experiment, condition))
+
+
+@contextmanager
+def answering(uri: str, what: str) -> Iterator[None]:
+    """Turns whatever a store or its artifacts fail with into a message.
+
+    Raises:
+        NoRecords: `what` is what MLflow does.
+    """
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        return list(runs(store, experiment, condition))
-    except MlflowException as error:
-        raise NoRecords(f"MLflow at {uri} does not answer ({str(error).splitlines()[0]})") from error
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        raise NoRecords(f"MLflow at {uri} {what} ({str(error).splitlines()[0]})") from error
 
 
 def confirmed_studies(uri: str, experiment: str) -> list[StudyRecord]:
@@ -187,7 +207,7 @@ def current_studies(uri: str, experiment: str) -> list[StudyRecord]:
     Raises:
         NoRecords: if there is no such experiment.
     """
-    return [_record(run) for run in _read(uri, experiment, f"tags.{STAGE} = 'study' and tags.{CURRENT} = 'true'")]
+    return [_record(run) for run in read(uri, experiment, f"tags.{STAGE} = 'study' and tags.{CURRENT} = 'true'")]
 
 
 def trials(uri: str, experiment: str, studies: Container[str]) -> list[TrialRecord]:
@@ -201,7 +221,7 @@ def trials(uri: str, experiment: str, studies: Container[str]) -> list[TrialReco
     Raises:
         NoRecords: if there is no such experiment.
     """
-    found = _read(uri, experiment, f"tags.{STAGE} = 'trial'")
+    found = read(uri, experiment, f"tags.{STAGE} = 'trial'")
     return sorted(
         (_trial(run) for run in found if run.data.tags.get(STUDY) in studies), key=lambda t: (t.study, t.number)
     )
@@ -221,8 +241,15 @@ def _trial(run: Any) -> TrialRecord:
     return TrialRecord(
         tags[TARGET], tags.get(SOURCE) or None, tags[METHOD], tags[PLM], tags[STUDY], int(tags[TRIAL].split("/")[-1]),
         {name: _number(text) for name, text in run.data.params.items()}, metrics.get("score"),
-        int(steps.get("score", 0)), metrics.get(SECONDS), tags.get(STATE, ""), tags.get(FAILURE, ""),
+        int(steps.get("score", 0)), metrics.get(SECONDS), tags.get(STATE, ""), tags.get(FAILURE, ""), by_seed(metrics, "score"),
     )  # fmt: skip
+
+
+def by_seed(metrics: Mapping[str, float], name: str) -> dict[int, float]:
+    """Seed -> value of a metric that was logged by seed; empty where it was not."""
+    prefix = f"{name}/{SEED}/"
+    found = {key.removeprefix(prefix): number for key, number in metrics.items() if key.startswith(prefix)}
+    return {int(seed): found[seed] for seed in sorted(found, key=int)}
 
 
 def _number(text: str) -> float | str:
@@ -249,62 +276,3 @@ def winner_config(uri: str, run_id: str) -> dict[str, Any]:
             raise NoRecords(f"{CONFIG_FILE} of run {run_id} cannot be read ({str(error).splitlines()[0]})") from error
         config: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
     return config
-
-
-def write_analysis(
-    uri: str, experiment: str, folder: Path, tables: Mapping[str, Sequence[Mapping[str, Any]]], metrics: Mapping[str, float],
-    tags: Mapping[str, str],
-) -> str:  # fmt: skip
-    """Writes the run `analysis` of an experiment; earlier ones are marked as superseded once it is whole.
-
-    Args:
-        uri: of MLflow.
-        experiment: its name.
-        folder: whose files become artifacts.
-        tables: name -> rows, each with the same columns; empty ones are left out.
-        metrics: name -> value.
-        tags: beside stage and currency.
-
-    Returns:
-        The run's id.
-
-    Raises:
-        NoRecords: if there is no such experiment.
-    """
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    earlier = _read(uri, experiment, f"tags.{STAGE} = 'analysis'")
-    store = client(uri, reads=True)
-    from mlflow.entities import Metric, RunTag
-
-    found = store.get_experiment_by_name(experiment)
-    run: str = store.create_run(found.experiment_id, tags={STAGE: "analysis"}, run_name="analysis").info.run_id
-    try:
-        now = int(time.time() * 1000)
-        store.log_batch(run, tags=[RunTag(name, value[:5000]) for name, value in tags.items()])
-        logged = [Metric(_allowed(name), value, now, 0) for name, value in metrics.items()]
-        for start in range(0, len(logged), BATCH):
-            store.log_batch(run, metrics=logged[start : start + BATCH])
-        store.log_artifacts(run, str(folder))
-        for name, rows in tables.items():
-            if rows:
-                store.log_table(
-                    run, {column: [row[column] for row in rows] for column in rows[0]}, f"tables/{name}.json"
-                )
-    except BaseException:
-        store.set_terminated(run, "FAILED")
-        raise
-    store.set_tag(run, CURRENT, "true")
-    store.set_terminated(run, "FINISHED")
-    for old in earlier:
-        store.set_tag(old.info.run_id, CURRENT, "false")
-        store.set_tag(old.info.run_id, SUPERSEDED, run)
-    return run
-
-
-BATCH = 500
-"""Metrics that one request may hold, with room."""
-
-
-def _allowed(name: str) -> str:
-    """A metric's name without signs that MLflow refuses."""
-    return re.sub(r"[^\w\-. :/]", "_", name, flags=re.ASCII)

@@ -92,7 +92,7 @@ def _facts(evidence: Evidence) -> Html:
             ("Methods", len({study.method for study in evidence.studies}), "with the baseline"),
             ("Studies", len(evidence.studies), f"confirmed, of {total}"),
             ("Trials", len(trials), said),
-            ("Time", _duration(seconds), "in trials and confirmations"),
+            ("Time", _duration(seconds), "in trials and winners; prompts of sources, teachers and twins come on top"),
         ]
     )
 
@@ -144,6 +144,9 @@ def _cautions(evidence: Evidence) -> Iterator[str]:
     poor = sorted({pair.source or "" for pair in evidence.pairs if pair.tags.get(POOR_SOURCE) == "true"})
     if poor:
         yield f"{listed(poor)} {'do' if len(poor) > 1 else 'does'} not beat the own majority class as a source."
+    joined = sum(len(pair.sources) > 1 for pair in evidence.pairs)
+    if joined:
+        yield f"{counted(joined, 'winner')} of {counted(len(evidence.pairs), 'pair')} used partners, so that their gain is not of one source alone; the first trial goes without."
     shared = sorted(
         {f"{pair.source} → {pair.target}" for pair in evidence.pairs if float(pair.tags.get(OVERLAP) or 0) > 0}
     )

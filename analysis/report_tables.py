@@ -77,7 +77,7 @@ def pairs_table(evidence: Evidence) -> Html:
         "× sooner as good": lambda s: _times(value(s, "comparable")), "twin": lambda s: percent(s.metrics.get(TWIN)),
         "selection": lambda s: percent(s.metrics.get(SELECTION)), "steps": lambda s: _whole(s.metrics.get(STEPS)), "seconds": lambda s: _whole(s.metrics.get(SECONDS)),
     }  # fmt: skip
-    caption = "Every confirmed study; scores and gains in percent. p is not corrected. × sooner: against prompt tuning, in the search; 0 is never. The heads sort"
+    caption = "Every confirmed study; scores and gains in percent. p is not corrected. The first trial is scored on selection rows with the search seeds. × sooner: against prompt tuning, in the search; 0 is never. The heads sort"
     return _table("pairs-table", caption, columns, evidence.studies, sortable=True)
 
 
@@ -121,11 +121,15 @@ def measure_label(name: str) -> str:
 def spread_table(evidence: Evidence) -> Html:
     """How gains spread over sources and seeds."""
     columns: dict[str, Callable[[Spread], Cell]] = {
-        "target": lambda s: Cell(evidence.place(s.target, s.plm)), "method": lambda s: Cell(s.method), "pairs": lambda s: number(s.n),
+        "target": lambda s: Cell(evidence.place(s.target, s.plm)), "method": lambda s: Cell(s.method),
+        "of": lambda s: Cell("winner" if s.scope == "winner" else "first trial"), "pairs": lambda s: number(s.n),
         "mean gain": lambda s: percent(s.mean, signed=True), "± over sources": lambda s: percent(s.over_sources), "± over seeds": lambda s: percent(s.over_seeds),
         "above 0": lambda s: _share(s.beat), "clearly above 0": lambda s: _share(s.beat_clearly),
     }  # fmt: skip
-    caption = "Gains in points on report rows; clearly: the 95\u00a0% interval lies above 0. The heads sort"
+    caption = (
+        "Gains in points: of confirmed winners on report rows, of first trials (the published setting) on selection rows with the search seeds; "
+        "clearly: the 95\u00a0% interval lies above 0. The heads sort"
+    )
     return _table("spread-table", caption, columns, spreads(evidence.studies), sortable=True)
 
 

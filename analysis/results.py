@@ -43,8 +43,28 @@ class Scores:
     baselines: Mapping[str, float]
 
     def mean(self, pair: Pair) -> float:
-        """Over the pair's seeds; NaN where it has no score."""
-        return fmean(self.of_pair[pair].values()) if pair in self.of_pair else math.nan
+        """Over the seeds that all pairs of its target have, or over its own where there is none; NaN without a score.
+
+        Seeds differ in how well they do: pairs compare on the same ones only.
+        """
+        if pair not in self.of_pair:
+            return math.nan
+        own, shared = self.of_pair[pair], self.shared(pair[1])
+        return fmean(own[seed] for seed in shared or own)
+
+    def shared(self, target: str) -> list[str]:
+        """The seeds that all pairs of a target have."""
+        pairs = [values for (_, of), values in self.of_pair.items() if of == target]
+        return sorted(set.intersection(*map(set, pairs))) if pairs else []
+
+    @property
+    def uneven(self) -> list[str]:
+        """Targets whose pairs have different seeds, by name."""
+        return [
+            target
+            for target in self.targets
+            if any(sorted(values) != self.shared(target) for (_, of), values in self.of_pair.items() if of == target)
+        ]
 
     @property
     def targets(self) -> list[str]:

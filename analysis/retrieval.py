@@ -135,6 +135,16 @@ def random_order(records: Sequence[StudyRecord], method: str, k: int) -> float:
     return fmean(_expected(studies, k) for studies in _targets(records, method))
 
 
+def tried_shares(records: Sequence[StudyRecord], method: str) -> list[float]:
+    """The share of a target's sources that k of them are, mean over targets, for k = 1 to the largest number.
+
+    Raises:
+        ValueError: if the method has no study with a source.
+    """
+    counts = [len(studies) for studies in _targets(records, method)]
+    return [fmean(min(k, count) / count for count in counts) for k in range(1, max(counts) + 1)]
+
+
 def _expected(studies: Sequence[StudyRecord], k: int) -> float:
     """The j-th by selection score is the choice if it is drawn and the other k − 1 come from the S − j behind it."""
     sources, drawn = len(studies), min(k, len(studies))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,15 +85,21 @@ def correlations(
     measured, similar = read_scores(scores, method), read_similarities(similarities)
     _check_common(scores, measured, similarities, similar)
     references = _references(scores, measured, relative_to)
-    return adjusted(
-        [
-            correlation(
-                _points(measured, similar[metric]), similarity=metric, measure=MEASURE, method=measured.method,
-                exclude_self=exclude_self, seed=seed, relative_to=references,
-            )
-            for metric in sorted(similar)
-        ]
-    )  # fmt: skip
+    found = [
+        correlation(
+            _points(measured, similar[metric]), similarity=metric, measure=MEASURE, method=measured.method,
+            exclude_self=exclude_self, seed=seed, relative_to=references,
+        )
+        for metric in sorted(similar)
+    ]  # fmt: skip
+    return adjusted([replace(one, note=_uneven(measured)) for one in found])
+
+
+def _uneven(scores: Scores) -> str:
+    """Which seeds are averaged where pairs have different ones."""
+    told = (f"{target} ({', '.join(scores.shared(target)) or 'none: each pair its own'})" for target in scores.uneven)
+    named = ", ".join(told)
+    return f"pairs have different seeds; averaged are those that all of a target have: {named}" if named else ""
 
 
 def _points(scores: Scores, similar: Mapping[Pair, float]) -> list[Point]:

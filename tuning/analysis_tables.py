@@ -13,14 +13,22 @@ PER_SIMILARITY = (
     "ceiling", "pairs", "missing", "self",
 )  # fmt: skip
 COLUMNS = (
-    "similarity", "measure", "method", "scope", "target", "spearman", "spearman_p", "pearson", "pearson_p", "n", "low",
+    "similarity", "measure", "method", "scope", "target", "spearman", "spearman_p", "spearman_exact", "pearson", "pearson_p", "n", "low",
     "high", "p_permutation", "p_adjusted", "ceiling", "missing", "self_pairs", "note",
 )  # fmt: skip
 """Of the CSV. Scope: `target`, `mean` of targets, or `pooled`."""
 UNKNOWN = "–"
 
 
-def correlation_table(found: Sequence[Correlation]) -> str:
+RELATIVE = {
+    "none": "pooled: scores as they are, so that easy targets stand above hard ones (--relative-to self or baseline divides)",
+    "self": "pooled: scores divided by the target's with its own prompt",
+    "baseline": "pooled: scores divided by the target's baseline",
+}
+"""What pooled scores are divided by -> how that is told."""
+
+
+def correlation_table(found: Sequence[Correlation], relative_to: str = "none") -> str:
     """A line per similarity, then Spearman's coefficients by target, then what is to be known of them."""
     names = " · ".join(filter(None, (found[0].measure, found[0].method)))
     overview = plain_table(f"Similarity against {names}", "", PER_SIMILARITY, [_line(one) for one in found], 1)
@@ -28,7 +36,7 @@ def correlation_table(found: Sequence[Correlation]) -> str:
     rows = [[name, *(_of_target(one.targets.get(name)) for one in found)] for name in targets]
     head = ["target", *(one.similarity for one in found)]
     by_target = plain_table("ρ (p) of each target over its sources", "", head, rows, 1)
-    return "\n".join([overview, by_target, *_captions(found)])
+    return "\n".join([overview, by_target, *_captions(found, relative_to)])
 
 
 def _line(one: Correlation) -> list[str]:
@@ -51,7 +59,7 @@ def _line(one: Correlation) -> list[str]:
 def _of_target(one: OfTarget | None) -> str:
     if one is None or one.spearman is None:
         return UNKNOWN
-    return f"{signed(one.spearman)} ({chance(one.spearman_p)})"
+    return f"{signed(one.spearman)} ({chance(one.p)})"
 
 
 def signed(value: float | None) -> str:
@@ -68,9 +76,10 @@ def _interval(ends: tuple[float, float] | None) -> str:
     return f"{signed(ends[0])} to {signed(ends[1])}" if ends else UNKNOWN
 
 
-def _captions(found: Sequence[Correlation]) -> Iterator[str]:
+def _captions(found: Sequence[Correlation], relative_to: str) -> Iterator[str]:
     yield "ρ: Spearman, r: Pearson; per target: mean over targets; 95 % intervals over targets and sources"
     yield "p: of ρ pooled, sources' names permuted jointly over targets; adjusted for the number of similarities (Benjamini-Hochberg)"
+    yield RELATIVE[relative_to]
     if any(one.ceiling is not None for one in found):
         yield "ceiling: ρ per target between two measurements of the same scores, from halves of the seeds"
     yield from notes(found)
@@ -95,6 +104,8 @@ def _reasons(one: Correlation) -> Iterator[tuple[str, str]]:
             yield f"no coefficient of {name}", target.note
     if one.pooled.note:
         yield "pooled" if one.pooled.spearman is not None else "no pooled coefficient", one.pooled.note
+    if one.note:
+        yield "seeds", one.note
     if one.missing:
         yield "missing", f"{one.missing} pair{'s' * (one.missing != 1)} without score or similarity"
 

@@ -128,6 +128,7 @@ def analyze(
     from analysis.analyze import analyze as run
     from analysis.analyze import publish
     from analysis.papers import paper_table
+    from analysis.records import NoRecords
     from tuning import reading
     from tuning.experiment import Misuse
 
@@ -137,12 +138,18 @@ def analyze(
         found = run(loaded.tracking_uri, loaded.name, folder)
     except OSError as error:
         raise Misuse(f"--out {folder}: cannot be written ({error.strerror or error}); name another folder") from error
-    publish(loaded.tracking_uri, loaded.name, found)
+    except NoRecords as error:
+        raise Misuse(str(error)) from error
     if found.evidence.studies:
         print(paper_table(found.evidence, form))
     for sentence in found.answer.sentences:
         print(sentence, file=sys.stderr)
     print(f"{found.page}: open it in a browser", file=sys.stderr)
+    publish(loaded.tracking_uri, loaded.name, found)
+    if not found.evidence.studies:
+        raise Misuse(
+            f"{loaded.name} has no confirmed study: the page says what is missing; run panda-tune search to its end"
+        )
 
 
 @app.command()
@@ -217,7 +224,7 @@ def correlate(
     except Unreadable as error:
         raise Misuse(str(error)) from error
     if form is CorrelationFormat.table:
-        print(correlation_table(found))
+        print(correlation_table(found, relative_to.value))
     elif form is CorrelationFormat.csv:
         print(correlation_csv(found), end="")
     else:

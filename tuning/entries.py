@@ -148,8 +148,8 @@ def of_trial(
     failure = said.get("failure") or ("" if result else "its process was lost")
     ended = "failed" if failure else "complete" if said.get("step", 0) >= study.base.steps else "stopped early"
     state = "running" if status == RUNNING else ended
-    names = ("score", "score_std", "loss", "seconds", "evaluation_share", "lambda_effective")
-    names += tuple(name for name in said if name.startswith(f"score/{records.SEED}/"))
+    by_seed = [name for name in said if name.startswith(f"score/{records.SEED}/")]
+    names = ["score", "score_std", "loss", "seconds", "evaluation_share", "lambda_effective", *by_seed]
     metrics = {name: said[name] for name in names if name in said and np.isfinite(said[name])}
     tags = {records.STAGE: "trial", **study_tags(study), records.TRIAL: f"{study.key}/{number}", records.STATE: state}
     if "node" in said:

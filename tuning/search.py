@@ -250,7 +250,7 @@ def _run(run: Run) -> Outcome:
 def _learnt(experiment: Experiment, winner: Winner) -> entries.Learnt:
     """How a study's first trial learnt, and the trial that won it, with the seeds of the search."""
     study, won = winner.study, winner.confirmed.config
-    trials = curves(study.key, study_path(experiment, study, "journal"))
+    trials = curves(study.key, study_path(experiment, study, "journal"), study.base.steps)
     wanted = replace(won, seeds=study.base.seeds)
     same = [curve for params, curve in trials if study.base.with_knobs(study.space(FixedTrial(params))) == wanted]
     return entries.Learnt(trials[0][1], same[0] if same else {})

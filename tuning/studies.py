@@ -121,10 +121,17 @@ def best_trials(key: str, journal: Path, steps: int) -> list[FrozenTrial]:
     return list(best.values())
 
 
-def curves(key: str, journal: Path) -> list[tuple[dict[str, Any], dict[int, float]]]:
-    """Parameters of each trial of a study, and its selection score by step; the first is the published setting."""
+def curves(key: str, journal: Path, steps: int) -> list[tuple[dict[str, Any], dict[int, float]]]:
+    """Parameters of each trial of a study, and its selection score by step; the first is the published setting.
+
+    A trial that did not run all its steps, for it failed or was stopped, has no curve: its last score is no result.
+    """
     trials = open_study(key, journal).get_trials(deepcopy=False)
-    return [(trial.params, dict(trial.intermediate_values)) for trial in trials]
+    whole = [t.state == TrialState.COMPLETE and max(t.intermediate_values, default=0) >= steps for t in trials]
+    return [
+        (trial.params, dict(trial.intermediate_values) if is_whole else {})
+        for trial, is_whole in zip(trials, whole, strict=True)
+    ]
 
 
 @dataclass

@@ -33,6 +33,9 @@ def analysis(store: str, tmp_path_factory: pytest.TempPathFactory) -> Analysis:
     folder = tmp_path_factory.mktemp("out") / "analysis"
     (folder / "figures").mkdir(parents=True)
     (folder / "figures" / "gain-of-yore.png").write_bytes(b"of an earlier analysis")
+    (folder / "figures" / "holiday.png").write_bytes(b"of the user")
+    (folder / "notes.txt").write_text("of the user, and named by a list that is not to be trusted")
+    (folder / "written.json").write_text('["figures/gain-of-yore.png", "notes.txt", "../../x", 7]')
     return analyze(store, "made-up", folder)
 
 
@@ -57,10 +60,11 @@ def test_page_figures_and_tables_for_papers_are_written_and_those_of_an_earlier_
     page = analysis.page.read_text(encoding="utf-8")
     assert "1 study without a confirmed winner" in page
     assert "name: cb-best" in page  # the winner's experiment file
-    assert sorted(path.name for path in (analysis.folder / "figures").iterdir()) == sorted(
-        f"{drawing.name}.{form}" for drawing in analysis.shown.drawn for form in ("png", "svg")
-    )
-    assert (analysis.folder / "methods.csv").read_text(encoding="utf-8").startswith("method,cb,cb sd,cb mark,cr,")
+    ours = sorted(f"{drawing.name}.{form}" for drawing in analysis.shown.drawn for form in ("png", "svg"))
+    there = sorted(path.name for path in (analysis.folder / "figures").iterdir())
+    assert there == sorted([*ours, "holiday.png"])  # what is not ours is left alone, and published nowhere
+    assert (analysis.folder / "notes.txt").exists()
+    assert (analysis.folder / "methods.csv").read_text(encoding="utf-8").startswith("method,cb,cb sd,cb mark,cb source,cr,")
     assert "\\begin{tabular}" in (analysis.folder / "methods.tex").read_text(encoding="utf-8")
 
 

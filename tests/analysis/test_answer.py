@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from analysis.answer import answer, coefficients, correlations, headline_method, is_marked, points_of
+from analysis.answer import answer, coefficients, correlations, headline_method, is_marked, least_p, points_of
 from analysis.evidence import Evidence
 from analysis.following import following, regrets
 from tests.analysis.worlds import SOURCES, World, evidence
@@ -38,6 +38,30 @@ def test_noise_is_no_sign_and_never_called_a_no() -> None:
     assert verdict == "no sign"
     assert first.startswith("No sign of it here: ")
     assert "does not order the sources of spot better than chance would" in first
+
+
+def test_an_order_that_is_as_good_as_so_few_sources_can_show_is_no_sign_of_nothing() -> None:
+    """Of four sources even the perfect order has p = 2 / 24."""
+    assert (least_p(4), least_p(5), least_p(1)) == (pytest.approx(1 / 12), pytest.approx(1 / 60), 1.0)
+    known = evidence(replace(SMALL, sources=SOURCES[:4], methods=("spot",), similarities=("c_mean",)))
+    for pair in known.pairs:
+        pair.metrics["gain"] = pair.metrics["similarity/c_mean"]
+    said = answer(known, correlations(known))
+    assert said.verdict == "cannot say"
+    assert said.sentences[0].startswith(
+        "Whether c_mean predicts which sources help spot cannot be said with 4 sources, "
+    )
+    assert "of which the best order has p = 0.083 before correction: mean Spearman +1.00" in said.sentences[0]
+
+
+def test_what_these_targets_show_and_others_may_not_is_probable() -> None:
+    known = evidence(SMALL)
+    said = answer(known, correlations(known))
+    assert said.found
+    wide = replace(said.found, mean_interval=(-0.1, 0.9))
+    probable = answer(known, [wide])
+    assert probable.verdict == "probably"
+    assert probable.sentences[0].startswith("Probably: c_mean orders the sources of spot better than chance would, but")
 
 
 def test_fewer_than_four_sources_have_no_coefficient_and_the_answer_says_so() -> None:
@@ -87,10 +111,9 @@ def test_a_loss_of_which_nothing_is_known_counts_as_holding_the_similarity() -> 
     assert is_marked(bare, "panda")
 
 
-def test_the_headlines_method_is_correlated_with_every_measure_and_others_with_the_gain() -> None:
+def test_every_method_is_correlated_with_every_measure() -> None:
     found = correlations(evidence(replace(SMALL, similarities=("c_mean",))))
-    assert {c.measure for c in found if c.method == "panda"} == {"gain", "first_gain"}
-    assert {
+    expected = {
         "gain",
         "first_gain",
         "score",
@@ -100,7 +123,8 @@ def test_the_headlines_method_is_correlated_with_every_measure_and_others_with_t
         "early",
         "convergence",
         "comparable",
-    } <= {c.measure for c in found if c.method == "spot"}
+    }
+    assert all(expected <= {c.measure for c in found if c.method == method} for method in ("spot", "panda"))
     assert all(c.pooled.p_adjusted is not None for c in found if c.measure == "gain")
 
 
@@ -125,6 +149,10 @@ def test_points_hold_every_seed_in_one_order_and_gaps_are_nan() -> None:
     assert math.isnan(found[1].similarity)
     assert found[2].value == known.pairs[2].metrics["gain"]
     assert points_of(known, known.pairs, "c_mean", "gain", "first")[0].seeds == ()
+    known.pairs[0].metrics["first/gain/seed/1"] = 0.25
+    first = points_of(known, known.pairs, "c_mean", "gain", "first")
+    assert first[0].seeds == (0.25,)
+    assert math.isnan(first[1].seeds[0])
 
 
 def test_several_plms_keep_their_targets_apart() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.coefficients import levels, shares
+from analysis.coefficients import exact_p, levels, shares
 from analysis.correlation import Correlation, Point, adjusted, correlation
 from analysis.gains import Floats
 from analysis.noise import ceiling_of
@@ -58,6 +58,17 @@ def numbers(of: Correlation) -> list[float]:
 # Values
 
 
+def test_up_to_seven_sources_every_order_is_tried_and_more_are_left_to_scipy() -> None:
+    """SciPy calls four values in perfect order certain: there are 24 orders, and two are as far out."""
+    perfect = found(column([1, 2, 3, 4], [1, 2, 3, 4])).targets["t0"]
+    assert perfect.spearman_p == pytest.approx(0, abs=1e-9)
+    assert perfect.p == pytest.approx(2 / 24)
+    assert exact_p(np.array([1.0, 2, 3, 4]), np.array([4.0, 3, 2, 1])) == pytest.approx(2 / 24)
+    assert exact_p(np.array([1.0, 1, 2, 2]), np.array([1.0, 1, 2, 2])) == pytest.approx(2 * 4 / 24)  # ties
+    many = found(column(list(range(8)), [1, 0, 2, 3, 4, 5, 7, 6])).targets["t0"]
+    assert (many.spearman_exact, many.p) == (None, many.spearman_p)
+
+
 def test_four_sources_by_hand() -> None:
     """Ranks 1 2 3 4 and 2 1 3 4: ρ = 1 − 6·2/(4·15) = 0.8; r = 4.5/√(5·4.75)."""
     of = found(column([0.1, 0.2, 0.3, 0.4], [2.0, 1.5, 3.0, 4.0])).targets["t0"]
@@ -65,6 +76,7 @@ def test_four_sources_by_hand() -> None:
     x, y = np.array([-1.5, -0.5, 0.5, 1.5]), np.array([2, 1.5, 3, 4]) - 2.625
     assert of.pearson == pytest.approx((x * y).sum() / math.sqrt((x**2).sum() * (y**2).sum()))
     assert of.spearman_p == pytest.approx(0.2)  # with n = 4, r = 1 − p two-sided
+    assert of.p == of.spearman_exact == pytest.approx(2 * 4 / 24)  # 4 of the 24 orders have 0.8 or more
     assert of.pearson_p == pytest.approx(1 - of.pearson)
 
 

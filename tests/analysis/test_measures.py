@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from analysis.measures import MEASURES, SCOPES, by_seed, has_gain, share_above, spreads, value
-from analysis.records import StudyRecord
+from analysis.evidence import with_first_seeds
+from analysis.measures import MEASURES, SCOPES, has_gain, share_above, spreads, value
+from analysis.records import StudyRecord, TrialRecord, by_seed
 from tests.analysis.worlds import World, made
 
 
@@ -55,8 +56,8 @@ def test_an_unknown_measure_is_refused_with_those_there_are() -> None:
 
 def test_values_of_seeds_come_in_the_order_of_the_seeds() -> None:
     pair = study(gain__seed__11=0.2, gain__seed__9=0.1, score__report__seed__9=0.9)
-    assert list(by_seed(pair, "gain").items()) == [(9, 0.1), (11, 0.2)]
-    assert by_seed(pair, "early") == {}
+    assert list(by_seed(pair.metrics, "gain").items()) == [(9, 0.1), (11, 0.2)]
+    assert by_seed(pair.metrics, "early") == {}
 
 
 def test_gains_spread_over_sources_and_over_seeds_by_hand() -> None:
@@ -71,6 +72,33 @@ def test_gains_spread_over_sources_and_over_seeds_by_hand() -> None:
     assert found.over_sources == pytest.approx(math.sqrt((0.01**2 + 0.03**2 + 0.04**2) / 2))
     assert found.over_seeds == pytest.approx(math.sqrt((0.03**2 + 0.01**2 + 0.02**2) / 3))
     assert (found.beat, found.beat_clearly) == (pytest.approx(2 / 3), pytest.approx(1 / 3))
+
+
+def test_gains_of_first_trials_spread_too_and_have_no_intervals() -> None:
+    seeds = {"first__gain__seed__0": 0.01, "first__gain__seed__1": 0.05}
+    pairs = [study("a", gain=0.1, first__gain=0.03, **seeds), study("b", gain=0.2, first__gain=-0.01)]
+    winner, first = spreads(pairs)
+    assert (winner.scope, winner.mean, winner.over_seeds) == ("winner", pytest.approx(0.15), None)
+    assert (first.scope, first.mean, first.beat, first.beat_clearly) == ("first", pytest.approx(0.01), 0.5, None)
+    assert first.over_sources == pytest.approx(0.04 / math.sqrt(2))
+    assert first.over_seeds == pytest.approx(0.04 / math.sqrt(2))
+
+
+def test_first_trials_are_compared_with_the_baselines_seed_by_seed() -> None:
+    own = study("a", first__gain=0.0)
+    base = study(None, "prompt_tuning")
+    own, base = (replace(one, run_id=name, tags={"study": name}) for one, name in ((own, "own"), (base, "base")))
+
+    def tried(key: str, scores: dict[int, float], number: int = 0, state: str = "complete") -> TrialRecord:
+        return TrialRecord("t", "a", "spot", "bert", key, number, {}, 0.5, 60, 1.0, state, "", scores)
+
+    trials = [tried("own", {0: 0.5, 1: 0.9}), tried("base", {0: 0.6, 2: 0.7}), tried("own", {0: 0.1}, number=1)]
+    compared, alone = with_first_seeds([own, base], trials)
+    assert by_seed(compared.metrics, "first/gain") == {0: pytest.approx(-0.1)}
+    assert by_seed(compared.metrics, "first/score") == {0: 0.5, 1: 0.9}
+    assert by_seed(alone.metrics, "first/gain") == {0: 0.0, 2: 0.0}
+    stopped = [tried("own", {0: 0.5}, state="stopped early"), trials[1]]
+    assert by_seed(with_first_seeds([own, base], stopped)[0].metrics, "first/gain") == {}
 
 
 def test_one_source_and_one_seed_have_no_spread() -> None:

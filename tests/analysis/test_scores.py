@@ -18,6 +18,7 @@ from analysis.results import BOUNDS, read_scores, read_similarities
 from analysis.scores import correlate, correlations
 from panda_trainable.similarity import SIMILARITIES
 from tests.conftest import panda_tune
+from tuning.analysis_tables import notes
 
 SOURCES, TARGETS = ("a", "b", "c", "d", "e"), ("a", "t", "u")
 GENERATOR = np.random.default_rng(0)
@@ -371,3 +372,17 @@ def test_the_command_says_beside_its_json_why_there_is_no_number(files: Any) -> 
     done = panda_tune("correlate", *files(few), "--format", "json")
     assert json.loads(done.stdout)["c_mean"]["per_target"]["spearman_mean"] is None
     assert "no coefficient of t: 2 sources: at least 4 are needed" in done.stderr
+
+
+def test_pairs_compare_on_the_seeds_that_all_of_their_target_have(tmp_path: Path) -> None:
+    """Seed 2 does far better: who alone lacks it must not look worse for it."""
+    scores, similarities = tmp_path / "scores.csv", tmp_path / "similarities.csv"
+    values = {"a": 0.1, "b": 0.2, "c": 0.3, "d": 0.4}
+    lines = [f"{s},t,{v + 0.5 * seed},{seed}" for s, v in values.items() for seed in (0, 1, 2) if (s, seed) != ("d", 2)]
+    scores.write_text("source,target,score,seed\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    said = "\n".join(f"{s},t,c_mean,{v}" for s, v in values.items())
+    similarities.write_text(f"source,target,metric,similarity\n{said}\n", encoding="utf-8")
+    (found,) = correlations(scores, similarities)
+    assert found.spearman_mean == pytest.approx(1.0)
+    assert found.note == "pairs have different seeds; averaged are those that all of a target have: t (0, 1)"
+    assert any(note.startswith("seeds: pairs have different seeds") for note in notes([found]))

@@ -112,6 +112,30 @@ def test_bf16_is_near_float32_and_what_is_trained_stays_float32(
     assert not torch.equal(curves["bf16"], curves["float32"])
 
 
+class Attended(TorchDispatchMode):
+    """Notes the types of what attention is computed of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.types: set[torch.dtype] = set()
+
+    def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if "scaled_dot_product" in str(operator):
+            self.types |= {each.dtype for each in args if isinstance(each, torch.Tensor)} - {torch.bool}
+        return operator(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_on_a_cpu_attention_is_of_float32_for_backward_through_bfloat16_is_far_slower(
+    setting: Setting, task: Callable[..., TaskSpec], opened: Opened, precision: Any
+) -> None:
+    session = opened(task("t"), (0, 1), setting=replace(setting, precision=precision))
+    with Attended() as attended:
+        session.advance(1)
+        session.select()
+    assert attended.types == {torch.float32}
+
+
 def test_all_weights_are_tuned_in_float32_under_bf16(
     library: PromptLibrary, setting: Setting, task: Callable[..., TaskSpec]
 ) -> None:
