@@ -23,7 +23,7 @@ from analysis.drawing import (
     zero_line,
 )
 from analysis.gains import ROUNDING
-from analysis.importance import LEAST, Importance
+from analysis.importance import LEAST, STABLE, Importance
 from analysis.insight import COSTS, Progress, Slice
 
 LABELS = {"learning_rate": "learning rate", "lambda": "λ", "teacher_steps": "teacher steps"}
@@ -50,7 +50,7 @@ def importance_figure(found: Sequence[Importance]) -> Drawing | NotDrawn:
 
 
 def _says_importance(shown: Sequence[Importance]) -> str:
-    tops = {one.method: next(iter(one.shares)) for one in shown if next(iter(one.shares.values())) > one.chance}
+    tops = {one.method: next(iter(one.shares)) for one in shown if next(iter(one.shares.values())) > one.chance + STABLE}
     if not tops:
         return "No hyperparameter matters more than a knob of chance would"
     by_knob: dict[str, list[str]] = {}

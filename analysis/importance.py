@@ -15,6 +15,8 @@ LEAST = 10
 DRAWS, TREES = 4, 32
 """Chance knobs that are tried, and trees of a forest: the shares are stable to a few points."""
 CHANCE = "(chance)"
+STABLE = 0.05
+"""How far a share may move from forest to forest: closer to chance than that says nothing."""
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ def _facts(evidence: Evidence) -> Html:
             ("Methods", len({study.method for study in evidence.studies}), "with the baseline"),
             ("Studies", len(evidence.studies), f"confirmed, of {total}"),
             ("Trials", len(trials), said),
-            ("Time", _duration(seconds), "in trials and winners; prompts of sources, teachers and twins come on top"),
+            ("Time", _duration(seconds), "of trials and winners alone"),
         ]
     )
 

@@ -144,6 +144,8 @@ def test_an_importance_below_chance_is_not_called_one() -> None:
     figure = importance_figure([Importance("spot", {"learning_rate": 0.4}, 0.6, (), 12, 3)])
     assert isinstance(figure, Drawing)
     assert figure.title == "No hyperparameter matters more than a knob of chance would"
+    near = importance_figure([Importance("spot", {"learning_rate": 0.62}, 0.6, (), 12, 3)])
+    assert near.title == figure.title  # type: ignore[union-attr]
     both = [Importance(m, {"learning_rate": 0.8, "partners": 0.1}, 0.1, (), 12, 3) for m in ("panda", "spot")]
     assert importance_figure(both).title == "The learning rate mattered most for panda and spot"  # type: ignore[union-attr]
 
