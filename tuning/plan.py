@@ -57,7 +57,7 @@ class Study:
         space: what is searched.
         budget: trials.
         similarities: of the pair, by name.
-        overlap: texts that its sources share, in train rows, with the target's report rows.
+        overlap: texts that the pair's source, or all sources, share, in train rows, with the target's report rows.
     """
 
     key: str
@@ -294,7 +294,8 @@ def _study(
     base, space = study_base(plan, pair, sources, shared)
     key = content_key("study", base, space, *_searched_how(plan))
     measured = similarities.get((pair.source, pair.target), {}) if pair.source else {}
-    overlap = sum(shared.get((source.task.name, pair.target), 0) for source in sources)
+    own = sources[:1] if pair.source else sources  # its partners take part in some trials, and are pairs themselves
+    overlap = sum(shared.get((source.task.name, pair.target), 0) for source in own)
     budget = 1 if space.size == 1 else plan.experiment.search.trials  # one configuration needs one trial
     return Study(key, pair, base, space, budget, measured, overlap)
 
