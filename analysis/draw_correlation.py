@@ -32,6 +32,11 @@ from analysis.records import GAIN, HIGH, LOW, StudyRecord
 COLUMNS = 3
 
 
+def _columns(panels: int) -> int:
+    """Panels beside one another: four stand two by two."""
+    return 2 if panels == 4 else min(COLUMNS, panels)
+
+
 def coefficients_figure(evidence: Evidence, found: Sequence[Correlation]) -> Drawing | NotDrawn:
     """Mean Spearman coefficient of each similarity, of winners and of the fixed first trials, with intervals."""
     rows = [c for c in found if c.measure in ("gain", "first_gain") and c.spearman_mean is not None]
@@ -71,7 +76,9 @@ def _says_coefficients(rows: Sequence[Correlation], method: str) -> str:
         return f"No similarity orders the sources of {best.method} better than chance; highest: {told}"
     if clear == [best.similarity]:
         return f"Of {len(own)} similarities only {best.similarity} orders the sources of {best.method} better than chance (mean ρ {rho(best.spearman_mean)})"
-    return f"{len(clear)} of {len(own)} similarities {'order' if len(clear) > 1 else 'orders'} the sources of {best.method} better than chance; highest: {told}"
+    spanning = all(c.mean_interval is None or c.mean_interval[0] <= 0 for c in own if is_clear(c))
+    doubt = " on these targets, though every interval spans zero" if spanning else ""
+    return f"{len(clear)} of {len(own)} similarities {'order' if len(clear) > 1 else 'orders'} the sources of {best.method} better than chance{doubt}; highest: {told}"
 
 
 def _n(rows: Sequence[Correlation]) -> str:
@@ -125,7 +132,7 @@ def scatter_figure(evidence: Evidence, answer: Answer) -> Drawing | NotDrawn:
     }
     up = sum((of.spearman or 0) > 0 for of in answer.found.targets.values())
     some = [of for of in answer.found.targets.values() if of.spearman is not None]
-    rows = math.ceil(len(targets) / COLUMNS)
+    rows = math.ceil(len(targets) / _columns(len(targets)))
     return Drawing(
         "scatter",
         f"{answer.similarity} and the gain of {answer.method} rise together on {up} of {counted(len(some), 'target')}",
@@ -142,7 +149,7 @@ def scatter_figure(evidence: Evidence, answer: Answer) -> Drawing | NotDrawn:
 
 def _paint_scatter(figure: Any, targets: dict[str, list[tuple[Point, StudyRecord]]], answer: Answer) -> None:
     assert answer.found is not None
-    columns = min(COLUMNS, len(targets))
+    columns = _columns(len(targets))
     panels = figure.subplots(math.ceil(len(targets) / columns), columns, squeeze=False).ravel()
     for panel, (target, known) in zip(panels, targets.items(), strict=False):
         zero_line(panel)

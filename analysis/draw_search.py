@@ -50,7 +50,9 @@ def importance_figure(found: Sequence[Importance]) -> Drawing | NotDrawn:
 
 
 def _says_importance(shown: Sequence[Importance]) -> str:
-    tops = {one.method: next(iter(one.shares)) for one in shown if next(iter(one.shares.values())) > one.chance + STABLE}
+    tops = {
+        one.method: next(iter(one.shares)) for one in shown if next(iter(one.shares.values())) > one.chance + STABLE
+    }
     if not tops:
         return "No hyperparameter matters more than a knob of chance would"
     by_knob: dict[str, list[str]] = {}

@@ -22,7 +22,7 @@ nav { display: flex; flex-wrap: wrap; gap: 0.25rem 1.1rem; font-size: 0.92rem; m
 .facts small { display: block; font-weight: 400; font-size: 0.82rem; line-height: 1.35; color: var(--soft); }
 ul { padding-left: 1.2rem; } li { margin: 0.3rem 0; overflow-wrap: anywhere; }
 figure { margin: 1.5rem 0 2.25rem; }
-figure img { display: block; max-width: max(100%, 34rem); height: auto; background: #fff; border-radius: 6px; }
+figure img { display: block; max-width: max(100%, 30rem); height: auto; background: #fff; border-radius: 6px; }
 figure .scroll { margin: 0; }
 figcaption { color: var(--soft); font-size: 0.88rem; margin-top: 0.6rem; overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; margin: 1rem 0; }
@@ -43,6 +43,7 @@ details { border: 1px solid var(--line); border-radius: 6px; padding: 0.5rem 0.9
 summary { cursor: pointer; font-weight: 600; overflow-wrap: anywhere; }
 pre { background: var(--card); border-radius: 6px; padding: 0.8rem 1rem; overflow-x: auto; font: 0.85rem/1.45 ui-monospace, "Liberation Mono", Menlo, Consolas, monospace; }
 .copy { font: inherit; font-size: 0.85rem; margin-top: 0.6rem; padding: 0.2rem 0.8rem; border: 1px solid var(--line); border-radius: 6px; background: var(--card); color: var(--ink); cursor: pointer; }
+@page { margin: 14mm; }
 @page wide { size: landscape; margin: 10mm; }
 @media print {
   #pairs { page: wide; } #pairs table, #coefficients-table, #self-pairs-table { font-size: 6pt; }

@@ -143,7 +143,7 @@ def _cautions(evidence: Evidence) -> Iterator[str]:
         yield f"The loss of {listed(marked)} contains a similarity, so its gain and similarity are related by design: its coefficients are marked *, and do not answer the question."
     poor = sorted({pair.source or "" for pair in evidence.pairs if pair.tags.get(POOR_SOURCE) == "true"})
     if poor:
-        yield f"{listed(poor)} {'do' if len(poor) > 1 else 'does'} not beat the own majority class as a source."
+        yield f"{listed(poor)} {'do not beat their' if len(poor) > 1 else 'does not beat its'} own majority class as a source."
     joined = sum(len(pair.sources) > 1 for pair in evidence.pairs)
     if joined:
         yield f"{counted(joined, 'winner')} of {counted(len(evidence.pairs), 'pair')} used partners, so that their gain is not of one source alone; the first trial goes without."

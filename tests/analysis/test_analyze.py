@@ -64,7 +64,11 @@ def test_page_figures_and_tables_for_papers_are_written_and_those_of_an_earlier_
     there = sorted(path.name for path in (analysis.folder / "figures").iterdir())
     assert there == sorted([*ours, "holiday.png"])  # what is not ours is left alone, and published nowhere
     assert (analysis.folder / "notes.txt").exists()
-    assert (analysis.folder / "methods.csv").read_text(encoding="utf-8").startswith("method,cb,cb sd,cb mark,cb source,cr,")
+    assert (
+        (analysis.folder / "methods.csv")
+        .read_text(encoding="utf-8")
+        .startswith("method,cb,cb sd,cb mark,cb source,cr,")
+    )
     assert "\\begin{tabular}" in (analysis.folder / "methods.tex").read_text(encoding="utf-8")
 
 
