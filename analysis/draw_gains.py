@@ -74,7 +74,8 @@ def _says_gain(method: str, shown: Table, evidence: Evidence) -> str:
     if len(shown.sources) == 1:
         return said
     best = fmean(pair.metrics[GAIN] for pair in pairs if pair.source == shown.sources[0])
-    return f"{said}; {shown.sources[0]} helps most, {points(best)} points on average"
+    how = "helps most" if best > 0 else "costs least"
+    return f"{said}; {shown.sources[0]} {how}, {points(best)} points on average"
 
 
 def _beyond(known: Floats, limit: float) -> str:

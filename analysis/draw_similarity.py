@@ -32,7 +32,7 @@ def similarity_map(evidence: Evidence, similarity: str) -> Drawing | NotDrawn:
         return NotDrawn(name, f"no pair has the similarity {similarity}")
     rows, columns = _clusters(measured.cells), _clusters(measured.cells.T)
     shown = measured.ordered(_leaves(rows, len(measured.sources)), _leaves(columns, len(measured.targets)))
-    low, high = np.nanmin(shown.cells), np.nanmax(shown.cells)
+    low, high = (minus(f"{end:.{_decimals(shown.cells)}f}") for end in (np.nanmin(shown.cells), np.nanmax(shown.cells)))
     missing = int(np.isnan(shown.cells).sum())
     trees = " Trees: average linkage of rows and of columns." * bool(rows or columns)
     return Drawing(
@@ -40,7 +40,7 @@ def similarity_map(evidence: Evidence, similarity: str) -> Drawing | NotDrawn:
         _says_similarity(similarity, measured),
         f"Similarity of {counted(shown.cells.size - missing, 'pair')}, {extent(shown)}, mean over seeds.{trees}"
         + missing_pairs(missing),
-        f"Heat-map of {similarity}: {extent(shown)}, from {minus(f'{low:.2f}')} to {minus(f'{high:.2f}')}.",
+        f"Heat-map of {similarity}: {extent(shown)}, from {low} to {high}.",
         size_of(shown, tree=bool(columns)),
         lambda figure: _paint_similarity(figure, shown, rows, columns),
     )
@@ -55,8 +55,14 @@ def _says_similarity(similarity: str, measured: Table) -> str:
     if np.isnan(others).all():
         return f"By {similarity}, each task was compared with itself alone"
     s, t = np.unravel_index(np.nanargmax(others), measured.cells.shape)
-    most = minus(f"{measured.cells[s, t]:.2f}")
+    most = minus(f"{measured.cells[s, t]:.{_decimals(measured.cells)}f}")
     return f"By {similarity}, {measured.sources[s]} is the source most like a target: {measured.targets[t]} ({most})"
+
+
+def _decimals(cells: Floats) -> int:
+    """Places behind the point that tell most cells apart: two, or more where they lie close together."""
+    spread = float(np.nanmax(cells) - np.nanmin(cells))
+    return min(4, max(2, math.ceil(-math.log10(spread)) + 1)) if spread > 0 else 2
 
 
 def _clusters(cells: Floats) -> dict[str, Any] | None:
@@ -88,13 +94,14 @@ def _paint_similarity(
     drawn = axes.pcolormesh(np.ma.masked_invalid(shown.cells), cmap="cividis", edgecolors="white", linewidth=1)
     cross_out(axes, shown.cells)
     if len(shown.targets) <= NUMBERED:
+        places = _decimals(shown.cells)
         for (i, j), value in np.ndenumerate(shown.cells):
             if not math.isnan(value):
                 behind = drawn.cmap(drawn.norm(value))
                 axes.text(
                     j + 0.5,
                     i + 0.5,
-                    minus(f"{value:.2f}"),
+                    minus(f"{value:.{places}f}"),
                     ha="center",
                     va="center",
                     fontsize=number_points(shown),

@@ -1,6 +1,7 @@
 """Figures: they render, their titles say what their numbers say, and what cannot be drawn gives its reason."""
 
 import io
+import itertools
 import math
 import re
 from collections.abc import Callable
@@ -106,6 +107,11 @@ def test_the_title_of_the_gains_counts_them() -> None:
     assert figure.title.startswith(
         "spot beats prompt tuning on 3 of 18 pairs, on 2 clearly; mnli helps most, "
     )  # not on rte
+    for pair in pairs:
+        pair.metrics["gain"] = -0.02
+    worse = gain_map(known, "spot")
+    assert isinstance(worse, Drawing)
+    assert worse.title.endswith("costs least, −2.0 points on average")
     assert "spans zero (22)" in figure.caption  # +0.01 and −0.02, which touches zero
     assert "from −2.0 to +5.0 points; 22 cells hatched." in figure.alt
 
@@ -215,6 +221,16 @@ def test_nothing_confirmed_draws_nothing_and_says_why() -> None:
         "contrasts",
         "twins",
     }
+
+
+def test_similarities_that_lie_close_together_have_more_decimals() -> None:
+    known = evidence(replace(WORLD, similarities=("c_mean",)))
+    for pair, value in zip(known.pairs, itertools.cycle((0.0412, 0.0478, 0.0441)), strict=False):
+        pair.metrics["similarity/c_mean"] = value
+    figure = similarity_map(known, "c_mean")
+    assert isinstance(figure, Drawing)
+    assert {"0.0412", "0.0478"} <= set(texts(figure))
+    assert "from 0.0412 to 0.0478" in figure.alt
 
 
 def test_the_same_numbers_give_the_same_bytes(drawn: dict[str, Drawing]) -> None:
