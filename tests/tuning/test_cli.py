@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,9 +17,11 @@ from typer.testing import CliRunner
 
 from panda_trainable.library import PromptLibrary
 from tests.conftest import experiment_file, panda_tune
-from tests.tuning.small import new_store, plan_of, recorded
+from tests.tuning.small import new_store, plan_of, recorded, studies_of
 from tuning.cli import app
+from tuning.entries import of_plan
 from tuning.reading import load
+from tuning.tracking import Tracker
 
 ROOT = Path(__file__).parent.parent.parent
 COMMANDS = (
@@ -146,6 +150,33 @@ def test_an_analysis_writes_a_page_and_figures_and_prints_the_methods(finished: 
 def test_a_folder_that_cannot_be_written_is_a_mistake_of_an_analysis(finished: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     assert f"--out {tmp_path}/file/x: cannot be written" in told("analyze", finished, "--out", tmp_path / "file/x")
+
+
+def test_what_an_analysis_finds_nothing_in_is_a_mistake(tmp_path: Path, plms: Callable[[str], Path]) -> None:
+    """No search; a search of which nothing is confirmed, with its page; and files that are no store."""
+    file = experiment_file(tmp_path, plms("bert"))
+    assert "run `panda-tune search`" in told("analyze", file)
+    plan, store = plan_of(tmp_path, plms("bert")), tmp_path / "runs/mlflow.db"
+    new_store(store.parent)
+    tracker = Tracker(plan.experiment.tracking_uri, "small", plan.experiment.search_path)
+    for entry in of_plan(plan, [], list(studies_of(plan).values()), lambda _: []):
+        tracker.write(entry)
+    said = told("analyze", file, "--out", tmp_path / "out")
+    assert "small has no confirmed study: the page says what is missing" in said
+    assert "no study is confirmed yet" in (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    store.write_bytes(b"no database at all, but long enough to look like one" * 100)
+    assert "does not answer" in told("analyze", file)
+
+
+def test_a_page_is_not_lost_where_mlflow_does_not_take_it(finished: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished.parent, copy)
+    with sqlite3.connect(copy / "runs/mlflow.db") as store:
+        store.execute("update experiments set artifact_location = 'file:///dev/null/nowhere'")
+    done = panda_tune("analyze", copy / finished.name, "--out", tmp_path / "out", code=1)
+    assert f"{tmp_path}/out/report.html: open it in a browser" in done.stderr
+    assert "does not take the run of the analysis" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
