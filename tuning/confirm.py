@@ -20,7 +20,8 @@ from panda_trainable.metrics import METRICS
 from panda_trainable.tokens import token_table
 from panda_trainable.trainable import single_threaded
 from tuning.experiment import BASELINE, Experiment
-from tuning.plan import Study, study_path
+from tuning.pairing import study_path
+from tuning.plan import Study
 from tuning.stages import Job
 from tuning.studies import best_trials
 

@@ -13,7 +13,8 @@ from panda_trainable.library import PromptLibrary
 from panda_trainable.trainable import single_threaded
 from tuning.confirm import jobs_of
 from tuning.experiment import BASELINE, Experiment
-from tuning.plan import Pair, Plan, make_studies, shared_texts, steps_of, study_base, study_path
+from tuning.pairing import make_studies, study_path
+from tuning.plan import Pair, Plan, shared_texts, steps_of, study_base
 from tuning.progress import duration
 from tuning.stages import Job, is_made, measure, prepared, source_jobs, target_jobs
 from tuning.studies import open_study

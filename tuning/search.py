@@ -15,7 +15,8 @@ from panda_trainable.trainable import PandaTrainable
 from tuning import cluster, entries
 from tuning.confirm import Winner, candidates, confirm_key, confirm_trial, jobs_of, twin, winners, winning
 from tuning.experiment import Experiment
-from tuning.plan import Plan, Study, make_studies, record_study, shared_texts, study_path
+from tuning.pairing import make_studies, record_study, study_path
+from tuning.plan import Plan, Study, shared_texts
 from tuning.progress import Progress
 from tuning.stages import (
     Job,

@@ -11,7 +11,8 @@ from panda_trainable.config import SOURCELESS, TRAITS, TrialConfig
 from panda_trainable.library import PromptLibrary
 from search_spaces.space import Choice
 from tuning.experiment import BASELINE, Experiment, Misuse
-from tuning.plan import Plan, Study, make_studies, shared_texts
+from tuning.pairing import make_studies
+from tuning.plan import Plan, Study, shared_texts
 from tuning.stages import make, measure, prepared, source_jobs, target_jobs
 
 

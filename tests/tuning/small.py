@@ -32,7 +32,8 @@ from tuning.confirm import (
     winners,
 )
 from tuning.locate import make_plans
-from tuning.plan import Plan, Study, make_studies
+from tuning.pairing import make_studies
+from tuning.plan import Plan, Study
 from tuning.reading import load
 from tuning.tracking import Entry, Tracker
 

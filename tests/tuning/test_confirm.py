@@ -30,7 +30,8 @@ from tuning.confirm import (
     twin,
     winners,
 )
-from tuning.plan import Plan, Study, study_path
+from tuning.pairing import study_path
+from tuning.plan import Plan, Study
 from tuning.studies import Rules, Searched
 
 Planned = Callable[..., Plan]

@@ -8,7 +8,8 @@ import pytest
 from tests.tuning.by_hand import play
 from tests.tuning.small import every_method, plans_of, studies_of
 from tuning.dry_run import describe
-from tuning.plan import Plan, study_path
+from tuning.pairing import study_path
+from tuning.plan import Plan
 from tuning.studies import Rules, Searched
 
 Planned = Callable[..., Plan]

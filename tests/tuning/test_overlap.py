@@ -17,8 +17,9 @@ from tuning.confirm import confirm_key, jobs_of
 from tuning.dry_run import describe
 from tuning.entries import study_tags
 from tuning.experiment import Misuse
+from tuning.pairing import make_studies
 from tuning.pinned import pinned
-from tuning.plan import Plan, Study, make_studies, shared_texts
+from tuning.plan import Plan, Study, shared_texts
 from tuning.reading import load
 from tuning.stages import prepare, source_lineage_of
 from tuning.train import pinned_trial

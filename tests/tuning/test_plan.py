@@ -14,7 +14,8 @@ from tests.conftest import rows_of, write_task
 from tests.tuning.small import OWN, like, studies_of
 from tuning.experiment import Misuse
 from tuning.locate import make_plans
-from tuning.plan import Pair, Plan, Study, make_studies, partner_order, record_study, study_path
+from tuning.pairing import make_studies, partner_order, record_study, study_path
+from tuning.plan import Pair, Plan, Study
 from tuning.reading import load
 from tuning.stages import prepare
 

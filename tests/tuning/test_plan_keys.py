@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from panda_trainable.config import TRAITS
 from tests.tuning.small import MEASURED, OWN, every_method, like, studies_of
 from tuning.entries import of_plan
-from tuning.plan import Plan, make_studies
+from tuning.pairing import make_studies
+from tuning.plan import Plan
 from tuning.stages import source_lineage_of, target_lineage_of
 
 Plms = Callable[[str], Path]

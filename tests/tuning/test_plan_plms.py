@@ -15,7 +15,8 @@ from tests.panda_trainable.conftest import save_wide_plm
 from tests.tuning.small import OWN, plan_of, plans_of, studies_of
 from tuning.experiment import Misuse
 from tuning.losses import weak_losses
-from tuning.plan import Pair, Plan, record_study, study_path
+from tuning.pairing import record_study, study_path
+from tuning.plan import Pair, Plan
 from tuning.stages import prepare
 
 Plms = Callable[[str], Path]

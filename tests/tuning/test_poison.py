@@ -14,7 +14,8 @@ from panda_trainable.library import PromptLibrary
 from panda_trainable.methods import open_session
 from panda_trainable.similarity import task_embedding
 from tuning.confirm import Confirmed, confirm_trial, read_confirmed
-from tuning.plan import Plan, make_studies
+from tuning.pairing import make_studies
+from tuning.plan import Plan
 from tuning.stages import make, measure, source_jobs, target_jobs
 
 KNOBS = {"learning_rate": 0.02, "lambda": 2.0, "partners": 1, "fusion": "late"}

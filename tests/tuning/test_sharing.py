@@ -23,8 +23,9 @@ from tests.tuning.small import OWN, like, rewritten
 from tuning.cli import app
 from tuning.experiment import Misuse
 from tuning.locate import make_plans
+from tuning.pairing import make_studies
 from tuning.pinned import pinned
-from tuning.plan import Plan, make_studies, shared_texts
+from tuning.plan import Plan, shared_texts
 from tuning.reading import load
 from tuning.sharing import IMPORTED, export, source_artefacts, take_in
 from tuning.stages import is_made, make, measure, prepare, source_jobs, source_lineage_of, target_jobs

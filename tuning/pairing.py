@@ -1,0 +1,156 @@
+"""Pairs to studies: what weighs their sources, who may join them, and their keys. Imports no torch and no Ray."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from panda_trainable.config import KNOBS, TRAITS, Source, TrialConfig, content_key
+from search_spaces.space import Choice, Int, Space
+from tuning.experiment import Experiment, Misuse, sources_of
+from tuning.plan import Pair, Plan, Similarities, Study, only_weighed, study_base
+
+
+def make_studies(
+    plan: Plan, similarities: Similarities, shared: Mapping[tuple[str, str], int] | None = None
+) -> tuple[list[Study], list[str]]:
+    """The studies of a plan, and what was left out and why.
+
+    Args:
+        plan: of one PLM.
+        similarities: of its pairs.
+        shared: (source, target) -> texts that they share; None: none.
+
+    A study's partners are part of its key. A study of the pair that already exists and whose
+    partners are all still among the sources goes on with them, so that a larger file extends.
+    """
+    studies, notes = [], []
+    for pair in plan.pairs:
+        weights = _weights(plan, pair, similarities) if TRAITS[pair.method].sources != "none" else {}
+        if pair.source and "lambda" in KNOBS[pair.method] and weights[pair.source] <= 0:
+            notes.append(f"{pair.name} is left out: its similarity {weights[pair.source]:.3f} is not positive")
+            continue
+        studies.append(_study(plan, pair, weights, similarities, shared or {}))
+    return studies, notes
+
+
+def _weights(plan: Plan, pair: Pair, similarities: Similarities) -> dict[str, float]:
+    """Source -> the similarity that weighs it for this target and method."""
+    weigh_by, target = plan.experiment.weigh_by, pair.target
+    names = sources_of(plan.experiment, target)
+    if weigh_by == "none" or TRAITS[pair.method].as_released or TRAITS[pair.method].sources == "all":
+        return dict.fromkeys(names, 1.0)
+    if isinstance(weigh_by, dict):
+        missing = [name for name in names if name not in weigh_by.get(target, {})]
+        if missing:
+            raise Misuse(f"weigh_by must weigh every source of {target}: {', '.join(missing)} missing")
+        return {name: weigh_by[target][name] for name in (*names, *only_weighed(plan.experiment, target))}
+    return {name: similarities[name, target][weigh_by] for name in names}
+
+
+def _study(
+    plan: Plan,
+    pair: Pair,
+    weights: Mapping[str, float],
+    similarities: Similarities,
+    shared: Mapping[tuple[str, str], int],
+) -> Study:
+    sources: tuple[Source, ...] = ()
+
+    def source_of(name: str) -> Source:
+        apart = plan.experiment.overlap == "drop" and shared.get((name, pair.target), 0) > 0
+        return Source(plan.source(name), weights[name], apart)
+
+    if TRAITS[pair.method].sources == "all":
+        sources = tuple(source_of(name) for name in weights)
+    if pair.source:
+        space = plan.experiment.method_space(pair.method)
+        order = partner_order(space, pair.source, weights, _closeness(plan, pair.target, weights, similarities))
+        order = _recorded_partners(plan, pair, set(weights), order, source_of)
+        sources = tuple(source_of(name) for name in (pair.source, *order))
+    base, space = study_base(plan, pair, sources, shared)
+    key = content_key("study", base, space, *_searched_how(plan))
+    measured = similarities.get((pair.source, pair.target), {}) if pair.source else {}
+    own = sources[:1] if pair.source else sources  # its partners take part in some trials, and are pairs themselves
+    overlap = sum(shared.get((source.task.name, pair.target), 0) for source in own)
+    budget = 1 if space.size == 1 else plan.experiment.search.trials  # one configuration needs one trial
+    return Study(key, pair, base, space, budget, measured, overlap)
+
+
+def _closeness(
+    plan: Plan, target: str, weights: Mapping[str, float], similarities: Similarities
+) -> Mapping[str, float]:
+    """Source -> how similar it is to the target: what weighs it, or the first that is measured where nothing does."""
+    first = next(iter(plan.experiment.similarities), "")
+    if plan.experiment.weigh_by != "none" or not first:
+        return weights
+    return {name: similarities.get((name, target), {}).get(first, 0.0) for name in weights}
+
+
+def partner_order(space: Space, source: str, weights: Mapping[str, float], closeness: Mapping[str, float]) -> list[str]:
+    """The partners a study may use: the most similar other sources, at most as many as its space asks for.
+
+    Args:
+        space: of the method.
+        source: the pair's own.
+        weights: source -> what weighs it; only those above zero can be partners.
+        closeness: source -> by what they are ordered, ties by name.
+    """
+    domain = space.domain("partners")
+    wanted = domain.high if isinstance(domain, Int) else max(domain.values) if isinstance(domain, Choice) else 0
+    positive = weights[source] > 0  # otherwise no share of an average is defined
+    others = [name for name in weights if positive and name != source and weights[name] > 0]
+    return sorted(others, key=lambda name: (-closeness[name], name))[: int(wanted)]
+
+
+def _recorded_partners(
+    plan: Plan, pair: Pair, there: set[str], order: list[str], source_of: Callable[[str], Source]
+) -> list[str]:
+    """The partners with which this pair's study began, where they are all still there; else today's order."""
+    cards = (plan.experiment.search_path / "studies").glob("*.json")
+    for path in sorted(cards, key=lambda path: path.stat().st_mtime):  # the oldest first
+        card = json.loads(path.read_text(encoding="utf-8"))
+        if card["pair"] == [pair.target, pair.source, pair.method] and set(card["partners"]) <= there:
+            partners: list[str] = card["partners"]
+            sources = tuple(source_of(name) for name in (pair.source or "", *partners))
+            base, space = study_base(plan, pair, sources)
+            if card["without_partners"] == _without_partners(plan, base, space):
+                return partners
+    return order
+
+
+def _without_partners(plan: Plan, base: TrialConfig, space: Space) -> str:
+    """A study's key as it were without partners: tells whether an earlier study is the same but for them."""
+    domains = tuple(knob for knob in space.knobs if knob.name != "partners")
+    asked = plan.experiment.method_space(base.method).domain("partners")
+    return content_key("study", replace(base, sources=base.sources[:1]), domains, asked, *_searched_how(plan))
+
+
+def _searched_how(plan: Plan) -> tuple[int | str | None, ...]:
+    """What of the search decides a study's numbers, beside its base trial and space; budgets do not."""
+    search = plan.experiment.search
+    # On paper's protocol the search looks at validation rows, and the report limit cuts them.
+    rows = (plan.setting.limit_report,) if plan.setting.protocol == "paper" else ()
+    return plan.setting.eval_every, search.sampler, search.scheduler, search.seed, *rows
+
+
+def record_study(plan: Plan, study: Study) -> None:
+    """Keeps a study's card beside its journal: what it is and with which partners it began."""
+    path = study_path(plan.experiment, study, "json")
+    if path.exists():
+        return
+    card = {
+        "key": study.key,
+        "pair": [study.pair.target, study.pair.source, study.pair.method],
+        "partners": [source.task.name for source in study.base.sources[1:]],
+        "without_partners": _without_partners(plan, study.base, study.space),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".draft")
+    draft.write_text(json.dumps(card, indent=1), encoding="utf-8")
+    draft.rename(path)
+
+
+def study_path(experiment: Experiment, study: Study, suffix: str) -> Path:
+    """A study's file: `json` its card, `journal` its trials."""
+    return experiment.search_path / "studies" / f"{study.key}.{suffix}"
