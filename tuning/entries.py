@@ -11,7 +11,7 @@ from optuna.trial import FixedTrial, FrozenTrial
 from analysis import records
 from analysis.curves import Curve, Speedups, speedups
 from analysis.gains import gap_closed, relative_error_reduction, relative_performance
-from panda_trainable.config import KNOBS, TRAITS, TrialConfig
+from panda_trainable.config import KNOBS, TRAITS, TrialConfig, content
 from panda_trainable.demo import DEMO
 from panda_trainable.tasks import Mixture
 from tuning.confirm import LOGITS, Confirmed, Winner, confirm_key, score_metrics
@@ -61,15 +61,14 @@ def study_tags(study: Study) -> dict[str, str]:
 def _of_study(plan: Plan, study: Study, poor: bool) -> Entry:
     base, setting = study.base, study.base.setting
     partners = [source.task.name for source in base.sources[1:]]
-    init = setting.init
     params = {
         "steps": base.steps, "seeds": list(base.seeds), "prompt_length": setting.prompt_length,
         "batch_size": setting.batch_size, "max_length": setting.max_length, "kd": base.kd,
         "lambda_schedule": base.lambda_schedule, "partner_weights": base.partner_weights,
-        "precision": setting.precision, "prompt_form": setting.prompt_form, "prompt_init": init.kind,
-        "prompt_init_value": {"normal": init.std, "sparse": init.sparsity, "vocabulary": init.population, "file": init.content}.get(init.kind, init.scale),
+        "precision": setting.precision, "prompt_form": setting.prompt_form, "prompt_init": setting.init.kind,
         "prompt_mlp": setting.mlp, "shots": setting.shots, "source_shots": setting.source_shots, "metric": base.target.metrics[0],
         "eval_every": setting.eval_every, "limit_train": setting.limit_train, "selection_fraction": setting.selection_fraction,
+        **{f"prompt_init.{name}": value for name, value in content(setting.init).items() if name != "kind"},
         **_other_plms(base), **_mixed(base), "partners_available": partners, "weigh_by": _weigh_by(plan),
         "source_steps": base.source_steps, "source_learning_rate": base.source_learning_rate,
         **_measured(plan, study), **_searched(plan, study),
