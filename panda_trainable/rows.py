@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from panda_trainable import demo
-from panda_trainable.readers import READERS, Row, listed, shown
+from panda_trainable.readers import READERS, Row, listed, shown, split_file
 from panda_trainable.tasks import DEMO, SPLITS, TaskSpec, fields_of
 
 SHOWN = 8
@@ -112,7 +112,7 @@ def raw_rows(task: TaskSpec, split: str) -> Iterator[tuple[str, Row]]:
         for number, row in enumerate(demo.rows(task.path.removeprefix(DEMO), split), 1):
             yield f"{task.path}/{split}:{number}", row
         return
-    path = task.file(split)
+    path = split_file(Path(task.path), split)
     try:
         yield from READERS[path.suffix.removeprefix(".")](path)
     except OSError as error:
@@ -268,7 +268,7 @@ def located(task: TaskSpec, data: Path, fetch: Callable[[TaskSpec], Path] | None
         ValueError: if a split is missing or a row is wrong; all problems of the task at once.
     """
     task = replace(task, path=_folder(task, data, fetch))
-    present = [split for split in SPLITS if task.path.startswith(DEMO) or task.file(split).is_file()]
+    present = [split for split in SPLITS if task.path.startswith(DEMO) or split_file(Path(task.path), split).is_file()]
     splits = [split for split in present if not (task.path.startswith(DEMO) and split == "test")]
     missing = [split for split in ("train",) if split not in splits]
     missing += [] if {"validation", "test"} & set(splits) else ["validation or test"]
@@ -330,7 +330,9 @@ def _read(task: TaskSpec, split: str, problems: list[str]) -> tuple[str, Counter
 
     digest = fingerprint(counted())
     if len(problems) == wrong and not counts:
-        problems.append(f"{task.file(split) if not task.path.startswith(DEMO) else task.path}: has no rows")
+        problems.append(
+            f"{split_file(Path(task.path), split) if not task.path.startswith(DEMO) else task.path}: has no rows"
+        )
     elif len(problems) == wrong and task.kind == "regression" and len(counts) < 2:
         problems.append(f"{task.path}/{split}: needs rows of at least two values, has {len(counts)}")
     return digest, counts

@@ -2,13 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from string import Formatter
 from types import MappingProxyType
 from typing import Any
 
 from panda_trainable import demo
-from panda_trainable.readers import split_file
 
 METRIC_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -154,10 +152,6 @@ class TaskSpec:
         """The fields whose texts tell that two rows share a text."""
         texts = self.text[1:] if self.kind == "extractive_qa" else self.text  # many passages may have one question
         return self.compared or tuple(dict.fromkeys(name for text in texts for name in fields_of(text)))
-
-    def file(self, split: str) -> Path:
-        """The file of a split."""
-        return split_file(Path(self.path), split)
 
     @property
     def report_split(self) -> str:

@@ -22,6 +22,7 @@ from panda_trainable.library import PromptLibrary
 from panda_trainable.metrics import AnswerGold, TagGold
 from panda_trainable.objectives import IGNORED
 from panda_trainable.plm import load_tokenizer
+from panda_trainable.readers import split_file
 from panda_trainable.rows import Example, examples, fingerprint
 from panda_trainable.tasks import TaskSpec
 
@@ -285,7 +286,9 @@ def _kept(task: TaskSpec, split: str, limit: int | None) -> tuple[list[Example],
     """The rows of a split within the limit, and the numbers of their questions."""
     found = list(examples(task, split, []))
     if fingerprint(found) != dict(task.fingerprints)[split]:
-        raise ValueError(f"{task.file(split)}: changed since the plan was made; start the search again")
+        raise ValueError(
+            f"{split_file(Path(task.path), split)}: changed since the plan was made; start the search again"
+        )
     questions = numbered([example.question for example in found]) if task.question else np.arange(len(found))
     kept = capped(questions, limit)
     return [found[i] for i in kept], questions[kept]

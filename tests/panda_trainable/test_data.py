@@ -17,6 +17,7 @@ from panda_trainable.data import (
     selection_split,
 )
 from panda_trainable.library import PromptLibrary
+from panda_trainable.readers import split_file
 from panda_trainable.tasks import KINDS, TaskSpec
 from panda_trainable.tokens import token_table
 from tests.panda_trainable.conftest import own_task
@@ -348,9 +349,9 @@ def test_a_task_that_is_all_in_the_report_rows_is_refused_whatever_its_kind(
     library: PromptLibrary, setting: Setting, kind_task: Task, tmp_path: Path, kind: str
 ) -> None:
     spec = kind_task(kind)
-    train = spec.file("train")
+    train = split_file(Path(spec.path), "train")
     own = kind_task(kind, "same")
-    own.file("validation").write_text(train.read_text())
+    split_file(Path(own.path), "validation").write_text(train.read_text())
     fingerprints = (("train", ""), ("validation", dict(spec.fingerprints)["train"]))
     with pytest.raises(ValueError, match=r"rows of k that share a text with same's report rows a class would have no"):
         replica_rows(library, setting, spec, 0, replace(own, fingerprints=fingerprints))

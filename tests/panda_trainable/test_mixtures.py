@@ -20,6 +20,7 @@ from panda_trainable.data import mixed, replica_rows, stream
 from panda_trainable.library import CARD, PromptLibrary
 from panda_trainable.model_session import ModelSession
 from panda_trainable.objectives import TASK_LOSSES
+from panda_trainable.readers import split_file
 from panda_trainable.rows import located
 from panda_trainable.session import Session
 from panda_trainable.tasks import KINDS, MIXING_CAP, Mixture, TaskSpec
@@ -156,8 +157,8 @@ def test_no_task_of_a_mixture_trains_on_a_row_that_shares_a_text_with_the_report
 ) -> None:
     one, other, target = task("t"), task("u", seed=3), task("target", seed=5)
     shared = {3, 10, 24, 41}
-    rows = one.file("train").read_text().splitlines()
-    target.file("validation").write_text("".join(rows[i] + "\n" for i in sorted(shared)))
+    rows = split_file(Path(one.path), "train").read_text().splitlines()
+    split_file(Path(target.path), "validation").write_text("".join(rows[i] + "\n" for i in sorted(shared)))
     target = located(replace(target, path="", fingerprints=()), Path(target.path).parent)
     mixture = Mixture("m", (one, other, target))
     apart, whole = (opened(mixture, (0, 1), steps=180, apart_from=of) for of in (target, None))

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from pyarrow.parquet import write_table
 
+from panda_trainable.readers import split_file
 from panda_trainable.rows import PREPARE, SHOWN, Example, checked_row, examples, imbalance, located
 from panda_trainable.tasks import TASKS, TaskSpec
 from tests.conftest import rows_of, write_task
@@ -390,7 +391,10 @@ def test_a_folder_outside_the_data_is_refused(tmp_path: Path, path: str) -> None
 
 def test_a_task_may_lie_in_a_folder_of_another_name(tmp_path: Path) -> None:
     write_task(tmp_path / "deep" / "u", rows_of(4), rows_of(4))
-    assert located(replace(SPEC, path="deep/u"), tmp_path).file("train") == tmp_path / "deep" / "u" / "train.jsonl"
+    assert (
+        split_file(Path(located(replace(SPEC, path="deep/u"), tmp_path).path), "train")
+        == tmp_path / "deep" / "u" / "train.jsonl"
+    )
 
 
 def test_all_bad_rows_of_a_task_are_told_at_once_each_with_its_place(refusal: Callable[..., str]) -> None:

@@ -16,6 +16,7 @@ from panda_trainable.config import Setting
 from panda_trainable.encoder import load_encoder
 from panda_trainable.library import PromptLibrary
 from panda_trainable.metrics import METRICS
+from panda_trainable.readers import split_file
 from panda_trainable.rows import located
 from panda_trainable.session import Session
 from panda_trainable.tasks import TaskSpec
@@ -209,8 +210,8 @@ def test_no_replica_trains_on_a_row_that_shares_a_text_with_the_report_rows_of_a
 ) -> None:
     spec, target = task("t"), task("target", seed=5)
     shared = {3, 10, 24, 41}
-    rows = spec.file("train").read_text().splitlines()
-    target.file("validation").write_text("".join(rows[i] + "\n" for i in sorted(shared)))
+    rows = split_file(Path(spec.path), "train").read_text().splitlines()
+    split_file(Path(target.path), "validation").write_text("".join(rows[i] + "\n" for i in sorted(shared)))
     target = located(replace(target, path="", fingerprints=()), Path(target.path).parent)
     apart, whole = (opened(spec, (0, 1, 2), steps=60, apart_from=of) for of in (target, None))
     assert not shared & set(apart.order.flatten().tolist())

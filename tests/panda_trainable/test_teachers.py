@@ -17,6 +17,7 @@ from panda_trainable.heads import outputs
 from panda_trainable.library import CARD, PromptLibrary
 from panda_trainable.methods import open_session
 from panda_trainable.prompts import SoftPrompt
+from panda_trainable.readers import split_file
 from panda_trainable.rows import located
 from panda_trainable.tasks import TaskSpec
 from panda_trainable.teachers import (
@@ -172,8 +173,8 @@ def test_a_source_apart_from_the_target_is_another_prompt_than_the_source_alone(
 ) -> None:
     config = trial("spot")
     target, source = config.target, config.sources[0]
-    rows = source.task.file("train").read_text().splitlines()
-    target.file("validation").write_text("".join(row + "\n" for row in rows[:12]))
+    rows = split_file(Path(source.task.path), "train").read_text().splitlines()
+    split_file(Path(target.path), "validation").write_text("".join(row + "\n" for row in rows[:12]))
     target = located(replace(target, path="", fingerprints=()), Path(target.path).parent)
     alone, apart = (replace(config, target=target, sources=(replace(source, apart=said),)) for said in (False, True))
     lineages = [source_lineage(each, 0) for each in (alone, apart)]
@@ -190,7 +191,7 @@ def test_a_source_apart_from_the_target_is_another_prompt_than_the_source_alone(
 
 def test_a_source_that_shares_nothing_is_the_same_prompt_apart(library: PromptLibrary, trial: Trial) -> None:
     config = trial("spot")  # whose rows are numbered, each its own text
-    words = config.sources[0].task.file("train")
+    words = split_file(Path(config.sources[0].task.path), "train")
     words.write_text(words.read_text().replace(" x", " z"))
     task = located(replace(config.sources[0].task, path="", fingerprints=()), Path(config.target.path).parent)
     own = Lineage(config.setting, task, 6, 0.02)

@@ -17,6 +17,7 @@ from panda_trainable.library import PromptLibrary
 from panda_trainable.metrics import METRICS
 from panda_trainable.objectives import IGNORED
 from panda_trainable.plm import load_tokenizer, plm_files
+from panda_trainable.readers import split_file
 from panda_trainable.tasks import KINDS, TaskSpec
 from panda_trainable.tokens import (
     TOKENISERS,
@@ -438,7 +439,7 @@ def test_rows_whose_groups_changed_are_other_rows(
 
 def test_rows_that_changed_since_the_plan_are_refused(library: PromptLibrary, setting: Setting, task: Task) -> None:
     spec = task("t")
-    file = spec.file("train")
+    file = split_file(Path(spec.path), "train")
     file.write_text(file.read_text().replace('"label": 1', '"label": 0', 1))
     for make in (
         lambda: token_table(library, setting, spec, "train"),

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from analysis.gains import NONE, Gain, paired_gain
 from panda_trainable.config import Source, TrialConfig
 from panda_trainable.library import PromptLibrary
 from panda_trainable.metrics import METRICS
+from panda_trainable.readers import split_file
 from tests.tuning.by_hand import play
 from tests.tuning.small import put_confirmed, studies_of
 from tuning.confirm import (
@@ -80,7 +82,7 @@ def test_every_report_row_is_kept_with_its_logits_and_its_part_of_the_score_and_
     config = trial(studies["t ← s2 · panda"])
     confirm_trial(str(library.root), config)
     confirmed = read_confirmed(library, config)
-    rows = [json.loads(line) for line in config.target.file("validation").read_text().splitlines()]
+    rows = [json.loads(line) for line in split_file(Path(config.target.path), "validation").read_text().splitlines()]
     labels = np.array([row["label"] for row in rows])
     frame = pd.read_parquet(confirmed.folder / LOGITS)
     logits = frame[["logit_0", "logit_1"]].to_numpy().reshape(2, len(rows), 2)
@@ -115,7 +117,7 @@ def test_what_was_cut_is_kept_beside_the_scores(planned: Planned, library: Promp
     # Texts have 4 to 8 words and two of their own, and [CLS] and [SEP] stand around them: 9 hold 7 words.
     cut = {}
     for name, split in (("train", "train"), ("report", "validation")):
-        texts = [json.loads(line)["a"] for line in config.target.file(split).read_text().splitlines()]
+        texts = [json.loads(line)["a"] for line in split_file(Path(config.target.path), split).read_text().splitlines()]
         cut[name] = float(np.mean([len(text.split()) > 7 for text in texts]))
     assert read_confirmed(library, config).truncated == pytest.approx(cut)
     assert 0 < cut["train"] < 1
