@@ -8,20 +8,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from analysis.against import Against
-from analysis.answer import Answer, answer, coefficients, correlations
-from analysis.best import winners
-from analysis.correlation import Correlation
-from analysis.drawing import save
-from analysis.evidence import Evidence, gather
-from analysis.figures import Gallery, gallery
-from analysis.following import following, regrets
-from analysis.insight import Insight, insight
-from analysis.measures import MEASURES, SCOPES, spreads, value
-from analysis.papers import PAPERS, paper_table
-from analysis.publishing import write_analysis
-from analysis.records import GAIN, REPORT, SIMILARITY, NoRecords, StudyRecord, winner_config
-from analysis.report import Config, report
+from analysis.figures.drawing import save
+from analysis.figures.gallery import Gallery, gallery
+from analysis.findings.answer import Answer, answer, coefficients, correlations
+from analysis.findings.best import winners
+from analysis.findings.comparisons import Against
+from analysis.findings.method_table import PAPERS, paper_table
+from analysis.findings.retrieval import following, regrets
+from analysis.findings.search_history import Insight, insight
+from analysis.records.evidence import Evidence, gather
+from analysis.records.measures import MEASURES, SCOPES, spreads, value
+from analysis.records.names import GAIN, REPORT, SIMILARITY
+from analysis.records.reader import NoRecords, StudyRecord, winner_config
+from analysis.records.writer import write_analysis
+from analysis.report.report import Config, report
+from analysis.statistics.correlation import Correlation
 
 REPORT_FILE, FIGURES, WRITTEN = "report.html", "figures", "written.json"
 

@@ -16,12 +16,12 @@ import yaml
 
 from benchmarks.cases import Case, saved_plm, written_task
 from panda_trainable.trainable import PandaTrainable
-from tuning import cluster
-from tuning.locate import make_plans
-from tuning.progress import Progress
-from tuning.reading import load
-from tuning.search import Run
-from tuning.tracking import Entry, Tracker
+from tuning.experiment.loading import load
+from tuning.planning.resolve import make_plans
+from tuning.run import cluster
+from tuning.run.progress import Progress
+from tuning.run.search import Run
+from tuning.tracking.tracker import Entry, Tracker
 
 RESULTS = 4
 """Evaluations of a trial."""

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from benchmarks.cases import Case, arguments, case_of, staged
-from panda_trainable.config import TrialConfig
+from panda_trainable.config.trial import TrialConfig
 from panda_trainable.library import PromptLibrary
 
 STEPS = 3
@@ -18,7 +18,7 @@ STEPS = 3
 
 def peak(case: Case, replicas: int, folder: str) -> tuple[float, float]:
     """MiB at their highest of this process: before the PLM is loaded, and after some steps and an evaluation."""
-    from panda_trainable.methods import open_session  # in the child alone
+    from panda_trainable.transfer.methods import open_session  # in the child alone
 
     torch.set_num_threads(1)
     before = highest()

@@ -22,11 +22,13 @@ from benchmarks.cases import Case, arguments, case_of, staged, trial
 from benchmarks.measure import Cost, counted_gflop, peak_gflops, timed
 from benchmarks.step import alone
 from benchmarks.yardstick import Loop, Network, Padded, plain_models
-from panda_trainable.config import Precision, TrialConfig
+from panda_trainable.config.setting import Precision
+from panda_trainable.config.trial import TrialConfig
 from panda_trainable.library import PromptLibrary
-from panda_trainable.methods import open_session
-from panda_trainable.session import Session
-from panda_trainable.teachers import source_lineage, starting_prompts, teacher_lineages, tuned_prompts
+from panda_trainable.training.session import Session
+from panda_trainable.transfer.lineage import starting_prompts, tuned_prompts
+from panda_trainable.transfer.methods import open_session
+from panda_trainable.transfer.teachers import source_lineage, teacher_lineages
 
 
 def compared(case: Case, trials: int, replicas: int, steps: int, device: str, precision: Precision) -> dict[str, Any]:

@@ -12,12 +12,14 @@ import torch
 from benchmarks.cases import Case, arguments, case_of, staged, trial
 from benchmarks.measure import counted_gflop, peak_gflops, timed
 from benchmarks.yardstick import Loop, Network, Padded, plain_models
-from panda_trainable import answers as engine
-from panda_trainable.config import Precision, TrialConfig
+from panda_trainable.config.setting import Precision
+from panda_trainable.config.trial import TrialConfig
 from panda_trainable.library import PromptLibrary
-from panda_trainable.methods import open_session
-from panda_trainable.session import Session
-from panda_trainable.teachers import teacher_lineages, tuned_prompts
+from panda_trainable.training import forward as engine
+from panda_trainable.training.session import Session
+from panda_trainable.transfer.lineage import tuned_prompts
+from panda_trainable.transfer.methods import open_session
+from panda_trainable.transfer.teachers import teacher_lineages
 
 STEPS = {"tiny": 8, "mini": 4, "small": 2, "minilm": 2, "base": 1}
 """Shape -> steps of a repeat."""

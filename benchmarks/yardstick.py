@@ -21,8 +21,8 @@ from torch.nn.utils import clip_grad_norm_
 from transformers import BertModel, DynamicCache
 
 from benchmarks.cases import MAX_LENGTH
-from panda_trainable.prompts import SoftPrompt
-from panda_trainable.tokens import TokenTable
+from panda_trainable.data.tokens import TokenTable
+from panda_trainable.prompt.soft_prompt import SoftPrompt
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """PandaTrainable: a Session as a Ray Tune trial. The only module of this package that knows Ray."""
 
-import os
 import socket
 import time
 import traceback
@@ -12,8 +11,9 @@ import ray
 from ray import tune
 from safetensors.torch import load_file, save_file
 
-from panda_trainable.config import TrialConfig
+from panda_trainable.config.trial import TrialConfig
 from panda_trainable.library import PromptLibrary
+from panda_trainable.worker import single_threaded
 
 STATE = "state.safetensors"
 
@@ -55,8 +55,7 @@ class PandaTrainable(tune.Trainable):
 
     def _swap_in(self) -> None:
         """Loads the trial's PLM in the place of another, whose memory is given back first."""
-        from panda_trainable.encoder import load_encoder
-        from panda_trainable.session import device
+        from panda_trainable.worker import device, load_encoder
 
         setting = self.bases[self.asked["study"]].setting
         load_encoder(setting.plm, device(), setting.precision)
@@ -70,7 +69,7 @@ class PandaTrainable(tune.Trainable):
             return self._failed(f"{type(error).__name__}: {error}")
 
     def _opened(self) -> Any:
-        from panda_trainable.methods import open_session  # torch is imported in the worker alone
+        from panda_trainable.transfer.methods import open_session  # torch is imported in the worker alone
 
         if self.session is None:
             self.trial_config = self.bases[self.asked["study"]].with_knobs(self.asked["knobs"])
@@ -121,11 +120,3 @@ class PandaTrainable(tune.Trainable):
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Goes back to a state."""
         self._opened().restore(load_file(Path(checkpoint) / STATE))
-
-
-def single_threaded() -> None:
-    """One thread per worker: under load two in one process are far slower than one."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    import torch
-
-    torch.set_num_threads(1)

@@ -3,15 +3,17 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from panda_trainable.config import FUSIONS
+from panda_trainable.config.methods import FUSIONS
 from search_spaces.space import Choice, Float, Int, Knob, Shares, Space
 
 # PANDA's scripts train plain and transferred prompts with 1e-2 but PANDA with 7e-3, which confounds
 # the method with its rate: here all start at 1e-2 and search the same range.
 LEARNING_RATE = Knob("learning_rate", Float(1e-3, 6e-2, log=True), 1e-2)
 PARTNERS = Knob("partners", Int(0, 2), 0)
+
 # Usual rates of fine-tuning are 1e-5 to 5e-5, and ten times as much for the smallest PLMs.
 MODEL_RATE = Knob("learning_rate", Float(1e-5, 5e-4, log=True), 5e-5)
+
 # A head alone is a convex problem, which takes larger steps.
 PROBE_RATE = Knob("learning_rate", Float(1e-3, 1e-1, log=True), 1e-2)
 PANDA = (
@@ -21,12 +23,14 @@ PANDA = (
     PARTNERS,
     Knob("fusion", Choice(FUSIONS[:2]), "early", when="partners"),
 )
+
 # DIST's defaults first (weights and temperature of 1), in the range that its students were trained in.
 RELATIONS = (
     Knob("inter_class", Float(0.1, 5.0, log=True), 1.0),
     Knob("inter_instance", Float(0.1, 5.0, log=True), 1.0),
     Knob("temperature", Choice((1.0, 2.0, 4.0)), 1.0),
 )
+
 # The released scripts: rate 7e-3, weight 0.1 times beta of 0.1, a teacher of a whole run.
 AS_RELEASED = (
     Knob("learning_rate", Choice((7e-3,)), 7e-3),

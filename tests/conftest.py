@@ -25,11 +25,11 @@ from transformers import (
     RobertaModel,
 )
 
-from panda_trainable.config import Plm, Setting
+from panda_trainable.config.setting import Plm, Setting
+from panda_trainable.config.task import TaskSpec
+from panda_trainable.data.rows import located
 from panda_trainable.library import PromptLibrary
-from panda_trainable.plm import plm_files
-from panda_trainable.rows import located
-from panda_trainable.tasks import TaskSpec
+from panda_trainable.plm.files import plm_files
 
 COMMAND = Path(sys.executable).parent / "panda-tune"
 SHARED = Path(__file__).parent.parent.parent / "shared"

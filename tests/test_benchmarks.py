@@ -15,7 +15,7 @@ from benchmarks.cases import Case, staged, trial
 from benchmarks.measure import counted_gflop
 from benchmarks.yardstick import plain_models
 from panda_trainable.library import PromptLibrary
-from panda_trainable.methods import open_session
+from panda_trainable.transfer.methods import open_session
 
 SMALL = Case(lengths="cola", rows=60, batch_size=4, eval_every=2)
 PROMISED = {

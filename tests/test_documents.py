@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.conftest import COMMAND, panda_tune
-from tuning.experiment import Experiment
+from tuning.experiment.experiment import Experiment
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -36,11 +36,11 @@ def search(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and start nothing")] = False,
 ) -> None:  # fmt: skip
     """Search, resume or extend an experiment, and print the best configuration per target."""
-    from tuning.locate import load_whole
+    from tuning.planning.resolve import load_whole
 
     loaded = load_whole(file, override)
     if dry_run:
-        from tuning.dry_run import describe
+        from tuning.run.dry_run import describe
 
         print(describe(loaded))
         return
@@ -48,7 +48,7 @@ def search(
 
 
 def _search(loaded: Any, file: Path, address: str | None) -> None:
-    from tuning.search import search as run
+    from tuning.run.search import search as run
     from tuning.tables import best_table, study_table
 
     outcome = run(loaded, address)
@@ -70,7 +70,7 @@ def quickstart(address: Address = None) -> None:
     """Run a small search on demonstration tasks, with files in the current folder."""
     from importlib.resources import files
 
-    from tuning import reading
+    from tuning.experiment import loading as reading
 
     file = Path("quickstart.yaml")
     if not file.exists():
@@ -86,9 +86,9 @@ def best(
     form: Annotated[Format, typer.Option("--format", help="of the answer")] = Format.table,
 ) -> None:
     """Print the best configuration per target, from MLflow alone."""
-    from analysis.best import best as best_of
-    from tuning import reading
-    from tuning.experiment import Misuse
+    from analysis.findings.best import best as best_of
+    from tuning.experiment import loading as reading
+    from tuning.experiment.problems import Misuse
     from tuning.tables import best_table
 
     loaded = reading.load(file, override)
@@ -127,10 +127,10 @@ def analyze(
     """Say whether similarity predicted the gain: a page with figures, from MLflow alone, and a run `analysis` there."""
     from analysis.analyze import analyze as run
     from analysis.analyze import publish
-    from analysis.papers import paper_table
-    from analysis.records import NoRecords
-    from tuning import reading
-    from tuning.experiment import Misuse
+    from analysis.findings.method_table import paper_table
+    from analysis.records.reader import NoRecords
+    from tuning.experiment import loading as reading
+    from tuning.experiment.problems import Misuse
 
     loaded = reading.load(file, override)
     folder = out or loaded.search_path / "analysis"
@@ -163,10 +163,10 @@ def retrieve(
     form: Annotated[Format, typer.Option("--format", help="of the answer")] = Format.table,
 ) -> None:
     """Rank the sources of a target by similarity, as SPoT's library does; prompts that are missing are trained."""
-    from panda_trainable.config import SIMILARITY_NAMES
-    from tuning import retrieve as library
-    from tuning.experiment import Misuse, near
-    from tuning.locate import load_whole
+    from panda_trainable.config.methods import SIMILARITY_NAMES
+    from tuning.experiment.problems import Misuse, near
+    from tuning.planning.resolve import load_whole
+    from tuning.run import retrieve as library
     from tuning.tables import kept_table, retrieved_table
 
     loaded = load_whole(file, override)
@@ -214,10 +214,10 @@ def correlate(
     form: Annotated[CorrelationFormat, typer.Option("--format", help="of the answer")] = CorrelationFormat.table,
 ) -> None:
     """Tell how well similarities predict transfer scores: anyone's, from CSV files; a row without source is the baseline."""
-    from analysis import scores as others
-    from analysis.columns import Unreadable
-    from tuning.analysis_tables import correlation_csv, correlation_table, notes
-    from tuning.experiment import Misuse
+    from analysis.external import scores as others
+    from analysis.external.csv_rows import Unreadable
+    from tuning.experiment.problems import Misuse
+    from tuning.tables import correlation_csv, correlation_table, notes
 
     try:
         found = others.correlations(scores, similarities, relative_to.value, exclude_self, seed, method)
@@ -242,8 +242,8 @@ def train(
     ] = None,
 ) -> None:
     """Train one pinned configuration, write its prompts and print its scores."""
-    from tuning import reading
-    from tuning.train import train as run
+    from tuning.experiment import loading as reading
+    from tuning.run.train import train as run
 
     print(json.dumps(run(reading.load(file, override), output), indent=1))
 
@@ -257,8 +257,8 @@ def ui(
     """Start the MLflow UI on the experiment's store, on localhost."""
     import os
 
-    from tuning import reading
-    from tuning.experiment import Misuse
+    from tuning.experiment import loading as reading
+    from tuning.experiment.problems import Misuse
 
     loaded = reading.load(file, override)
     uri = loaded.tracking_uri
@@ -289,7 +289,7 @@ def ui(
 @app.command()
 def schema() -> None:
     """Print the experiment file's JSON schema."""
-    from tuning.experiment import Experiment
+    from tuning.experiment.experiment import Experiment
 
     print(json.dumps(Experiment.model_json_schema(by_alias=True), indent=1))
 
@@ -306,7 +306,7 @@ def library_list(file: File) -> None:
 @library_app.command("show")
 def library_show(file: File, key: Annotated[str, typer.Argument(help="of `library list`, or its beginning")]) -> None:
     """Print the card of an artefact."""
-    from tuning.experiment import Misuse
+    from tuning.experiment.problems import Misuse
 
     found = [card for card in _library(file).cards() if card["key"].startswith(key)]
     if not found:
@@ -336,8 +336,8 @@ def library_export(
     file: File, archive: Annotated[Path, typer.Argument(help="the zip file to write")], override: Overrides = [],  # noqa: B006
 ) -> None:  # fmt: skip
     """Write the source prompts of an experiment into an archive: for others to start from, without the data."""
-    from tuning.locate import load_whole, make_plans
-    from tuning.sharing import export
+    from tuning.archive import export
+    from tuning.planning.resolve import load_whole, make_plans
 
     names, count = export(make_plans(load_whole(file, override)), archive)
     print(f"{archive}: {count} artefacts of {', '.join(names)}")
@@ -348,10 +348,10 @@ def library_import(
     file: File, archive: Annotated[Path, typer.Argument(help="from library export")], override: Overrides = [],  # noqa: B006
 ) -> None:  # fmt: skip
     """Take the source prompts of an archive into the experiment's storage."""
-    from tuning.experiment import Misuse
-    from tuning.locate import storage_problems
-    from tuning.reading import load
-    from tuning.sharing import take_in
+    from tuning.archive import take_in
+    from tuning.experiment.loading import load
+    from tuning.experiment.problems import Misuse
+    from tuning.planning.resolve import storage_problems
 
     loaded = load(file, override)
     if problems := storage_problems(loaded):
@@ -362,7 +362,7 @@ def library_import(
 
 def _library(file: Path) -> Any:
     from panda_trainable.library import PromptLibrary
-    from tuning import reading
+    from tuning.experiment import loading as reading
 
     return PromptLibrary(reading.load(file).storage_path / "library")
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from analysis import records
 from analysis.analyze import Analysis, analyze, publish
-from analysis.evidence import gather
-from analysis.records import NoRecords
-from tests.analysis.worlds import SOURCES, World, made, stored, unconfirmed
+from analysis.records import reader as records
+from analysis.records.evidence import gather
+from analysis.records.reader import NoRecords
+from tests.kits.worlds import SOURCES, World, made, stored, unconfirmed
 
 SMALL = World(
     sources=SOURCES[:5], targets=("cb", "cr"), methods=("spot",), similarities=("c_mean",), trials=2, silent=("cr",)

@@ -11,13 +11,15 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from panda_trainable.config import KD_KINDS, TRAITS, Plm, Projection, Setting, Source, TrialConfig, Tutor
-from panda_trainable.encoder import load_encoder
+from panda_trainable.config.methods import KD_KINDS, TRAITS
+from panda_trainable.config.setting import Plm, Setting
+from panda_trainable.config.task import TaskSpec
+from panda_trainable.config.trial import Projection, Source, TrialConfig, Tutor
+from panda_trainable.data.rows import located
 from panda_trainable.library import PromptLibrary
-from panda_trainable.plm import plm_files
-from panda_trainable.rows import located
-from panda_trainable.session import Session
-from panda_trainable.tasks import TaskSpec
+from panda_trainable.plm.files import plm_files
+from panda_trainable.training.session import Session
+from panda_trainable.worker import load_encoder
 from tests.conftest import WORDS, rows_of, write_task
 
 SPECS = {

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import ray
 
-from panda_trainable import encoder
-from panda_trainable.config import TrialConfig
+from panda_trainable import worker as encoder
+from panda_trainable.config.task import KINDS, TaskSpec
+from panda_trainable.config.trial import TrialConfig
 from panda_trainable.library import PromptLibrary
-from panda_trainable.methods import open_session
-from panda_trainable.tasks import KINDS, TaskSpec
 from panda_trainable.trainable import PandaTrainable
+from panda_trainable.transfer.methods import open_session
 
 Trial = Callable[..., TrialConfig]
 

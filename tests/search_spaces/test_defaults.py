@@ -10,8 +10,10 @@ import pytest
 from optuna.samplers import RandomSampler
 from optuna.trial import FixedTrial
 
-from panda_trainable.config import KNOBS, TRAITS, Plm, Projection, Setting, Source, TrialConfig, Tutor
-from panda_trainable.tasks import TASKS
+from panda_trainable.config.methods import KNOBS, TRAITS
+from panda_trainable.config.setting import Plm, Setting
+from panda_trainable.config.trial import Projection, Source, TrialConfig, Tutor
+from panda_trainable.data.task_table import TASKS
 from search_spaces.defaults import SPACES
 from search_spaces.space import Choice, Float, Int
 

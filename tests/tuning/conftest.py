@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from panda_trainable.trainable import single_threaded
-from tests.tuning.small import new_store, plan_of
-from tuning.plan import Plan
+from panda_trainable.worker import single_threaded
+from tests.kits.small import new_store, plan_of
+from tuning.planning.plan import Plan
 
 
 @pytest.fixture(scope="session", autouse=True)

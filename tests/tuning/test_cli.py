@@ -17,11 +17,11 @@ from typer.testing import CliRunner
 
 from panda_trainable.library import PromptLibrary
 from tests.conftest import experiment_file, panda_tune
-from tests.tuning.small import new_store, plan_of, recorded, studies_of
+from tests.kits.small import new_store, plan_of, recorded, studies_of
 from tuning.cli import app
-from tuning.entries import of_plan
-from tuning.reading import load
-from tuning.tracking import Tracker
+from tuning.experiment.loading import load
+from tuning.tracking.entries import of_plan
+from tuning.tracking.tracker import Tracker
 
 ROOT = Path(__file__).parent.parent.parent
 COMMANDS = (

@@ -11,9 +11,10 @@ from typer.testing import CliRunner
 
 from panda_trainable.library import PromptLibrary
 from tests.conftest import experiment_file, panda_tune
-from tests.tuning.small import plan_of
+from tests.kits.small import plan_of
 from tuning.cli import app
-from tuning.stages import make, source_jobs
+from tuning.planning.jobs import source_jobs
+from tuning.run.jobs import make
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from analysis.best import best
+from analysis.findings.best import best
 from tests.conftest import experiment_file
-from tests.tuning.small import new_store, rewritten, study_entry, told
-from tuning.experiment import Experiment
-from tuning.reading import load
+from tests.kits.small import new_store, rewritten, study_entry, told
+from tuning.experiment.experiment import Experiment
+from tuning.experiment.loading import load
 from tuning.tables import WIDTH, best_table, kept_table, retrieved_table, study_table
-from tuning.tracking import Entry
+from tuning.tracking.tracker import Entry
 
 Shown = Callable[..., tuple[str, str]]
 SIGNS = {

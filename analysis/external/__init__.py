@@ -1,0 +1,1 @@
+"""Other people's results from CSV files, correlated with the same statistics."""

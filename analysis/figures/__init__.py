@@ -1,0 +1,1 @@
+"""Every figure, each a function of records."""

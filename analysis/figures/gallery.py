@@ -1,0 +1,68 @@
+"""All figures of an experiment, by the question that they answer; and the reasons of those that cannot be drawn."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from analysis.figures.contrasts import contrasts_figure, twins_figure
+from analysis.figures.correlation import coefficients_figure, scatter_figure
+from analysis.figures.drawing import Drawing, NotDrawn
+from analysis.figures.gains import gain_map
+from analysis.figures.retrieval import pooled_figure, retrieval_figure
+from analysis.figures.search import importance_figure, progress_figure, slices_figure
+from analysis.figures.similarity import similarity_map
+from analysis.findings.answer import Answer
+from analysis.findings.search_history import Insight
+from analysis.records.evidence import Evidence
+from analysis.statistics.correlation import Correlation
+
+Figure = Drawing | NotDrawn
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The figures of an experiment.
+
+    Attributes:
+        answer: coefficients, similarity against gain, retrieval.
+        gains: what each method gained, a heat-map each, the headline's first.
+        similarities: heat-maps, the headline's first.
+        search: what the trials say.
+    """
+
+    answer: tuple[Figure, ...]
+    gains: tuple[Figure, ...]
+    similarities: tuple[Figure, ...]
+    search: tuple[Figure, ...]
+
+    @property
+    def all(self) -> tuple[Figure, ...]:
+        """In the order of the page."""
+        return self.answer + self.gains + self.similarities + self.search
+
+    @property
+    def drawn(self) -> Iterator[Drawing]:
+        """Those that there is something to draw of."""
+        return (figure for figure in self.all if isinstance(figure, Drawing))
+
+    @property
+    def not_drawn(self) -> Iterator[NotDrawn]:
+        """The others."""
+        return (figure for figure in self.all if isinstance(figure, NotDrawn))
+
+
+def gallery(evidence: Evidence, answer: Answer, found: Sequence[Correlation], search: Insight) -> Gallery:
+    """Every figure of an experiment, none of them painted yet."""
+    similarities = sorted(evidence.similarities, key=lambda name: (name != answer.similarity, name))
+    methods = sorted(evidence.methods, key=lambda name: (name != answer.method, name))
+    return Gallery(
+        answer=(
+            coefficients_figure(evidence, found), scatter_figure(evidence, answer), pooled_figure(evidence, answer),
+            retrieval_figure(evidence, answer),
+        ),
+        gains=tuple(gain_map(evidence, method) for method in methods),
+        similarities=tuple(similarity_map(evidence, similarity) for similarity in similarities),
+        search=(
+            importance_figure(search.importances), slices_figure(search.slices), progress_figure(search.progress),
+            contrasts_figure(search.contrasts), twins_figure(evidence, search.comparisons),
+        ),
+    )  # fmt: skip

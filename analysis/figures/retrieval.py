@@ -1,0 +1,165 @@
+"""Figures over all targets: similarity against gain in one picture, and what is kept where only similar sources are tried."""
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from analysis.figures.drawing import (
+    BLUE,
+    COLOURS,
+    GREY,
+    INK,
+    WIDTH,
+    Drawing,
+    NotDrawn,
+    colour,
+    dashes,
+    marker,
+    minus_ticks,
+    zero_line,
+)
+from analysis.findings.answer import Answer, points_of
+from analysis.findings.retrieval import hindsight, random_order, top_k, tried_shares
+from analysis.records.evidence import Evidence, left_out
+from analysis.statistics.coefficients import shares
+from analysis.statistics.correlation import Point
+from analysis.statistics.gains import ROUNDING
+from analysis.wording import chance, counted, minus, points, rho, span
+
+
+def pooled_figure(evidence: Evidence, answer: Answer) -> Drawing | NotDrawn:
+    """All pairs in one picture, gains as ranks within their target: what the pooled coefficient is of."""
+    found = answer.found
+    if found is None or found.pooled.spearman is None or answer.method is None or answer.similarity is None:
+        return NotDrawn("pooled", found.pooled.note if found else "there is no pooled coefficient")
+    pairs = [pair for pair in evidence.heard_others if pair.method == answer.method]
+    known = [point for point in points_of(evidence, pairs, answer.similarity, "gain") if point.is_known]
+    names = sorted({point.target for point in known})
+    return Drawing(
+        "pooled",
+        f"Over all pairs, {answer.similarity} and the gain of {answer.method} correlate by {rho(found.pooled.spearman)} "
+        f"({span(found.pooled.spearman_interval)}; {chance(found.pooled.p_adjusted)})",
+        f"{counted(len(known), 'pair')} of {counted(len(names), 'target')}; gain as its rank within the target, the best source on top. Black: mean rank of neighbours by "
+        "similarity. Spearman's coefficient with its 95\u00a0% interval over targets and sources; p by permuting the sources' names jointly over targets, "
+        f"corrected for the number of similarities. {left_out(evidence)}{evidence.protocol}.",
+        f"Scatter plot of {counted(len(known), 'pair')}: {answer.similarity} against the rank of the gain within its target, Spearman {rho(found.pooled.spearman)}.",
+        (WIDTH, 4.2),
+        lambda figure: _paint_pooled(figure, known, names, str(answer.similarity)),
+    )
+
+
+def _paint_pooled(figure: Any, known: Sequence[Point], names: Sequence[str], similarity: str) -> None:
+    axes = figure.add_subplot()
+    xs, ys = [], []
+    few, series = len(names) <= len(COLOURS), []
+    for place, name in enumerate(names):
+        own = [point for point in known if point.target == name]
+        ranks = shares(np.array([point.value for point in own]))
+        series += axes.plot(
+            [p.similarity for p in own], ranks, linestyle="none", marker=marker(place) if few else "o", markersize=6.5,
+            color=colour(place) if few else BLUE, alpha=0.85, markeredgecolor="white", markeredgewidth=0.6,
+        )  # fmt: skip
+        xs += [p.similarity for p in own]
+        ys += list(ranks)
+    _fifths(axes, np.array(xs), np.array(ys))
+    axes.set_xlabel(similarity)
+    axes.set_ylabel("rank of the gain in its target")
+    axes.set_ylim(-0.02, 1.02)
+    axes.grid()
+    minus_ticks(axes.xaxis)
+    if few and len(names) > 1:
+        figure.legend(
+            series,
+            [textwrap.fill(name, 22) for name in names],
+            loc="outside right upper",
+            title="target",
+            alignment="left",
+        )
+
+
+def _fifths(axes: Any, x: Any, y: Any) -> None:
+    order = np.argsort(x, kind="stable")
+    parts = [part for part in np.array_split(order, min(5, len(x) // 4)) if len(part)] if len(x) >= 8 else []
+    if len(parts) > 1:
+        axes.plot(
+            [x[part].mean() for part in parts],
+            [y[part].mean() for part in parts],
+            "-",
+            color=INK,
+            marker="_",
+            markersize=14,
+            markeredgewidth=2.5,
+            linewidth=1.2,
+        )
+
+
+def retrieval_figure(evidence: Evidence, answer: Answer) -> Drawing | NotDrawn:
+    """The gain that is kept where only the most similar sources are tried."""
+    own = [pair for pair in evidence.heard_others if pair.method == answer.method]
+    curves = {
+        name: rows for name in evidence.similarities if (rows := top_k(own, str(answer.method), name) if own else [])
+    }
+    if not curves or max(map(len, curves.values())) < 2:
+        return NotDrawn("retrieval", "there are not two sources of a target to choose from")
+    count = max(map(len, curves.values()))
+    chances = [random_order(own, str(answer.method), k) for k in range(1, count + 1)]
+    oracle, most = chances[-1], hindsight(own, str(answer.method))
+    best = max(curves, key=lambda name: (name == answer.similarity, curves[name][0].gain))
+    curves = {best: curves[best], **curves}
+    return Drawing(
+        "retrieval",
+        _says_retrieval(best, str(answer.method), curves[best][0].gain, chances[0], oracle, count),
+        f"Gain over prompt tuning of the best of so many sources, the most similar first, chosen by selection score, mean over {counted(len({evidence.place(p.target, p.plm) for p in own}), 'target')}, "
+        f"{counted(len(own), 'pair')}. Random: expected, with sources drawn. All sources: the same for every order (the oracle of SPoT). Hindsight, {points(most)} points, chooses by the "
+        f"report score itself. {left_out(evidence)}{evidence.protocol}.",
+        f"Line plot of the gain kept against the share of sources tried for {counted(len(curves), 'similarity')}, random order and all sources.",
+        (WIDTH, 3.9),
+        lambda figure: _paint_retrieval(
+            figure,
+            {name: [(1 - row.left_out, row.gain) for row in rows] for name, rows in curves.items()},
+            list(zip(tried_shares(own, str(answer.method)), chances, strict=True)),
+            best,
+        ),
+    )
+
+
+def _says_retrieval(best: str, method: str, first: float, drawn: float, oracle: float, count: int) -> str:
+    if oracle > ROUNDING:
+        return f"The most similar source by {best} keeps {minus(f'{100 * first / oracle:.0f}')}\u00a0% of what {method} gains with all {count}; one at random keeps {minus(f'{100 * drawn / oracle:.0f}')}\u00a0%"
+    return f"With all {count} sources {method} gains {points(oracle)} points, so there is nothing to keep; the most similar by {best} gains {points(first)}"
+
+
+def _paint_retrieval(
+    figure: Any, curves: dict[str, list[tuple[float, float]]], chances: Sequence[tuple[float, float]], best: str
+) -> None:
+    axes = figure.add_subplot()
+    zero_line(axes)
+    oracle = chances[-1][1]
+    axes.axhline(100 * oracle, color=INK, linewidth=1.2, linestyle=dashes(1), label="all sources", zorder=1)
+    axes.plot(
+        [100 * share for share, _ in chances],
+        [100 * gain for _, gain in chances],
+        color=GREY,
+        linewidth=1.8,
+        linestyle=dashes(2),
+        label="random",
+    )
+    for place, (name, rows) in enumerate(curves.items()):
+        main = name == best
+        axes.plot(
+            [100 * share for share, _ in rows], [100 * gain for _, gain in rows], color=colour(place), marker=marker(place), markersize=5.5 if main else 4.5,
+            linewidth=2.6 if main else 1.4, linestyle="-" if main else dashes(place), label=name, zorder=4 if main else 3, alpha=1 if main else 0.85,
+        )  # fmt: skip
+    axes.set_xlabel("sources tried, %")
+    axes.set_ylabel("gain, points")
+    axes.set_xlim(0, 103)
+    axes.grid(axis="y")
+    minus_ticks(axes.yaxis)
+    if oracle > ROUNDING:
+        kept = axes.secondary_yaxis("right", functions=(lambda gain: gain / oracle, lambda share: share * oracle))
+        kept.set_ylabel("of the gain of all, %")
+        kept.spines["right"].set_visible(False)
+        minus_ticks(kept.yaxis)
+    figure.legend(loc="outside right upper", alignment="left")

@@ -1,0 +1,1 @@
+"""What records say: best configurations, retrieval, comparisons of methods, importance of knobs."""

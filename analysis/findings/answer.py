@@ -1,0 +1,222 @@
+"""The question of the whole: does transferability predict the gain? Coefficients, and an answer in two sentences."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from types import MappingProxyType
+
+from analysis.findings.retrieval import random_order, top_k
+from analysis.records.evidence import Evidence, contains_similarity
+from analysis.records.measures import MEASURES, SCOPES, share_above, value
+from analysis.records.names import GAIN, SIMILARITY
+from analysis.records.reader import StudyRecord, by_seed
+from analysis.statistics.correlation import MINIMUM, Correlation, Point, adjusted, correlation
+from analysis.statistics.gains import LEVEL, ROUNDING
+from analysis.wording import chance, counted, points, rho, span
+
+
+def points_of(
+    evidence: Evidence, pairs: Iterable[StudyRecord], similarity: str, measure: str, scope: str = "winner"
+) -> list[Point]:
+    """Pairs as points of a similarity and a measure; NaN where one is not known."""
+    chosen = list(pairs)
+    metric = MEASURES[measure].winner if scope == "winner" else MEASURES[measure].first
+    seeds = sorted({seed for pair in chosen for seed in by_seed(pair.metrics, metric)})
+    return [
+        Point(
+            pair.source or "", evidence.place(pair.target, pair.plm),
+            pair.metrics.get(f"{SIMILARITY}/{similarity}", math.nan),
+            _or_nan(value(pair, measure, scope)), tuple(by_seed(pair.metrics, metric).get(seed, math.nan) for seed in seeds),
+        )
+        for pair in chosen
+    ]  # fmt: skip
+
+
+def _or_nan(found: float | None) -> float:
+    return math.nan if found is None else found
+
+
+def measure_name(measure: str, scope: str) -> str:
+    """How a measure of a scope is called in tables and metrics: `gain`, `first_gain`."""
+    return measure if scope == "winner" else f"{scope}_{measure}"
+
+
+def correlations(evidence: Evidence, exclude_self: bool = True) -> list[Correlation]:
+    """Every similarity against every measure of every method.
+
+    Targets without signal are left out: their gains are noise around a prompt that knows nothing.
+
+    Args:
+        evidence: of the experiment.
+        exclude_self: leaves out pairs of a task with itself, whose similarity is known beforehand.
+    """
+    pairs = evidence.heard
+    asked = [(method, measure, scope) for method in evidence.methods for measure in MEASURES for scope in SCOPES]
+    found = [
+        correlation(
+            points_of(evidence, own, similarity, measure, scope), similarity=similarity,
+            measure=measure_name(measure, scope), method=method, exclude_self=exclude_self,
+        )
+        for method, measure, scope in asked
+        for own in [[pair for pair in pairs if pair.method == method and value(pair, measure, scope) is not None]]
+        if own
+        for similarity in evidence.similarities
+    ]  # fmt: skip
+    return adjusted(found)
+
+
+def headline_method(evidence: Evidence) -> str | None:
+    """The method that answers: spot, else panda where its loss does not hold the similarity, else another."""
+    usable = [method for method in evidence.methods if not is_marked(evidence, method)]
+    return next(iter(sorted(usable, key=lambda m: (m != "spot", m != "panda", m))), None)
+
+
+def is_marked(evidence: Evidence, method: str) -> bool:
+    """Whether a method's gains contain the similarity in their loss, so that they cannot answer."""
+    return any(contains_similarity(pair) for pair in evidence.pairs if pair.method == method)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the experiment says to the question.
+
+    Attributes:
+        verdict: `yes`: beyond chance, and the interval of the mean lies above 0; `probably`: beyond chance for these
+            targets, but not for others with certainty; `no sign`; or `cannot say`.
+        sentences: two, for the top of the page.
+        method: whose gains answer; None where none can.
+        similarity: the one of which the sentences speak; None where there is no coefficient.
+        found: its correlation with the gain.
+    """
+
+    verdict: str
+    sentences: tuple[str, str]
+    method: str | None = None
+    similarity: str | None = None
+    found: Correlation | None = None
+
+
+def answer(evidence: Evidence, found: Sequence[Correlation]) -> Answer:
+    """The answer, from coefficients that `correlations` gave."""
+    method = headline_method(evidence)
+    known = [c for c in found if c.method == method and c.measure == "gain" and c.spearman_mean is not None]
+    if method is None or not known:
+        return Answer("cannot say", (_obstacle(evidence, found, method), _second(evidence, method, None)), method)
+    best = max(known, key=lambda c: (is_clear(c), c.spearman_mean or 0.0))
+    sources = len({pair.source for pair in evidence.heard_others if pair.method == method})
+    verdict = _verdict(best, sources)
+    first = _first(best, len(known), verdict, sources) + _others(evidence, found, best)
+    return Answer(verdict, (first, _second(evidence, method, best.similarity)), method, best.similarity, best)
+
+
+def is_clear(found: Correlation) -> bool:
+    """Whether a similarity predicts better than chance, corrected for the number of similarities."""
+    p, pooled = found.pooled.p_adjusted, found.pooled.spearman
+    return p is not None and p < 1 - LEVEL and pooled is not None and pooled > 0
+
+
+def least_p(sources: int) -> float:
+    """The smallest p-value that permuting so many sources can give: that of a perfect order."""
+    return min(1.0, 2 / math.factorial(sources))
+
+
+def _verdict(best: Correlation, sources: int) -> str:
+    if is_clear(best):
+        return "yes" if best.mean_interval and best.mean_interval[0] > 0 else "probably"
+    p = best.pooled.p_permutation
+    as_good_as_can_be = p is not None and p <= least_p(sources) * (1 + ROUNDING)
+    return "cannot say" if as_good_as_can_be or least_p(sources) >= 1 - LEVEL else "no sign"
+
+
+def _first(best: Correlation, similarities: int, verdict: str, sources: int) -> str:
+    targets = sum(one.spearman is not None for one in best.targets.values())
+    interval = f" (95\u00a0% {span(best.mean_interval)})" if best.mean_interval else ""
+    correction = f" corrected for {similarities} similarities" if similarities > 1 else ""
+    numbers = (
+        f"mean Spearman {rho(best.spearman_mean)} over {counted(targets, 'target')}{interval}, pooled "
+        f"{rho(best.pooled.spearman)} ({chance(best.pooled.p_adjusted)}{correction})"
+    )
+    which = f"{best.similarity}, the best of {similarities} similarities," if similarities > 1 else best.similarity
+    return f"{VERDICTS[verdict].format(which=which, method=best.method, sources=sources, p=chance(least_p(sources)))}: {numbers}"
+
+
+VERDICTS: Mapping[str, str] = MappingProxyType(
+    {
+        "yes": "Yes: {which} predicts which sources help {method}",
+        "probably": "Probably: {which} orders the sources of {method} better than chance would, but how it would do on other targets is uncertain",
+        "no sign": "No sign of it here: {which} does not order the sources of {method} better than chance would",
+        "cannot say": "Whether {which} predicts which sources help {method} cannot be said with {sources} sources, of which the best order has {p} before correction",
+    }
+)
+"""Verdict -> how the first sentence begins."""
+
+
+def _others(evidence: Evidence, found: Sequence[Correlation], best: Correlation) -> str:
+    """What panda says where it may speak beside the headline's method."""
+    if best.method == "panda" or "panda" not in evidence.methods or is_marked(evidence, "panda"):
+        return "."
+    same = [c for c in found if (c.method, c.measure, c.similarity) == ("panda", "gain", best.similarity)]
+    known = [c for c in same if c.spearman_mean is not None]
+    return f"; of panda, unweighed, it is {rho(known[0].spearman_mean)}{_within(known[0])}." if known else "."
+
+
+def _within(found: Correlation) -> str:
+    return f" ({span(found.mean_interval)})" if found.mean_interval else ""
+
+
+def _obstacle(evidence: Evidence, found: Sequence[Correlation], method: str | None) -> str:
+    """Why there is no coefficient."""
+    sources = len({pair.source for pair in evidence.pairs})
+    reasons = {
+        "no study is confirmed yet": not evidence.studies,
+        "no method with sources is confirmed": not evidence.pairs,
+        "every method's loss contains the similarity (search spot too, or set weigh_by: none)": method is None,
+        "no similarity was measured": not evidence.similarities,
+        "no target carries a signal: prompt tuning beats the majority class nowhere": not evidence.heard,
+        f"there {_are(sources)}, and a coefficient needs at least {MINIMUM}": sources < MINIMUM,
+    }
+    reason = next((said for said, holds in reasons.items() if holds), "")
+    notes = sorted({one.note for c in found if c.method == method for one in c.targets.values() if one.note})
+    return f"Whether similarity predicts the gain cannot be said: {reason or '; '.join(notes)}."
+
+
+def _are(sources: int) -> str:
+    return "is only 1 source" if sources == 1 else f"are only {sources} sources" if sources else "are no sources"
+
+
+def _second(evidence: Evidence, method: str | None, similarity: str | None) -> str:
+    """What one gets who follows it, or the gains alone."""
+    own = [pair for pair in evidence.heard_others if pair.method == method]
+    if not own or method is None:
+        return "What there is, and what is missing, stands below."
+    count = max(len({pair.source for pair in own if pair.target == target}) for target in {pair.target for pair in own})
+    if similarity is None:
+        gains = [pair.metrics[GAIN] for pair in own]
+        better = round(share_above(gains) * len(gains))
+        return (
+            f"{method} gains {points(fmean(gains))} points over prompt tuning on average, and beats it on {better} of "
+            f"{counted(len(gains), 'pair')}."
+        )
+    rows = top_k(own, method, similarity)
+    return (
+        f"The most similar source gains {points(rows[0].gain)} points over prompt tuning on average, one drawn at random "
+        f"{points(random_order(own, method, 1))}, and the best of all {count}, chosen by selection score, {points(random_order(own, method, count))}."
+    )
+
+
+def coefficients(found: Iterable[Correlation], prefix: str = "corr") -> Iterator[tuple[str, float]]:
+    """Names that sort well, and values: `corr/gain/spot/c_mean/spearman_mean`."""
+    for one in found:
+        said = {
+            "spearman_mean": one.spearman_mean, "pearson_mean": one.pearson_mean, "ceiling": one.ceiling,
+            "spearman_mean/low": one.mean_interval and one.mean_interval[0], "spearman_mean/high": one.mean_interval and one.mean_interval[1],
+            "pooled/spearman": one.pooled.spearman, "pooled/pearson": one.pooled.pearson,
+            "pooled/spearman/low": one.pooled.spearman_interval and one.pooled.spearman_interval[0],
+            "pooled/spearman/high": one.pooled.spearman_interval and one.pooled.spearman_interval[1],
+            "pooled/p": one.pooled.p_permutation, "pooled/p_adjusted": one.pooled.p_adjusted, "pooled/n": float(one.pooled.n),
+            **{f"target/{target}/spearman": of.spearman for target, of in one.targets.items()},
+        }  # fmt: skip
+        for name, number in said.items():
+            if number is not None and math.isfinite(number):
+                yield f"{prefix}/{one.measure}/{one.method}/{one.similarity}/{name}", number

@@ -1,0 +1,212 @@
+"""Methods × targets for a paper: mean ± deviation over seeds, the best in bold, those that may be as good marked."""
+
+import csv
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from analysis.records.evidence import Evidence
+from analysis.records.measures import has_gain
+from analysis.records.names import BASELINE, GAIN, HIGH, LOW, MAJORITY, REPORT, SELECTION, STD, N
+from analysis.records.reader import StudyRecord
+from analysis.statistics.gains import ROUNDING
+
+BEST, TIE, PLAIN = "best", "tie", ""
+SIGNS = {BEST: "*", TIE: "=", PLAIN: " "}
+RULE = (
+    "Report score in percent, mean ± standard deviation over seeds; of methods with sources, the source with the best selection score. "
+    "Bold: the highest mean of a target. Marked: not distinguishable from it, for the 95% interval of the difference of their gains holds zero "
+    "(MOVER, from the two gains' intervals over rows and seeds as if they were independent, which is cautious: they share rows and baseline)."
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method on one target.
+
+    Attributes:
+        mean: report score, in score units.
+        std: over seeds; None for one seed.
+        n: seeds.
+        source: the one that was chosen; None for methods without one.
+        mark: `best`, `tie` (not distinguishable from the best) or empty.
+    """
+
+    mean: float
+    std: float | None
+    n: int
+    source: str | None
+    mark: str = PLAIN
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Methods × targets.
+
+    Attributes:
+        methods: names of rows, the baseline first.
+        targets: names of columns.
+        cells: (method, target) -> cell; a method that did not run on a target has none.
+        majority: target -> score of the most frequent class.
+    """
+
+    methods: tuple[str, ...]
+    targets: tuple[str, ...]
+    cells: Mapping[tuple[str, str], Cell]
+    majority: Mapping[str, float]
+
+
+def comparison(evidence: Evidence) -> Comparison:
+    """The winners of each method on each target."""
+    chosen: dict[tuple[str, str], StudyRecord] = {}
+    for study in sorted(evidence.studies, key=lambda s: s.source or ""):
+        key = study.method, evidence.place(study.target, study.plm)
+        if key not in chosen or study.metrics[SELECTION] > chosen[key].metrics[SELECTION]:
+            chosen[key] = study
+    methods = sorted({method for method, _ in chosen}, key=lambda name: (name != BASELINE, name))
+    targets = sorted({target for _, target in chosen})
+    cells = {key: cell for target in targets for key, cell in _column(target, chosen).items()}
+    majority = {target: study.metrics[MAJORITY] for (_, target), study in chosen.items() if MAJORITY in study.metrics}
+    return Comparison(tuple(methods), tuple(targets), MappingProxyType(cells), MappingProxyType(majority))
+
+
+def _column(target: str, chosen: Mapping[tuple[str, str], StudyRecord]) -> dict[tuple[str, str], Cell]:
+    own = {key: study for key, study in chosen.items() if key[1] == target}
+    best = max(own.values(), key=lambda study: study.metrics[REPORT])
+    return {key: _cell(study, _mark(best, study)) for key, study in own.items()}
+
+
+def _cell(study: StudyRecord, mark: str) -> Cell:
+    seeds = int(study.metrics.get(f"{REPORT}/{N}", 1))
+    std = study.metrics.get(f"{REPORT}/{STD}") if seeds > 1 else None
+    return Cell(study.metrics[REPORT], std, seeds, study.source, mark)
+
+
+def _mark(best: StudyRecord, other: StudyRecord) -> str:
+    if other.metrics[REPORT] >= best.metrics[REPORT] - ROUNDING:
+        return BEST
+    return PLAIN if is_distinguishable(best, other) else TIE
+
+
+def is_distinguishable(best: StudyRecord, other: StudyRecord) -> bool:
+    """Whether the 95 % interval of the difference of two gains lies above zero.
+
+    Against the baseline, whose gain is 0 without an interval, that is the gain's own interval. Where an interval
+    is not known, nothing can be told apart.
+
+    Source: Zou and Donner (2008), the method of variance estimates recovery; here without the covariance.
+    """
+    gain, low, _ = _gain(best)
+    theirs, _, high = _gain(other)
+    return gain - theirs - math.hypot(gain - low, high - theirs) > ROUNDING
+
+
+def _gain(study: StudyRecord) -> tuple[float, float, float]:
+    if not has_gain(study):
+        return 0.0, 0.0, 0.0
+    get = study.metrics.get
+    return study.metrics[GAIN], get(f"{GAIN}/{LOW}", -math.inf), get(f"{GAIN}/{HIGH}", math.inf)
+
+
+def as_csv(table: Comparison) -> str:
+    """A line per method and one of the majority class, four columns per target: mean, deviation, mark, source; in percent."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        ["method", *(f"{target}{part}" for target in table.targets for part in ("", " sd", " mark", " source"))]
+    )
+    classes = (table.majority.get(target) for target in table.targets)
+    writer.writerow(
+        ["majority class", *(text for c in classes for text in ("" if c is None else f"{100 * c:.2f}", "", "", ""))]
+    )
+    for method in table.methods:
+        known = [table.cells.get((method, target)) for target in table.targets]
+        writer.writerow([method, *(field for cell in known for field in _fields(cell))])
+    return text.getvalue()
+
+
+def _fields(cell: Cell | None) -> list[str]:
+    if cell is None:
+        return ["", "", "", ""]
+    return [f"{100 * cell.mean:.2f}", "" if cell.std is None else f"{100 * cell.std:.2f}", cell.mark, cell.source or ""]
+
+
+def as_text(table: Comparison) -> str:
+    """Aligned columns for a terminal; * is the best, = not distinguishable from it."""
+    rows = [["method", *table.targets], ["majority class", *(_share(table.majority.get(t)) for t in table.targets)]]
+    rows += [[m, *(_plain(table.cells.get((m, t))) for t in table.targets)] for m in table.methods]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *(text.rjust(w) for text, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    ]
+    return "\n".join(line.rstrip() for line in lines) + "\n* best, = not distinguishable from it\n"
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}  "
+
+
+def _plain(cell: Cell | None) -> str:
+    if cell is None:
+        return "–  "
+    spread = "" if cell.std is None else f" ± {100 * cell.std:.1f}"
+    return f"{100 * cell.mean:.1f}{spread} {SIGNS[cell.mark]}"
+
+
+LATEX_SIGNS = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "·": r"$\cdot$",
+}  # fmt: skip
+
+
+def latex_text(text: str) -> str:
+    """A name as LaTeX that prints it."""
+    return "".join(LATEX_SIGNS.get(sign, sign) for sign in text)
+
+
+def as_latex(table: Comparison) -> str:
+    """A table for the package booktabs."""
+    caption = latex_text(RULE).replace("Marked:", r"$^\dagger$:").replace("±", r"$\pm$")
+    lines = [
+        "% needs \\usepackage{booktabs}", r"\begin{table}", r"\centering", rf"\begin{{tabular}}{{l{'r' * len(table.targets)}}}", r"\toprule",
+        _latex_row("method", [latex_text(target) for target in table.targets]), r"\midrule",
+        _latex_row("majority class", [_share(table.majority.get(target)).strip() for target in table.targets]),
+        *(_latex_row(latex_text(m), [_latex_cell(table.cells.get((m, t))) for t in table.targets]) for m in table.methods),
+        r"\bottomrule", r"\end{tabular}", rf"\caption{{{caption}}}", r"\end{table}",
+    ]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def _latex_row(name: str, cells: Sequence[str]) -> str:
+    return f"{' & '.join([name, *cells])} \\\\"
+
+
+def _latex_cell(cell: Cell | None) -> str:
+    if cell is None:
+        return "--"
+    mean = f"{100 * cell.mean:.1f}"
+    shown = rf"\textbf{{{mean}}}" if cell.mark == BEST else mean
+    spread = "" if cell.std is None else rf"{{\scriptsize$\pm${100 * cell.std:.1f}}}"
+    return shown + spread + (r"$^\dagger$" if cell.mark == TIE else "")
+
+
+FORMATS: Mapping[str, Callable[[Comparison], str]] = MappingProxyType(
+    {"table": as_text, "csv": as_csv, "latex": as_latex}
+)
+"""Name of a format -> what writes it."""
+PAPERS: Mapping[str, str] = MappingProxyType({"latex": "methods.tex", "csv": "methods.csv"})
+"""Name of a format -> the file that an analysis writes."""
+
+
+def paper_table(evidence: Evidence, form: str) -> str:
+    """Methods × targets in one of FORMATS.
+
+    Raises:
+        ValueError: if the format is unknown.
+    """
+    if form not in FORMATS:
+        raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {form!r}")
+    return FORMATS[form](comparison(evidence))

@@ -1,0 +1,1 @@
+"""What MLflow holds of an experiment: names, the only reader, values, and the analysis run's writer."""

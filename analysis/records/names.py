@@ -1,0 +1,39 @@
+"""Names of runs, tags and metrics in MLflow."""
+
+ID = "panda.id"
+"""Tag by which a run is found before it is made: its stage and key."""
+
+STAGE, TARGET, SOURCE, METHOD, PLM = "stage", "target", "source", "method", "plm"
+STUDY, TRIAL, CURRENT, STATE, FAILURE, NODE = "study", "trial", "current", "state", "failure", "node"
+SIGNAL, PROTOCOL, WINNER_RUN, CONSTRUCTED = "signal", "protocol", "winner_run", "constructed"
+OVERLAP, POOR_SOURCE = "overlap", "source_at_majority"
+STAGES = ("source", "study", "trial", "confirm", "analysis")
+PARENT = "mlflow.parentRunId"
+
+SELECTION, REPORT, GAIN, TWIN, MAJORITY = "score/selection", "score/report", "gain", "twin", "majority"
+STD, N, LOW, HIGH, P = "std", "n", "low", "high", "p"
+STEPS, TEACHER_STEPS, SECONDS, TRUNCATED = "steps", "teacher_steps", "seconds", "truncated"
+PARTNERS = "partners"
+"""Tag: the sources that joined the winner's own, with commas between."""
+
+SIMILARITY = "similarity"
+TEACHER, GAP_CLOSED, RELATIVE, ERROR_REDUCTION = "teacher", "gap_closed", "relative_performance", "error_reduction"
+CONVERGENCE, COMPARABLE, EARLY = "speedup/convergence", "speedup/comparable", "early"
+FIRST = "first"
+"""Before the measures of a study's first trial, the published setting that every pair ran: its selection score,
+and gain, speed-ups and so on over the first trial of the baseline."""
+
+SEED = "seed"
+"""Before a seed: `score/report/seed/10`, `gain/seed/10`."""
+
+NEVER = "never_comparable"
+"""Tag of a study whose winner never reached, in the search, what the baseline's ended with; `first_…` of its first trial."""
+
+SUPERSEDED = "superseded_by"
+"""Tag of an earlier analysis: the run of the later one."""
+
+BASELINE = "prompt_tuning"
+"""The method that gains are over."""
+
+CONFIG_FILE = "config.json"
+"""Artifact of a study's run: the winner as a complete experiment file."""

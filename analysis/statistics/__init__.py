@@ -1,0 +1,1 @@
+"""Gains, correlations, intervals and corrections; knows no records and no plots."""

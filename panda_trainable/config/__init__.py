@@ -1,0 +1,1 @@
+"""Everything that decides a trial, as frozen values with content keys. Imports no torch."""

@@ -1,0 +1,249 @@
+"""What a task is: TaskSpec, Mixture and where rows come from. Imports no torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from string import Formatter
+from types import MappingProxyType
+
+METRIC_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "classification": (
+            "accuracy", "f1", "macro_f1", "macro_recall", "matthews", "accuracy_f1", "accuracy_macro_f1", "question_match",
+        ),
+        "regression": ("pearson_spearman", "pearson", "spearman"),
+        "multiple_choice": ("accuracy",),
+        "tagging": ("entity_f1", "word_accuracy"),
+        "extractive_qa": ("answer_f1", "exact_match"),
+    }
+)  # fmt: skip
+"""Kind -> the metrics that fit it; the first is the score where a task names none."""
+
+KINDS = tuple(METRIC_NAMES)
+CLASSES: Mapping[str, bool] = MappingProxyType(
+    {"classification": True, "regression": False, "multiple_choice": False, "tagging": True, "extractive_qa": False}
+)
+"""Kind -> whether a task of it names its classes (tags, for tagging)."""
+
+TEXTS: Mapping[str, tuple[int, int]] = MappingProxyType(
+    {
+        "classification": (1, 2), "regression": (1, 2), "multiple_choice": (1, 1), "tagging": (1, 1),
+        "extractive_qa": (2, 2),
+    }
+)  # fmt: skip
+"""Kind -> how many texts its rows have, at least and at most; a choice is a second text."""
+
+SPLITS = ("train", "validation", "test")
+DEMO = "demo:"
+
+
+@dataclass(frozen=True)
+class Hub:
+    """Where the Hugging Face hub has a task, and what its columns are called there.
+
+    Attributes:
+        path: of the dataset.
+        config: of the dataset; empty where it has one only.
+        columns: our field -> the hub's column, where the names differ.
+        splits: our split -> the hub's; splits without labels are not listed.
+        revision: branch; datasets that once were scripts have their files on `refs/convert/parquet`.
+        known: whether the columns were ever written down; a row without them is refused by name.
+    """
+
+    path: str
+    config: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    splits: Mapping[str, str] = field(default_factory=lambda: {"train": "train", "validation": "validation"})
+    revision: str = ""
+    known: bool = True
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """A task: what its rows hold and how it is scored.
+
+    Attributes:
+        name: as the experiment file calls it.
+        kind: a key of METRIC_NAMES.
+        text: one text, or two that are read as a pair: each a field, or a template of fields in braces.
+            For tagging the field of the words; for extractive QA question and passage.
+        label: the field of the label: a class number or name, a float, the number of the right
+            choice, a list of tags, or `{"text": [...], "answer_start": [...]}`.
+        classes: C, class names in the order of their numbers; tags for tagging; else empty.
+        metrics: the first is the score.
+        path: folder of `<split>.<ending>`, or `demo:<name>`; empty until the task is located.
+        fingerprints: (split, hash of its rows) of the splits there are: the data's identity.
+        choices: second texts of a multiple choice, as `text`.
+        prepare: a row of `rows.PREPARE`: checks and completes rows of this task.
+        compared: fields whose texts tell that two rows, or two tasks, share a text; default those of `text`.
+        question: fields that say which rows answer one question (`question_match`).
+        id: field that must differ from row to row, where rows have it.
+        hub: where the hub has it.
+        counts: (split, rows of each class) where there are classes or choices.
+    """
+
+    name: str = field(metadata={"keyed": False})
+    kind: str
+    text: tuple[str, ...]
+    label: str
+    classes: tuple[str, ...]
+    metrics: tuple[str, ...]
+    path: str = field(default="", metadata={"keyed": False})
+    fingerprints: tuple[tuple[str, str], ...] = ()
+    choices: tuple[str, ...] = ()
+    prepare: str = ""
+    compared: tuple[str, ...] = ()
+    question: tuple[str, ...] = ()
+    id: str = field(default="id", metadata={"keyed": False})
+    hub: Hub | None = field(default=None, metadata={"keyed": False}, compare=False)
+    counts: tuple[tuple[str, tuple[int, ...]], ...] = field(default=(), metadata={"keyed": False})
+
+    def __post_init__(self) -> None:
+        fitting = METRIC_NAMES.get(self.kind, ())
+        least, most = TEXTS.get(self.kind, (1, 2))
+        named = CLASSES.get(self.kind, True)
+        rules = {
+            f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}": self.kind in KINDS,
+            f"text of a {self.kind} must name {_count(least, most)}, got {list(self.text)}": least
+            <= len(self.text)
+            <= most,
+            f"metrics of a {self.kind} must be of {', '.join(fitting)}, got {list(self.metrics)}": bool(self.metrics)
+            and set(self.metrics) <= set(fitting),
+            f"f1 is of two classes, and there are {len(self.classes)}: use macro_f1": not {"f1", "accuracy_f1"}
+            & set(self.metrics)
+            or len(self.classes) == 2,
+            f"classes must be different, got {list(self.classes)}": len(set(self.classes)) == len(self.classes),
+            f"a {self.kind} needs at least two classes, got {list(self.classes)}": not named or len(self.classes) > 1,
+            f"a {self.kind} has no classes, got {list(self.classes)}": named or not self.classes,
+            f"choices must be two or more texts of a multiple_choice, got {list(self.choices)}": (
+                len(self.choices) > 1 if self.kind == "multiple_choice" else not self.choices
+            ),
+            "question_match needs `question`: the fields that rows of one question share": "question_match"
+            not in self.metrics
+            or bool(self.question),
+        }
+        broken = [rule for rule, holds in rules.items() if not holds]
+        if self.kind == "tagging" and any("{" in text for text in self.text):
+            broken.append(f"text of a tagging must be the field of its words, got {list(self.text)}")
+        broken += [said for text in (*self.text, *self.choices) if (said := _template_problem(text))]
+        if broken:
+            raise ValueError(f"task {self.name}: " + "; ".join(broken))
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of the head: a logit per class or tag; one per choice or value; start and end of an answer."""
+        return 2 if self.kind == "extractive_qa" else len(self.classes) or 1
+
+    @property
+    def strata(self) -> tuple[str, ...]:
+        """What rows are stratified by, by name: classes, choices, or nothing."""
+        return self.classes if self.kind == "classification" else self.choices
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields that a row must have."""
+        named = [name for text in (*self.text, *self.choices) for name in fields_of(text)]
+        return tuple(dict.fromkeys([*named, *self.question, self.label]))
+
+    @property
+    def compared_fields(self) -> tuple[str, ...]:
+        """The fields whose texts tell that two rows share a text."""
+        texts = self.text[1:] if self.kind == "extractive_qa" else self.text  # many passages may have one question
+        return self.compared or tuple(dict.fromkeys(name for text in texts for name in fields_of(text)))
+
+    @property
+    def report_split(self) -> str:
+        """The labelled test split where there is one, else validation."""
+        return "test" if "test" in dict(self.fingerprints) else "validation"
+
+    @property
+    def tasks(self) -> tuple["TaskSpec", ...]:
+        """Itself: a task is a mixture of one."""
+        return (self,)
+
+
+MIXING_CAP = 2**19
+"""Rows of a task that count at most when tasks are mixed by their sizes. Source: T5, SPoT."""
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Tasks on which one prompt is trained at once, each with a head of its own.
+
+    Attributes:
+        name: as the experiment file calls it.
+        tasks: at least one, each once.
+        cap: rows of a task that count at most: examples-proportional mixing.
+        shots: rows of each class that a seed draws of each task, 0: all; empty: as the setting says.
+
+    Source: SPoT (arXiv:2110.07904), generic prompt transfer; mixing by T5.
+    """
+
+    name: str = field(metadata={"keyed": False})
+    tasks: tuple[TaskSpec, ...]
+    cap: int = MIXING_CAP
+    shots: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 < len(set(self.tasks)) == len(self.tasks) or self.cap < 1:
+            names = [task.name for task in self.tasks]
+            raise ValueError(f"a mixture needs tasks, each once, and a cap of at least 1, got {names} and {self.cap}")
+        if self.shots and len(self.shots) != len(self.tasks):
+            raise ValueError(f"shots must be given for each of {len(self.tasks)} tasks, got {list(self.shots)}")
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of all heads, one behind the other in the order of the tasks."""
+        return sum(task.outputs for task in self.tasks)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names of all tasks."""
+        return tuple(dict.fromkeys(name for task in self.tasks for name in task.classes))
+
+
+def shared_head(source: TaskSpec | Mixture, target: TaskSpec) -> tuple[int, ...] | None:
+    """Which outputs of a source's head answer for the target, in the order of its own outputs.
+
+    A head is shared by tasks of one kind with the same class names, in any order; a mixture's is the
+    head of its first such task.
+
+    Returns:
+        Output numbers of the source's head; None where no head can be shared.
+    """
+    before = 0
+    for task in source.tasks:
+        if task.kind == target.kind and set(task.classes) == set(target.classes):
+            own = [task.classes.index(name) for name in target.classes] or range(target.outputs)
+            return tuple(before + number for number in own)
+        before += task.outputs
+    return None
+
+
+def _count(least: int, most: int) -> str:
+    names = {1: "one text", 2: "two texts"}
+    return names[least] if least == most else "one or two texts"
+
+
+def fields_of(text: str) -> tuple[str, ...]:
+    """The fields that a text is made of: its own name, or the braces of a template."""
+    if "{" not in text:
+        return (text,)
+    return tuple(dict.fromkeys(name for _, name, _, _ in Formatter().parse(text) if name))
+
+
+def _template_problem(text: str) -> str:
+    try:
+        parts = list(Formatter().parse(text))
+    except ValueError as error:
+        return f"{text!r} is no template ({error}); write fields in braces"
+    named = [(name, spec, conversion) for _, name, spec, conversion in parts if name is not None]
+    odd = any(
+        not name or name.isdecimal() or spec or conversion or set(name) & set("[].") for name, spec, conversion in named
+    )
+    if not text.strip() or odd or ("{" in text and not named):
+        return f"{text!r} is no template: braces hold the name of a field, as in '{{question}} {{answer}}'"
+    return ""
+
+
+IMPORTED = "imported:"
+"""Path of a task of which there are prompts but no data."""

@@ -1,0 +1,134 @@
+"""TOKENISERS: how the rows of each task kind become token ids."""
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panda_trainable.data.gold import IGNORED
+from panda_trainable.data.rows import Example
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def _of_texts(tokenizer: Any, rows: Sequence[Example], max_length: int) -> Arrays:
+    """Pairs or single texts, cut at the longer one. Source: Hugging Face's `longest_first`."""
+    texts = [list(column) for column in zip(*(text for row in rows for text in row.texts), strict=True)]
+    encoded = tokenizer(*texts, truncation="longest_first", max_length=max_length, return_token_type_ids=True)
+    whole = [len(ids) for ids in tokenizer(*texts, truncation=False, verbose=False)["input_ids"]]
+    arrays = _padded_sequences(tokenizer, encoded)
+    cut = (np.array(whole) > arrays["lengths"]).reshape(len(rows), -1).any(1)
+    return {**arrays, "truncated": np.array(cut.mean())}
+
+
+def _numbers(tokenizer: Any, rows: Sequence[Example], max_length: int) -> tuple[Arrays, list[Any]]:
+    return {**_of_texts(tokenizer, rows, max_length), "labels": np.array([row.label for row in rows], np.int64)}, []
+
+
+def _values(tokenizer: Any, rows: Sequence[Example], max_length: int) -> tuple[Arrays, list[Any]]:
+    return {**_of_texts(tokenizer, rows, max_length), "labels": np.array([row.label for row in rows], np.float32)}, []
+
+
+def _words(tokenizer: Any, rows: Sequence[Example], max_length: int) -> tuple[Arrays, list[Any]]:
+    """Words with tags: a word's first subword answers for it; words behind the cut are not learnt."""
+    words = [row.texts[0] for row in rows]
+    texts = ["".join(f" {word}" for word in row) for row in words]  # a space before each: so tokenizers see words
+    encoded = tokenizer(
+        texts, truncation=True, max_length=max_length, return_offsets_mapping=True, return_token_type_ids=True
+    )
+    whole = [len(ids) for ids in tokenizer(texts, truncation=False, verbose=False)["input_ids"]]
+    firsts = [_first_tokens(spans, row) for spans, row in zip(encoded["offset_mapping"], words, strict=True)]
+    arrays = _padded_sequences(tokenizer, encoded)
+    width = max((max((w + 1 for w, token in enumerate(row) if token >= 0), default=1)) for row in firsts)
+    slots = np.full((len(rows), width), -1, np.int32)
+    labels = np.full((len(rows), width), IGNORED, np.int64)
+    for i, (row, tokens) in enumerate(zip(rows, firsts, strict=True)):
+        kept = tokens[:width]
+        slots[i, : len(kept)] = kept
+        labels[i, : len(kept)] = [tag if token >= 0 else IGNORED for tag, token in zip(row.label, kept, strict=False)]
+    cut = np.array(whole) > arrays["lengths"]
+    return {**arrays, "slots": slots, "labels": labels, "truncated": np.array(np.mean(cut))}, [
+        list(row.label) for row in rows
+    ]
+
+
+def _first_tokens(spans: Sequence[tuple[int, int]], words: Sequence[str]) -> list[int]:
+    """The first token that covers each word of a text that has a space before every word; -1: none."""
+    ends = np.cumsum([len(word) + 1 for word in words])
+    starts = ends - [len(word) for word in words]
+    tokens = [-1] * len(words)
+    for token, (first, last) in enumerate(spans):
+        word = int(np.searchsorted(ends, first, side="right"))
+        while word < len(words) and starts[word] < last:
+            tokens[word] = token if tokens[word] < 0 else tokens[word]
+            word += 1
+    return tokens
+
+
+def _passages(tokenizer: Any, rows: Sequence[Example], max_length: int) -> tuple[Arrays, list[Any]]:
+    """Question and passage, the passage cut at its end; an answer behind the cut is not learnt."""
+    special = tokenizer.num_special_tokens_to_add(pair=True)
+    if max_length < special + 2:
+        raise ValueError(f"max_length {max_length} has no room for question and passage; give at least {special + 2}")
+    room = min(max_length // 2, max_length - special - 1)
+    questions = [_shortened(tokenizer, row.texts[0][0], room) for row in rows]
+    passages = [row.texts[0][1] for row in rows]
+    encoded = tokenizer(
+        questions, passages, truncation="only_second", max_length=max_length, return_offsets_mapping=True,
+        return_token_type_ids=True,
+    )  # fmt: skip
+    arrays = _padded_sequences(tokenizer, encoded)
+    shape = arrays["ids"].shape
+    answers, offsets = np.zeros(shape, bool), np.zeros((*shape, 2), np.int32)
+    labels, cut = np.full((len(rows), 2), IGNORED, np.int64), np.zeros(len(rows))
+    for i, row in enumerate(rows):
+        inside = np.array([part == 1 for part in encoded.sequence_ids(i)])
+        answers[i, : len(inside)] = inside
+        offsets[i, : len(inside)] = np.where(inside[:, None], encoded["offset_mapping"][i], 0)
+        cut[i] = offsets[i].max() < len(passages[i].rstrip())
+        first, text = row.label[0]
+        covering = inside & (offsets[i, : len(inside), 1] > first) & (offsets[i, : len(inside), 0] < first + len(text))
+        tokens = np.flatnonzero(covering)
+        if len(tokens) and offsets[i, tokens[-1], 1] >= first + len(text.rstrip()):
+            labels[i] = tokens[0], tokens[-1]
+    gold = [[passage, [text for _, text in row.label]] for passage, row in zip(passages, rows, strict=True)]
+    more = {"answers": answers, "offsets": offsets, "labels": labels, "truncated": np.array(cut.mean())}
+    return {**arrays, **more}, gold
+
+
+def _shortened(tokenizer: Any, text: str, tokens: int) -> str:
+    """A question that would fill the sequence, cut: the passage needs room."""
+    offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
+    return text if len(offsets) <= tokens else text[: offsets[tokens - 1][1]]
+
+
+TOKENISERS: Mapping[str, Callable[[Any, Sequence[Example], int], tuple[Arrays, list[Any]]]] = MappingProxyType(
+    {
+        "classification": _numbers,
+        "regression": _values,
+        "multiple_choice": _numbers,
+        "tagging": _words,
+        "extractive_qa": _passages,
+    }
+)
+"""Kind -> function of tokenizer, rows and maximum length: arrays of a TokenTable, and what metrics need."""
+
+
+def _padded_sequences(tokenizer: Any, encoded: Any) -> Arrays:
+    ids = encoded["input_ids"]
+    lengths = np.array([len(row) for row in ids], dtype=np.int64)
+    types = encoded.get("token_type_ids") or [[0] * n for n in lengths]
+    return {
+        "ids": _padded(ids, lengths, np.int32, tokenizer.pad_token_id or 0),
+        "types": _padded(types, lengths, np.uint8, 0),
+        "lengths": lengths,
+    }
+
+
+def _padded(rows: list[list[int]], lengths: NDArray[np.int64], kind: Any, fill: int) -> NDArray[Any]:
+    table = np.full((len(rows), lengths.max()), fill, kind)
+    for row, values in zip(table, rows, strict=True):
+        row[: len(values)] = values
+    return table

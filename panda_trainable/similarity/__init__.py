@@ -1,0 +1,1 @@
+"""The SIMILARITIES table, and the representations that similarities compare."""

@@ -1,0 +1,289 @@
+"""Activated neurons: what a prompt switches on in its PLM's feed-forward layers, and what that is worth."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from panda_trainable.config.keys import content, content_key
+from panda_trainable.config.setting import Measuring
+from panda_trainable.config.task import MIXING_CAP, Mixture, TaskSpec
+from panda_trainable.data.limits import capped
+from panda_trainable.data.splits import mixing_size, replica_rows
+from panda_trainable.data.tokens import TokenTable, token_table
+from panda_trainable.library import PromptLibrary
+from panda_trainable.plm.attention import running
+from panda_trainable.plm.encoder import PROBE, FrozenEncoder
+from panda_trainable.plm.files import load_tokenizer
+from panda_trainable.training.forward import encoded
+from panda_trainable.transfer.lineage import Lineage, teaching_session, tuned, tuned_prompts
+from panda_trainable.worker import device, load_encoder
+
+READ_ROWS = 1000
+"""Train rows by which a task is known, at most."""
+
+WIDTHS = ("intermediate_size", "encoder_ffn_dim", "ffn_dim", "d_ff", "hidden_dim")
+"""What configurations call F, the neurons of a feed-forward layer."""
+
+USUAL = Measuring()
+
+Watch = Callable[[int, Tensor], Tensor | None]
+"""Sees the pre-activations [n, T, F] of the call with that number, from 0; what it returns takes their place."""
+
+
+def check_neurons(encoder: FrozenEncoder, window: tuple[int, int] | None = None) -> None:
+    """Refuses a PLM whose activated neurons cannot be read.
+
+    Args:
+        encoder: of the PLM.
+        window: first and last layer that are to be compared, from 1; None: all.
+
+    Raises:
+        ValueError: if not every layer has one plain feed-forward layer, or the window is not within the layers.
+    """
+    behind: list[int] = []  # calls of attention that came before each call
+
+    def note(_call: int, _made: Tensor) -> None:
+        here = running.get()
+        behind.append(here.layer if here else 0)
+
+    ids = torch.tensor([PROBE], device=encoder.device)
+    with _watched(encoder, note), torch.inference_mode():
+        encoder.encode(ids, torch.zeros_like(ids), torch.tensor([len(PROBE)], device=encoder.device))
+    layers = _depth(encoder)
+    # A model that takes no prefix has attention of its own, whose calls are not counted.
+    if behind != (list(range(1, layers + 1)) if encoder.layers else [0] * layers):
+        raise ValueError(
+            f"on: the feed-forward layer of {type(encoder.model).__name__} cannot be found: each of its {layers} layers "
+            f"must call one linear map of {encoder.hidden} to {_width(encoder) or 'a known number of'} neurons, and there are "
+            f"{len(behind)} calls (gated or several feed-forward layers are not compared); leave `on` out of similarities"
+        )
+    _inside(window, layers)
+
+
+def _depth(encoder: FrozenEncoder) -> int:
+    """L, calls of attention in a pass."""
+    return encoder.layers or int(encoder.model.config.num_hidden_layers)
+
+
+def _width(encoder: FrozenEncoder) -> int | None:
+    """F as the configuration tells it; None: it does not."""
+    told = (getattr(encoder.model.config, name, None) for name in WIDTHS)
+    return next((width for width in told if isinstance(width, int)), None)
+
+
+def _inside(window: tuple[int, int] | None, layers: int) -> slice:
+    """The layers of a window."""
+    first, last = window or (1, layers)
+    if not 1 <= first <= last <= layers:
+        raise ValueError(f"window must be first and last layer within 1 to {layers}, got {list(window or ())}")
+    return slice(first - 1, last)
+
+
+@contextmanager
+def _watched(encoder: FrozenEncoder, watch: Watch) -> Iterator[None]:
+    """While it is open, a function sees what the first linear maps of the feed-forward layers make."""
+    calls, shape = count(), (encoder.hidden, _width(encoder))
+
+    def hook(_module: nn.Module, _given: tuple[Tensor, ...], made: Tensor) -> Tensor | None:
+        return watch(next(calls), made)
+
+    maps = [m for m in encoder.model.modules() if type(m) is nn.Linear and (m.in_features, m.out_features) == shape]
+    hooks = [linear.register_forward_hook(hook) for linear in maps]
+    try:
+        yield
+    finally:
+        for each in hooks:
+            each.remove()
+
+
+def mean_over_tasks(
+    library: PromptLibrary, lineage: Lineage, seed: int, read: Callable[[TokenTable, Tensor], Tensor]
+) -> Tensor:
+    """What a function reads of a lineage's own train rows; of a mixture, the mean over its tasks.
+
+    Args:
+        library: where token tables are kept.
+        lineage: whose rows; a few-shot task is known by the rows of its draw alone.
+        seed: of the draw.
+        read: of a table and the numbers of its sequences.
+
+    Returns:
+        The mean by the tasks' shares: min(N, cap), as they were mixed.
+    """
+    task: TaskSpec | Mixture = lineage.task
+    cap, shots = (task.cap, task.shots) if isinstance(task, Mixture) else (MIXING_CAP, ())
+    found, sizes = [], []
+    for number, each in enumerate(task.tasks):
+        setting = replace(lineage.setting, shots=shots[number]) if shots else lineage.setting
+        table = token_table(library, setting, each, "train")
+        few = replica_rows(library, setting, each, seed).train if setting.shots else None
+        rows = capped(np.arange(len(table)), READ_ROWS) if few is None else few
+        sequences = (rows[:, None] * table.sequences + np.arange(table.sequences)).ravel()
+        found.append(read(table, torch.from_numpy(sequences)))
+        sizes.append(min(mixing_size(each, len(table), setting.shots), cap))
+    return torch.stack([made * (size / sum(sizes)) for made, size in zip(found, sizes, strict=True)]).sum(0)
+
+
+def neurons_key(lineage: Lineage, seed: int, measuring: Measuring = USUAL) -> str:
+    """The content key of one seed's activations; one artefact serves all windows."""
+    asked = content(Measuring(inputs=measuring.inputs))
+    return content_key("neurons", lineage, seed, *([asked, READ_ROWS] if asked else []))
+
+
+def activations(library: PromptLibrary, lineage: Lineage, seed: int, measuring: Measuring = USUAL) -> Tensor:
+    """[L, F] pre-activations of the feed-forward layers for the row right behind a prompt, in float32.
+
+    A neuron is activated where its value is positive: ReLU and GELU keep the sign. The row is that of the
+    first token of the text: of one `dummy` input, the tokenizer's special tokens alone (the first special token
+    it knows, where it builds none), or the mean over at most 1,000 `real` train rows.
+
+    Args:
+        library: where they are kept, and where prompts come from.
+        lineage: of the prompt.
+        seed: of the prompt.
+        measuring: `inputs`, and the `window` of layers that is returned.
+
+    Raises:
+        ValueError: if the PLM's feed-forward layers cannot be found, or the window is not within its layers.
+
+    Source: Su et al. (2022), activated neurons of prompts, one dummy input.
+    Deviation: docs/deviations.md#activated-neurons.
+    """
+    folder = library.get_or_make(
+        "neurons",
+        neurons_key(lineage, seed, measuring),
+        lambda draft: _record(draft, library, lineage, seed, real=measuring.inputs == "real"),
+        {"task": lineage.task.name, "plm": lineage.setting.plm.label, "seed": seed, "steps": lineage.steps,
+         "inputs": measuring.inputs},
+    )  # fmt: skip
+    made = torch.from_numpy(np.load(folder / "neurons.npy"))
+    return made[_inside(measuring.window, len(made))]
+
+
+def _record(draft: Path, library: PromptLibrary, lineage: Lineage, seed: int, *, real: bool) -> None:
+    front = tuned_prompts(library, lineage, [seed])[0].prompt[None]  # [1, …]
+    encoder = load_encoder(lineage.setting.plm, device(), lineage.setting.precision)
+    check_neurons(encoder)
+    front = front.to(encoder.device)
+
+    def of_rows(table: TokenTable, sequences: Tensor) -> Tensor:
+        owner = torch.zeros_like(sequences)
+        return _behind_prompt(encoder, front, lambda: encoded(encoder, table, front, sequences, owner))
+
+    def of_nothing() -> Tensor:
+        ids = _special_tokens(lineage).to(encoder.device)
+        owner = torch.zeros(1, dtype=torch.long, device=encoder.device)
+        return encoder.encode(ids, torch.zeros_like(ids), owner + ids.shape[1], front, owner, padded=False)
+
+    made = mean_over_tasks(library, lineage, seed, of_rows) if real else _behind_prompt(encoder, front, of_nothing)
+    np.save(draft / "neurons.npy", made.float().cpu().numpy(), allow_pickle=False)
+
+
+def _special_tokens(lineage: Lineage) -> Tensor:
+    """[1, n] what the tokenizer builds for an empty text."""
+    tokenizer = load_tokenizer(lineage.setting.plm)
+    ids = tokenizer("")["input_ids"] or tokenizer.all_special_ids[:1]
+    if not ids:
+        raise ValueError(
+            f"on: the tokenizer of {lineage.setting.plm.label} has no special token to stand for an empty text; "
+            "compare neurons over `real` inputs"
+        )
+    return torch.tensor([ids])
+
+
+@torch.inference_mode()
+def _behind_prompt(encoder: FrozenEncoder, prompt: Tensor, run: Callable[[], Tensor]) -> Tensor:
+    """[L, F] mean, over all rows that a function encodes, of the pre-activations right behind their prompt."""
+    first = prompt.shape[1] if prompt.dim() == 3 else 0  # only an input prompt has rows of its own
+    layers = _depth(encoder)
+    seen: list[list[Tensor]] = [[] for _ in range(layers)]  # [L][groups] of sums [1 + F]
+
+    def add(call: int, made: Tensor) -> None:
+        rows = made[:, first if made.shape[1] > 1 else 0].double()  # the last layer may be cut to this one row
+        seen[call % layers].append(torch.cat((rows.new_full((1,), len(rows)), rows.sum(0))))
+
+    with _watched(encoder, add):
+        run()
+    sums = torch.stack([torch.stack(groups).sum(0) for groups in seen])
+    return sums[:, 1:] / sums[:, :1]
+
+
+def masked_scores(library: PromptLibrary, lineage: Lineage, seed: int, ratio: float = 0.2) -> list[dict[str, float]]:
+    """What a prompt's most activated neurons are worth: its selection score without those of one layer.
+
+    Args:
+        library: where prompts come from.
+        lineage: of the prompt; its own head is evaluated with it.
+        seed: of the prompt.
+        ratio: share of a layer's neurons that are masked, the most activated first, in [0, 1].
+
+    Returns:
+        For layer 0 (none is masked) and each layer from 1: `layer`, `score`, `drop` (the whole score less this one)
+        and `masked`, the number of neurons.
+
+    Raises:
+        ValueError: if the ratio is not a share, the task is a mixture, or the neurons cannot be found.
+
+    Source: Su et al. (2022), masking activated neurons; a masked neuron's output is 0, as of ReLU and GELU at 0.
+    """
+    task: TaskSpec | Mixture = lineage.task
+    if isinstance(task, Mixture):
+        raise ValueError(f"{task.name}: neurons are masked for one task, and it is a mixture of {len(task.tasks)}")
+    if not 0 <= ratio <= 1:
+        raise ValueError(f"ratio must be a share of a layer's neurons, in [0, 1], got {ratio}")
+    known = activations(library, lineage, seed)
+    strongest = known.topk(round(ratio * known.shape[1]), dim=1).indices  # [L, masked]
+    session = teaching_session(library, lineage, [seed], tuned(library, lineage, [seed]))
+
+    def score(layer: int) -> float:
+        with _watched(session.encoder, _masking(strongest.to(session.encoder.device), layer)):
+            return session.select()[task.metrics[0]][0]
+
+    scores = [score(layer) for layer in range(len(known) + 1)]
+    return [
+        {"layer": layer, "score": left, "drop": scores[0] - left, "masked": strongest.shape[1] if layer else 0}
+        for layer, left in enumerate(scores)
+    ]
+
+
+def _masking(neurons: Tensor, layer: int) -> Watch:
+    """Sets neurons [L, n] of a layer, from 1, to zero in every pass; layer 0 is none."""
+
+    def mask(call: int, made: Tensor) -> Tensor | None:
+        here = call % len(neurons)
+        return made.index_fill(-1, neurons[here], 0) if here == layer - 1 else None
+
+    return mask
+
+
+def masking_figure(rows: Sequence[dict[str, float]], path: Path) -> None:
+    """Draws the score that is left when one layer's neurons are masked, beside the unmasked score.
+
+    Args:
+        rows: of `masked_scores`.
+        path: of the image; its suffix decides the format.
+    """
+    from matplotlib.figure import Figure
+
+    whole, *masked = rows
+    layers = [int(row["layer"]) for row in masked]
+    most = max(masked, key=lambda row: row["drop"])
+    costs = f"Masking layer {most['layer']} costs most: −{most['drop']:.3g}"
+    said = costs if most["drop"] > 0 else "Masking any one layer costs nothing"
+    figure = Figure(figsize=(1.8 + 0.25 * max(len(layers), 12), 3), layout="constrained")
+    axes = figure.subplots()
+    axes.axhline(whole["score"], color="#000000", linewidth=1, linestyle="--", label="nothing masked")
+    axes.plot(layers, [row["score"] for row in masked], "o-", color="#0072B2", label="one layer masked")
+    axes.set(
+        title=said, xlabel=f"masked layer ({masked[0]['masked']:.0f} most activated neurons)", ylabel="selection score",
+        xticks=layers if len(layers) <= 16 else layers[::2],
+    )  # fmt: skip
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)

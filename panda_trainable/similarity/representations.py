@@ -1,0 +1,149 @@
+"""What similarities compare: soft prompts, task embeddings and neuron activations, computed once."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from panda_trainable.config.keys import content, content_key
+from panda_trainable.config.setting import Measuring, Plm
+from panda_trainable.data.tokens import TokenTable
+from panda_trainable.library import PromptLibrary
+from panda_trainable.plm.files import checked_folder
+from panda_trainable.prompt.soft_prompt import tokens_of
+from panda_trainable.similarity.neurons import READ_ROWS as EMBEDDED_ROWS
+from panda_trainable.similarity.neurons import USUAL, activations, mean_over_tasks
+from panda_trainable.similarity.similarities import SIMILARITIES
+from panda_trainable.training.forward import encoded
+from panda_trainable.transfer.lineage import Lineage, tuned_prompts
+from panda_trainable.worker import device, load_encoder
+
+
+def embedding_key(lineage: Lineage, seed: int, measuring: Measuring = USUAL) -> str:
+    """The content key of one seed's task embedding."""
+    asked = _asked(measuring)
+    return content_key("embeddings", lineage, seed, EMBEDDED_ROWS, *([asked] if asked else []))
+
+
+def _asked(measuring: Measuring) -> dict[str, Any]:
+    """What of it decides an embedding and is not as usual."""
+    asked: dict[str, Any] = content(Measuring(pooling=measuring.pooling, layer=measuring.layer))
+    return asked
+
+
+def task_embedding(library: PromptLibrary, lineage: Lineage, seed: int, measuring: Measuring = USUAL) -> np.ndarray:
+    """[H] the mean encoding of a task's own train rows under its own prompt; of a mixture, by its tasks' shares.
+
+    Args:
+        library: where it is kept, and where prompts come from.
+        lineage: of the prompt.
+        seed: of the prompt.
+        measuring: `pooling` (`head`: as heads read) and `layer`: its states, as they would be were it the last.
+
+    Raises:
+        ValueError: if the PLM has no such layer.
+
+    Source: PANDA (arXiv:2208.10160), its shared semantic space of tasks.
+    Deviation: docs/deviations.md#task-embedding.
+    """
+    folder = library.get_or_make(
+        "embeddings",
+        embedding_key(lineage, seed, measuring),
+        lambda draft: _embed(draft, library, lineage, seed, measuring),
+        {"task": lineage.task.name, "plm": lineage.setting.plm.label, "seed": seed, "steps": lineage.steps,
+         **_asked(measuring)},
+    )  # fmt: skip
+    embedding: np.ndarray = np.load(folder / "embedding.npy")
+    return embedding
+
+
+def check_layer(plm: Plm, layer: int | None) -> None:
+    """Refuses to embed tasks by a layer that the PLM does not have.
+
+    Args:
+        plm: the PLM.
+        layer: from 1; None: the last.
+
+    Raises:
+        ValueError: with the layers that there are.
+    """
+    from transformers import AutoConfig
+
+    if layer is None:
+        return
+    layers = plm.layers or AutoConfig.from_pretrained(checked_folder(plm), trust_remote_code=False).num_hidden_layers
+    if not 1 <= layer <= layers:
+        raise ValueError(f"the layer of task embeddings must be 1 to {layers} of {plm.label}, got {layer}")
+
+
+def _read_as(plm: Plm, measuring: Measuring) -> Plm:
+    """The PLM cut to the layer, and read with the pooling, of task embeddings.
+
+    Raises:
+        ValueError: if it has no such layer.
+    """
+    check_layer(plm, measuring.layer)
+    pooling = plm.pooling if measuring.pooling == "head" else measuring.pooling
+    return replace(plm, pooling=pooling, layers=plm.layers if measuring.layer is None else measuring.layer)
+
+
+def _embed(draft: Path, library: PromptLibrary, lineage: Lineage, seed: int, measuring: Measuring) -> None:
+    plm = _read_as(lineage.setting.plm, measuring)
+    prompt = tuned_prompts(library, lineage, [seed])[0].prompt
+    encoder = load_encoder(plm, device(), lineage.setting.precision)
+    front = (prompt if prompt.dim() == 2 else prompt[: encoder.layers])[None].to(encoder.device)
+
+    @torch.inference_mode()
+    def read(table: TokenTable, sequences: Tensor) -> Tensor:
+        return encoded(encoder, table, front, sequences, torch.zeros_like(sequences)).double().mean(0)
+
+    embedding = mean_over_tasks(library, lineage, seed, read)
+    np.save(draft / "embedding.npy", embedding.cpu().numpy(), allow_pickle=False)
+
+
+def _prompt(library: PromptLibrary, lineage: Lineage, seed: int, _measuring: Measuring) -> Tensor:
+    return tokens_of(tuned_prompts(library, lineage, [seed])[0].prompt)
+
+
+def _embedding(library: PromptLibrary, lineage: Lineage, seed: int, measuring: Measuring) -> Tensor:
+    return torch.from_numpy(task_embedding(library, lineage, seed, measuring))
+
+
+REPRESENTATIONS: Mapping[str, Callable[[PromptLibrary, Lineage, int, Measuring], Tensor]] = MappingProxyType(
+    {"prompt": _prompt, "embedding": _embedding, "neurons": activations}
+)
+"""What a similarity reads -> function of library, lineage, seed and measuring."""
+
+
+def mean_similarities(
+    library: PromptLibrary, names: Sequence[str], source: Lineage, target: Lineage, seeds: Sequence[int],
+    measuring: Measuring = USUAL,
+) -> dict[str, float]:  # fmt: skip
+    """Name -> similarity of a pair, mean over seeds: replica i of the source with replica i of the target.
+
+    Source: SPoT averages over three runs of the target.
+    """
+    found = seed_similarities(library, names, source, target, seeds, measuring)
+    return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def seed_similarities(
+    library: PromptLibrary, names: Sequence[str], source: Lineage, target: Lineage, seeds: Sequence[int],
+    measuring: Measuring = USUAL,
+) -> dict[str, list[float]]:  # fmt: skip
+    """Name -> similarity of a pair, one per seed."""
+    rows = {name: SIMILARITIES[name] for name in names}
+    found: dict[str, list[float]] = {name: [] for name in names}
+    for seed in seeds:
+        read = {
+            kind: [REPRESENTATIONS[kind](library, lineage, seed, measuring) for lineage in (source, target)]
+            for kind in dict.fromkeys(row.reads for row in rows.values())
+        }
+        for name, row in rows.items():
+            found[name].append(row(*read[row.reads]))
+    return found

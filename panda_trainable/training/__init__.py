@@ -1,0 +1,1 @@
+"""One run: students and their heads, task and distillation losses, optimiser, metrics."""

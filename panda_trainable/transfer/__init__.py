@@ -1,0 +1,1 @@
+"""The METHODS table, and what methods transfer: source prompts, teachers, projected prompts."""

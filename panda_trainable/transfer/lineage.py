@@ -1,0 +1,198 @@
+"""Lineage: how a prompt was trained; prompts are trained once and kept in the library."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from panda_trainable.config.keys import content_key
+from panda_trainable.config.setting import Setting
+from panda_trainable.config.task import Mixture, TaskSpec
+from panda_trainable.data.splits import selection_split
+from panda_trainable.data.tokens import gold_of, token_table
+from panda_trainable.library import PromptLibrary
+from panda_trainable.prompt.initialisers import INITIALISERS, Ground
+from panda_trainable.prompt.soft_prompt import SoftPrompt, average_prompt
+from panda_trainable.training.heads import reference_logits
+from panda_trainable.training.metrics import METRICS
+from panda_trainable.training.model_session import ModelSession, read_model_heads
+from panda_trainable.training.session import Part, Session
+from panda_trainable.worker import device, load_encoder
+
+FILE, MODEL_FILE = "prompt.safetensors", "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """How a prompt came to be: plain prompt tuning at a constant rate, from some start.
+
+    One value serves the three places where the field tunes plainly: a source prompt (random start),
+    the short tuning that a task embedding needs, and PANDA's target-like teacher (which starts from
+    source prompts). A constant rate makes every earlier step a snapshot of the same run.
+
+    Attributes:
+        setting: what the plan shares.
+        task: the task it was tuned on.
+        steps: steps so far; a snapshot of a longer run is the run of so many steps.
+        learning_rate: constant.
+        start: (share, lineage) of the prompts it starts from, averaged; empty: as `setting.init` says.
+        apart_from: a target of which no report row shares a text with the rows it was tuned on; None where
+            none does anyway.
+        trains: `prompt` (and head), or `model`: all weights.
+    """
+
+    setting: Setting
+    task: TaskSpec | Mixture
+    steps: int
+    learning_rate: float
+    start: tuple[tuple[float, "Lineage"], ...] = ()
+    apart_from: TaskSpec | None = None
+    trains: Literal["prompt", "model"] = "prompt"
+
+    @property
+    def kind(self) -> str:
+        """The library's folder: `models`, or `prompts` from a random start and `teachers` from source prompts."""
+        return "models" if self.trains == "model" else "teachers" if self.start else "prompts"
+
+    def key(self, seed: int) -> str:
+        """The content key of one seed's prompt."""
+        return content_key(self.kind, self, seed)
+
+    def at(self, steps: int) -> "Lineage":
+        """The same run at another step."""
+        return replace(self, steps=steps)
+
+
+def starting_prompts(library: PromptLibrary, lineage: Lineage, seeds: Sequence[int]) -> Tensor:
+    """[K, L, 2, heads, P, d] or [K, P, E] the prompts that a lineage starts from."""
+    if not lineage.start:
+        encoder, initial = (
+            load_encoder(lineage.setting.plm, device(), lineage.setting.precision),
+            INITIALISERS[lineage.setting.init.kind],
+        )
+        return torch.stack([initial(Ground(encoder, lineage.setting, lineage.task, seed)) for seed in seeds])
+    shares = tuple(share for share, _ in lineage.start)
+    parents = [[p.prompt for p in tuned_prompts(library, parent, seeds)] for _, parent in lineage.start]
+    return torch.stack([average_prompt(list(of_seed), shares) for of_seed in zip(*parents, strict=True)])
+
+
+def tuned_prompts(
+    library: PromptLibrary, lineage: Lineage, seeds: Sequence[int], also: Sequence[int] = ()
+) -> list[SoftPrompt]:
+    """[K] the prompts of a lineage, one per seed; the missing are trained, stacked, in one run.
+
+    Args:
+        library: where they are kept.
+        lineage: which.
+        seeds: one prompt each.
+        also: further steps of the same run to keep.
+    """
+    return [SoftPrompt.load(folder / FILE) for folder in tuned(library, lineage, seeds, also)]
+
+
+def tuned(library: PromptLibrary, lineage: Lineage, seeds: Sequence[int], also: Sequence[int] = ()) -> list[Path]:
+    """[K] the folders of what a lineage tuned; the missing are made. The arguments are those of `tuned_prompts`."""
+    stops = sorted({lineage.steps, *also})
+    if missing_seeds(library, lineage, seeds, stops):
+        with library.lock(content_key(lineage.kind, lineage.at(0))):
+            missing = missing_seeds(library, lineage, seeds, stops)  # another process may have made them
+            if missing:
+                _train(library, lineage.at(stops[-1]), missing, stops)
+    return [library.get(lineage.kind, lineage.key(seed)) for seed in seeds]
+
+
+def missing_seeds(library: PromptLibrary, lineage: Lineage, seeds: Sequence[int], stops: Sequence[int]) -> list[int]:
+    """Seeds of which a snapshot is missing or damaged."""
+    return [s for s in seeds if not all(library.sound(lineage.kind, lineage.at(n).key(s)) for n in stops)]
+
+
+def _train(library: PromptLibrary, lineage: Lineage, seeds: Sequence[int], stops: Sequence[int]) -> None:
+    """Runs that leave a snapshot at each stop: prompts of all seeds stacked, whole models one after the other."""
+    for together in [seeds] if lineage.trains == "prompt" else [[seed] for seed in seeds]:
+        session = _opened(library, lineage, together)
+        for stop in stops:
+            session.advance(stop - session.done)
+            scores = {} if lineage.start else _source_scores(session)
+            for i, (seed, save) in enumerate(zip(together, _savers(session), strict=True)):
+                card = {**lineage_card(lineage.at(stop), seed), **{name: values[i] for name, values in scores.items()}}
+                library.put(lineage.kind, lineage.at(stop).key(seed), save, card)
+
+
+def _opened(library: PromptLibrary, lineage: Lineage, seeds: Sequence[int]) -> Session:
+    kind = ModelSession if lineage.trains == "model" else Session
+    start = torch.empty(len(seeds), 0) if lineage.trains == "model" else starting_prompts(library, lineage, seeds)
+    return kind(
+        library, lineage.setting, lineage.task, seeds, start,
+        steps=lineage.steps, learning_rate=lineage.learning_rate, schedule="constant",
+        apart_from=lineage.apart_from,
+    )  # fmt: skip
+
+
+def _savers(session: Session) -> list[Callable[[Path], None]]:
+    """[K] what writes each replica into a folder."""
+    if isinstance(session, ModelSession):
+        return [partial(_save_model, session, replica) for replica in range(len(session.seeds))]
+    return [partial(_save, prompt) for prompt in session.prompts()]
+
+
+def _save(prompt: SoftPrompt, draft: Path) -> None:
+    prompt.save(draft / FILE)
+
+
+def _save_model(session: ModelSession, replica: int, draft: Path) -> None:
+    session.save_model(replica, draft / MODEL_FILE)
+
+
+def _source_scores(session: Session) -> dict[str, list[float]]:
+    """Selection score of each replica, and its majority class's, so that a poor source can be flagged.
+
+    Of a mixture the means over its tasks.
+    """
+    scores = [session.select(i)[part.task.metrics[0]] for i, part in enumerate(session.parts)]
+    majorities = [_majority(session, part) for part in session.parts]
+    return {"score": np.mean(scores, 0).tolist(), "majority": np.mean(majorities, 0).tolist()}
+
+
+def _majority(session: Session, part: Part) -> list[float]:
+    """[K] selection score of the reference that ignores the text."""
+    task, metric = part.task, METRICS[part.task.metrics[0]]
+    labels = part.table.labels.numpy()
+    selected = token_table(session.library, session.setting, task, selection_split(session.setting, task))
+    majority = []
+    for rows in part.rows:
+        reference = reference_logits(task, labels[rows.train], selected, rows.selection)
+        majority.append(metric(reference, gold_of(selected, task, rows.selection)))
+    return majority
+
+
+def lineage_card(lineage: Lineage, seed: int) -> dict[str, Any]:
+    """What the library's card says of one seed's prompt."""
+    parents = [[share, parent.task.name, parent.key(seed)] for share, parent in lineage.start]
+    return {
+        "task": lineage.task.name, "plm": lineage.setting.plm.label, "seed": seed, "steps": lineage.steps,
+        "learning_rate": lineage.learning_rate, "start": parents or lineage.setting.init.kind,
+        **({"apart_from": lineage.apart_from.name} if lineage.apart_from else {}),
+    }  # fmt: skip
+
+
+def teaching_session(
+    library: PromptLibrary, lineage: Lineage, seeds: Sequence[int], folders: Sequence[Path]
+) -> Session:
+    """A session that holds what was tuned and trains nothing."""
+    setting = replace(lineage.setting, mlp=0)
+    still: dict[str, Any] = {"steps": 0, "learning_rate": lineage.learning_rate, "apart_from": lineage.apart_from}
+    if lineage.trains == "model":
+        files = [folder / MODEL_FILE for folder in folders]
+        return ModelSession(
+            library, setting, lineage.task, seeds, torch.empty(len(seeds), 0),
+            weights=files, heads=read_model_heads(files), **still,
+        )  # fmt: skip
+    tuned_ones = [SoftPrompt.load(folder / FILE) for folder in folders]
+    heads = torch.stack([t.weight for t in tuned_ones]), torch.stack([t.bias for t in tuned_ones])
+    prompts = torch.stack([t.prompt for t in tuned_ones])
+    return Session(library, setting, lineage.task, seeds, prompts, heads=heads, **still)

@@ -1,0 +1,202 @@
+"""Methods as rows: where the student's prompt starts, who teaches it, what is trained."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from panda_trainable.config.methods import TRAITS
+from panda_trainable.config.task import shared_head
+from panda_trainable.config.trial import TrialConfig
+from panda_trainable.library import PromptLibrary
+from panda_trainable.training.model_session import ModelSession
+from panda_trainable.training.session import Session, Teacher
+from panda_trainable.transfer.lineage import MODEL_FILE, Lineage, starting_prompts, tuned, tuned_prompts
+from panda_trainable.transfer.projector import projected_prompts, projection_lineages
+from panda_trainable.transfer.teachers import (
+    larger_teachers,
+    relation_teachers,
+    source_lineage,
+    source_lineages,
+    sources_model,
+    target_like_teachers,
+    target_mixture,
+    tutor_lineage,
+)
+
+Heads = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a student begins with.
+
+    Attributes:
+        prompt: [K, L, 2, heads, P, d] or [K, P, E]; [K, 0]: there is none.
+        heads: [K, O, H] and [K, O]; None: drawn by the seeds.
+        weights: [K] files of whole models; none: the PLM's own weights.
+    """
+
+    prompt: Tensor
+    heads: Heads | None = None
+    weights: tuple[Path, ...] = ()
+
+
+Starts = Callable[[PromptLibrary, TrialConfig], Start]
+Teach = Callable[[PromptLibrary, TrialConfig], list[Teacher]]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A named way to adapt; what it takes and trains stands in `config.TRAITS`.
+
+    Attributes:
+        start: gives what the student begins with.
+        teachers: gives the student's teachers; none is an empty list.
+        origin: where it was published.
+        needs: gives what of sources may be tuned before the trial; what depends on its partners is not.
+    """
+
+    start: Starts
+    teachers: Teach
+    origin: str
+    needs: Callable[[TrialConfig], list[Lineage]] = lambda _: []
+
+
+def random_start(library: PromptLibrary, config: TrialConfig) -> Start:
+    """Prompts as `setting.init` says, decided by the seeds."""
+    lineage = Lineage(config.setting.of_targets, config.target, 0, 0.0)
+    return Start(starting_prompts(library, lineage, config.seeds))
+
+
+def from_sources(library: PromptLibrary, config: TrialConfig) -> Start:
+    """The source prompt, or with partners their similarity-weighted average. Source: SPoT."""
+    start = tuple(zip(config.shares, source_lineages(config), strict=True))
+    lineage = Lineage(config.setting.of_targets, config.target, 0, 0.0, start)
+    return Start(starting_prompts(library, lineage, config.seeds))
+
+
+def from_mixture(library: PromptLibrary, config: TrialConfig) -> Start:
+    """A prompt that was trained on the sources and the target together. Source: SPoT, top-k mixture."""
+    tuned = tuned_prompts(library, target_mixture(config), config.seeds)
+    return Start(torch.stack([prompt.prompt for prompt in tuned]))
+
+
+def no_prompt(_library: PromptLibrary, config: TrialConfig) -> Start:
+    """There is none."""
+    return Start(torch.empty(len(config.seeds), 0))
+
+
+def from_tuned_model(library: PromptLibrary, config: TrialConfig) -> Start:
+    """The weights of a PLM that was tuned on all sources together; the head is fresh."""
+    folders = tuned(library, sources_model(config), config.seeds)
+    return Start(torch.empty(len(config.seeds), 0), weights=tuple(folder / MODEL_FILE for folder in folders))
+
+
+def whole_source(library: PromptLibrary, config: TrialConfig) -> Start:
+    """The source prompt with the head that was trained beside it. Source: Su et al. (2022), zero-shot transfer."""
+    return Start(from_sources(library, config).prompt, source_heads(library, config))
+
+
+def head_alone(library: PromptLibrary, config: TrialConfig) -> Start:
+    """The source's head with a prompt that was never trained: what of zero-shot transfer is the prompt's."""
+    return Start(random_start(library, config).prompt, source_heads(library, config))
+
+
+def source_heads(library: PromptLibrary, config: TrialConfig) -> Heads:
+    """The source's heads, their outputs in the order of the target's classes.
+
+    Raises:
+        ValueError: if the two tasks cannot share a head.
+    """
+    source = config.sources[0].task
+    shared = shared_head(source, config.target)
+    if shared is None:
+        raise ValueError(f"{config.target.name} cannot take over the head of {source.name}: they have other classes")
+    tuned = tuned_prompts(library, source_lineage(config, 0), config.seeds)
+    rows = torch.tensor(shared)
+    return torch.stack([p.weight[rows] for p in tuned]), torch.stack([p.bias[rows] for p in tuned])
+
+
+def projected(library: PromptLibrary, config: TrialConfig) -> Start:
+    """The target's prompt on another PLM, brought to this one. Source: Su et al. (2022), TPT_MODEL."""
+    return Start(projected_prompts(library, config))
+
+
+def projected_whole(library: PromptLibrary, config: TrialConfig) -> Start:
+    """The same with a source's head: cross-model zero-shot transfer."""
+    return Start(projected_prompts(library, config), source_heads(library, config))
+
+
+def no_teacher(_library: PromptLibrary, _config: TrialConfig) -> list[Teacher]:
+    """Nobody teaches."""
+    return []
+
+
+def both_teachers(library: PromptLibrary, config: TrialConfig) -> list[Teacher]:
+    """PANDA's teachers, whom λ weighs, and the relations of a larger PLM, in one loss."""
+    return [*target_like_teachers(library, config), *relation_teachers(library, config)]
+
+
+def sources_models(config: TrialConfig) -> list[Lineage]:
+    """The PLM that was tuned on all sources together."""
+    return [sources_model(config)]
+
+
+_SU, _YUAN = "Su et al. (2022)", "Yuan & Lang (2024)"
+
+METHODS: Mapping[str, Method] = MappingProxyType(
+    {
+        "prompt_tuning": Method(random_start, no_teacher, "Lester et al. (2021); P-tuning v2 (2022)"),
+        "prompt_tuning_longer": Method(random_start, no_teacher, "SPoT's control for longer tuning"),
+        "model_tuning": Method(no_prompt, no_teacher, "the usual fine-tuning"),
+        "multitask_model_tuning": Method(
+            from_tuned_model, no_teacher, "SPoT's multi-task model tuning", sources_models
+        ),
+        "linear_probe": Method(no_prompt, no_teacher, "the usual linear probe"),
+        "spot": Method(
+            from_sources, no_teacher, "SPoT (2022); PANDA's vanilla transfer; TPT_TASK of " + _SU, source_lineages
+        ),
+        "spot_mixture": Method(from_mixture, no_teacher, "SPoT (2022), top-k multi-task mixture"),
+        "zero_shot": Method(whole_source, no_teacher, _SU, source_lineages),
+        "random_prompt": Method(head_alone, no_teacher, _SU + ", their random prompt", source_lineages),
+        "panda": Method(random_start, target_like_teachers, "PANDA (2022)", source_lineages),
+        "panda_as_released": Method(random_start, target_like_teachers, "PANDA's released code", source_lineages),
+        "distill": Method(random_start, larger_teachers, _YUAN),
+        "panda_distill": Method(random_start, both_teachers, "PANDA (2022) with " + _YUAN, source_lineages),
+        "tpt_model": Method(projected, no_teacher, _SU + ", TPT_MODEL"),
+        "tpt_model_zero_shot": Method(projected_whole, no_teacher, _SU + ", cross-model zero-shot", source_lineages),
+    }
+)
+"""Name -> method; `config.TRAITS` has what it takes."""
+
+SESSIONS: Mapping[str, type[Session]] = MappingProxyType(
+    {"prompt": Session, "head": Session, "model": ModelSession, "nothing": Session}
+)
+"""What is trained -> the session that trains it; without a prompt a Session trains the head alone."""
+
+
+def open_session(library: PromptLibrary, config: TrialConfig) -> Session:
+    """The session of a trial; what it needs and is not in the library is made first."""
+    method = METHODS[config.method]
+    start, teachers = method.start(library, config), method.teachers(library, config)
+    more: dict[str, Any] = {"weights": start.weights} if start.weights else {}
+    return SESSIONS[TRAITS[config.method].trains](
+        library, config.setting, config.target, config.seeds, start.prompt,
+        steps=config.steps, learning_rate=config.learning_rate, teachers=teachers, ramp=config.lambda_schedule,
+        heads=start.heads, **more,
+    )  # fmt: skip
+
+
+def needed(config: TrialConfig) -> list[Lineage]:
+    """What a trial needs of the library that may be tuned before it: source prompts, tutors, models, other PLMs' prompts."""
+    lineages = METHODS[config.method].needs(config)
+    if config.tutor:
+        lineages.append(tutor_lineage(config))
+    if config.projection:
+        lineages += projection_lineages(config)
+    return lineages

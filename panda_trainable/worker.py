@@ -1,0 +1,52 @@
+"""What a worker process holds: one PLM on one device, and one thread."""
+
+import gc
+import os
+
+import torch
+from torch import nn
+from transformers.utils import logging
+
+from panda_trainable.config.setting import Plm, Precision
+from panda_trainable.data.tokens import release_tables
+from panda_trainable.plm.encoder import FrozenEncoder
+from panda_trainable.plm.files import load_model
+
+_loaded: dict[tuple[Plm, str, Precision], FrozenEncoder] = {}
+
+
+def load_encoder(plm: Plm, device: str = "cpu", precision: Precision = "float32") -> FrozenEncoder:
+    """The encoder of a PLM, loaded once per process; another PLM takes its place, and its memory is given back."""
+    key = (plm, device, precision)
+    if key not in _loaded:
+        release_encoder()
+        logging.set_verbosity_error()  # a truncated PLM leaves weights unused on purpose
+        logging.disable_progress_bar()
+        model = load_model(plm).to(device)
+        for module in model.modules():
+            if precision == "bf16" and isinstance(module, nn.Linear):
+                module.to(torch.bfloat16)  # frozen: once for all, where autocast would do it at every step
+        _loaded[key] = FrozenEncoder(model, plm.pooling, plm.positions == "after_prompt", precision)
+    return _loaded[key]
+
+
+def release_encoder() -> None:
+    """Gives back the memory of the process's PLM, and of the tables that lie beside it on a GPU."""
+    _loaded.clear()
+    release_tables()
+    gc.collect()  # a model's blocks and their replaced forwards refer to one another
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def device() -> str:
+    """Where sessions of this process run."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def single_threaded() -> None:
+    """One thread per worker: under load two in one process are far slower than one."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    import torch
+
+    torch.set_num_threads(1)

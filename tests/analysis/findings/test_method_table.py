@@ -1,0 +1,135 @@
+"""Methods × targets for a paper: which study stands for a method, what is bold, what is marked, and the formats."""
+
+import csv
+import io
+from dataclasses import replace
+
+import pytest
+
+from analysis.findings.method_table import (
+    RULE,
+    as_csv,
+    as_latex,
+    comparison,
+    is_distinguishable,
+    latex_text,
+    paper_table,
+)
+from analysis.records.evidence import Evidence
+from analysis.records.reader import StudyRecord
+from tests.kits.worlds import World, evidence
+
+
+def study(
+    method: str, score: float, gain: tuple[float, float, float] | None = None, *, target: str = "cb", source: str | None = None, selection: float = 0.5,
+    n: int = 3,
+) -> StudyRecord:  # fmt: skip
+    told = {} if gain is None else {"gain": gain[0], "gain/low": gain[1], "gain/high": gain[2], "gain/n": 3.0}
+    metrics = {
+        "score/report": score,
+        "score/report/std": 0.01,
+        "score/report/n": float(n),
+        "score/selection": selection,
+        "majority": 0.4,
+    }
+    return StudyRecord(
+        target, source, method, "bert", f"{method}{target}{source}", "w", {**metrics, **told}, {"signal": "true"}
+    )
+
+
+BASE = study("prompt_tuning", 0.70)
+FAR = study("panda", 0.80, (0.10, 0.06, 0.14))
+NEAR = study("spot", 0.78, (0.08, 0.05, 0.11))
+LOW = study("distill", 0.72, (0.02, -0.01, 0.05))
+
+
+def marks(*studies: StudyRecord) -> dict[str, str]:
+    table = comparison(Evidence("x", studies))
+    return {method: table.cells[method, "cb"].mark for method in table.methods}
+
+
+def test_the_best_is_bold_and_what_the_intervals_cannot_tell_from_it_is_marked() -> None:
+    """panda − spot: 0.02 − sqrt(0.04² + 0.03²) = −0.03; panda − distill: 0.08 − sqrt(0.04² + 0.03²) = 0.03."""
+    assert marks(BASE, FAR, NEAR, LOW) == {"prompt_tuning": "", "distill": "", "panda": "best", "spot": "tie"}
+
+
+def test_against_the_baseline_the_gains_own_interval_decides() -> None:
+    assert marks(BASE, LOW) == {"prompt_tuning": "tie", "distill": "best"}
+    assert marks(BASE, study("distill", 0.72, (0.02, 0.001, 0.04))) == {"prompt_tuning": "", "distill": "best"}
+    worse = study("distill", 0.68, (-0.02, -0.03, -0.01))
+    assert marks(BASE, worse) == {"prompt_tuning": "best", "distill": ""}
+
+
+def test_without_an_interval_nothing_can_be_told_apart() -> None:
+    unknown = study("panda", 0.9, (0.2, 0.1, 0.3))
+    del unknown.metrics["gain/low"]
+    assert not is_distinguishable(unknown, LOW)
+    assert marks(BASE, unknown)["prompt_tuning"] == "tie"
+
+
+def test_equal_scores_are_both_the_best() -> None:
+    assert marks(BASE, study("distill", 0.70, (0.0, -0.01, 0.01))) == {"prompt_tuning": "best", "distill": "best"}
+
+
+def test_of_a_methods_sources_the_one_with_the_best_selection_score_stands_there_not_the_best_report() -> None:
+    poor, lucky = (
+        study("spot", 0.6, (0.0, 0, 0), source="a", selection=0.9),
+        study("spot", 0.99, (0.3, 0, 0), source="b", selection=0.8),
+    )
+    cell = comparison(Evidence("x", (BASE, lucky, poor))).cells["spot", "cb"]
+    assert (cell.mean, cell.source) == (0.6, "a")
+
+
+def test_one_seed_has_no_deviation() -> None:
+    assert (
+        comparison(Evidence("x", (replace(BASE, metrics={**BASE.metrics, "score/report/n": 1.0}),)))
+        .cells["prompt_tuning", "cb"]
+        .std
+        is None
+    )
+
+
+TABLE = comparison(Evidence("x", (BASE, FAR, NEAR, LOW, study("prompt_tuning", 0.6, target="my_task"))))
+
+
+def test_csv_has_mean_deviation_and_mark_of_each_target_and_empty_fields_for_what_did_not_run() -> None:
+    rows = list(csv.DictReader(io.StringIO(as_csv(TABLE))))
+    assert [row["method"] for row in rows] == ["majority class", "prompt_tuning", "distill", "panda", "spot"]
+    assert rows.pop(0)["cb"] == f"{100 * TABLE.majority['cb']:.2f}"
+    assert rows[2]["cb source"] == (TABLE.cells["panda", "cb"].source or "")
+    assert (rows[2]["cb"], rows[2]["cb sd"], rows[2]["cb mark"]) == ("80.00", "1.00", "best")
+    assert (rows[2]["my_task"], rows[2]["my_task sd"], rows[2]["my_task mark"]) == ("", "", "")
+    assert rows[0]["my_task"] == "60.00"
+
+
+def test_latex_is_bold_where_best_daggered_where_tied_and_escaped() -> None:
+    text = as_latex(TABLE)
+    assert r"panda & \textbf{80.0}{\scriptsize$\pm$1.0} & -- \\" in text
+    assert r"spot & 78.0{\scriptsize$\pm$1.0}$^\dagger$ & -- \\" in text
+    assert r"method & cb & my\_task \\" in text
+    assert text.count("{") == text.count("}")
+    assert r"95\% interval" in text
+
+
+def test_latex_prints_names_as_they_are() -> None:
+    assert (
+        latex_text("a_b & 50%\\x{}^~#$") == r"a\_b \& 50\%\textbackslash{}x\{\}\textasciicircum{}\textasciitilde{}\#\$"
+    )
+
+
+def test_text_stands_in_columns_and_says_what_its_signs_mean() -> None:
+    lines = paper_table(Evidence("x", (BASE, FAR, NEAR, LOW)), "table").splitlines()
+    assert lines[1].split() == ["majority", "class", "40.0"]
+    assert lines[4].split() == ["panda", "80.0", "±", "1.0", "*"]
+    assert lines[5].split() == ["spot", "78.0", "±", "1.0", "="]
+    assert lines[-1] == "* best, = not distinguishable from it"
+
+
+def test_an_unknown_format_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"format must be one of table, csv, latex, got 'html'"):
+        paper_table(evidence(World(trials=1)), "html")
+
+
+def test_the_rule_is_said_where_the_table_is() -> None:
+    assert "MOVER" in RULE
+    assert "not distinguishable" in as_latex(TABLE)

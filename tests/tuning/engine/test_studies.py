@@ -1,0 +1,181 @@
+"""Studies without Ray: budgets, caps, the published point, ASHA, failures, and what the best trials are."""
+
+import math
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+from ray.tune.experiment import Trial
+from ray.tune.search import Searcher
+
+from search_spaces.defaults import SPACES
+from tests.kits.by_hand import EVERY, STEPS, history, play, score, studies
+from tuning.engine.journal import Searched, best_trials, open_study
+from tuning.engine.scheduler import StudyScheduler
+from tuning.engine.searcher import Rules, StudySearcher
+
+RULES = Rules(eval_every=EVERY)
+RUNGS = (2, 6)
+
+
+@pytest.mark.parametrize("method", SPACES)
+def test_the_first_trial_is_the_published_setting_and_runs_to_its_end_however_poor(tmp_path: Path, method: str) -> None:
+    searched = [Searched(method, tmp_path / "a.journal", SPACES[method].resolved(STEPS, 2), 6, STEPS)]
+    play(searched, RULES, score=lambda config, step: -1.0 if config["number"] == 0 else 0.01 * step)
+    first = open_study(method, searched[0].journal).trials[0]
+    assert {**searched[0].space.first(), **first.params} == searched[0].space.first()
+    assert first.state == TrialState.COMPLETE
+    assert max(first.intermediate_values) == STEPS
+
+
+def test_budgets_are_met_exactly_and_asked_no_further(tmp_path: Path) -> None:
+    a, b = studies(tmp_path, budget=3)
+    searched = [a, Searched(b.key, b.journal, b.space, 7, b.steps)]
+    assert StudySearcher(searched, RULES).left() == 10
+    assert play(searched, RULES).left() == 0
+    assert {key: len(trials) for key, trials in history(searched).items()} == {"panda": 3, "spot": 7}
+    assert StudySearcher(searched, RULES).suggest("one-more") == Searcher.FINISHED
+
+
+def test_the_study_with_the_smallest_share_of_its_budget_is_next(tmp_path: Path) -> None:
+    a, b = studies(tmp_path, budget=2)
+    live: list[str] = []
+    play([a, Searched(b.key, b.journal, b.space, 4, b.steps)], Rules(eval_every=EVERY, scheduler="none"), live=live)
+    begun = [name for name, before in zip(live[:: STEPS // EVERY], ["", *live], strict=False) if name]
+    assert begun == ["panda", "spot", "spot", "panda", "spot", "spot"]
+
+
+@pytest.mark.parametrize(
+    ("slots", "per_study", "most", "most_of_one"), [(3, 2, 3, 2), (8, 2, 4, 2), (2, 4, 2, 2), (1, 4, 1, 1)]
+)
+def test_no_more_trials_live_than_slots_and_no_more_of_a_study_than_its_cap(
+    tmp_path: Path, slots: int, per_study: int, most: int, most_of_one: int
+) -> None:
+    live: list[str] = []
+    searched = studies(tmp_path, budget=5)
+    play(searched, Rules(eval_every=EVERY, slots=slots, per_study=per_study), live=live)
+    counts = [names.split() for names in live]
+    assert max(map(len, counts)) == most
+    assert max(names.count(key) for names in counts for key in ("panda", "spot")) <= most_of_one
+    assert {len(trials) for trials in history(searched).values()} == {5}
+
+
+CURVES = {  # number: the score at each rung and after it, and how ASHA, which keeps a third, decides
+    0: (0.10, 0.10, "COMPLETE"),  # the published setting: never stopped
+    1: (0.20, 0.60, "COMPLETE"),  # of [0.1]: 0.1; of [0.1]: 0.1
+    2: (0.15, 0.90, "PRUNED"),  # of [0.1, 0.2]: two thirds of the way, 0.1667
+    3: (0.17, 0.40, "PRUNED"),  # of [0.1, 0.15, 0.2]: 0.1667; of [0.1, 0.6]: 0.4333
+    4: (0.30, 0.46, "PRUNED"),  # of [0.1, 0.4, 0.6]: 0.4667
+    5: (0.30, 0.47, "COMPLETE"),  # of [0.1, 0.4, 0.46, 0.6]: 0.46
+    6: (0.30, 0.47, "COMPLETE"),  # as good as a third is good enough: of [0.1, 0.4, 0.46, 0.47, 0.6]: 0.4667
+}
+
+
+def test_asha_stops_what_is_below_the_best_third_of_its_own_study_at_a_rung(tmp_path: Path) -> None:
+    searched = studies(tmp_path, budget=len(CURVES))
+    play(
+        searched,
+        RULES,
+        score=lambda config, step: (
+            CURVES[config["number"]][int(step >= RUNGS[1])] if config["study"] == "panda" else 0.9
+        ),
+    )
+    trials = open_study("panda", searched[0].journal).trials
+    assert [trial.state.name for trial in trials] == [state for _, _, state in CURVES.values()]
+    assert [max(trial.intermediate_values) for trial in trials] == [18, 18, 2, 6, 6, 18, 18]
+
+
+def test_without_a_scheduler_every_trial_runs_to_its_end(tmp_path: Path) -> None:
+    searched = studies(tmp_path, budget=5)
+    play(searched, Rules(eval_every=EVERY, scheduler="none"))
+    assert {(state, max(curve)) for trials in history(searched).values() for *_, state, _, curve in trials} == {
+        ("COMPLETE", STEPS)
+    }
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_score_that_is_no_number_is_a_failure_with_its_reason_and_never_a_score(tmp_path: Path, bad: float) -> None:
+    searcher = StudySearcher(studies(tmp_path, budget=3, methods=("panda",)), RULES)
+    searcher.suggest("a")
+    assert not searcher.judge("a", {"step": 2, "score": 0.5})
+    result = {"step": 4, "score": bad, "failure": "loss of seed 1 is not finite at step 4"}
+    assert searcher.judge("a", result)
+    searcher.on_trial_complete(trial_id="a", result=result, error=False)
+    (trial,) = searcher.study["panda"].trials
+    assert (trial.state, trial.value, trial.intermediate_values) == (TrialState.FAIL, None, {2: 0.5})
+    assert trial.user_attrs == {"failure": "loss of seed 1 is not finite at step 4"}
+    assert best_trials("panda", tmp_path / "panda.journal", 2) == []
+    assert searcher.left() == 2
+
+
+def test_a_trial_whose_process_is_lost_fails_and_the_others_go_on(tmp_path: Path) -> None:
+    searcher = StudySearcher(studies(tmp_path, budget=3), Rules(eval_every=EVERY, slots=2))
+    told, untold = searcher.suggest("told"), searcher.suggest("untold")
+    assert searcher.suggest("too-many") is None
+    trial = Trial("untold", stub=True, trial_id="untold")
+    StudyScheduler(searcher).on_trial_add(None, trial)
+    searcher.on_trial_complete(trial_id="told", result=None, error=True)
+    trial.set_status(Trial.ERROR)  # Tune lost it between two trials and told nobody
+    assert isinstance(searcher.suggest("next"), dict)
+    for lost in (told, untold):
+        trials = searcher.study[lost["study"]].trials
+        assert trials[lost["number"]].state == TrialState.FAIL
+        assert trials[lost["number"]].user_attrs == {"failure": "its process was lost"}
+
+
+def test_a_trial_begun_again_on_another_worker_is_judged_at_the_step_it_is_at(tmp_path: Path) -> None:
+    def grows(config: dict[str, Any], step: int) -> float:
+        return 0.1 if step < RUNGS[1] else 0.5
+
+    searched = studies(tmp_path, budget=3, methods=("panda",))
+    play(searched, RULES, results=2 * STEPS // EVERY, score=grows)
+    searcher = StudySearcher(searched, RULES)
+    config = searcher.suggest("a")
+    begun = [searcher.judge("a", {"step": step, "score": grows(config, step)}) for step in (2, 4, 6)]
+    again = [searcher.judge("a", {"step": step, "score": grows(config, step)}) for step in (2, 4, 6)]
+    assert begun == again == [False, False, False]
+
+
+def test_a_search_whose_time_is_over_asks_for_nothing_more(tmp_path: Path) -> None:
+    searcher = StudySearcher(studies(tmp_path, budget=3), Rules(eval_every=EVERY, deadline=0.0))
+    assert searcher.suggest("late") == Searcher.FINISHED
+    assert searcher.left() == 6
+
+
+def test_random_suggestions_depend_on_the_seed_and_on_no_score(tmp_path: Path) -> None:
+    def parameters(folder: str, seed: int, better: Any = score) -> list[Any]:
+        searched = studies(tmp_path / folder, budget=5, methods=("panda",))
+        play(searched, Rules(sampler="random", seed=seed, eval_every=EVERY), score=better)
+        return [params for _, params, *_ in history(searched)["panda"]]
+
+    once = parameters("once", 0)
+    assert parameters("again", 0) == once
+    assert parameters("other-scores", 0, lambda config, step: -score(config, step)) == once
+    assert parameters("other-seed", 1)[1:] != once[1:]
+
+
+def test_tpe_learns_from_the_scores(tmp_path: Path) -> None:
+    def late(folder: str, sign: int) -> list[float]:
+        searched = studies(tmp_path / folder, budget=30, methods=("spot",))
+        play(
+            searched,
+            Rules(eval_every=EVERY, scheduler="none"),
+            score=lambda config, _: sign * math.log(config["knobs"]["learning_rate"]),
+        )
+        return [params["learning_rate"] for _, params, *_ in history(searched)["spot"][15:]]
+
+    assert fmean(late("large", 1)) > 2 * fmean(late("small", -1))
+
+
+def test_the_best_trials_ran_to_their_end_best_first_one_of_each_configuration(tmp_path: Path) -> None:
+    searched = studies(tmp_path, budget=12)
+    play(
+        searched, RULES, score=lambda config, step: score(config, step) - 2
+    )  # all scores negative, as correlations may be
+    found = best_trials("panda", searched[0].journal, STEPS)
+    complete = [t for t in open_study("panda", searched[0].journal).trials if t.state == TrialState.COMPLETE]
+    assert [t.value for t in found] == sorted((t.value for t in complete), reverse=True)
+    assert len({repr(t.params) for t in found}) == len(found)
+    assert best_trials("panda", searched[0].journal, STEPS + 1) == []

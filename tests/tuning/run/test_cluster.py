@@ -1,0 +1,107 @@
+"""A cluster of two real raylets, a decoy package beside the experiment, and a driver that is killed."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.records import reader as records
+from tests.conftest import COMMAND, experiment_file, panda_tune
+from tests.tuning.run.test_search import runs_by_stage, statuses
+from tuning.engine.journal import open_study
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def two_raylets() -> Iterator[str]:
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    yield cluster.address
+    cluster.shutdown()
+
+
+def test_a_search_uses_both_raylets_and_no_decoy_of_the_users_folder(
+    tmp_path: Path, plms: Callable[[str], Path], two_raylets: str
+) -> None:
+    for package in ("analysis", "panda_trainable"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text(
+            "raise RuntimeError('the decoy was imported')", encoding="utf-8"
+        )
+    file = experiment_file(tmp_path, plms("bert"), search={"trials": 4})
+    panda_tune("search", file, "--address", two_raylets, cwd=tmp_path)
+    store = records.client(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
+    nodes = {run.data.tags["node"] for run in records.runs(store, "small", "tags.stage = 'trial'")}
+    assert len(nodes) == 2
+
+
+def test_rays_client_is_refused_with_the_reason(tmp_path: Path, plms: Callable[[str], Path]) -> None:
+    done = panda_tune("search", experiment_file(tmp_path, plms("bert")), "--address", "ray://head:10001", code=2)
+    assert "ray job submit" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_resources_that_no_node_has_are_refused(tmp_path: Path, plms: Callable[[str], Path]) -> None:
+    file = experiment_file(tmp_path, plms("bert"), resources={"cpu": 4096})
+    done = panda_tune("search", file, code=2)
+    assert "the largest node has" in done.stderr
+
+
+def journals(folder: Path) -> dict[str, list[Any]]:
+    """Every trial of every study: state, parameters, value and curve."""
+    paths = sorted((folder / "runs/searches/small/studies").glob("*.journal"))
+    return {
+        path.stem: [
+            (t.number, t.state.name, t.params, t.value, t.intermediate_values)
+            for t in open_study(path.stem, path).trials
+        ]
+        for path in paths
+    }
+
+
+def interrupted(file: Path, folder: Path, trials: int, by: signal.Signals) -> int:
+    """Starts a search and ends it by a signal when so many trials are complete; its exit code."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    hears = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a background job inherits deafness to it
+    driver = subprocess.Popen([COMMAND, "search", file], start_new_session=True, preexec_fn=hears, **quiet)
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and driver.poll() is None:
+        if sum(state == "COMPLETE" for told in journals(folder).values() for _, state, *_ in told) >= trials:
+            break
+        time.sleep(0.05)
+    assert driver.poll() is None, "the search ended before it could be interrupted"
+    if by == signal.SIGKILL:
+        os.killpg(driver.pid, by)  # and all of Ray with it
+    else:
+        driver.send_signal(by)
+    return driver.wait(timeout=120)
+
+
+def test_a_search_resumed_after_ctrl_c_and_after_a_kill_is_the_search(
+    tmp_path: Path, plms: Callable[[str], Path]
+) -> None:
+    one_slot = {"cpu": os.cpu_count()}
+    settings = {"search": {"trials": 4}, "resources": one_slot}
+    files = {name: tmp_path / name for name in ("killed", "whole")}
+    for folder in files.values():
+        folder.mkdir()
+    whole = experiment_file(files["whole"], plms("bert"), **settings)
+    killed = experiment_file(files["killed"], plms("bert"), **settings)
+    panda_tune("search", whole)
+    assert interrupted(killed, files["killed"], 2, signal.SIGINT) == 130
+    assert "RUNNING" not in statuses(files["killed"])
+    assert interrupted(killed, files["killed"], 8, signal.SIGKILL) == -signal.SIGKILL
+    panda_tune("search", killed)
+    assert journals(files["killed"]) == journals(files["whole"])
+    assert runs_by_stage(files["killed"]) == runs_by_stage(files["whole"])
+    assert statuses(files["killed"]) == {"FINISHED"}

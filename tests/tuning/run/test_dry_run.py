@@ -1,0 +1,87 @@
+"""A dry run tells what a search would do, and does nothing to what is there."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.kits.by_hand import play
+from tests.kits.small import every_method, plans_of, studies_of
+from tuning.engine.journal import Searched
+from tuning.engine.searcher import Rules
+from tuning.planning.plan import Plan
+from tuning.planning.studies import study_path
+from tuning.run.dry_run import describe
+
+Planned = Callable[..., Plan]
+
+
+def test_studies_trials_prompts_and_steps_are_told(planned: Planned) -> None:
+    lines = describe(planned(search={"trials": 3}, confirm={"top": 2, "seeds": [10]}).experiment).splitlines()
+    assert lines[0].startswith("small: 5 studies = 1 targets")
+    assert lines[1:6] == ["  t · prompt_tuning", *(f"  t ← {s} · {m}" for m in ("spot", "panda") for s in ("s1", "s2"))]
+    assert lines[6].startswith(
+        "prompts: 3 runs (sources and embeddings) and 0 of other PLMs, 0 reused, 20 steps to go, 2 seeds"
+    )
+    assert lines[7] == "search: 15 trials of 8 steps at most, 0 there already"
+    assert lines[8].startswith("confirm: 10 configurations at most, with 1 fresh seeds")
+
+
+@pytest.mark.parametrize("tail", [b"", b'{"op_code": 4, "worker'])
+def test_a_search_that_runs_meanwhile_keeps_its_journal(planned: Planned, tail: bytes) -> None:
+    """The driver may be half way through a line: only who holds its lock may mend a journal."""
+    plan = planned(methods=[], sources=[], search={"trials": 5})
+    (study,) = studies_of(plan).values()
+    journal = study_path(plan.experiment, study, "journal")
+    play([Searched(study.key, journal, study.space, 3, study.base.steps)], Rules(eval_every=2), score=lambda *_: 0.5)
+    journal.write_bytes(journal.read_bytes() + tail)
+    before = journal.read_bytes()
+    assert "search: 5 trials of 8 steps at most, 3 there already" in describe(plan.experiment)
+    assert journal.read_bytes() == before
+    assert [path.name for path in sorted(Path(journal.parent).iterdir())] == [journal.name]
+
+
+def test_each_plm_has_its_own_plan(plms: Callable[[str], Path], tmp_path: Path) -> None:
+    first, second = plans_of(tmp_path, plms("bert"), plms("distilbert"), methods=["spot"])
+    parts = describe(first.experiment).split("\n\n")
+    assert len(parts) == 2
+    for part, plan in zip(parts, (first, second), strict=True):
+        label = plan.setting.plm.label
+        lines = part.splitlines()
+        assert lines[0] == f"small: 3 studies = 1 targets × methods and sources, on {label}"
+        assert lines[1] == f"  t · prompt_tuning · {label}"
+        assert "prompts: 3 runs (sources and embeddings) and 0 of other PLMs, 0 reused" in lines[4]
+
+
+def test_steps_are_no_more_than_is_told(planned: Planned) -> None:
+    """Tuning for longer has more of them than other methods."""
+    text = describe(planned(methods=["prompt_tuning_longer"], sources=[]).experiment)
+    assert "search: 4 trials of 12 steps at most" in text
+
+
+def test_methods_with_one_configuration_have_one_trial_and_other_plms_are_counted(
+    planned: Planned, plms: Callable[[str], Path]
+) -> None:
+    lines = describe(planned(**every_method(plms)).experiment).splitlines()
+    # 7 methods of the target, 8 of each of three sources; 4 of these are single points.
+    assert lines[0].startswith("small: 31 studies = 1 targets")
+    # Sources s1, s2, pool of 8 steps, t of 4; the larger PLM on t of 8, and t, s1, s2 of 8 on the one that is projected from.
+    assert lines[32].startswith(
+        "prompts: 4 runs (sources and embeddings) and 4 of other PLMs, 0 reused, 60 steps to go"
+    )
+    assert lines[33] == f"search: {7 * 2 + 3 * (4 * 2 + 4)} trials of 12 steps at most, 0 there already"
+    assert lines[34].startswith("confirm: 31 configurations at most")
+
+
+@pytest.mark.parametrize(("method", "count"), [("panda_distill", 1), ("tpt_model_zero_shot", 3), ("spot", 0)])
+def test_other_plms_are_counted_once_whatever_the_sources(
+    planned: Planned, plms: Callable[[str], Path], method: str, count: int
+) -> None:
+    told = describe(planned(**every_method(plms, methods=[method])).experiment)
+    assert f"prompts: 4 runs (sources and embeddings) and {count} of other PLMs, 0 reused" in told
+
+
+def test_nothing_is_trained_and_nothing_is_told_to_mlflow(planned: Planned, tmp_path: Path) -> None:
+    describe(planned().experiment)
+    kinds = {path.relative_to(tmp_path / "runs").parts[:2] for path in (tmp_path / "runs").rglob("*") if path.is_file()}
+    assert kinds <= {("library", "tokens"), ("library", "texts")}

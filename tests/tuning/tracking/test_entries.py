@@ -1,0 +1,291 @@
+"""What MLflow is told of sources, studies, trials and winners."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import FixedTrial, TrialState
+
+from analysis.records import names as records
+from analysis.records.reader import client, runs, winner_config
+from panda_trainable.config.methods import KNOBS, TRAITS
+from panda_trainable.library import PromptLibrary
+from tests.kits.small import UNUSUAL, every_method, put_confirmed, recorded, studies_of
+from tuning.planning.jobs import Job, source_jobs
+from tuning.planning.plan import Plan, Study
+from tuning.planning.results import twin
+from tuning.tracking import entries
+from tuning.tracking.tracker import FAILED, FINISHED, RUNNING, Tracker
+
+Plms = Callable[[str], Path]
+Planned = Callable[..., Plan]
+SCORES = {"t · prompt_tuning": ([0.6, 0.6], [0.8, 0.85]), "t ← s1 · spot": ([0.7, 0.8], [0.9, 0.95])}
+
+
+@pytest.fixture
+def study(planned: Planned) -> Study:
+    return studies_of(planned())["t ← s1 · panda"]
+
+
+def result(step: int, **changes: Any) -> dict[str, Any]:
+    return {
+        "score": 0.5,
+        "score_std": 0.1,
+        "loss": 0.7,
+        "step": step,
+        "seconds": 1.0,
+        "lambda_effective": 0.4,
+        "failure": "",
+        **changes,
+    }
+
+
+@pytest.mark.parametrize(
+    ("step", "status", "state"), [(2, RUNNING, "running"), (2, FINISHED, "stopped early"), (8, FINISHED, "complete")]
+)
+def test_a_trial_says_how_far_it_came(study: Study, step: int, status: str, state: str) -> None:
+    entry = entries.of_trial(study, 3, {"lambda": 0.5}, result(step), status)
+    assert (entry.id, entry.parent, entry.step, entry.status) == (
+        f"trial:{study.key}/3",
+        f"study:{study.key}",
+        step,
+        status,
+    )
+    assert (entry.tags["state"], entry.tags["trial"], entry.params) == (state, f"{study.key}/3", {"lambda": 0.5})
+    assert entry.metrics["score"] == 0.5
+    assert entry.metrics["lambda_effective"] == 0.4
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (
+            result(4, score=float("nan"), failure="loss of seed 1 is not finite at step 4"),
+            "loss of seed 1 is not finite at step 4",
+        ),
+        (None, "its process was lost"),
+    ],
+)
+def test_a_failed_trial_has_its_reason_and_no_score(study: Study, said: dict[str, Any] | None, reason: str) -> None:
+    entry = entries.of_trial(study, 0, {}, said, FINISHED)
+    assert (entry.status, entry.tags["state"], entry.tags["failure"]) == (FAILED, "failed", reason)
+    assert entry.metrics == {}
+
+
+def by_id(uri: str) -> dict[str, Any]:
+    return {run.data.tags[records.ID]: run for run in runs(client(uri), "small")}
+
+
+def test_a_finished_search_is_in_mlflow_with_scores_gains_similarities_and_configurations(
+    planned: Planned, library: PromptLibrary, uri: str
+) -> None:
+    plan = planned()
+    winner = recorded(plan, library, uri, SCORES)["t ← s1 · spot"]
+    runs = by_id(uri)
+    run = runs[f"study:{winner.study.key}"]
+    tags, metrics = run.data.tags, run.data.metrics
+    assert (tags["target"], tags["source"], tags["method"], tags["current"]) == ("t", "s1", "spot", "true")
+    assert (tags["signal"], tags["constructed"], tags["protocol"]) == ("true", "false", "held_out")
+    assert metrics["score/selection"] == 0.75
+    assert metrics["score/report"] == pytest.approx(0.925)
+    assert metrics["gain"] == pytest.approx(np.mean([0.9, 0.95]) - np.mean([0.8, 0.85]))
+    assert metrics["gain/low"] <= metrics["gain"] <= metrics["gain/high"]
+    assert 0 < metrics["gain/p"] <= 1
+    assert (metrics["gain/n"], metrics["majority"], metrics["teacher_steps"]) == (2, 0.5, 0)
+    assert (tags["overlap"], tags["source_at_majority"]) == ("0", "false")
+    assert (metrics["similarity/task_embedding"], metrics["similarity/c_pair"]) == (0.8, -0.8)
+    confirmed = runs[f"confirm:{winner.study.key}/{winner.confirmed.folder.name}"]
+    assert tags["winner_run"] == confirmed.info.run_id
+    assert confirmed.data.tags[records.PARENT] == run.info.run_id
+    config = winner_config(uri, run.info.run_id)
+    assert config["methods"] == ["spot"]
+    assert config["space"]["spot"] == {"learning_rate": 0.01, "partners": 0}
+
+
+def test_a_target_whose_baseline_does_not_beat_the_majority_has_no_signal(
+    planned: Planned, library: PromptLibrary, uri: str
+) -> None:
+    recorded(planned(), library, uri, {**SCORES, "t · prompt_tuning": ([0.9, 0.9], [0.4, 0.6])})
+    assert {run.data.tags["signal"] for run in by_id(uri).values() if run.data.tags["stage"] == "study"} == {"false"}
+
+
+def test_another_similarity_to_weigh_by_does_not_hold_up_what_is_told(
+    planned: Planned, library: PromptLibrary, uri: str
+) -> None:
+    """The baseline's study is the same one then: it has no source to weigh."""
+    recorded(planned(), library, uri, SCORES)
+    found = recorded(planned(weigh_by="none"), library, uri, SCORES)
+    assert f"study:{found['t ← s1 · spot'].study.key}" in by_id(uri)
+
+
+def test_a_study_that_is_confirmed_at_last_is_unconfirmed_no_more(
+    planned: Planned, library: PromptLibrary, uri: str
+) -> None:
+    plan = planned()
+    tracker = Tracker(uri, "small", plan.experiment.search_path)
+    studies = [study for name, study in studies_of(plan).items() if name in SCORES]
+    for entry in [*entries.of_plan(plan, [], studies, lambda job: []), *map(entries.of_unconfirmed, studies)]:
+        tracker.write(entry)
+    assert {(run.info.status, run.data.tags["state"]) for run in by_id(uri).values()} == {(FAILED, "unconfirmed")}
+    recorded(plan, library, uri, SCORES)
+    ended = [run for run in by_id(uri).values() if run.data.tags["stage"] == "study"]
+    assert {run.info.status for run in ended} == {FINISHED}
+    assert "unconfirmed" not in {run.data.tags.get("state") for run in ended}
+
+
+def cards(plan: Plan, job: Job) -> Iterator[dict[str, Any]]:
+    """Cards of a source's prompts: those of s1 are no better than its majority class with one of two seeds."""
+    for seed, score in ((0, 0.9), (1, 0.5 if job.lineage.task.name == "s1" else 0.7)):
+        yield {
+            "key": f"k{seed}",
+            "task": job.lineage.task.name,
+            "seed": seed,
+            "plm": plan.setting.plm.label,
+            "steps": 8,
+            "learning_rate": 0.01,
+            "score": score,
+            "majority": 0.5,
+        }
+
+
+def test_a_source_that_does_not_beat_its_majority_class_is_flagged(planned: Planned) -> None:
+    plan = planned()
+    studies = list(studies_of(plan).values())
+    said = list(entries.of_plan(plan, source_jobs(plan), studies, lambda job: list(cards(plan, job))))
+    assert [entry.name for entry in said[:4]] == ["s1 · seed 0", "s1 · seed 1", "s2 · seed 0", "s2 · seed 1"]
+    assert [entry.tags["at_majority"] for entry in said[:4]] == ["false", "true", "false", "false"]
+    assert [entry.metrics[records.SELECTION] for entry in said[:4]] == [0.9, 0.5, 0.9, 0.7]
+    flagged = {entry.name for entry in said[4:] if entry.tags["source_at_majority"] == "true"}
+    assert flagged == {"t ← s1 · spot", "t ← s1 · panda"}
+
+
+def test_an_entry_can_wait_on_disk(planned: Planned, library: PromptLibrary, uri: str) -> None:
+    plan = planned()
+    winner = recorded(plan, library, uri, SCORES)["t ← s1 · spot"]
+    for entry in [
+        *entries.of_plan(plan, [], [winner.study], lambda job: []),
+        *entries.of_winner(winner),
+        entries.of_study_end(plan.experiment, winner),
+    ]:
+        assert json.loads(json.dumps(entry.__dict__))["id"] == entry.id
+
+
+@pytest.mark.parametrize(
+    ("trial_state", "steps", "state"),
+    [(TrialState.COMPLETE, (2, 4, 8), "complete"), (TrialState.PRUNED, (2,), "stopped early")],
+)
+def test_a_trial_whose_driver_died_before_it_told_mlflow_is_told_from_its_journal(
+    study: Study, trial_state: TrialState, steps: tuple[int, ...], state: str
+) -> None:
+    ghost = optuna.create_study()
+    trial = ghost.ask(fixed_distributions=None)
+    knobs = study.space(trial)
+    curve = {step: step / 10 for step in steps}
+    ended = optuna.create_trial(
+        state=trial_state, value=curve[steps[-1]], params=trial.params, distributions=trial.distributions,
+        intermediate_values=curve,
+    )  # fmt: skip
+    told = list(entries.of_journal(study, ended))
+    assert {entry.step: entry.metrics["score"] for entry in told[:-1]} == curve
+    assert (told[-1].status, told[-1].tags["state"], told[-1].params) == (FINISHED, state, knobs)
+
+
+TAUGHT = {"t · prompt_tuning": ([0.6, 0.6], [0.6, 0.7]), "t · distill": ([0.7, 0.7], [0.75, 0.8])}
+
+
+def run_of(uri: str, name: str, study: Study) -> Any:
+    return by_id(uri)[f"{name}:{study.key}"]
+
+
+def test_a_study_with_a_larger_plm_says_how_much_of_its_lead_was_closed(
+    planned: Planned, plms: Plms, library: PromptLibrary, uri: str
+) -> None:
+    plan = planned(**every_method(plms, methods=["distill"]))
+    found = recorded(plan, library, uri, TAUGHT, teacher=[0.85, 0.9])
+    assert found["t · distill"].confirmed.teacher == [0.85, 0.9]
+    metrics = run_of(uri, "study", found["t · distill"].study).data.metrics
+    assert metrics["teacher"] == pytest.approx(0.875)
+    assert metrics["gap_closed"] == pytest.approx((0.775 - 0.65) / (0.875 - 0.65))
+    assert metrics["relative_performance"] == pytest.approx(0.775 / 0.65)
+    assert metrics["error_reduction"] == pytest.approx((0.775 - 0.65) / (1 - 0.65))
+    baseline = run_of(uri, "study", found["t · prompt_tuning"].study).data.metrics
+    assert (baseline["relative_performance"], baseline["error_reduction"]) == (1, 0)
+    assert not {"teacher", "gap_closed"} & baseline.keys()
+
+
+def test_a_larger_plm_that_is_no_better_than_prompt_tuning_leaves_no_gap_to_close(
+    planned: Planned, plms: Plms, library: PromptLibrary, uri: str
+) -> None:
+    plan = planned(**every_method(plms, methods=["distill"]))
+    found = recorded(plan, library, uri, TAUGHT, teacher=[0.65, 0.65])
+    metrics = run_of(uri, "study", found["t · distill"].study).data.metrics
+    assert metrics["teacher"] == pytest.approx(0.65)
+    assert "gap_closed" not in metrics
+
+
+@pytest.mark.parametrize("method", TRAITS)
+def test_a_study_says_which_other_plm_it_uses_and_how_and_no_other_says_so(
+    planned: Planned, plms: Plms, method: str
+) -> None:
+    plan = planned(**every_method(plms, **UNUSUAL))
+    study = next(study for study in studies_of(plan).values() if study.pair.method == method)
+    (said,) = entries.of_plan(plan, [], [study], lambda job: [])
+    expected: dict[str, Any] = {}
+    if TRAITS[method].another == "teacher_plm":
+        expected |= {
+            "teacher_plm": str(plms("distilbert")).strip("/"), "teacher_trains": "model", "teacher_tuning_steps": 3,
+            "teacher_learning_rate": 1e-4, "relation": "gram",
+        }  # fmt: skip
+    if TRAITS[method].another == "source_plm":
+        expected |= {
+            "source_plm": str(plms("roberta")).strip("/"), "projector": "flat", "objective": "distance",
+            "projector_tasks": ["s2", "s1"], "projector_hidden": 5, "projector_steps": 7, "projector_learning_rate": 0.01,
+        }  # fmt: skip
+    told = {
+        name: v
+        for name, v in said.params.items()
+        if name.startswith(("teacher_", "projector", "source_plm")) or name in ("relation", "objective")
+    }
+    assert told == expected
+    assert said.params["kd"] == ("kl" if "lambda" in KNOBS[method] and not TRAITS[method].as_released else "mse")
+    assert json.loads(json.dumps(said.__dict__))["params"] == said.params
+
+
+@pytest.mark.parametrize("method", TRAITS)
+def test_a_trial_and_a_confirmed_configuration_say_the_knobs_of_their_method(
+    planned: Planned, plms: Plms, method: str
+) -> None:
+    study = next(study for study in studies_of(planned(**every_method(plms))).values() if study.pair.method == method)
+    first = study.space(FixedTrial(study.space.first()))
+    entry = entries.of_trial(study, 0, first, result(study.base.steps), FINISHED)
+    assert (entry.params, entry.tags["state"]) == (first, "complete")
+    config = replace(study.base.with_knobs(first), seeds=(10, 11))
+    told = entries._knobs(config)
+    named = {"sources": [source.task.name for source in config.sources]} if config.sources else {}
+    knobs = {name: value for name, value in study.space.first().items() if name != "partners"}
+    assert told == {**knobs, "seeds": [10, 11], **named}
+
+
+@pytest.mark.parametrize(("method", "other"), [("panda", "prompt_tuning"), ("zero_shot", "random_prompt")])
+def test_the_twin_of_a_winner_is_told_under_its_study_by_that_name(
+    planned: Planned, plms: Plms, library: PromptLibrary, uri: str, method: str, other: str
+) -> None:
+    plan = planned(**every_method(plms, methods=[method], sources=["s1"]))
+    study = studies_of(plan)[f"t ← s1 · {method}"]
+    without = twin(replace(study.base.with_knobs(study.space.first()), seeds=(10, 11)))
+    assert without is not None
+    assert without.method == other
+    put_confirmed(library, without, [0.5, 0.5], [0.55, 0.65])
+    scores = {"t · prompt_tuning": ([0.6, 0.6], [0.55, 0.65]), study.pair.name: ([0.7, 0.7], [0.75, 0.8])}
+    winner = recorded(plan, library, uri, scores)[study.pair.name]
+    assert [entry.name for entry in entries.of_winner(winner)] == ["confirm 1", "twin"]
+    run = run_of(uri, "study", winner.study)
+    assert run.data.metrics["twin"] == pytest.approx(0.6)
+    (told,) = (run for run in by_id(uri).values() if run.info.run_name == "twin")
+    assert told.data.tags["study"] == winner.study.key
+    assert told.data.metrics["score/report"] == pytest.approx(0.6)

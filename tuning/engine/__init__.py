@@ -1,0 +1,1 @@
+"""Many Optuna studies inside one Ray Tuner: journals, searcher, scheduler."""

@@ -1,0 +1,73 @@
+"""Jobs: the prompts that are trained before the search."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from panda_trainable.config.setting import Measuring
+from panda_trainable.config.task import Mixture, TaskSpec
+from panda_trainable.similarity.neurons import USUAL, neurons_key
+from panda_trainable.similarity.representations import embedding_key
+from panda_trainable.similarity.similarities import SIMILARITIES
+from panda_trainable.transfer.lineage import Lineage
+from tuning.planning.plan import Plan
+
+KEPT: Mapping[str, tuple[str, Callable[[Lineage, int, Measuring], str]]] = MappingProxyType(
+    {"embedding": ("embeddings", embedding_key), "neurons": ("neurons", neurons_key)}
+)
+"""What similarities read that needs the PLM -> its folder of the library, and its key."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A stacked run that leaves prompts: a source, or a target for its embedding.
+
+    Attributes:
+        lineage: the last state.
+        seeds: replicas.
+        also: further steps to keep: the early snapshot.
+        reads: what similarities read of its early snapshot, and is kept: of KEPT.
+        measuring: how.
+    """
+
+    lineage: Lineage
+    seeds: tuple[int, ...]
+    also: tuple[int, ...]
+    reads: tuple[str, ...] = ()
+    measuring: Measuring = USUAL
+
+    @property
+    def early(self) -> Lineage:
+        """The snapshot that similarities compare."""
+        return self.lineage.at(min(self.also, default=self.lineage.steps))
+
+
+def source_lineage_of(plan: Plan, task: TaskSpec | Mixture) -> Lineage:
+    """A source prompt's last state."""
+    train = plan.experiment.source_train
+    return Lineage(plan.setting.of_sources, task, train.steps, train.learning_rate)
+
+
+def source_jobs(plan: Plan) -> list[Job]:
+    """The source prompts of the plan."""
+    seeds, early = tuple(plan.experiment.train.seeds), plan.experiment.source_train.early_step
+    return [Job(source_lineage_of(plan, task), seeds, (early,), *_measured(plan)) for task in plan.sources]
+
+
+def _measured(plan: Plan) -> tuple[tuple[str, ...], Measuring]:
+    """What the plan's similarities read, and how."""
+    reads = dict.fromkeys(SIMILARITIES[name].reads for name in plan.experiment.similarities)
+    return tuple(kind for kind in reads if kind in KEPT), plan.experiment.measuring
+
+
+def target_lineage_of(plan: Plan, task: TaskSpec) -> Lineage:
+    """A short plain tuning of a target, for its embedding."""
+    train = plan.experiment.source_train
+    return Lineage(plan.setting.of_targets, task, train.early_step, train.learning_rate)
+
+
+def target_jobs(plan: Plan) -> list[Job]:
+    """A short plain tuning of each target that is compared with sources."""
+    seeds = tuple(plan.experiment.train.seeds)
+    names = dict.fromkeys(target for _, target in plan.measured)
+    return [Job(target_lineage_of(plan, plan.tasks[name]), seeds, (), *_measured(plan)) for name in names]

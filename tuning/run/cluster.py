@@ -1,0 +1,150 @@
+"""Connects to Ray: the cluster's nodes get our four packages, and its chatter stays off."""
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tuning.experiment.experiment import Experiment
+from tuning.experiment.problems import Misuse
+
+PACKAGES = ("panda_trainable", "search_spaces", "tuning", "analysis")
+QUIET = {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # paths stay what they are
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's own tells interrupted trials as ended; ours run again
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # the journals are the state; Tune's snapshot is not used
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_MAX_PENDING_TRIALS_PG": "1",  # a suggestion waits until there is room for it
+}
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """A connection to Ray for the time of a block.
+
+    Args:
+        address: None starts Ray on this machine; `auto` or `host:port` joins a running cluster.
+
+    Raises:
+        Misuse: for a `ray://` address or a cluster that cannot be reached.
+    """
+    import ray
+
+    check_address(address)
+    os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
+    staged = Path(tempfile.mkdtemp(prefix="panda-tune-"))
+    try:
+        _stage(staged)
+        ray.init(
+            address=address or "local", log_to_driver=False,
+            logging_level=logging.ERROR, include_dashboard=False if address is None else None,
+            runtime_env={"working_dir": str(staged), "env_vars": {"TOKENIZERS_PARALLELISM": "false", **_passed_on()}},
+        )  # fmt: skip
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise Misuse(f"no Ray cluster at {address or 'this machine'}: {error}") from error
+    try:
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        logging.getLogger("ray.tune").setLevel(logging.ERROR)
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def check_address(address: str | None) -> None:
+    """Refuses addresses of Ray's client.
+
+    Raises:
+        Misuse: with the reason.
+    """
+    if address and address.startswith("ray://"):
+        raise Misuse(
+            f"--address {address}: ray:// runs the search in a process away from your files and journals; "
+            "run the command on a node of the cluster with --address auto, or through `ray job submit`"
+        )
+
+
+def _passed_on() -> dict[str, str]:
+    return {name: os.environ[name] for name in ("HF_HUB_OFFLINE", "HF_HOME") if name in os.environ}
+
+
+def _stage(folder: Path) -> None:
+    """Copies the four packages into a working directory of our own.
+
+    A user's folder that happens to be called `analysis` must not shadow ours on the workers.
+    """
+    here = Path(__file__).resolve().parents[2]
+    for package in PACKAGES:
+        shutil.copytree(here / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def resources(experiment: Experiment) -> dict[str, float]:
+    """CPUs and GPUs of one trial: `auto` asks for a GPU where the cluster has some.
+
+    Raises:
+        Misuse: if no node could ever run a trial, which Ray would wait for in silence.
+    """
+    import ray
+
+    total = ray.cluster_resources()
+    if experiment.resources == "auto":
+        asked = {"cpu": 1.0, "gpu": 1.0 if total.get("GPU", 0) >= 1 else 0.0}
+    else:
+        asked = {"cpu": experiment.resources.cpu, "gpu": experiment.resources.gpu}
+    for name, amount in asked.items():
+        largest = max(node["Resources"].get(name.upper(), 0.0) for node in ray.nodes() if node["Alive"])
+        if amount > largest:
+            raise Misuse(
+                f"resources.{name}: a trial asks for {amount:g}, but the largest node has {largest:g}; ask for less"
+            )
+    return asked
+
+
+def slots(asked: dict[str, float]) -> int:
+    """Trials that fit the cluster at once."""
+    import ray
+
+    total = ray.cluster_resources()
+    return max(1, int(min(total.get(name.upper(), 0) / amount for name, amount in asked.items() if amount > 0)))
+
+
+def run_all(
+    function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], asked: dict[str, float],
+    done: Callable[[int, Any], None],
+) -> list[tuple[int, str]]:  # fmt: skip
+    """Runs a function of ours for each call as Ray tasks, in parallel.
+
+    Args:
+        function: of a module of the four packages.
+        calls: arguments of each call.
+        asked: CPUs and GPUs of a call.
+        done: told the number and the result of each call as it ends.
+
+    Returns:
+        The number and the reason of each call that failed.
+    """
+    import ray
+
+    remote = ray.remote(num_cpus=asked["cpu"], num_gpus=asked["gpu"], max_retries=2)(function)
+    waiting = {remote.remote(*arguments): number for number, arguments in enumerate(calls)}
+    failed = []
+    while waiting:
+        ready, _ = ray.wait(list(waiting), num_returns=1)
+        for reference in ready:
+            number = waiting.pop(reference)
+            try:
+                done(number, ray.get(reference))
+            except ray.exceptions.RayError as error:
+                cause = getattr(error, "cause", None) or error
+                failed.append((number, f"{type(cause).__name__}: {cause}".splitlines()[0]))
+    return failed

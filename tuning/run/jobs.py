@@ -1,0 +1,54 @@
+"""Sources and embeddings: what is trained before the search, as Ray tasks, and the similarities it gives."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from panda_trainable.library import PromptLibrary
+from panda_trainable.similarity.representations import REPRESENTATIONS, mean_similarities
+from panda_trainable.transfer.lineage import missing_seeds, tuned
+from panda_trainable.worker import single_threaded
+from tuning.planning.jobs import KEPT, Job, source_lineage_of, target_lineage_of
+from tuning.planning.plan import Plan
+
+
+def is_made(library: PromptLibrary, job: Job) -> bool:
+    """Whether nothing of a job is left to do."""
+    if missing_seeds(library, job.lineage, job.seeds, [job.lineage.steps, *job.also]):
+        return False
+    kept = [KEPT[kind] for kind in job.reads]
+    return all(library.sound(kind, key(job.early, seed, job.measuring)) for kind, key in kept for seed in job.seeds)
+
+
+def make(root: str, job: Job) -> None:
+    """Trains a job's prompts, and keeps what similarities read of them. Runs on a worker."""
+    single_threaded()
+    library = PromptLibrary(Path(root))
+    tuned(library, job.lineage, job.seeds, job.also)
+    for seed in job.seeds:
+        for kind in job.reads:
+            REPRESENTATIONS[kind](library, job.early, seed, job.measuring)
+
+
+def measure(library: PromptLibrary, plan: Plan) -> dict[tuple[str, str], dict[str, float]]:
+    """All similarities of all pairs, mean over seeds; what they compare must be made."""
+    names, seeds = plan.experiment.similarities, plan.experiment.train.seeds
+    early = plan.experiment.source_train.early_step
+    measured = {
+        (source, target): mean_similarities(
+            library, names, source_lineage_of(plan, plan.source(source)).at(early),
+            target_lineage_of(plan, plan.tasks[target]), seeds, plan.experiment.measuring,
+        )
+        for source, target in plan.measured
+    }  # fmt: skip
+    # Rounded, since keys of studies hold them: noise of another machine must not make other studies.
+    return {pair: {name: round(value, 6) for name, value in values.items()} for pair, values in measured.items()}
+
+
+def source_cards(library: PromptLibrary, job: Job) -> Iterator[dict[str, Any]]:
+    """The cards of a source's prompts, one per seed: score and majority beside it."""
+    import json
+
+    for seed in job.seeds:
+        folder = library.get(job.lineage.kind, job.lineage.key(seed))
+        yield json.loads((folder / "card.json").read_text(encoding="utf-8"))

@@ -1,0 +1,115 @@
+"""One pinned configuration, trained here and now, without Ray: what `best` found, again, anywhere."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from analysis.statistics.gains import spread
+from panda_trainable.config.methods import SOURCELESS, TRAITS
+from panda_trainable.config.trial import TrialConfig
+from panda_trainable.library import PromptLibrary
+from search_spaces.space import Choice
+from tuning.experiment.experiment import BASELINE, Experiment
+from tuning.experiment.problems import Misuse
+from tuning.planning.jobs import source_jobs, target_jobs
+from tuning.planning.overlap import shared_texts
+from tuning.planning.plan import Plan, Study
+from tuning.planning.preflight import prepared
+from tuning.planning.studies import make_studies
+from tuning.run.jobs import make, measure
+
+
+def train(experiment: Experiment, output: Path | None = None) -> dict[str, Any]:
+    """Trains the one configuration of a pinned experiment file and writes its prompts.
+
+    Args:
+        experiment: names one target and at most one method and source, every knob a single value.
+        output: folder of the prompts; None: `<storage>/trained/<name>`.
+
+    Returns:
+        Scores on selection and report rows, and the files of the prompts, one per seed.
+
+    Raises:
+        Misuse: if the file leaves a choice open.
+    """
+    from panda_trainable.transfer.methods import open_session
+    from panda_trainable.worker import single_threaded
+
+    single_threaded()
+    library = PromptLibrary(experiment.storage_path / "library")
+    config = pinned_trial(experiment, library)
+    session = open_session(library, config)
+    session.advance(config.steps)
+    selection, (report, _, _) = session.select(), session.report()
+    folder = output or experiment.storage_path / "trained" / experiment.name
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    prompts = session.prompts()  # model tuning has none
+    for seed, prompt in zip(config.seeds, prompts, strict=bool(prompts)):
+        files.append(folder / f"seed-{seed}.safetensors")
+        prompt.save(files[-1])
+    return {
+        "target": config.target.name, "method": config.method, "seeds": list(config.seeds),
+        "losses": session.losses(), "selection": _by_metric(selection), "report": _by_metric(report),
+        "prompts": [str(file) for file in files],
+    }  # fmt: skip
+
+
+def _by_metric(scores: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+    return {name: {"mean": fmean(values), "std": spread(values), "n": len(values)} for name, values in scores.items()}
+
+
+def pinned_trial(experiment: Experiment, library: PromptLibrary) -> TrialConfig:
+    """The one trial that a pinned file describes; similarities are measured where it does not give them.
+
+    Raises:
+        Misuse: if it describes several, or leaves a knob open.
+    """
+    method = experiment.methods[0] if len(experiment.methods) == 1 else BASELINE
+    if len(experiment.plm) > 1:
+        raise Misuse(f"train takes one PLM, but {experiment.name} has {len(experiment.plm)}")
+    (plan,), _ = prepared(experiment, library, searches=_measures(experiment, method))
+    pairs = [pair for pair in plan.pairs if pair.method == method]
+    if len(pairs) != 1 or len(experiment.methods) > 1:
+        names = ", ".join(pair.name for pair in plan.pairs)
+        raise Misuse(
+            f"train takes one configuration, but {experiment.name} has {names}; print one with panda-tune best --format yaml"
+        )
+    _refuse_open_knobs(experiment, method)
+    study = _study_of(plan, library, method)
+    values = {knob.name: knob.domain.values[0] for knob in study.space.knobs if isinstance(knob.domain, Choice)}
+    return study.base.with_knobs(values)
+
+
+def _measures(experiment: Experiment, method: str) -> bool:
+    """Whether similarities must be measured, since the file does not give them."""
+    return method not in SOURCELESS and not isinstance(experiment.weigh_by, dict) and experiment.weigh_by != "none"
+
+
+def _refuse_open_knobs(experiment: Experiment, method: str) -> None:
+    space = experiment.method_space(method)
+    loose = [k.name for k in space.knobs if not (isinstance(k.domain, Choice) and len(k.domain.values) == 1)]
+    if loose:
+        raise Misuse(f"train needs one value of each knob: give space.{method} a single value of {', '.join(loose)}")
+
+
+def _study_of(plan: Plan, library: PromptLibrary, method: str) -> Study:
+    similarities = {}
+    if _measures(plan.experiment, method):
+        for job in [*source_jobs(plan), *target_jobs(plan)]:
+            make(str(library.root), job)
+        similarities = measure(library, plan)
+    taking = method not in SOURCELESS or TRAITS[method].sources == "all" or TRAITS[method].another == "source_plm"
+    shared = shared_texts(library, plan) if taking else {}
+    studies: Sequence[Study] = make_studies(_alone(plan, method), similarities, shared)[0]
+    found = [study for study in studies if study.pair.method == method]
+    if not found:
+        raise Misuse(f"{plan.experiment.name}: {method} has no study: its similarity is not positive")
+    return found[0]
+
+
+def _alone(plan: Plan, method: str) -> Plan:
+    """The plan with the studies of one method."""
+    return replace(plan, pairs=tuple(pair for pair in plan.pairs if pair.method == method))

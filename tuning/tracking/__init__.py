@@ -1,0 +1,1 @@
+"""What MLflow is told, and its only writer during a search."""
