@@ -25,8 +25,9 @@ from tuning.planning.resolve import make_plans
 from tuning.planning.results import LOGITS, REFERENCE, ROWS, SCORES, Confirmed, Winner, confirm_key, read_confirmed
 from tuning.planning.studies import make_studies
 from tuning.run.confirm import _logits_frame, winners
-from tuning.tracking import entries
+from tuning.tracking.study_runs import of_plan
 from tuning.tracking.tracker import Entry, Tracker
+from tuning.tracking.winner_runs import of_study_end, of_winner
 
 OWN = {"kind": "classification", "text": ["a"], "classes": ["no", "yes"], "metrics": ["accuracy"]}
 MEASURED = {"s1": 0.8, "s2": 0.4, "s3": 0.9, "t": 1.0, "pool": 0.6}
@@ -163,9 +164,9 @@ def recorded(
         put_confirmed(library, chosen[study.key][0], *scores[study.pair.name], **taught)
     found = list(winners(library, studies, chosen))
     tracker = Tracker(uri, plan.experiment.name, plan.experiment.search_path)
-    said = [*entries.of_plan(plan, [], studies, lambda job: [])]
-    said += [entry for winner in found for entry in entries.of_winner(winner)]
-    for entry in [*said, *(entries.of_study_end(plan.experiment, winner) for winner in found)]:
+    said = [*of_plan(plan, [], studies, lambda job: [])]
+    said += [entry for winner in found for entry in of_winner(winner)]
+    for entry in [*said, *(of_study_end(plan.experiment, winner) for winner in found)]:
         tracker.write(entry)
     tracker.mark_current({study.key for study in studies})
     assert not tracker.waiting

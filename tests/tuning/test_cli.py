@@ -20,7 +20,7 @@ from tests.conftest import experiment_file, panda_tune
 from tests.kits.small import new_store, plan_of, recorded, studies_of
 from tuning.cli import app
 from tuning.experiment.loading import load
-from tuning.tracking.entries import of_plan
+from tuning.tracking.study_runs import of_plan
 from tuning.tracking.tracker import Tracker
 
 ROOT = Path(__file__).parent.parent.parent

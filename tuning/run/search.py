@@ -27,8 +27,10 @@ from tuning.run.confirm import candidates, confirm_trial, jobs_of, winners, winn
 from tuning.run.jobs import is_made, make, measure, source_cards
 from tuning.run.progress import Progress
 from tuning.run.watch import Watcher
-from tuning.tracking import entries
+from tuning.tracking.study_runs import of_plan
 from tuning.tracking.tracker import Tracker
+from tuning.tracking.trial_runs import of_journal, trial_id
+from tuning.tracking.winner_runs import Learnt, of_study_end, of_unconfirmed, of_winner
 
 WORKER_LOSSES = 3
 """How often a trial is begun again when its process or node dies."""
@@ -115,7 +117,7 @@ class Run:
             self.progress.say(note)
         for study in studies:
             record_study(plan, study)
-        for entry in entries.of_plan(plan, sources, studies, lambda job: list(source_cards(self.library, job))):
+        for entry in of_plan(plan, sources, studies, lambda job: list(source_cards(self.library, job))):
             self.tracker.write(entry)
         return studies
 
@@ -148,8 +150,8 @@ class Run:
         """Tells MLflow of trials that ended just before their driver died: the journals are the truth."""
         for study in studies:
             for trial in searcher.ended(study.key):
-                if not self.tracker.has_ended(entries.trial_id(study, trial.number)):
-                    for entry in entries.of_journal(study, trial):
+                if not self.tracker.has_ended(trial_id(study, trial.number)):
+                    for entry in of_journal(study, trial):
                         self.tracker.write(entry)
 
     def _rules(self, slots: int = 1) -> Rules:
@@ -238,7 +240,7 @@ def _run(run: Run) -> Outcome:
     run.search(studies)
     found = run.confirm(studies)
     for winner in found:
-        for entry in entries.of_winner(winner):
+        for entry in of_winner(winner):
             run.tracker.write(entry)
     _finish(run, studies, found)
     missing = {study.key for study in studies} - {winner.study.key for winner in found}
@@ -246,13 +248,13 @@ def _run(run: Run) -> Outcome:
     return Outcome(tuple(found), unconfirmed, tuple(run.failures), run.computed)
 
 
-def _learnt(experiment: Experiment, winner: Winner) -> entries.Learnt:
+def _learnt(experiment: Experiment, winner: Winner) -> Learnt:
     """How a study's first trial learnt, and the trial that won it, with the seeds of the search."""
     study, won = winner.study, winner.confirmed.config
     trials = curves(study.key, study_path(experiment, study, "journal"), study.base.steps)
     wanted = replace(won, seeds=study.base.seeds)
     same = [curve for params, curve in trials if study.base.with_knobs(study.space(FixedTrial(params))) == wanted]
-    return entries.Learnt(trials[0][1], same[0] if same else {})
+    return Learnt(trials[0][1], same[0] if same else {})
 
 
 def _finish(run: Run, studies: Sequence[Study], found: Sequence[Winner]) -> None:
@@ -260,10 +262,10 @@ def _finish(run: Run, studies: Sequence[Study], found: Sequence[Winner]) -> None
     learnt = {winner.study.key: _learnt(run.experiment, winner) for winner in found}
     for winner in found:
         ours, theirs = learnt[winner.study.key], learnt[winner.baseline_study]
-        run.tracker.write(entries.of_study_end(run.experiment, winner, ours, theirs))
+        run.tracker.write(of_study_end(run.experiment, winner, ours, theirs))
     for study in studies:
         if study.key not in {winner.study.key for winner in found}:
-            run.tracker.write(entries.of_unconfirmed(study))
+            run.tracker.write(of_unconfirmed(study))
     if not run.tracker.flush():
         run.progress.say(
             f"MLflow at {run.tracker.uri} is away: {len(run.tracker.waiting)} records wait in {run.tracker.spool}; the next search sends them"

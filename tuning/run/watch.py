@@ -8,8 +8,8 @@ from ray.tune.experiment import Trial
 from tuning.engine.searcher import StudySearcher
 from tuning.planning.plan import Study
 from tuning.run.progress import Progress
-from tuning.tracking import entries
 from tuning.tracking.tracker import FINISHED, RUNNING, Tracker
+from tuning.tracking.trial_runs import of_trial
 
 
 class Watcher(tune.Callback):
@@ -54,7 +54,7 @@ class Watcher(tune.Callback):
 
     def _write(self, trial: Trial, result: dict[str, Any] | None, status: str) -> Study:
         study = self.studies[trial.config["study"]]
-        self.tracker.write(entries.of_trial(study, trial.config["number"], trial.config["knobs"], result, status))
+        self.tracker.write(of_trial(study, trial.config["number"], trial.config["knobs"], result, status))
         return study
 
     def _note(self, target: str) -> str:

@@ -25,7 +25,7 @@ from tuning.planning.studies import make_studies
 from tuning.run.confirm import jobs_of
 from tuning.run.dry_run import describe
 from tuning.run.train import pinned_trial
-from tuning.tracking.entries import study_tags
+from tuning.tracking.study_runs import study_tags
 
 Planned = Callable[..., Plan]
 SHARED = 5

@@ -15,7 +15,7 @@ from tests.kits.small import MEASURED, OWN, every_method, like, studies_of
 from tuning.planning.jobs import source_lineage_of, target_lineage_of
 from tuning.planning.plan import Plan
 from tuning.planning.studies import make_studies
-from tuning.tracking.entries import of_plan
+from tuning.tracking.study_runs import of_plan
 
 Plms = Callable[[str], Path]
 Planned = Callable[..., Plan]

@@ -19,8 +19,10 @@ from tests.kits.small import UNUSUAL, every_method, put_confirmed, recorded, stu
 from tuning.planning.jobs import Job, source_jobs
 from tuning.planning.plan import Plan, Study
 from tuning.planning.results import twin
-from tuning.tracking import entries
+from tuning.tracking.study_runs import of_plan
 from tuning.tracking.tracker import FAILED, FINISHED, RUNNING, Tracker
+from tuning.tracking.trial_runs import of_journal, of_trial
+from tuning.tracking.winner_runs import _knobs, of_study_end, of_unconfirmed, of_winner
 
 Plms = Callable[[str], Path]
 Planned = Callable[..., Plan]
@@ -49,7 +51,7 @@ def result(step: int, **changes: Any) -> dict[str, Any]:
     ("step", "status", "state"), [(2, RUNNING, "running"), (2, FINISHED, "stopped early"), (8, FINISHED, "complete")]
 )
 def test_a_trial_says_how_far_it_came(study: Study, step: int, status: str, state: str) -> None:
-    entry = entries.of_trial(study, 3, {"lambda": 0.5}, result(step), status)
+    entry = of_trial(study, 3, {"lambda": 0.5}, result(step), status)
     assert (entry.id, entry.parent, entry.step, entry.status) == (
         f"trial:{study.key}/3",
         f"study:{study.key}",
@@ -72,7 +74,7 @@ def test_a_trial_says_how_far_it_came(study: Study, step: int, status: str, stat
     ],
 )
 def test_a_failed_trial_has_its_reason_and_no_score(study: Study, said: dict[str, Any] | None, reason: str) -> None:
-    entry = entries.of_trial(study, 0, {}, said, FINISHED)
+    entry = of_trial(study, 0, {}, said, FINISHED)
     assert (entry.status, entry.tags["state"], entry.tags["failure"]) == (FAILED, "failed", reason)
     assert entry.metrics == {}
 
@@ -129,7 +131,7 @@ def test_a_study_that_is_confirmed_at_last_is_unconfirmed_no_more(
     plan = planned()
     tracker = Tracker(uri, "small", plan.experiment.search_path)
     studies = [study for name, study in studies_of(plan).items() if name in SCORES]
-    for entry in [*entries.of_plan(plan, [], studies, lambda job: []), *map(entries.of_unconfirmed, studies)]:
+    for entry in [*of_plan(plan, [], studies, lambda job: []), *map(of_unconfirmed, studies)]:
         tracker.write(entry)
     assert {(run.info.status, run.data.tags["state"]) for run in by_id(uri).values()} == {(FAILED, "unconfirmed")}
     recorded(plan, library, uri, SCORES)
@@ -156,7 +158,7 @@ def cards(plan: Plan, job: Job) -> Iterator[dict[str, Any]]:
 def test_a_source_that_does_not_beat_its_majority_class_is_flagged(planned: Planned) -> None:
     plan = planned()
     studies = list(studies_of(plan).values())
-    said = list(entries.of_plan(plan, source_jobs(plan), studies, lambda job: list(cards(plan, job))))
+    said = list(of_plan(plan, source_jobs(plan), studies, lambda job: list(cards(plan, job))))
     assert [entry.name for entry in said[:4]] == ["s1 · seed 0", "s1 · seed 1", "s2 · seed 0", "s2 · seed 1"]
     assert [entry.tags["at_majority"] for entry in said[:4]] == ["false", "true", "false", "false"]
     assert [entry.metrics[records.SELECTION] for entry in said[:4]] == [0.9, 0.5, 0.9, 0.7]
@@ -168,9 +170,9 @@ def test_an_entry_can_wait_on_disk(planned: Planned, library: PromptLibrary, uri
     plan = planned()
     winner = recorded(plan, library, uri, SCORES)["t ← s1 · spot"]
     for entry in [
-        *entries.of_plan(plan, [], [winner.study], lambda job: []),
-        *entries.of_winner(winner),
-        entries.of_study_end(plan.experiment, winner),
+        *of_plan(plan, [], [winner.study], lambda job: []),
+        *of_winner(winner),
+        of_study_end(plan.experiment, winner),
     ]:
         assert json.loads(json.dumps(entry.__dict__))["id"] == entry.id
 
@@ -190,7 +192,7 @@ def test_a_trial_whose_driver_died_before_it_told_mlflow_is_told_from_its_journa
         state=trial_state, value=curve[steps[-1]], params=trial.params, distributions=trial.distributions,
         intermediate_values=curve,
     )  # fmt: skip
-    told = list(entries.of_journal(study, ended))
+    told = list(of_journal(study, ended))
     assert {entry.step: entry.metrics["score"] for entry in told[:-1]} == curve
     assert (told[-1].status, told[-1].tags["state"], told[-1].params) == (FINISHED, state, knobs)
 
@@ -234,7 +236,7 @@ def test_a_study_says_which_other_plm_it_uses_and_how_and_no_other_says_so(
 ) -> None:
     plan = planned(**every_method(plms, **UNUSUAL))
     study = next(study for study in studies_of(plan).values() if study.pair.method == method)
-    (said,) = entries.of_plan(plan, [], [study], lambda job: [])
+    (said,) = of_plan(plan, [], [study], lambda job: [])
     expected: dict[str, Any] = {}
     if TRAITS[method].another == "teacher_plm":
         expected |= {
@@ -262,10 +264,10 @@ def test_a_trial_and_a_confirmed_configuration_say_the_knobs_of_their_method(
 ) -> None:
     study = next(study for study in studies_of(planned(**every_method(plms))).values() if study.pair.method == method)
     first = study.space(FixedTrial(study.space.first()))
-    entry = entries.of_trial(study, 0, first, result(study.base.steps), FINISHED)
+    entry = of_trial(study, 0, first, result(study.base.steps), FINISHED)
     assert (entry.params, entry.tags["state"]) == (first, "complete")
     config = replace(study.base.with_knobs(first), seeds=(10, 11))
-    told = entries._knobs(config)
+    told = _knobs(config)
     named = {"sources": [source.task.name for source in config.sources]} if config.sources else {}
     knobs = {name: value for name, value in study.space.first().items() if name != "partners"}
     assert told == {**knobs, "seeds": [10, 11], **named}
@@ -283,7 +285,7 @@ def test_the_twin_of_a_winner_is_told_under_its_study_by_that_name(
     put_confirmed(library, without, [0.5, 0.5], [0.55, 0.65])
     scores = {"t · prompt_tuning": ([0.6, 0.6], [0.55, 0.65]), study.pair.name: ([0.7, 0.7], [0.75, 0.8])}
     winner = recorded(plan, library, uri, scores)[study.pair.name]
-    assert [entry.name for entry in entries.of_winner(winner)] == ["confirm 1", "twin"]
+    assert [entry.name for entry in of_winner(winner)] == ["confirm 1", "twin"]
     run = run_of(uri, "study", winner.study)
     assert run.data.metrics["twin"] == pytest.approx(0.6)
     (told,) = (run for run in by_id(uri).values() if run.info.run_name == "twin")

@@ -1,0 +1,120 @@
+"""What MLflow is told of a plan: runs of its source prompts, and of its studies as they begin."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from analysis.records import names as records
+from panda_trainable.config.keys import content
+from panda_trainable.config.methods import TRAITS
+from panda_trainable.config.task import Mixture
+from panda_trainable.config.trial import TrialConfig
+from panda_trainable.data.demo import DEMO
+from tuning.planning.jobs import Job
+from tuning.planning.plan import Plan, Study
+from tuning.tracking.tracker import RUNNING, Entry
+
+
+def of_plan(
+    plan: Plan, sources: Sequence[Job], studies: Sequence[Study], cards: Callable[[Job], list[dict[str, Any]]]
+) -> Iterator[Entry]:
+    """Runs of the source prompts, and of the studies as they begin."""
+    for job in sources:
+        yield from (_of_source(card) for card in cards(job))
+    poor = {job.lineage.task.name for job in sources if any(_at_majority(card) for card in cards(job))}
+    for study in studies:
+        yield _of_study(plan, study, study.pair.source in poor)
+
+
+def _at_majority(card: Mapping[str, Any]) -> bool:
+    """Whether a source prompt is no better than its majority class."""
+    return bool(card["score"] <= card["majority"])
+
+
+def _of_source(card: Mapping[str, Any]) -> Entry:
+    return Entry(
+        f"source:{card['key']}", f"{card['task']} · seed {card['seed']}",
+        tags={records.STAGE: "source", records.SOURCE: card["task"], records.PLM: card["plm"], "at_majority": str(_at_majority(card)).lower()},
+        params={name: card[name] for name in ("seed", "steps", "learning_rate")},
+        metrics={records.SELECTION: card["score"], records.MAJORITY: card["majority"]},
+    )  # fmt: skip
+
+
+def study_tags(study: Study) -> dict[str, str]:
+    """What a study's own run, its trials' and its winner's are found by."""
+    pair, base = study.pair, study.base
+    return {
+        records.TARGET: pair.target, records.SOURCE: pair.source or "", records.METHOD: pair.method,
+        records.PLM: base.setting.plm.label, records.STUDY: study.key, records.CURRENT: "true",
+        records.PROTOCOL: base.setting.protocol, records.CONSTRUCTED: str(pair.target in DEMO).lower(),
+        records.OVERLAP: str(study.overlap),
+    }  # fmt: skip
+
+
+def _of_study(plan: Plan, study: Study, poor: bool) -> Entry:
+    base, setting = study.base, study.base.setting
+    partners = [source.task.name for source in base.sources[1:]]
+    params = {
+        "steps": base.steps, "seeds": list(base.seeds), "prompt_length": setting.prompt_length,
+        "batch_size": setting.batch_size, "max_length": setting.max_length, "kd": base.kd,
+        "lambda_schedule": base.lambda_schedule, "partner_weights": base.partner_weights,
+        "precision": setting.precision, "prompt_form": setting.prompt_form, "prompt_init": setting.init.kind,
+        "prompt_mlp": setting.mlp, "shots": setting.shots, "source_shots": setting.source_shots, "metric": base.target.metrics[0],
+        "eval_every": setting.eval_every, "limit_train": setting.limit_train, "selection_fraction": setting.selection_fraction,
+        **{f"prompt_init.{name}": value for name, value in content(setting.init).items() if name != "kind"},
+        **_other_plms(base), **_mixed(base), "partners_available": partners, "weigh_by": _weigh_by(plan),
+        "source_steps": base.source_steps, "source_learning_rate": base.source_learning_rate,
+        **_measured(plan, study), **_searched(plan, study),
+    }  # fmt: skip
+    similarities = {f"{records.SIMILARITY}/{name}": value for name, value in study.similarities.items()}
+    return Entry(
+        f"study:{study.key}", study.pair.name, tags={records.STAGE: "study", **study_tags(study), records.POOR_SOURCE: str(poor).lower()},
+        params=params, metrics=similarities, status=RUNNING,
+    )  # fmt: skip
+
+
+def _other_plms(base: TrialConfig) -> dict[str, Any]:
+    """Which other PLMs a study uses, and how."""
+    said: dict[str, Any] = {}
+    if base.tutor:
+        said |= {
+            "teacher_plm": base.tutor.plm.label, "teacher_trains": base.tutor.trains, "teacher_tuning_steps": base.tutor.steps,
+            "teacher_learning_rate": base.tutor.learning_rate, "relation": base.relation,
+        }  # fmt: skip
+    if base.projection:
+        how = base.projection
+        said |= {
+            "source_plm": how.plm.label, "projector": how.form, "objective": how.objective,
+            "projector_tasks": [task.name for task in how.tasks], "projector_hidden": how.hidden, "projector_steps": how.steps,
+            "projector_learning_rate": how.learning_rate,
+        }  # fmt: skip
+    return said
+
+
+def _mixed(base: TrialConfig) -> dict[str, Any]:
+    """What its mixtures hold, and how many rows of a task count there."""
+    mixtures = [source.task for source in base.sources if isinstance(source.task, Mixture)]
+    caps = {mixture.cap for mixture in mixtures} | ({base.mixing_cap} if TRAITS[base.method].mixes else set())
+    held = {f"mixture.{mixture.name}": [task.name for task in mixture.tasks] for mixture in mixtures}
+    return {**held, **({"mixing_cap": max(caps)} if caps else {})}
+
+
+def _measured(plan: Plan, study: Study) -> dict[str, Any]:
+    """Of what its similarities were measured; nothing where there are none."""
+    if not study.similarities:
+        return {}
+    how = {f"measured.{name}": value for name, value in asdict(plan.experiment.measuring).items()}
+    return {"early_step": plan.experiment.source_train.early_step, **how}
+
+
+def _searched(plan: Plan, study: Study) -> dict[str, Any]:
+    """How it is searched, and among which values."""
+    search = plan.experiment.search
+    domains = {f"space.{knob.name}": str(knob.domain) for knob in study.space.knobs}
+    return {"sampler": search.sampler, "scheduler": search.scheduler, "search_seed": search.seed, **domains}
+
+
+def _weigh_by(plan: Plan) -> str:
+    weigh_by = plan.experiment.weigh_by
+    return weigh_by if isinstance(weigh_by, str) else json.dumps(weigh_by)
