@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import COMMAND, panda_tune
+from tests.kits.command import COMMAND, panda_tune
 from tuning.experiment.experiment import Experiment
 
 ROOT = Path(__file__).parent.parent

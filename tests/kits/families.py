@@ -24,7 +24,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from tests.conftest import SMALL, WORDS
+from tests.kits.plms import SMALL
+from tests.kits.tasks import WORDS
 
 NAME = "plain-reference"
 P, LONGEST = 3, 24

@@ -18,7 +18,7 @@ from panda_trainable.config.methods import TRAITS
 from panda_trainable.config.trial import TrialConfig
 from panda_trainable.library import PromptLibrary
 from panda_trainable.training.metrics import METRICS
-from tests.conftest import experiment_file
+from tests.kits.command import experiment_file
 from tuning.experiment.loading import load
 from tuning.planning.plan import Plan, Study
 from tuning.planning.resolve import make_plans

@@ -19,7 +19,7 @@ from panda_trainable.data.overlap import used_texts
 from panda_trainable.library import PromptLibrary
 from panda_trainable.similarity.representations import embedding_key
 from panda_trainable.transfer.lineage import tuned_prompts
-from tests.conftest import experiment_file, panda_tune
+from tests.kits.command import experiment_file, panda_tune
 from tests.kits.small import OWN, like, rewritten
 from tuning.archive import export, take_in
 from tuning.cli import app

@@ -16,7 +16,7 @@ import yaml
 from typer.testing import CliRunner
 
 from panda_trainable.library import PromptLibrary
-from tests.conftest import experiment_file, panda_tune
+from tests.kits.command import experiment_file, panda_tune
 from tests.kits.small import new_store, plan_of, recorded, studies_of
 from tuning.cli import app
 from tuning.experiment.loading import load

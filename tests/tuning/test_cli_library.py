@@ -10,7 +10,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from panda_trainable.library import PromptLibrary
-from tests.conftest import experiment_file, panda_tune
+from tests.kits.command import experiment_file, panda_tune
 from tests.kits.small import plan_of
 from tuning.cli import app
 from tuning.planning.jobs import source_jobs

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from analysis.findings.best import best
-from tests.conftest import experiment_file
+from tests.kits.command import experiment_file
 from tests.kits.small import new_store, rewritten, study_entry, told
 from tuning.experiment.experiment import Experiment
 from tuning.experiment.loading import load

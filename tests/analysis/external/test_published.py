@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from analysis.external.scores import correlate
-from tests.conftest import SHARED, panda_tune
+from tests.kits.command import panda_tune
+from tests.kits.tasks import SHARED
 
 PUBLISHED = SHARED / "published"
 PLMS = ("large", "base", "medium", "small", "tiny")

@@ -17,7 +17,7 @@ from analysis.external.csv_rows import Unreadable
 from analysis.external.results import BOUNDS, read_scores, read_similarities
 from analysis.external.scores import correlate, correlations
 from panda_trainable.similarity.similarities import SIMILARITIES
-from tests.conftest import panda_tune
+from tests.kits.command import panda_tune
 from tuning.tables import notes
 
 SOURCES, TARGETS = ("a", "b", "c", "d", "e"), ("a", "t", "u")

@@ -20,7 +20,7 @@ from panda_trainable.data.splits import (
 )
 from panda_trainable.data.tokens import token_table
 from panda_trainable.library import PromptLibrary
-from tests.panda_trainable.conftest import own_task
+from tests.kits.tasks import own_task
 
 Task = Callable[..., TaskSpec]
 SINGLE = TaskSpec("s", "classification", ("a",), "label", ("red", "green"), ("accuracy",))

@@ -17,7 +17,7 @@ from panda_trainable.data.hub import fetched
 from panda_trainable.data.readers import split_file
 from panda_trainable.data.rows import examples, located
 from panda_trainable.data.task_table import TASKS
-from tests.conftest import write_task
+from tests.kits.tasks import write_task
 
 Rows = Sequence[Mapping[str, Any]]
 Repository = Callable[..., None]

@@ -16,7 +16,7 @@ from panda_trainable.data.prepare import PREPARE
 from panda_trainable.data.readers import split_file
 from panda_trainable.data.rows import SHOWN, Example, checked_row, examples, imbalance, located
 from panda_trainable.data.task_table import TASKS
-from tests.conftest import rows_of, write_task
+from tests.kits.tasks import rows_of, write_task
 
 SPEC = TaskSpec("t", "classification", ("a",), "label", ("no", "yes"), ("accuracy",))
 REGRESSION = replace(SPEC, kind="regression", classes=(), metrics=("pearson",))

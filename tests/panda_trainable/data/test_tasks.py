@@ -16,7 +16,7 @@ from panda_trainable.data.prepare import PREPARE
 from panda_trainable.data.rows import examples, located
 from panda_trainable.data.task_table import TASKS, with_panda_metrics
 from panda_trainable.training.metrics import METRICS
-from tests.conftest import SHARED, needs_real_data
+from tests.kits.tasks import SHARED, needs_real_data
 
 SPEC = TaskSpec("t", "classification", ("a",), "label", ("no", "yes"), ("accuracy",))
 PANDA = [

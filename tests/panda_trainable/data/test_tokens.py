@@ -23,7 +23,7 @@ from panda_trainable.data.tokens import TokenTable, gold_of, token_table, tokens
 from panda_trainable.library import PromptLibrary
 from panda_trainable.plm.files import load_tokenizer, plm_files
 from panda_trainable.training.metrics import METRICS
-from tests.panda_trainable.conftest import SPECS, own_task
+from tests.kits.tasks import SPECS, own_task
 
 Task = Callable[..., TaskSpec]
 PIECES = [

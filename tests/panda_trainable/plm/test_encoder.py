@@ -23,7 +23,7 @@ from panda_trainable.config.setting import Plm
 from panda_trainable.plm.encoder import FrozenEncoder
 from panda_trainable.plm.files import plm_files
 from panda_trainable.worker import load_encoder
-from tests.conftest import FAMILIES, SMALL
+from tests.kits.plms import FAMILIES, SMALL
 
 P, T = 3, 9
 CLOSE = {"rtol": 0, "atol": 1e-5}

@@ -26,9 +26,9 @@ from panda_trainable.training.forward import answered, joined
 from panda_trainable.training.heads import HEADS
 from panda_trainable.training.session import Session
 from panda_trainable.worker import load_encoder
-from tests.conftest import WORDS
 from tests.kits.families import FAMILIES, LONGEST, MORE, REFUSED, Family, P, Plain, save_family
-from tests.panda_trainable.conftest import SPECS, loss_curve, own_task
+from tests.kits.sessions import loss_curve
+from tests.kits.tasks import SPECS, WORDS, own_task
 
 CLOSE: dict[str, Any] = {"rtol": 0, "atol": 1e-5}
 FORMS, POOLINGS = ("prefix", "input"), ("cls", "mean")

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from panda_trainable.config.setting import Plm, Setting
 from panda_trainable.plm.files import checked_folder, load_model, load_tokenizer, plm_files, plm_folder
-from tests.conftest import FAMILIES
+from tests.kits.plms import FAMILIES
 
 
 @pytest.fixture

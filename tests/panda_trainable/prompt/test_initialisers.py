@@ -20,8 +20,9 @@ from panda_trainable.prompt.soft_prompt import SoftPrompt
 from panda_trainable.transfer.lineage import Lineage, starting_prompts, tuned_prompts
 from panda_trainable.transfer.methods import open_session
 from panda_trainable.worker import load_encoder
-from tests.conftest import FAMILIES, WORDS
-from tests.panda_trainable.conftest import loss_curve, random_prompt, random_starts
+from tests.kits.plms import FAMILIES
+from tests.kits.sessions import loss_curve, random_prompt, random_starts
+from tests.kits.tasks import WORDS
 from tuning.experiment.experiment import PromptSection
 
 FORMS = pytest.mark.parametrize("form", ["prefix", "input"])

@@ -35,8 +35,8 @@ from panda_trainable.transfer.lineage import Lineage, starting_prompts, tuned_pr
 from panda_trainable.transfer.methods import METHODS, from_sources, open_session, random_start
 from panda_trainable.transfer.teachers import source_lineages
 from panda_trainable.worker import load_encoder
-from tests.conftest import FAMILIES, SMALL
-from tests.panda_trainable.conftest import loss_curve, random_starts, same, trained
+from tests.kits.plms import FAMILIES, SMALL
+from tests.kits.sessions import loss_curve, random_starts, same, trained
 
 P, T = 3, 9
 CLOSE = {"rtol": 0, "atol": 1e-5}

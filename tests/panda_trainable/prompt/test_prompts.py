@@ -26,7 +26,7 @@ from panda_trainable.training.session import Session
 from panda_trainable.transfer.lineage import tuned_prompts
 from panda_trainable.transfer.methods import open_session
 from panda_trainable.transfer.teachers import source_lineage
-from tests.panda_trainable.conftest import loss_curve, random_prompt, random_starts, same, trained
+from tests.kits.sessions import loss_curve, random_prompt, random_starts, same, trained
 
 SHAPES = pytest.mark.parametrize("shape", [(2, 2, 2, 3, 8), (3, 16)], ids=["prefix", "input"])
 FORMS = pytest.mark.parametrize("form", ["prefix", "input"])

@@ -20,7 +20,7 @@ from panda_trainable.plm.files import plm_files
 from panda_trainable.training.session import Session
 from panda_trainable.transfer.methods import open_session
 from panda_trainable.worker import load_encoder, release_encoder
-from tests.panda_trainable.conftest import loss_curve
+from tests.kits.sessions import loss_curve
 
 Trial = Callable[..., TrialConfig]
 Opened = Callable[..., Session]

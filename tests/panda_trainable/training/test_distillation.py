@@ -21,7 +21,7 @@ from panda_trainable.training.session import Session, Teacher
 from panda_trainable.transfer.lineage import Lineage, tuned_prompts
 from panda_trainable.transfer.methods import open_session
 from panda_trainable.transfer.teachers import source_lineage
-from tests.panda_trainable.conftest import loss_curve, same, trained
+from tests.kits.sessions import loss_curve, same, trained
 
 Trial = Callable[..., TrialConfig]
 KindTask = Callable[..., TaskSpec]

@@ -18,7 +18,7 @@ from panda_trainable.training.heads import HEADS, MAJORITY_KINDS, WEIGHT_STD, ou
 from panda_trainable.training.losses import TASK_LOSSES
 from panda_trainable.training.metrics import METRICS
 from panda_trainable.training.session import Session
-from tests.panda_trainable.conftest import random_prompt
+from tests.kits.sessions import random_prompt
 
 Task = Callable[..., TaskSpec]
 Opened = Callable[..., Session]

@@ -32,7 +32,8 @@ from panda_trainable.transfer.lineage import Lineage, tuned_prompts
 from panda_trainable.transfer.methods import open_session
 from panda_trainable.transfer.teachers import source_lineage
 from panda_trainable.worker import load_encoder
-from tests.panda_trainable.conftest import SPECS, kind_rows, loss_curve, own_task, random_starts, same, trained
+from tests.kits.sessions import loss_curve, random_starts, same, trained
+from tests.kits.tasks import SPECS, kind_rows, own_task
 
 KindTask = Callable[..., TaskSpec]
 Opened = Callable[..., Session]

@@ -22,8 +22,8 @@ from panda_trainable.training.model_session import ModelSession
 from panda_trainable.training.optimiser import BETAS, EPSILON
 from panda_trainable.transfer.methods import open_session
 from panda_trainable.worker import device, load_encoder
-from tests.conftest import FAMILIES
-from tests.panda_trainable.conftest import loss_curve
+from tests.kits.plms import FAMILIES
+from tests.kits.sessions import loss_curve
 
 Task = Callable[..., TaskSpec]
 Trial = Callable[..., TrialConfig]

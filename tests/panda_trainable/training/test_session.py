@@ -21,8 +21,8 @@ from panda_trainable.training.forward import encoded, grouped
 from panda_trainable.training.metrics import METRICS
 from panda_trainable.training.session import Session
 from panda_trainable.worker import load_encoder
-from tests.conftest import rows_of, write_task
-from tests.panda_trainable.conftest import loss_curve, random_starts, same, trained
+from tests.kits.sessions import loss_curve, random_starts, same, trained
+from tests.kits.tasks import rows_of, write_task
 
 Task = Callable[..., TaskSpec]
 Opened = Callable[..., Session]

@@ -19,7 +19,7 @@ from panda_trainable.transfer.lineage import MODEL_FILE, Lineage, tuned, tuned_p
 from panda_trainable.transfer.methods import METHODS, needed, open_session, source_heads
 from panda_trainable.transfer.projector import projected_prompts
 from panda_trainable.transfer.teachers import source_lineage
-from tests.panda_trainable.conftest import loss_curve, random_starts, same, trained
+from tests.kits.sessions import loss_curve, random_starts, same, trained
 
 Trial = Callable[..., TrialConfig]
 Task = Callable[..., TaskSpec]

@@ -21,7 +21,7 @@ from panda_trainable.transfer.lineage import tuned, tuned_prompts
 from panda_trainable.transfer.methods import METHODS, SESSIONS, needed, open_session
 from panda_trainable.transfer.teachers import source_lineage
 from panda_trainable.worker import device, load_encoder
-from tests.panda_trainable.conftest import loss_curve, same
+from tests.kits.sessions import loss_curve, same
 
 Trial = Callable[..., TrialConfig]
 KindTask = Callable[..., TaskSpec]

@@ -25,7 +25,7 @@ from panda_trainable.training.losses import TASK_LOSSES
 from panda_trainable.training.model_session import ModelSession
 from panda_trainable.training.session import Session
 from panda_trainable.transfer.lineage import MODEL_FILE, Lineage, tuned
-from tests.panda_trainable.conftest import loss_curve, random_starts, same, trained
+from tests.kits.sessions import loss_curve, random_starts, same, trained
 
 Task = Callable[..., TaskSpec]
 Opened = Callable[..., Session]

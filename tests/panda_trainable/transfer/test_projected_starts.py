@@ -24,7 +24,7 @@ from panda_trainable.transfer.projector import (
     projected_prompts,
     projector_key,
 )
-from tests.panda_trainable.conftest import loss_curve, same
+from tests.kits.sessions import loss_curve, same
 
 Trial = Callable[..., TrialConfig]
 CLOSE: Mapping[str, Any] = {"rtol": 0, "atol": 1e-5}

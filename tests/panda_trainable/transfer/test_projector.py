@@ -18,7 +18,7 @@ from panda_trainable.training.session import Session
 from panda_trainable.transfer.lineage import Lineage, tuned_prompts
 from panda_trainable.transfer.projector import FORMS, Projector, ProjectorSession, fitted, on_own_plm, on_source_plm
 from panda_trainable.worker import load_encoder
-from tests.panda_trainable.conftest import loss_curve, same, trained
+from tests.kits.sessions import loss_curve, same, trained
 
 Trial = Callable[..., TrialConfig]
 CLOSE: Mapping[str, Any] = {"rtol": 0, "atol": 1e-5}

@@ -24,8 +24,8 @@ from panda_trainable.transfer.lineage import FILE, Lineage, starting_prompts, tu
 from panda_trainable.transfer.methods import open_session
 from panda_trainable.transfer.teachers import source_lineage, target_like_teachers
 from panda_trainable.worker import load_encoder
-from tests.conftest import rows_of, write_task
-from tests.panda_trainable.conftest import random_starts
+from tests.kits.sessions import random_starts
+from tests.kits.tasks import rows_of, write_task
 
 Trial = Callable[..., TrialConfig]
 

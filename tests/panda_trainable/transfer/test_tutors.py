@@ -23,7 +23,7 @@ from panda_trainable.transfer.lineage import FILE, MODEL_FILE, teaching_session,
 from panda_trainable.transfer.methods import open_session
 from panda_trainable.transfer.teachers import said, tutor_lineage, tutor_scores
 from panda_trainable.worker import load_encoder
-from tests.panda_trainable.conftest import loss_curve
+from tests.kits.sessions import loss_curve
 
 Trial = Callable[..., TrialConfig]
 KindTask = Callable[..., TaskSpec]

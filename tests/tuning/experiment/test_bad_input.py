@@ -14,8 +14,10 @@ import torch
 from safetensors.torch import save_file
 from transformers import BertConfig, BertModel, GPT2Config, GPT2Model, ModernBertConfig, ModernBertModel
 
-from tests.conftest import SMALL, experiment_file, panda_tune, rows_of, save_plm, write_task
+from tests.kits.command import experiment_file, panda_tune
+from tests.kits.plms import SMALL, save_plm
 from tests.kits.small import OWN, new_store, rewritten
+from tests.kits.tasks import rows_of, write_task
 from tuning import cli
 
 Plms = Callable[[str], Path]

@@ -30,7 +30,7 @@ from panda_trainable.transfer.methods import METHODS
 from panda_trainable.transfer.projector import FORMS
 from search_spaces.defaults import SPACES
 from search_spaces.space import Choice, Float, Int
-from tests.conftest import experiment_file
+from tests.kits.command import experiment_file
 from tests.kits.small import UNUSUAL
 from tuning.experiment.experiment import BASELINE, LONGER, Experiment, sources_of
 from tuning.experiment.loading import load

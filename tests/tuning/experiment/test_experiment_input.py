@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import experiment_file
+from tests.kits.command import experiment_file
 from tuning.experiment.experiment import Experiment, TaskSection
 from tuning.experiment.loading import load
 from tuning.experiment.problems import Misuse

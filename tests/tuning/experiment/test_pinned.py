@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from panda_trainable.config.trial import TrialConfig
 from panda_trainable.library import PromptLibrary
 from panda_trainable.prompt.soft_prompt import SoftPrompt
-from tests.conftest import experiment_file
+from tests.kits.command import experiment_file
 from tests.kits.small import rewritten, studies_of
 from tuning.experiment.experiment import Experiment
 from tuning.experiment.loading import load

@@ -11,8 +11,9 @@ import yaml
 
 from panda_trainable.data.splits import replica_rows
 from panda_trainable.library import PromptLibrary
-from tests.conftest import panda_tune, rows_of, write_task
+from tests.kits.command import panda_tune
 from tests.kits.small import OWN, like, rewritten
+from tests.kits.tasks import rows_of, write_task
 from tuning.experiment.loading import load
 from tuning.experiment.pinned import pinned
 from tuning.experiment.problems import Misuse

@@ -10,8 +10,8 @@ import pytest
 from panda_trainable.config.trial import Source
 from panda_trainable.library import PromptLibrary
 from search_spaces.space import Int
-from tests.conftest import rows_of, write_task
 from tests.kits.small import OWN, like, studies_of
+from tests.kits.tasks import rows_of, write_task
 from tuning.experiment.loading import load
 from tuning.experiment.problems import Misuse
 from tuning.planning.plan import Pair, Plan, Study

@@ -10,9 +10,9 @@ import pytest
 
 from panda_trainable.library import PromptLibrary
 from search_spaces.space import Choice
-from tests.conftest import rows_of, write_task
+from tests.kits.plms import save_wide_plm
 from tests.kits.small import OWN, plan_of, plans_of, studies_of
-from tests.panda_trainable.conftest import save_wide_plm
+from tests.kits.tasks import rows_of, write_task
 from tuning.experiment.problems import Misuse
 from tuning.planning.losses import weak_losses
 from tuning.planning.plan import Pair, Plan

@@ -9,7 +9,8 @@ import pytest
 
 from analysis.records import reader as records
 from analysis.records.names import STAGE
-from tests.conftest import SHARED, experiment_file, needs_real_data, panda_tune, rows_of, write_task
+from tests.kits.command import experiment_file, panda_tune
+from tests.kits.tasks import SHARED, needs_real_data, rows_of, write_task
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from analysis.records import reader as records
-from tests.conftest import experiment_file, panda_tune
+from tests.kits.command import experiment_file, panda_tune
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,8 @@ import pytest
 from safetensors import safe_open
 
 from analysis.records import reader as records
-from tests.conftest import WORDS, panda_tune, rows_of, write_task
+from tests.kits.command import panda_tune
+from tests.kits.tasks import WORDS, rows_of, write_task
 from tuning.experiment.experiment import BASELINE
 from tuning.experiment.loading import load
 from tuning.run.train import train

@@ -1,0 +1,115 @@
+"""Tasks of a few learnable rows, of every kind."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from panda_trainable.config.task import TaskSpec
+from panda_trainable.data.rows import located
+
+SHARED = Path(__file__).parent.parent.parent.parent / "shared"
+WORDS = [f"w{i}" for i in range(40)]
+
+needs_real_data = pytest.mark.skipif(not (SHARED / "data").is_dir(), reason="shared/data is not here")
+
+
+SPECS = {
+    "classification": TaskSpec("", "classification", ("a",), "label", ("no", "yes"), ("accuracy",)),
+    "regression": TaskSpec("", "regression", ("a",), "label", (), ("pearson",)),
+    "multiple_choice": TaskSpec(
+        "", "multiple_choice", ("a",), "label", (), ("accuracy",), choices=("c0", "c1", "c2")
+    ),
+    "tagging": TaskSpec("", "tagging", ("words",), "tags", ("O", "B-X", "I-X", "B-Y"), ("entity_f1", "word_accuracy")),
+    "extractive_qa": TaskSpec(
+        "", "extractive_qa", ("question", "passage"), "answers", (), ("answer_f1", "exact_match")
+    ),
+}  # fmt: skip
+"""Kind -> a task of a few rows, which `kind_rows` makes."""
+
+
+def rows_of(
+    n: int, classes: int = 2, pair: bool = False, seed: int = 0, kind: str = "classification"
+) -> list[dict[str, Any]]:
+    """Learnable rows: the class decides which third of the words is frequent."""
+    generator = np.random.default_rng(seed)
+    rows = []
+    for i in range(n):
+        label = i % classes
+        words = [
+            *generator.choice(WORDS[label * 8 : label * 8 + 8], 3),
+            *generator.choice(WORDS[24:], int(generator.integers(1, 6))),
+        ]
+        text = " ".join(generator.permutation(words))
+        row = {
+            "a": f"{text} {WORDS[24 + i % 16]} x{i}",
+            "label": label if kind == "classification" else float(label) + 0.01 * i,
+        }
+        rows.append({**row, "b": f"y{i} " + text[::-1]} if pair else row)
+    return rows
+
+
+def kind_rows(kind: str, n: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Learnable rows of a kind: single words decide class, value, choice, tags and answer."""
+    if kind in ("classification", "regression"):
+        return rows_of(n, seed=seed, kind=kind)
+    generator = np.random.default_rng(seed)
+    return [_ROW[kind](generator, i) for i in range(n)]
+
+
+def _words(generator: np.random.Generator, first: int, last: int, most: int) -> list[str]:
+    return [str(word) for word in generator.choice(WORDS[first:last], int(generator.integers(1, most + 1)))]
+
+
+def _choice_row(generator: np.random.Generator, i: int) -> dict[str, Any]:
+    """The right choice has words of the first eight, the wrong ones of the next."""
+    label = i % 3
+    choices = [_words(generator, *((0, 8) if choice == label else (8, 16)), 3) for choice in range(3)]
+    texts = {f"c{number}": " ".join([*words, *_words(generator, 24, 40, 2)]) for number, words in enumerate(choices)}
+    return {"a": f"x{i} {WORDS[24 + i % 16]}", **texts, "label": label}
+
+
+def _tag_row(generator: np.random.Generator, i: int) -> dict[str, Any]:
+    """`w0` to `w7` begin an X, `w8` to `w15` go on with it, `w16` to `w23` are a Y."""
+    words, tags = [f"x{i}"], ["O"]
+    for _ in range(int(generator.integers(1, 4))):
+        words += _words(generator, 24, 40, 2)
+        tags += ["O"] * (len(words) - len(tags))
+        if generator.random() < 0.5:
+            words += [WORDS[int(generator.integers(8))], WORDS[8 + int(generator.integers(8))]]
+            tags += ["B-X", "I-X"]
+        else:
+            words += [WORDS[16 + int(generator.integers(8))]]
+            tags += ["B-Y"]
+    return {"words": words, "tags": tags}
+
+
+def _answer_row(generator: np.random.Generator, i: int) -> dict[str, Any]:
+    """The answer is the one word of the first eight, or two of them."""
+    before, after = (" ".join(_words(generator, 24, 40, 4)) for _ in range(2))
+    answer = " ".join(_words(generator, 0, 8, 2))
+    passage = f"x{i} {before} {answer} {after}"
+    found = {"text": [answer], "answer_start": [len(f"x{i} {before} ")]}
+    return {"question": f"w20 y{i}", "passage": passage, "answers": found}
+
+
+_ROW = {"multiple_choice": _choice_row, "tagging": _tag_row, "extractive_qa": _answer_row}
+
+
+def write_task(folder: Path, train: list[dict[str, Any]], validation: list[dict[str, Any]]) -> Path:
+    """A task's files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, rows in (("train", train), ("validation", validation)):
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return folder
+
+
+def own_task(
+    folder: Path, spec: TaskSpec, train: Sequence[dict[str, Any]], validation: Sequence[dict[str, Any]] = ()
+) -> TaskSpec:
+    """A located task of these rows; validation is train where it is not given."""
+    write_task(folder / spec.name, list(train), list(validation or train))
+    return located(spec, folder)
