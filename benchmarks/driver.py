@@ -21,7 +21,7 @@ from tuning.planning.resolve import make_plans
 from tuning.run import cluster
 from tuning.run.progress import Progress
 from tuning.run.search import Run
-from tuning.tracking.tracker import Entry, Tracker
+from tuning.tracking.tracker import RunUpdate, Tracker
 
 RESULTS = 4
 """Evaluations of a trial."""
@@ -70,7 +70,7 @@ class Timed(Tracker):
 
     spent = 0.0
 
-    def write(self, entry: Entry) -> None:
+    def write(self, entry: RunUpdate) -> None:
         """Writes, on the clock."""
         began = time.perf_counter()
         super().write(entry)

@@ -10,17 +10,17 @@ from optuna.trial import FrozenTrial
 from ray.tune.search import Searcher
 
 from search_spaces.defaults import SPACES
-from tuning.engine.journal import Searched, open_study
-from tuning.engine.searcher import Rules, StudySearcher
+from tuning.engine.journal import StudyHandle, open_study
+from tuning.engine.searcher import SearchPolicy, StudySearcher
 
 EVERY, STEPS = 2, 18
 IDS = itertools.count()
 Score = Callable[[dict[str, Any], int], float]
 
 
-def studies(folder: Path, budget: int, methods: tuple[str, ...] = ("panda", "spot")) -> list[Searched]:
+def studies(folder: Path, budget: int, methods: tuple[str, ...] = ("panda", "spot")) -> list[StudyHandle]:
     """Small studies with their journals in a folder."""
-    return [Searched(m, folder / f"{m}.journal", SPACES[m].resolved(STEPS, 2), budget, STEPS) for m in methods]
+    return [StudyHandle(m, folder / f"{m}.journal", SPACES[m].resolved(STEPS, 2), budget, STEPS) for m in methods]
 
 
 def score(config: dict[str, Any], step: int) -> float:
@@ -31,8 +31,8 @@ def score(config: dict[str, Any], step: int) -> float:
 
 
 def play(
-    searched: list[Searched],
-    rules: Rules,
+    searched: list[StudyHandle],
+    rules: SearchPolicy,
     results: int | None = None,
     score: Score = score,
     live: list[str] | None = None,
@@ -64,7 +64,7 @@ def play(
                 del running[trial_id]
 
 
-def history(searched: list[Searched]) -> dict[str, list[tuple[Any, ...]]]:
+def history(searched: list[StudyHandle]) -> dict[str, list[tuple[Any, ...]]]:
     """Study -> what its journal says of each trial: parameters, state, value and curve."""
     return {s.key: [said(trial) for trial in open_study(s.key, s.journal).trials] for s in searched}
 

@@ -26,7 +26,7 @@ from tuning.planning.results import LOGITS, REFERENCE, ROWS, SCORES, Confirmed, 
 from tuning.planning.studies import make_studies
 from tuning.run.confirm import _logits_frame, winners
 from tuning.tracking.study_runs import of_plan
-from tuning.tracking.tracker import Entry, Tracker
+from tuning.tracking.tracker import RunUpdate, Tracker
 from tuning.tracking.winner_runs import of_study_end, of_winner
 
 OWN = {"kind": "classification", "text": ["a"], "classes": ["no", "yes"], "metrics": ["accuracy"]}
@@ -183,7 +183,7 @@ SAID = {
 
 def study_entry(
     target: str, method: str, selection: float, *, plm: str = "bert", metrics: Mapping[str, float] | None = None, **tags: str
-) -> Entry:  # fmt: skip
+) -> RunUpdate:  # fmt: skip
     """A finished study as MLflow is told of it, written by hand.
 
     Args:
@@ -201,14 +201,14 @@ def study_entry(
         records.PROTOCOL: "held_out", records.CONSTRUCTED: "false",
     }  # fmt: skip
     none = {"gain": 0.0, "gain/low": 0.0, "gain/high": 0.0, "gain/p": 1.0, "gain/n": 0.0} if is_baseline else {}
-    return Entry(
+    return RunUpdate(
         f"study:{target} {method} {plm} {tags.get(records.SOURCE, '')}", "study", tags={**usual, **tags},
         metrics={**SAID, **none, "score/selection": selection, **(metrics or {})},
         artifacts={records.CONFIG_FILE: '{"name": "x"}'},
     )  # fmt: skip
 
 
-def told(uri: str, experiment: str, folder: Path, studies: Sequence[Entry]) -> None:
+def told(uri: str, experiment: str, folder: Path, studies: Sequence[RunUpdate]) -> None:
     """Writes studies into MLflow."""
     tracker = Tracker(uri, experiment, folder)
     for entry in studies:

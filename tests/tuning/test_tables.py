@@ -12,7 +12,7 @@ from tests.kits.small import new_store, rewritten, study_entry, told
 from tuning.experiment.experiment import Experiment
 from tuning.experiment.loading import load
 from tuning.tables import WIDTH, best_table, kept_table, retrieved_table, study_table
-from tuning.tracking.tracker import Entry
+from tuning.tracking.tracker import RunUpdate
 
 Shown = Callable[..., tuple[str, str]]
 SIGNS = {
@@ -25,14 +25,14 @@ SIGNS = {
 def shown(tmp_path: Path) -> Shown:
     """The tables of studies: shown(*studies, plms=1) gives the best and all."""
 
-    def tables(*studies: Entry, plms: int = 1, target: str | None = None) -> tuple[str, str]:
+    def tables(*studies: RunUpdate, plms: int = 1, target: str | None = None) -> tuple[str, str]:
         experiment = recorded(tmp_path, studies, plms)
         return best_table(experiment, target), study_table(experiment)
 
     return tables
 
 
-def recorded(folder: Path, studies: Sequence[Entry], plms: int = 1) -> Experiment:
+def recorded(folder: Path, studies: Sequence[RunUpdate], plms: int = 1) -> Experiment:
     file = experiment_file(folder, folder / "plm", tracking={"uri": new_store(folder / "store")})
     rewritten(file, plm=[{"from": f"plm{number}"} for number in range(plms)])
     experiment = load(file)

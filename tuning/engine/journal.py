@@ -15,7 +15,7 @@ from tuning.experiment.problems import Misuse
 
 
 @dataclass(frozen=True)
-class Searched:
+class StudyHandle:
     """What the searcher needs of a study."""
 
     key: str

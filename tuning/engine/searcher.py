@@ -19,7 +19,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
-from tuning.engine.journal import Searched, open_study
+from tuning.engine.journal import StudyHandle, open_study
 
 METRIC = "score"
 REDUCTION = 3
@@ -30,7 +30,7 @@ warnings.filterwarnings("ignore", category=ExperimentalWarning)  # multivariate 
 
 
 @dataclass(frozen=True)
-class Rules:
+class SearchPolicy:
     """How studies are searched.
 
     Attributes:
@@ -68,7 +68,7 @@ class StudySearcher(Searcher):
     run again under its number with its parameters.
     """
 
-    def __init__(self, studies: Sequence[Searched], rules: Rules):
+    def __init__(self, studies: Sequence[StudyHandle], rules: SearchPolicy):
         super().__init__(METRIC, "max")
         self.rules = rules
         self.searched = {study.key: study for study in studies}

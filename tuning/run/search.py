@@ -12,9 +12,9 @@ from ray import tune
 
 from panda_trainable.library import PromptLibrary
 from panda_trainable.trainable import PandaTrainable
-from tuning.engine.journal import Searched, curves, only_driver
+from tuning.engine.journal import StudyHandle, curves, only_driver
 from tuning.engine.scheduler import StudyScheduler
-from tuning.engine.searcher import Rules, StudySearcher
+from tuning.engine.searcher import SearchPolicy, StudySearcher
 from tuning.experiment.experiment import Experiment
 from tuning.planning.jobs import Job, source_jobs, target_jobs
 from tuning.planning.overlap import shared_texts
@@ -125,7 +125,8 @@ class Run:
         """Runs what is left of all studies in one Tuner."""
         rules = self._rules()
         searched = [
-            Searched(s.key, study_path(self.experiment, s, "journal"), s.space, s.budget, s.base.steps) for s in studies
+            StudyHandle(s.key, study_path(self.experiment, s, "journal"), s.space, s.budget, s.base.steps)
+            for s in studies
         ]
         searcher = StudySearcher(searched, rules)
         self._catch_up(studies, searcher)
@@ -154,10 +155,10 @@ class Run:
                     for entry in of_journal(study, trial):
                         self.tracker.write(entry)
 
-    def _rules(self, slots: int = 1) -> Rules:
+    def _rules(self, slots: int = 1) -> SearchPolicy:
         search = self.experiment.search
         deadline = self.began + search.hours * 3600 if search.hours else None
-        return Rules(
+        return SearchPolicy(
             search.sampler,
             search.scheduler,
             search.seed,

@@ -13,12 +13,12 @@ from panda_trainable.config.trial import TrialConfig
 from panda_trainable.data.demo import DEMO
 from tuning.planning.jobs import Job
 from tuning.planning.plan import Plan, Study
-from tuning.tracking.tracker import RUNNING, Entry
+from tuning.tracking.tracker import RUNNING, RunUpdate
 
 
 def of_plan(
     plan: Plan, sources: Sequence[Job], studies: Sequence[Study], cards: Callable[[Job], list[dict[str, Any]]]
-) -> Iterator[Entry]:
+) -> Iterator[RunUpdate]:
     """Runs of the source prompts, and of the studies as they begin."""
     for job in sources:
         yield from (_of_source(card) for card in cards(job))
@@ -32,8 +32,8 @@ def _at_majority(card: Mapping[str, Any]) -> bool:
     return bool(card["score"] <= card["majority"])
 
 
-def _of_source(card: Mapping[str, Any]) -> Entry:
-    return Entry(
+def _of_source(card: Mapping[str, Any]) -> RunUpdate:
+    return RunUpdate(
         f"source:{card['key']}", f"{card['task']} · seed {card['seed']}",
         tags={records.STAGE: "source", records.SOURCE: card["task"], records.PLM: card["plm"], "at_majority": str(_at_majority(card)).lower()},
         params={name: card[name] for name in ("seed", "steps", "learning_rate")},
@@ -52,7 +52,7 @@ def study_tags(study: Study) -> dict[str, str]:
     }  # fmt: skip
 
 
-def _of_study(plan: Plan, study: Study, poor: bool) -> Entry:
+def _of_study(plan: Plan, study: Study, poor: bool) -> RunUpdate:
     base, setting = study.base, study.base.setting
     partners = [source.task.name for source in base.sources[1:]]
     params = {
@@ -68,7 +68,7 @@ def _of_study(plan: Plan, study: Study, poor: bool) -> Entry:
         **_measured(plan, study), **_searched(plan, study),
     }  # fmt: skip
     similarities = {f"{records.SIMILARITY}/{name}": value for name, value in study.similarities.items()}
-    return Entry(
+    return RunUpdate(
         f"study:{study.key}", study.pair.name, tags={records.STAGE: "study", **study_tags(study), records.POOR_SOURCE: str(poor).lower()},
         params=params, metrics=similarities, status=RUNNING,
     )  # fmt: skip

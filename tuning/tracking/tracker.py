@@ -29,7 +29,7 @@ RUNNING, FINISHED, FAILED = "RUNNING", "FINISHED", "FAILED"
 
 
 @dataclass(frozen=True)
-class Entry:
+class RunUpdate:
     """What is to be said of one run; saying it twice changes nothing.
 
     Attributes:
@@ -72,7 +72,7 @@ class Tracker:
         self.uri, self.experiment, self.folder = uri, experiment, folder
         self.spool = folder / "mlflow-waiting.jsonl"
         self._trim()
-        self.waiting: deque[Entry] = deque(self._spooled())
+        self.waiting: deque[RunUpdate] = deque(self._spooled())
         self.retry_at = 0.0
         self._store: Any = None
         self._runs: dict[str, str] = {}
@@ -88,7 +88,7 @@ class Tracker:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]  # the state is exactly the arguments
 
-    def write(self, entry: Entry) -> None:
+    def write(self, entry: RunUpdate) -> None:
         """Says one entry, now or as soon as the server is there."""
         self.waiting.append(entry)
         if self.spool.exists():
@@ -160,7 +160,7 @@ class Tracker:
         artifacts = (self.folder.parent.parent / "artifacts" / self.experiment).as_uri() if local else None
         return str(store.create_experiment(self.experiment, artifact_location=artifacts, tags=EXPERIMENT_TAGS))
 
-    def _say(self, entry: Entry) -> None:
+    def _say(self, entry: RunUpdate) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
         self._connect()
@@ -181,21 +181,21 @@ class Tracker:
         if self._status.get(entry.id) != entry.status:
             self._set_status(run, entry)
 
-    def _set_status(self, run: str, entry: Entry) -> None:
+    def _set_status(self, run: str, entry: RunUpdate) -> None:
         if entry.status == RUNNING:
             self._store.update_run(run, RUNNING)
         else:
             self._store.set_terminated(run, entry.status)
         self._status[entry.id] = entry.status
 
-    def _make(self, entry: Entry) -> str:
+    def _make(self, entry: RunUpdate) -> str:
         tags = {records.ID: entry.id, **({records.PARENT: self._runs[entry.parent]} if entry.parent else {})}
         run = self._store.create_run(self._experiment_id, tags=tags, run_name=entry.name)
         self._runs[entry.id], self._steps[run.info.run_id] = run.info.run_id, -1
         self._status[entry.id] = RUNNING
         return str(run.info.run_id)
 
-    def _news(self, run: str, entry: Entry) -> dict[str, float]:
+    def _news(self, run: str, entry: RunUpdate) -> dict[str, float]:
         """The metrics that a run does not have yet: of a later step, or without steps and of another value."""
         if not entry.metrics:
             return {}
@@ -218,16 +218,16 @@ class Tracker:
             with self.spool.open("rb+") as file:
                 file.truncate(file.read().rfind(b"\n") + 1)
 
-    def _spooled(self) -> Iterator[Entry]:
+    def _spooled(self) -> Iterator[RunUpdate]:
         if self.spool.exists():
             for line in self.spool.read_text(encoding="utf-8").splitlines():
                 try:
                     values = json.loads(line)
                 except json.JSONDecodeError:  # the last line of a killed driver; its result is in the journal
                     continue
-                yield Entry(**{**values, "files": tuple(values["files"])})
+                yield RunUpdate(**{**values, "files": tuple(values["files"])})
 
-    def _append(self, entries: deque[Entry] | list[Entry]) -> None:
+    def _append(self, entries: deque[RunUpdate] | list[RunUpdate]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.spool.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(asdict(entry)) + "\n" for entry in entries)

@@ -9,7 +9,7 @@ from optuna.trial import FixedTrial, FrozenTrial
 from analysis.records import names as records
 from tuning.planning.plan import Study
 from tuning.tracking.study_runs import study_tags
-from tuning.tracking.tracker import FAILED, FINISHED, RUNNING, Entry
+from tuning.tracking.tracker import FAILED, FINISHED, RUNNING, RunUpdate
 
 
 def trial_id(study: Study, number: int) -> str:
@@ -19,7 +19,7 @@ def trial_id(study: Study, number: int) -> str:
 
 def of_trial(
     study: Study, number: int, knobs: Mapping[str, Any], result: Mapping[str, Any] | None, status: str
-) -> Entry:
+) -> RunUpdate:
     """A trial's run: knobs as params, scores by step, how it ended.
 
     Args:
@@ -41,14 +41,14 @@ def of_trial(
         tags[records.NODE] = said["node"]
     if failure:
         tags[records.FAILURE] = failure
-    return Entry(
+    return RunUpdate(
         trial_id(study, number), f"trial {number}", parent=f"study:{study.key}", tags=tags,
         params=knobs, metrics=metrics if not failure else {}, step=int(said.get("step", 0)),
         status=FAILED if failure else status,
     )  # fmt: skip
 
 
-def of_journal(study: Study, trial: FrozenTrial) -> Iterator[Entry]:
+def of_journal(study: Study, trial: FrozenTrial) -> Iterator[RunUpdate]:
     """A trial's run as its journal tells it: for one whose driver died before it could tell MLflow."""
     knobs = study.space(FixedTrial(trial.params, trial.number))
     last = max(trial.intermediate_values, default=0)

@@ -17,10 +17,10 @@ from tuning.experiment.pinned import pinned
 from tuning.planning.plan import Study
 from tuning.planning.results import LOGITS, Confirmed, Winner, confirm_key
 from tuning.tracking.study_runs import study_tags
-from tuning.tracking.tracker import FAILED, Entry
+from tuning.tracking.tracker import FAILED, RunUpdate
 
 
-def of_winner(winner: Winner) -> Iterator[Entry]:
+def of_winner(winner: Winner) -> Iterator[RunUpdate]:
     """Runs of a study's confirmed configurations and of the winner's twin."""
     for rank, confirmed in enumerate((winner.confirmed, *winner.others), 1):
         yield _of_confirmed(winner.study, confirmed, f"confirm {rank}")
@@ -28,10 +28,10 @@ def of_winner(winner: Winner) -> Iterator[Entry]:
         yield _of_confirmed(winner.study, winner.twin, "twin")
 
 
-def _of_confirmed(study: Study, confirmed: Confirmed, name: str) -> Entry:
+def _of_confirmed(study: Study, confirmed: Confirmed, name: str) -> RunUpdate:
     values = [*confirmed.report_metrics.items()]
     others = {f"report/{metric}": float(np.mean(scores)) for metric, scores in values}
-    return Entry(
+    return RunUpdate(
         confirmed_id(study, confirmed.config), name, parent=f"study:{study.key}",
         tags={records.STAGE: "confirm", **study_tags(study)}, params=_knobs(confirmed.config),
         metrics={
@@ -72,7 +72,7 @@ class Learnt:
 UNKNOWN = Learnt({}, {})
 
 
-def of_study_end(experiment: Experiment, winner: Winner, ours: Learnt = UNKNOWN, theirs: Learnt = UNKNOWN) -> Entry:
+def of_study_end(experiment: Experiment, winner: Winner, ours: Learnt = UNKNOWN, theirs: Learnt = UNKNOWN) -> RunUpdate:
     """A study's run as it ends: the winner's scores, gain and configuration.
 
     Args:
@@ -93,7 +93,7 @@ def of_study_end(experiment: Experiment, winner: Winner, ours: Learnt = UNKNOWN,
         if speed
     }
     seeds = confirmed.config.seeds
-    return Entry(
+    return RunUpdate(
         f"study:{study.key}", study.pair.name,
         tags={
             records.SIGNAL: str(winner.signal.low > 0).lower(), records.CURRENT: "true", records.STATE: "confirmed",
@@ -157,9 +157,9 @@ def _faster(prefix: str, speed: Speedups | None) -> dict[str, float]:
     return {prefix + name: value for name, value in found.items() if value is not None and np.isfinite(value)}
 
 
-def of_unconfirmed(study: Study) -> Entry:
+def of_unconfirmed(study: Study) -> RunUpdate:
     """A study's run that ends without a winner."""
-    return Entry(f"study:{study.key}", study.pair.name, tags={records.STATE: "unconfirmed"}, status=FAILED)
+    return RunUpdate(f"study:{study.key}", study.pair.name, tags={records.STATE: "unconfirmed"}, status=FAILED)
 
 
 def score_metrics(scores: Sequence[float], name: str) -> dict[str, float]:

@@ -12,17 +12,17 @@ from ray.tune.search import Searcher
 
 from search_spaces.defaults import SPACES
 from tests.kits.by_hand import EVERY, STEPS, history, play, score, studies
-from tuning.engine.journal import Searched, best_trials, open_study
+from tuning.engine.journal import StudyHandle, best_trials, open_study
 from tuning.engine.scheduler import StudyScheduler
-from tuning.engine.searcher import Rules, StudySearcher
+from tuning.engine.searcher import SearchPolicy, StudySearcher
 
-RULES = Rules(eval_every=EVERY)
+RULES = SearchPolicy(eval_every=EVERY)
 RUNGS = (2, 6)
 
 
 @pytest.mark.parametrize("method", SPACES)
 def test_the_first_trial_is_the_published_setting_and_runs_to_its_end_however_poor(tmp_path: Path, method: str) -> None:
-    searched = [Searched(method, tmp_path / "a.journal", SPACES[method].resolved(STEPS, 2), 6, STEPS)]
+    searched = [StudyHandle(method, tmp_path / "a.journal", SPACES[method].resolved(STEPS, 2), 6, STEPS)]
     play(searched, RULES, score=lambda config, step: -1.0 if config["number"] == 0 else 0.01 * step)
     first = open_study(method, searched[0].journal).trials[0]
     assert {**searched[0].space.first(), **first.params} == searched[0].space.first()
@@ -32,7 +32,7 @@ def test_the_first_trial_is_the_published_setting_and_runs_to_its_end_however_po
 
 def test_budgets_are_met_exactly_and_asked_no_further(tmp_path: Path) -> None:
     a, b = studies(tmp_path, budget=3)
-    searched = [a, Searched(b.key, b.journal, b.space, 7, b.steps)]
+    searched = [a, StudyHandle(b.key, b.journal, b.space, 7, b.steps)]
     assert StudySearcher(searched, RULES).left() == 10
     assert play(searched, RULES).left() == 0
     assert {key: len(trials) for key, trials in history(searched).items()} == {"panda": 3, "spot": 7}
@@ -42,7 +42,11 @@ def test_budgets_are_met_exactly_and_asked_no_further(tmp_path: Path) -> None:
 def test_the_study_with_the_smallest_share_of_its_budget_is_next(tmp_path: Path) -> None:
     a, b = studies(tmp_path, budget=2)
     live: list[str] = []
-    play([a, Searched(b.key, b.journal, b.space, 4, b.steps)], Rules(eval_every=EVERY, scheduler="none"), live=live)
+    play(
+        [a, StudyHandle(b.key, b.journal, b.space, 4, b.steps)],
+        SearchPolicy(eval_every=EVERY, scheduler="none"),
+        live=live,
+    )
     begun = [name for name, before in zip(live[:: STEPS // EVERY], ["", *live], strict=False) if name]
     assert begun == ["panda", "spot", "spot", "panda", "spot", "spot"]
 
@@ -55,7 +59,7 @@ def test_no_more_trials_live_than_slots_and_no_more_of_a_study_than_its_cap(
 ) -> None:
     live: list[str] = []
     searched = studies(tmp_path, budget=5)
-    play(searched, Rules(eval_every=EVERY, slots=slots, per_study=per_study), live=live)
+    play(searched, SearchPolicy(eval_every=EVERY, slots=slots, per_study=per_study), live=live)
     counts = [names.split() for names in live]
     assert max(map(len, counts)) == most
     assert max(names.count(key) for names in counts for key in ("panda", "spot")) <= most_of_one
@@ -89,7 +93,7 @@ def test_asha_stops_what_is_below_the_best_third_of_its_own_study_at_a_rung(tmp_
 
 def test_without_a_scheduler_every_trial_runs_to_its_end(tmp_path: Path) -> None:
     searched = studies(tmp_path, budget=5)
-    play(searched, Rules(eval_every=EVERY, scheduler="none"))
+    play(searched, SearchPolicy(eval_every=EVERY, scheduler="none"))
     assert {(state, max(curve)) for trials in history(searched).values() for *_, state, _, curve in trials} == {
         ("COMPLETE", STEPS)
     }
@@ -111,7 +115,7 @@ def test_a_score_that_is_no_number_is_a_failure_with_its_reason_and_never_a_scor
 
 
 def test_a_trial_whose_process_is_lost_fails_and_the_others_go_on(tmp_path: Path) -> None:
-    searcher = StudySearcher(studies(tmp_path, budget=3), Rules(eval_every=EVERY, slots=2))
+    searcher = StudySearcher(studies(tmp_path, budget=3), SearchPolicy(eval_every=EVERY, slots=2))
     told, untold = searcher.suggest("told"), searcher.suggest("untold")
     assert searcher.suggest("too-many") is None
     trial = Trial("untold", stub=True, trial_id="untold")
@@ -139,7 +143,7 @@ def test_a_trial_begun_again_on_another_worker_is_judged_at_the_step_it_is_at(tm
 
 
 def test_a_search_whose_time_is_over_asks_for_nothing_more(tmp_path: Path) -> None:
-    searcher = StudySearcher(studies(tmp_path, budget=3), Rules(eval_every=EVERY, deadline=0.0))
+    searcher = StudySearcher(studies(tmp_path, budget=3), SearchPolicy(eval_every=EVERY, deadline=0.0))
     assert searcher.suggest("late") == Searcher.FINISHED
     assert searcher.left() == 6
 
@@ -147,7 +151,7 @@ def test_a_search_whose_time_is_over_asks_for_nothing_more(tmp_path: Path) -> No
 def test_random_suggestions_depend_on_the_seed_and_on_no_score(tmp_path: Path) -> None:
     def parameters(folder: str, seed: int, better: Any = score) -> list[Any]:
         searched = studies(tmp_path / folder, budget=5, methods=("panda",))
-        play(searched, Rules(sampler="random", seed=seed, eval_every=EVERY), score=better)
+        play(searched, SearchPolicy(sampler="random", seed=seed, eval_every=EVERY), score=better)
         return [params for _, params, *_ in history(searched)["panda"]]
 
     once = parameters("once", 0)
@@ -161,7 +165,7 @@ def test_tpe_learns_from_the_scores(tmp_path: Path) -> None:
         searched = studies(tmp_path / folder, budget=30, methods=("spot",))
         play(
             searched,
-            Rules(eval_every=EVERY, scheduler="none"),
+            SearchPolicy(eval_every=EVERY, scheduler="none"),
             score=lambda config, _: sign * math.log(config["knobs"]["learning_rate"]),
         )
         return [params["learning_rate"] for _, params, *_ in history(searched)["spot"][15:]]

@@ -10,10 +10,10 @@ import pytest
 
 from tests.kits.by_hand import EVERY, STEPS, history, play, studies
 from tuning.engine.journal import only_driver, open_study
-from tuning.engine.searcher import Rules, StudySearcher
+from tuning.engine.searcher import SearchPolicy, StudySearcher
 from tuning.experiment.problems import Misuse
 
-RULES = Rules(eval_every=EVERY)
+RULES = SearchPolicy(eval_every=EVERY)
 BUDGET = 13
 """More than TPE's ten random trials."""
 
@@ -49,7 +49,10 @@ def test_a_searcher_lost_between_a_suggestion_and_its_first_result_suggests_the_
 
 
 def test_trials_of_several_slots_left_running_are_run_again_under_their_numbers(tmp_path: Path) -> None:
-    searched, rules = studies(tmp_path, budget=4), Rules(eval_every=EVERY, scheduler="none", slots=4, per_study=2)
+    searched, rules = (
+        studies(tmp_path, budget=4),
+        SearchPolicy(eval_every=EVERY, scheduler="none", slots=4, per_study=2),
+    )
     play(searched, rules, results=5)
     begun = {key: [trial[1] for trial in trials] for key, trials in history(searched).items()}
     assert [state for trials in history(searched).values() for _, _, state, *_ in trials] == ["RUNNING"] * 4
@@ -99,7 +102,7 @@ def test_a_torn_last_line_costs_that_line_alone(whole: Path, tmp_path: Path) -> 
 CLAIM = """
 import sys
 from pathlib import Path
-from tuning.studies import only_driver
+from tuning.engine.journal import only_driver
 claim = only_driver(Path(sys.argv[1]))
 print("claimed", flush=True)
 sys.stdin.read()

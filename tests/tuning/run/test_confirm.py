@@ -17,8 +17,8 @@ from panda_trainable.library import PromptLibrary
 from panda_trainable.training.metrics import METRICS
 from tests.kits.by_hand import play
 from tests.kits.small import put_confirmed, studies_of
-from tuning.engine.journal import Searched
-from tuning.engine.searcher import Rules
+from tuning.engine.journal import StudyHandle
+from tuning.engine.searcher import SearchPolicy
 from tuning.planning.plan import Plan, Study
 from tuning.planning.results import GAIN_FILE, LOGITS, ROWS, Winner, confirm_key, read_confirmed, twin
 from tuning.planning.studies import study_path
@@ -246,8 +246,8 @@ def test_candidates_are_the_best_of_the_search_with_fresh_seeds(planned: Planned
         seen[config["knobs"]["learning_rate"]] = -abs(config["knobs"]["learning_rate"] - 0.02)
         return seen[config["knobs"]["learning_rate"]]
 
-    searched = Searched(study.key, journal, study.space, 6, study.base.steps)
-    play([searched], Rules(sampler="random", scheduler="none", eval_every=2), score=score)
+    searched = StudyHandle(study.key, journal, study.space, 6, study.base.steps)
+    play([searched], SearchPolicy(sampler="random", scheduler="none", eval_every=2), score=score)
     (found,) = candidates(plan.experiment, [study]).values()
     assert [config.learning_rate for config in found] == sorted(seen, key=seen.__getitem__, reverse=True)[:2]
     assert {config.seeds for config in found} == {(20, 21, 22)}

@@ -7,8 +7,8 @@ import pytest
 
 from tests.kits.by_hand import play
 from tests.kits.small import every_method, plans_of, studies_of
-from tuning.engine.journal import Searched
-from tuning.engine.searcher import Rules
+from tuning.engine.journal import StudyHandle
+from tuning.engine.searcher import SearchPolicy
 from tuning.planning.plan import Plan
 from tuning.planning.studies import study_path
 from tuning.run.dry_run import describe
@@ -33,7 +33,11 @@ def test_a_search_that_runs_meanwhile_keeps_its_journal(planned: Planned, tail: 
     plan = planned(methods=[], sources=[], search={"trials": 5})
     (study,) = studies_of(plan).values()
     journal = study_path(plan.experiment, study, "journal")
-    play([Searched(study.key, journal, study.space, 3, study.base.steps)], Rules(eval_every=2), score=lambda *_: 0.5)
+    play(
+        [StudyHandle(study.key, journal, study.space, 3, study.base.steps)],
+        SearchPolicy(eval_every=2),
+        score=lambda *_: 0.5,
+    )
     journal.write_bytes(journal.read_bytes() + tail)
     before = journal.read_bytes()
     assert "search: 5 trials of 8 steps at most, 3 there already" in describe(plan.experiment)

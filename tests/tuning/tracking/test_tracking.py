@@ -11,12 +11,14 @@ import pytest
 
 from analysis.records.names import PARENT
 from analysis.records.reader import client, runs
-from tuning.tracking.tracker import FAILED, FINISHED, RUNNING, Entry, Tracker
+from tuning.tracking.tracker import FAILED, FINISHED, RUNNING, RunUpdate, Tracker
 
-TRIAL = Entry(
+TRIAL = RunUpdate(
     "trial:a/0", "trial 0", parent="study:a", params={"lambda": 0.5}, metrics={"score": 0.25}, step=2, status=RUNNING
 )
-STUDY = Entry("study:a", "rte ← sst2 · spot", tags={"stage": "study", "study": "a", "current": "true"}, status=RUNNING)
+STUDY = RunUpdate(
+    "study:a", "rte ← sst2 · spot", tags={"stage": "study", "study": "a", "current": "true"}, status=RUNNING
+)
 
 
 @pytest.fixture
@@ -42,8 +44,8 @@ def history(uri: str, name: str, metric: str = "score") -> list[tuple[int, float
     return [(point.step, point.value) for point in client(uri).get_metric_history(found(uri)[name].info.run_id, metric)]
 
 
-def said(entry: Entry, **changes: Any) -> Entry:
-    return Entry(**{**entry.__dict__, **changes})
+def said(entry: RunUpdate, **changes: Any) -> RunUpdate:
+    return RunUpdate(**{**entry.__dict__, **changes})
 
 
 def test_a_run_is_found_by_its_id_and_not_made_twice(uri: str, tracker: Callable[[str], Tracker]) -> None:
