@@ -115,7 +115,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Measuring:
+class SimilaritySettings:
     """What similarities that need the PLM look at.
 
     Attributes:

@@ -25,17 +25,17 @@ class Source:
     Attributes:
         task: the task, or a mixture of tasks.
         similarity: its weight.
-        apart: whether its train rows that share a text with the target's report rows are dropped
+        drop_overlap: whether its train rows that share a text with the target's report rows are dropped
             (False where there are none).
     """
 
     task: TaskSpec | Mixture
     similarity: float
-    apart: bool = False
+    drop_overlap: bool = False
 
 
 @dataclass(frozen=True)
-class Tutor:
+class TeacherPlm:
     """Another PLM, usually a larger one, that is tuned on the target and then teaches.
 
     Attributes:
@@ -99,11 +99,11 @@ class TrialConfig:
         candidates: all `teacher_steps` that its study may try: one warm-up run serves them.
         lambda_schedule: a name of LAMBDA_SCHEDULES; weighs every teacher.
         partner_weights: α: by `similarity`, or `uniform`.
-        inter_class: weight of the tutor's inter-class relation, >= 0.
-        inter_instance: weight of the tutor's inter-instance relation, >= 0.
+        inter_class: weight of the larger PLM's inter-class relation, >= 0.
+        inter_instance: weight of the larger PLM's inter-instance relation, >= 0.
         relation: which of INSTANCE_RELATIONS `inter_instance` weighs.
-        temperature: τ of the tutor's losses; 0: each loss's own.
-        tutor: the larger PLM that teaches.
+        temperature: τ of the larger PLM's losses; 0: each loss's own.
+        teacher_plm: the larger PLM that teaches.
         projection: from which PLM, and how, the student's start is projected.
         mixing_cap: rows of a task that count at most where the method trains on several at once.
 
@@ -131,7 +131,7 @@ class TrialConfig:
     inter_instance: float = 0.0
     relation: str = "inter_instance"
     temperature: float = 0.0
-    tutor: Tutor | None = None
+    teacher_plm: TeacherPlm | None = None
     projection: Projection | None = None
     mixing_cap: int = MIXING_CAP
 
@@ -149,7 +149,7 @@ class TrialConfig:
             f"lambda must not be negative, got {self.lambda_}": self.lambda_ >= 0,
             f"{self.method} needs a source": traits.sources == "none" or bool(self.sources),
             f"{self.method} takes no source": traits.sources != "none" or not self.sources,
-            f"{self.method} needs a teacher_plm": traits.another != "teacher_plm" or self.tutor is not None,
+            f"{self.method} needs a teacher_plm": traits.another != "teacher_plm" or self.teacher_plm is not None,
             f"{self.method} needs a source_plm": traits.another != "source_plm" or self.projection is not None,
             f"source_steps must be positive, got {self.source_steps}": not prompted or self.source_steps > 0,
             f"source_learning_rate must be positive, got {self.source_learning_rate}": not prompted

@@ -37,7 +37,7 @@ class Rows:
 
 
 def replica_rows(
-    library: PromptLibrary, setting: Setting, task: TaskSpec, seed: int, apart_from: TaskSpec | None = None
+    library: PromptLibrary, setting: Setting, task: TaskSpec, seed: int, exclude_overlap_with: TaskSpec | None = None
 ) -> Rows:
     """The train and selection rows of a replica.
 
@@ -50,7 +50,7 @@ def replica_rows(
         setting: how rows are limited and split.
         task: whose rows.
         seed: of the replica.
-        apart_from: a target; rows that share a text with its report rows are not trained on.
+        exclude_overlap_with: a target; rows that share a text with its report rows are not trained on.
 
     Raises:
         ValueError: if a class is too small for its share.
@@ -59,8 +59,10 @@ def replica_rows(
     strata = _strata(task, table.labels)
     paper = setting.protocol == "paper"
     usable: Flags = np.ones(len(table), bool)
-    if apart_from is not None:
-        shared = np.isin(table.texts, used_texts(library, apart_from, apart_from.report_split, None))
+    if exclude_overlap_with is not None:
+        shared = np.isin(
+            table.texts, used_texts(library, exclude_overlap_with, exclude_overlap_with.report_split, None)
+        )
         usable = ~np.asarray(shared.any(axis=1))
     if setting.shots:
         train, held_out = drawn_shots(task, strata, table.groups, setting.shots, seed, selects=not paper, usable=usable)
@@ -71,9 +73,9 @@ def replica_rows(
         wanted = min(round(setting.selection_fraction * len(table)), setting.selection_rows)
         held_out = held_out_rows(strata, table.groups, wanted, fold, task.strata)
         train = ~held_out & usable
-    if apart_from is not None and set(strata[train]) != set(strata):
+    if exclude_overlap_with is not None and set(strata[train]) != set(strata):
         raise ValueError(
-            f"without the {int((~usable).sum())} rows of {task.name} that share a text with {apart_from.name}'s report rows "
+            f"without the {int((~usable).sum())} rows of {task.name} that share a text with {exclude_overlap_with.name}'s report rows "
             "a class would have no row left; use overlap: warn, or leave the pair out"
         )
     if paper:

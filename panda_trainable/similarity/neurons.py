@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from panda_trainable.config.keys import content, content_key
-from panda_trainable.config.setting import Measuring
+from panda_trainable.config.setting import SimilaritySettings
 from panda_trainable.config.task import MIXING_CAP, Mixture, TaskSpec
 from panda_trainable.data.limits import capped
 from panda_trainable.data.splits import mixing_size, replica_rows
@@ -30,7 +30,7 @@ READ_ROWS = 1000
 WIDTHS = ("intermediate_size", "encoder_ffn_dim", "ffn_dim", "d_ff", "hidden_dim")
 """What configurations call F, the neurons of a feed-forward layer."""
 
-USUAL = Measuring()
+USUAL = SimilaritySettings()
 
 Watch = Callable[[int, Tensor], Tensor | None]
 """Sees the pre-activations [n, T, F] of the call with that number, from 0; what it returns takes their place."""
@@ -130,13 +130,15 @@ def mean_over_tasks(
     return torch.stack([made * (size / sum(sizes)) for made, size in zip(found, sizes, strict=True)]).sum(0)
 
 
-def neurons_key(lineage: Lineage, seed: int, measuring: Measuring = USUAL) -> str:
+def neurons_key(lineage: Lineage, seed: int, similarity_settings: SimilaritySettings = USUAL) -> str:
     """The content key of one seed's activations; one artefact serves all windows."""
-    asked = content(Measuring(inputs=measuring.inputs))
+    asked = content(SimilaritySettings(inputs=similarity_settings.inputs))
     return content_key("neurons", lineage, seed, *([asked, READ_ROWS] if asked else []))
 
 
-def activations(library: PromptLibrary, lineage: Lineage, seed: int, measuring: Measuring = USUAL) -> Tensor:
+def activations(
+    library: PromptLibrary, lineage: Lineage, seed: int, similarity_settings: SimilaritySettings = USUAL
+) -> Tensor:
     """[L, F] pre-activations of the feed-forward layers for the row right behind a prompt, in float32.
 
     A neuron is activated where its value is positive: ReLU and GELU keep the sign. The row is that of the
@@ -147,7 +149,7 @@ def activations(library: PromptLibrary, lineage: Lineage, seed: int, measuring: 
         library: where they are kept, and where prompts come from.
         lineage: of the prompt.
         seed: of the prompt.
-        measuring: `inputs`, and the `window` of layers that is returned.
+        similarity_settings: `inputs`, and the `window` of layers that is returned.
 
     Raises:
         ValueError: if the PLM's feed-forward layers cannot be found, or the window is not within its layers.
@@ -157,13 +159,13 @@ def activations(library: PromptLibrary, lineage: Lineage, seed: int, measuring: 
     """
     folder = library.get_or_make(
         "neurons",
-        neurons_key(lineage, seed, measuring),
-        lambda draft: _record(draft, library, lineage, seed, real=measuring.inputs == "real"),
+        neurons_key(lineage, seed, similarity_settings),
+        lambda draft: _record(draft, library, lineage, seed, real=similarity_settings.inputs == "real"),
         {"task": lineage.task.name, "plm": lineage.setting.plm.label, "seed": seed, "steps": lineage.steps,
-         "inputs": measuring.inputs},
+         "inputs": similarity_settings.inputs},
     )  # fmt: skip
     made = torch.from_numpy(np.load(folder / "neurons.npy"))
-    return made[_inside(measuring.window, len(made))]
+    return made[_inside(similarity_settings.window, len(made))]
 
 
 def _record(draft: Path, library: PromptLibrary, lineage: Lineage, seed: int, *, real: bool) -> None:

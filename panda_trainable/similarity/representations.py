@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from panda_trainable.config.keys import content, content_key
-from panda_trainable.config.setting import Measuring, Plm
+from panda_trainable.config.setting import Plm, SimilaritySettings
 from panda_trainable.data.tokens import TokenTable
 from panda_trainable.library import PromptLibrary
 from panda_trainable.plm.files import checked_folder
@@ -24,26 +24,30 @@ from panda_trainable.transfer.lineage import Lineage, tuned_prompts
 from panda_trainable.worker import device, load_encoder
 
 
-def embedding_key(lineage: Lineage, seed: int, measuring: Measuring = USUAL) -> str:
+def embedding_key(lineage: Lineage, seed: int, similarity_settings: SimilaritySettings = USUAL) -> str:
     """The content key of one seed's task embedding."""
-    asked = _asked(measuring)
+    asked = _asked(similarity_settings)
     return content_key("embeddings", lineage, seed, EMBEDDED_ROWS, *([asked] if asked else []))
 
 
-def _asked(measuring: Measuring) -> dict[str, Any]:
+def _asked(similarity_settings: SimilaritySettings) -> dict[str, Any]:
     """What of it decides an embedding and is not as usual."""
-    asked: dict[str, Any] = content(Measuring(pooling=measuring.pooling, layer=measuring.layer))
+    asked: dict[str, Any] = content(
+        SimilaritySettings(pooling=similarity_settings.pooling, layer=similarity_settings.layer)
+    )
     return asked
 
 
-def task_embedding(library: PromptLibrary, lineage: Lineage, seed: int, measuring: Measuring = USUAL) -> np.ndarray:
+def task_embedding(
+    library: PromptLibrary, lineage: Lineage, seed: int, similarity_settings: SimilaritySettings = USUAL
+) -> np.ndarray:
     """[H] the mean encoding of a task's own train rows under its own prompt; of a mixture, by its tasks' shares.
 
     Args:
         library: where it is kept, and where prompts come from.
         lineage: of the prompt.
         seed: of the prompt.
-        measuring: `pooling` (`head`: as heads read) and `layer`: its states, as they would be were it the last.
+        similarity_settings: `pooling` (`head`: as heads read) and `layer`: its states, as they would be were it the last.
 
     Raises:
         ValueError: if the PLM has no such layer.
@@ -53,10 +57,10 @@ def task_embedding(library: PromptLibrary, lineage: Lineage, seed: int, measurin
     """
     folder = library.get_or_make(
         "embeddings",
-        embedding_key(lineage, seed, measuring),
-        lambda draft: _embed(draft, library, lineage, seed, measuring),
+        embedding_key(lineage, seed, similarity_settings),
+        lambda draft: _embed(draft, library, lineage, seed, similarity_settings),
         {"task": lineage.task.name, "plm": lineage.setting.plm.label, "seed": seed, "steps": lineage.steps,
-         **_asked(measuring)},
+         **_asked(similarity_settings)},
     )  # fmt: skip
     embedding: np.ndarray = np.load(folder / "embedding.npy")
     return embedding
@@ -81,19 +85,23 @@ def check_layer(plm: Plm, layer: int | None) -> None:
         raise ValueError(f"the layer of task embeddings must be 1 to {layers} of {plm.label}, got {layer}")
 
 
-def _read_as(plm: Plm, measuring: Measuring) -> Plm:
+def _read_as(plm: Plm, similarity_settings: SimilaritySettings) -> Plm:
     """The PLM cut to the layer, and read with the pooling, of task embeddings.
 
     Raises:
         ValueError: if it has no such layer.
     """
-    check_layer(plm, measuring.layer)
-    pooling = plm.pooling if measuring.pooling == "head" else measuring.pooling
-    return replace(plm, pooling=pooling, layers=plm.layers if measuring.layer is None else measuring.layer)
+    check_layer(plm, similarity_settings.layer)
+    pooling = plm.pooling if similarity_settings.pooling == "head" else similarity_settings.pooling
+    return replace(
+        plm, pooling=pooling, layers=plm.layers if similarity_settings.layer is None else similarity_settings.layer
+    )
 
 
-def _embed(draft: Path, library: PromptLibrary, lineage: Lineage, seed: int, measuring: Measuring) -> None:
-    plm = _read_as(lineage.setting.plm, measuring)
+def _embed(
+    draft: Path, library: PromptLibrary, lineage: Lineage, seed: int, similarity_settings: SimilaritySettings
+) -> None:
+    plm = _read_as(lineage.setting.plm, similarity_settings)
     prompt = tuned_prompts(library, lineage, [seed])[0].prompt
     encoder = load_encoder(plm, device(), lineage.setting.precision)
     front = (prompt if prompt.dim() == 2 else prompt[: encoder.layers])[None].to(encoder.device)
@@ -106,42 +114,42 @@ def _embed(draft: Path, library: PromptLibrary, lineage: Lineage, seed: int, mea
     np.save(draft / "embedding.npy", embedding.cpu().numpy(), allow_pickle=False)
 
 
-def _prompt(library: PromptLibrary, lineage: Lineage, seed: int, _measuring: Measuring) -> Tensor:
+def _prompt(library: PromptLibrary, lineage: Lineage, seed: int, _measuring: SimilaritySettings) -> Tensor:
     return tokens_of(tuned_prompts(library, lineage, [seed])[0].prompt)
 
 
-def _embedding(library: PromptLibrary, lineage: Lineage, seed: int, measuring: Measuring) -> Tensor:
-    return torch.from_numpy(task_embedding(library, lineage, seed, measuring))
+def _embedding(library: PromptLibrary, lineage: Lineage, seed: int, similarity_settings: SimilaritySettings) -> Tensor:
+    return torch.from_numpy(task_embedding(library, lineage, seed, similarity_settings))
 
 
-REPRESENTATIONS: Mapping[str, Callable[[PromptLibrary, Lineage, int, Measuring], Tensor]] = MappingProxyType(
+REPRESENTATIONS: Mapping[str, Callable[[PromptLibrary, Lineage, int, SimilaritySettings], Tensor]] = MappingProxyType(
     {"prompt": _prompt, "embedding": _embedding, "neurons": activations}
 )
-"""What a similarity reads -> function of library, lineage, seed and measuring."""
+"""What a similarity reads -> function of library, lineage, seed and similarity_settings."""
 
 
 def mean_similarities(
     library: PromptLibrary, names: Sequence[str], source: Lineage, target: Lineage, seeds: Sequence[int],
-    measuring: Measuring = USUAL,
+    similarity_settings: SimilaritySettings = USUAL,
 ) -> dict[str, float]:  # fmt: skip
     """Name -> similarity of a pair, mean over seeds: replica i of the source with replica i of the target.
 
     Source: SPoT averages over three runs of the target.
     """
-    found = seed_similarities(library, names, source, target, seeds, measuring)
+    found = seed_similarities(library, names, source, target, seeds, similarity_settings)
     return {name: float(np.mean(values)) for name, values in found.items()}
 
 
 def seed_similarities(
     library: PromptLibrary, names: Sequence[str], source: Lineage, target: Lineage, seeds: Sequence[int],
-    measuring: Measuring = USUAL,
+    similarity_settings: SimilaritySettings = USUAL,
 ) -> dict[str, list[float]]:  # fmt: skip
     """Name -> similarity of a pair, one per seed."""
     rows = {name: SIMILARITIES[name] for name in names}
     found: dict[str, list[float]] = {name: [] for name in names}
     for seed in seeds:
         read = {
-            kind: [REPRESENTATIONS[kind](library, lineage, seed, measuring) for lineage in (source, target)]
+            kind: [REPRESENTATIONS[kind](library, lineage, seed, similarity_settings) for lineage in (source, target)]
             for kind in dict.fromkeys(row.reads for row in rows.values())
         }
         for name, row in rows.items():

@@ -93,7 +93,7 @@ class Session:
         teachers: of all replicas; none is plain prompt tuning.
         ramp: a row of RAMPS: how the teachers' weights change over the steps.
         heads: [K, O, H] and [K, O] where heads start; None: drawn.
-        apart_from: a target whose report rows share no text with the rows that are trained on; None: no matter.
+        exclude_overlap_with: a target whose report rows share no text with the rows that are trained on; None: no matter.
     """
 
     def __init__(
@@ -110,14 +110,14 @@ class Session:
         teachers: Sequence[Teacher] = (),
         ramp: str = "constant",
         heads: tuple[Tensor, Tensor] | None = None,
-        apart_from: TaskSpec | None = None,
+        exclude_overlap_with: TaskSpec | None = None,
     ):
         self.library, self.setting, self.whole, self.seeds = library, setting, task, tuple(seeds)
         self.steps, self.learning_rate, self.schedule = steps, learning_rate, schedule
         self.encoder = load_encoder(setting.plm, device(), setting.precision)
         place = self.encoder.device
         self.encoder.check_room(setting.prompt_length, setting.max_length, setting.prompt_form)
-        self.parts = self._parts(task, apart_from)
+        self.parts = self._parts(task, exclude_overlap_with)
         self.replicas = torch.arange(len(seeds), device=place)[:, None]
         self.teachers = tuple(
             replace(teacher, logits=tuple(known.to(place) for known in teacher.logits)) for teacher in teachers
@@ -159,7 +159,7 @@ class Session:
         """[steps, K, B] the rows of each step, where there is one task."""
         return self.parts[0].met.view(len(self.seeds), self.steps, self.setting.batch_size).transpose(0, 1)
 
-    def _parts(self, task: TaskSpec | Mixture, apart_from: TaskSpec | None) -> list[Part]:
+    def _parts(self, task: TaskSpec | Mixture, exclude_overlap_with: TaskSpec | None) -> list[Part]:
         tables = [token_table(self.library, self.setting, each, "train") for each in task.tasks]
         cap, shots = (task.cap, task.shots) if isinstance(task, Mixture) else (len(tables[0]), ())
         shots = shots or (self.setting.shots,) * len(tables)
@@ -169,7 +169,7 @@ class Session:
         outputs = 0
         for number, (each, table) in enumerate(zip(task.tasks, tables, strict=True)):
             own = replace(self.setting, shots=shots[number])
-            apart = apart_from if each != apart_from else None
+            apart = exclude_overlap_with if each != exclude_overlap_with else None
             rows = [replica_rows(self.library, own, each, seed, apart) for seed in self.seeds]
             met = np.cumsum((owners == number).reshape(self.steps, self.setting.batch_size).sum(1))
             bounds = (0, *(int(count) for count in met))

@@ -41,7 +41,7 @@ class Lineage:
         steps: steps so far; a snapshot of a longer run is the run of so many steps.
         learning_rate: constant.
         start: (share, lineage) of the prompts it starts from, averaged; empty: as `setting.init` says.
-        apart_from: a target of which no report row shares a text with the rows it was tuned on; None where
+        exclude_overlap_with: a target of which no report row shares a text with the rows it was tuned on; None where
             none does anyway.
         trains: `prompt` (and head), or `model`: all weights.
     """
@@ -51,7 +51,7 @@ class Lineage:
     steps: int
     learning_rate: float
     start: tuple[tuple[float, "Lineage"], ...] = ()
-    apart_from: TaskSpec | None = None
+    exclude_overlap_with: TaskSpec | None = None
     trains: Literal["prompt", "model"] = "prompt"
 
     @property
@@ -129,7 +129,7 @@ def _opened(library: PromptLibrary, lineage: Lineage, seeds: Sequence[int]) -> S
     return kind(
         library, lineage.setting, lineage.task, seeds, start,
         steps=lineage.steps, learning_rate=lineage.learning_rate, schedule="constant",
-        apart_from=lineage.apart_from,
+        exclude_overlap_with=lineage.exclude_overlap_with,
     )  # fmt: skip
 
 
@@ -176,7 +176,7 @@ def lineage_card(lineage: Lineage, seed: int) -> dict[str, Any]:
     return {
         "task": lineage.task.name, "plm": lineage.setting.plm.label, "seed": seed, "steps": lineage.steps,
         "learning_rate": lineage.learning_rate, "start": parents or lineage.setting.init.kind,
-        **({"apart_from": lineage.apart_from.name} if lineage.apart_from else {}),
+        **({"exclude_overlap_with": lineage.exclude_overlap_with.name} if lineage.exclude_overlap_with else {}),
     }  # fmt: skip
 
 
@@ -185,7 +185,11 @@ def teaching_session(
 ) -> Session:
     """A session that holds what was tuned and trains nothing."""
     setting = replace(lineage.setting, mlp=0)
-    still: dict[str, Any] = {"steps": 0, "learning_rate": lineage.learning_rate, "apart_from": lineage.apart_from}
+    still: dict[str, Any] = {
+        "steps": 0,
+        "learning_rate": lineage.learning_rate,
+        "exclude_overlap_with": lineage.exclude_overlap_with,
+    }
     if lineage.trains == "model":
         files = [folder / MODEL_FILE for folder in folders]
         return ModelSession(

@@ -25,7 +25,7 @@ from panda_trainable.transfer.teachers import (
     sources_model,
     target_like_teachers,
     target_mixture,
-    tutor_lineage,
+    teacher_plm_lineage,
 )
 
 Heads = tuple[Tensor, Tensor]
@@ -193,10 +193,10 @@ def open_session(library: PromptLibrary, config: TrialConfig) -> Session:
 
 
 def needed(config: TrialConfig) -> list[Lineage]:
-    """What a trial needs of the library that may be tuned before it: source prompts, tutors, models, other PLMs' prompts."""
+    """What a trial needs of the library that may be tuned before it: source prompts, larger PLMs, models, other PLMs' prompts."""
     lineages = METHODS[config.method].needs(config)
-    if config.tutor:
-        lineages.append(tutor_lineage(config))
+    if config.teacher_plm:
+        lineages.append(teacher_plm_lineage(config))
     if config.projection:
         lineages += projection_lineages(config)
     return lineages

@@ -27,7 +27,7 @@ def source_lineage(config: TrialConfig, number: int) -> Lineage:
     source = config.sources[number]
     return Lineage(
         config.setting.of_sources, source.task, config.source_steps, config.source_learning_rate,
-        apart_from=config.target if source.apart else None,
+        exclude_overlap_with=config.target if source.drop_overlap else None,
     )  # fmt: skip
 
 
@@ -57,8 +57,8 @@ def sources_model(config: TrialConfig) -> Lineage:
 
 
 def _on_sources(config: TrialConfig, setting: Setting, mixture: Mixture) -> Lineage:
-    apart = config.target if any(source.apart for source in config.sources) else None
-    return Lineage(setting, mixture, config.source_steps, config.source_learning_rate, apart_from=apart)
+    apart = config.target if any(source.drop_overlap for source in config.sources) else None
+    return Lineage(setting, mixture, config.source_steps, config.source_learning_rate, exclude_overlap_with=apart)
 
 
 def target_like_teachers(library: PromptLibrary, config: TrialConfig) -> list[Teacher]:
@@ -105,12 +105,12 @@ def teacher_lineages(config: TrialConfig) -> list[tuple[float, Lineage]]:
     ]
 
 
-def tutor_lineage(config: TrialConfig) -> Lineage:
+def teacher_plm_lineage(config: TrialConfig) -> Lineage:
     """The tuning of the larger PLM that teaches."""
-    tutor = config.tutor
-    assert tutor is not None, "a method that asks for its tutor has one"
-    setting = replace(config.setting.of_targets, plm=tutor.plm)
-    return Lineage(setting, config.target, tutor.steps, tutor.learning_rate, trains=tutor.trains)
+    larger = config.teacher_plm
+    assert larger is not None, "a method that needs a larger PLM has one"
+    setting = replace(config.setting.of_targets, plm=larger.plm)
+    return Lineage(setting, config.target, larger.steps, larger.learning_rate, trains=larger.trains)
 
 
 def relation_teachers(library: PromptLibrary, config: TrialConfig) -> list[Teacher]:
@@ -119,16 +119,16 @@ def relation_teachers(library: PromptLibrary, config: TrialConfig) -> list[Teach
     Source: Yuan & Lang (2024); the forms of both as described in docs/deviations.md#relations.
     """
     weights = {"inter_class": config.inter_class, config.relation: config.inter_instance}
-    return _tutor_says(library, config, weights)
+    return _teacher_plm_says(library, config, weights)
 
 
 def larger_teachers(library: PromptLibrary, config: TrialConfig) -> list[Teacher]:
     """The same, and beside relations a plain distillation loss that λ weighs."""
-    return [*relation_teachers(library, config), *_tutor_says(library, config, {config.kd: config.lambda_})]
+    return [*relation_teachers(library, config), *_teacher_plm_says(library, config, {config.kd: config.lambda_})]
 
 
-def _tutor_says(library: PromptLibrary, config: TrialConfig, weights: Mapping[str, float]) -> list[Teacher]:
-    lineage, taught = tutor_lineage(config), {kd: weight for kd, weight in weights.items() if weight > 0}
+def _teacher_plm_says(library: PromptLibrary, config: TrialConfig, weights: Mapping[str, float]) -> list[Teacher]:
+    lineage, taught = teacher_plm_lineage(config), {kd: weight for kd, weight in weights.items() if weight > 0}
     if taught:
         check_places(library, config.setting, lineage.setting, config.target)
     return [
@@ -202,9 +202,9 @@ def _say(
             library.put("teachers", keys[i], partial(_save_table, table, reads), card)
 
 
-def tutor_scores(library: PromptLibrary, config: TrialConfig) -> list[float]:
+def teacher_plm_scores(library: PromptLibrary, config: TrialConfig) -> list[float]:
     """[K] the larger PLM's own score on report rows. For `confirm` alone."""
-    lineage = tutor_lineage(config)
+    lineage = teacher_plm_lineage(config)
     scores = []
     for seed, folder in zip(config.seeds, tuned(library, lineage, config.seeds), strict=True):
         session = teaching_session(library, lineage, [seed], [folder])

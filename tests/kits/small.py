@@ -160,7 +160,7 @@ def recorded(
     studies = [study for name, study in studies_of(plan).items() if name in scores]
     chosen = {s.key: [replace(s.base.with_knobs(s.space.first()), seeds=(10, 11))] for s in studies}
     for study in studies:
-        taught = {"teacher": list(teacher)} if study.base.tutor else {}
+        taught = {"teacher": list(teacher)} if study.base.teacher_plm else {}
         put_confirmed(library, chosen[study.key][0], *scores[study.pair.name], **taught)
     found = list(winners(library, studies, chosen))
     tracker = Tracker(uri, plan.experiment.name, plan.experiment.search_path)

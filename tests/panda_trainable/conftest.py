@@ -11,7 +11,7 @@ import torch
 from panda_trainable.config.methods import KD_KINDS, TRAITS
 from panda_trainable.config.setting import Plm, Setting
 from panda_trainable.config.task import TaskSpec
-from panda_trainable.config.trial import Projection, Source, TrialConfig, Tutor
+from panda_trainable.config.trial import Projection, Source, TeacherPlm, TrialConfig
 from panda_trainable.data.rows import located
 from panda_trainable.library import PromptLibrary
 from panda_trainable.training.session import Session
@@ -85,7 +85,7 @@ def trial(setting: Setting, task: Callable[..., TaskSpec], wide_plm: Plm) -> Cal
         if traits.another == "teacher_plm":
             relations = {name: target.kind in KD_KINDS[name] for name in ("inter_class", "inter_instance")}
             values |= {name: 0.5 * fits for name, fits in relations.items()}
-            values["tutor"] = Tutor(wide_plm, steps=6, learning_rate=0.02)
+            values["teacher_plm"] = TeacherPlm(wide_plm, steps=6, learning_rate=0.02)
         if traits.another == "source_plm":
             values["projection"] = Projection(wide_plm, (task("p0", seed=11), task("p1", seed=12)), steps=5)
         return TrialConfig(changes.pop("setting", setting), target, method, **(values | changes))

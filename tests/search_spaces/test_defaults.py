@@ -12,7 +12,7 @@ from optuna.trial import FixedTrial
 
 from panda_trainable.config.methods import KNOBS, TRAITS
 from panda_trainable.config.setting import Plm, Setting
-from panda_trainable.config.trial import Projection, Source, TrialConfig, Tutor
+from panda_trainable.config.trial import Projection, Source, TeacherPlm, TrialConfig
 from panda_trainable.data.task_table import TASKS
 from search_spaces.defaults import SPACES
 from search_spaces.space import Choice, Float, Int
@@ -35,7 +35,7 @@ def base(method: str, partners: int) -> TrialConfig:
     return replace(
         BASE, method=method, steps=0 if traits.trains == "nothing" else STEPS,
         sources=() if traits.sources == "none" else sources, source_steps=1, source_learning_rate=0.01, teacher_steps=1,
-        tutor=Tutor(OTHER) if traits.another == "teacher_plm" else None,
+        teacher_plm=TeacherPlm(OTHER) if traits.another == "teacher_plm" else None,
         projection=Projection(OTHER, (TASKS["sst2"],)) if traits.another == "source_plm" else None,
     )  # fmt: skip
 

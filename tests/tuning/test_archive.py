@@ -294,7 +294,7 @@ def test_embeddings_are_shared_as_they_were_measured(ours: Path, tmp_path: Path)
 
     assert not embeddings(usual) & embeddings(other)
     assert embeddings(other) == {
-        embedding_key(source_lineage_of(other, other.tasks["s1"]).at(4), seed, other.experiment.measuring)
+        embedding_key(source_lineage_of(other, other.tasks["s1"]).at(4), seed, other.experiment.similarity_settings)
         for seed in (0, 1)
     }
 

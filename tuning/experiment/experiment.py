@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PrivateAttr, Tag, ValidationInfo, field_validator
 
 from panda_trainable.config.methods import FUSIONS, KD_KINDS, KNOBS, SIMILARITY_NAMES, TRAITS
-from panda_trainable.config.setting import Measuring
+from panda_trainable.config.setting import SimilaritySettings
 from panda_trainable.config.task import MIXING_CAP, Mixture, TaskSpec
 from panda_trainable.data.task_table import TASKS, with_panda_metrics
 from search_spaces.defaults import SPACES
@@ -238,10 +238,10 @@ class Experiment(Section):
         return self.projector.tasks or [name for name in self.sources if name not in self.mixtures]
 
     @property
-    def measuring(self) -> Measuring:
+    def similarity_settings(self) -> SimilaritySettings:
         """What similarities that need the PLM look at."""
         window = self.neurons.layers
-        return Measuring(
+        return SimilaritySettings(
             self.embedding.pooling, self.embedding.layer, self.neurons.inputs,
             (window[0], window[1]) if window else None,
         )  # fmt: skip

@@ -78,9 +78,9 @@ def _sources(filed: dict[str, Any], config: TrialConfig, pair_source: str | None
 def _other_plms(filed: dict[str, Any], config: TrialConfig) -> dict[str, Any]:
     """The larger PLM that teaches, and the one whose prompts are projected."""
     found: dict[str, Any] = {}
-    if tutor := config.tutor:
-        train = {"trains": tutor.trains, "steps": tutor.steps, "learning_rate": tutor.learning_rate}
-        found |= {"teacher_plm": _plm_section(tutor.plm), "teacher_train": train}
+    if larger := config.teacher_plm:
+        train = {"trains": larger.trains, "steps": larger.steps, "learning_rate": larger.learning_rate}
+        found |= {"teacher_plm": _plm_section(larger.plm), "teacher_train": train}
     if config.projection:
         names = [source.task.name for source in config.sources]
         projected = [task.name for task in config.projection.tasks]

@@ -58,7 +58,7 @@ def source_artefacts(plan: Plan, task: TaskSpec, *, searches: bool = True) -> It
     early = last.at(train.early_step)
     for seed in plan.experiment.train.seeds if searches else ():
         yield "prompts", early.key(seed)
-        yield "embeddings", embedding_key(early, seed, plan.experiment.measuring)
+        yield "embeddings", embedding_key(early, seed, plan.experiment.similarity_settings)
     for seed in (*plan.experiment.train.seeds, *(plan.experiment.confirm.seeds if searches else ())):
         yield "prompts", last.key(seed)
     yield "texts", texts_key(task, "train", plan.setting.limit_train)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from panda_trainable.config.setting import Measuring
+from panda_trainable.config.setting import SimilaritySettings
 from panda_trainable.config.task import Mixture, TaskSpec
 from panda_trainable.similarity.neurons import USUAL, neurons_key
 from panda_trainable.similarity.representations import embedding_key
@@ -12,7 +12,7 @@ from panda_trainable.similarity.similarities import SIMILARITIES
 from panda_trainable.transfer.lineage import Lineage
 from tuning.planning.plan import Plan
 
-KEPT: Mapping[str, tuple[str, Callable[[Lineage, int, Measuring], str]]] = MappingProxyType(
+KEPT: Mapping[str, tuple[str, Callable[[Lineage, int, SimilaritySettings], str]]] = MappingProxyType(
     {"embedding": ("embeddings", embedding_key), "neurons": ("neurons", neurons_key)}
 )
 """What similarities read that needs the PLM -> its folder of the library, and its key."""
@@ -27,14 +27,14 @@ class Job:
         seeds: replicas.
         also: further steps to keep: the early snapshot.
         reads: what similarities read of its early snapshot, and is kept: of KEPT.
-        measuring: how.
+        similarity_settings: how.
     """
 
     lineage: Lineage
     seeds: tuple[int, ...]
     also: tuple[int, ...]
     reads: tuple[str, ...] = ()
-    measuring: Measuring = USUAL
+    similarity_settings: SimilaritySettings = USUAL
 
     @property
     def early(self) -> Lineage:
@@ -54,10 +54,10 @@ def source_jobs(plan: Plan) -> list[Job]:
     return [Job(source_lineage_of(plan, task), seeds, (early,), *_measured(plan)) for task in plan.sources]
 
 
-def _measured(plan: Plan) -> tuple[tuple[str, ...], Measuring]:
+def _measured(plan: Plan) -> tuple[tuple[str, ...], SimilaritySettings]:
     """What the plan's similarities read, and how."""
     reads = dict.fromkeys(SIMILARITIES[name].reads for name in plan.experiment.similarities)
-    return tuple(kind for kind in reads if kind in KEPT), plan.experiment.measuring
+    return tuple(kind for kind in reads if kind in KEPT), plan.experiment.similarity_settings
 
 
 def target_lineage_of(plan: Plan, task: TaskSpec) -> Lineage:

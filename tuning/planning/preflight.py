@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from panda_trainable.config.setting import Measuring, Setting
+from panda_trainable.config.setting import Setting, SimilaritySettings
 from panda_trainable.config.task import IMPORTED, TaskSpec
 from panda_trainable.data.overlap import texts_key
 from panda_trainable.data.rows import imbalance
@@ -74,9 +74,9 @@ def prepare(library: PromptLibrary, plan: Plan, *, searches: bool = True) -> lis
         Misuse: if the PLM takes no such prompt or too few tokens, or a task's rows cannot be split.
     """
     measured = plan.experiment.similarities if searches else []
-    problems = list(_problems_of_plm(plan.setting, plan.experiment.measuring, measured))
+    problems = list(_problems_of_plm(plan.setting, plan.experiment.similarity_settings, measured))
     for other in plan.settings[1:]:
-        problems += _problems_of_plm(other, plan.experiment.measuring, [])
+        problems += _problems_of_plm(other, plan.experiment.similarity_settings, [])
     if problems and any("cannot be loaded" in problem or "tokenizer" in problem for problem in problems):
         raise Misuse("\n".join(problems))
     notes = list(weak_losses(plan)) if set(plan.experiment.members) <= set(plan.tasks) else []
@@ -97,7 +97,9 @@ def prepare(library: PromptLibrary, plan: Plan, *, searches: bool = True) -> lis
     return notes
 
 
-def _problems_of_plm(setting: Setting, measuring: Measuring, similarities: Sequence[str]) -> Iterator[str]:
+def _problems_of_plm(
+    setting: Setting, similarity_settings: SimilaritySettings, similarities: Sequence[str]
+) -> Iterator[str]:
     """Why a PLM cannot be used, or measured, as the plan asks."""
     try:
         encoder = load_encoder(setting.plm)
@@ -109,9 +111,9 @@ def _problems_of_plm(setting: Setting, measuring: Measuring, similarities: Seque
         if setting.init.kind == "file":
             read_prompt(Path(setting.init.file), shape)
         if "on" in similarities:
-            check_neurons(encoder, measuring.window)
+            check_neurons(encoder, similarity_settings.window)
         if "task_embedding" in similarities:
-            check_layer(setting.plm, measuring.layer)
+            check_layer(setting.plm, similarity_settings.layer)
     except ValueError as error:
         yield str(error)
     finally:

@@ -8,7 +8,7 @@ from pathlib import Path
 from panda_trainable.config.keys import content_key
 from panda_trainable.config.methods import KD_KINDS, KNOBS, TRAITS
 from panda_trainable.config.task import MIXING_CAP
-from panda_trainable.config.trial import Projection, Source, TrialConfig, Tutor
+from panda_trainable.config.trial import Projection, Source, TeacherPlm, TrialConfig
 from search_spaces.defaults import MODEL_RATE
 from search_spaces.space import Choice, Int, Space
 from tuning.experiment.experiment import LONGER, Experiment, sources_of
@@ -64,8 +64,8 @@ def _study(
     sources: tuple[Source, ...] = ()
 
     def source_of(name: str) -> Source:
-        apart = plan.experiment.overlap == "drop" and shared.get((name, pair.target), 0) > 0
-        return Source(plan.source(name), weights[name], apart)
+        drops = plan.experiment.overlap == "drop" and shared.get((name, pair.target), 0) > 0
+        return Source(plan.source(name), weights[name], drops)
 
     if TRAITS[pair.method].sources == "all":
         sources = tuple(source_of(name) for name in weights)
@@ -188,18 +188,20 @@ def study_base(
         lambda_schedule=experiment.lambda_schedule if distils else "constant",
         partner_weights=experiment.partner_weights if "partners" in traits.knobs else "similarity",
         relation=experiment.relation if "inter_instance" in traits.knobs else "inter_instance",
-        tutor=_tutor(plan) if traits.another == "teacher_plm" else None,
+        teacher_plm=_teacher_plm(plan) if traits.another == "teacher_plm" else None,
         projection=_projection(plan, pair.target, shared or {}) if traits.another == "source_plm" else None,
         mixing_cap=experiment.mixing_cap if traits.mixes else MIXING_CAP,
     )  # fmt: skip
     return base, space
 
 
-def _tutor(plan: Plan) -> Tutor:
+def _teacher_plm(plan: Plan) -> TeacherPlm:
     said, train = plan.experiment.teacher_train, plan.experiment.train
     assert plan.teacher_plm is not None, "a plan whose methods need another PLM has found it"
     usual = {"prompt": plan.experiment.source_train.learning_rate, "model": MODEL_RATE.first}
-    return Tutor(plan.teacher_plm, said.trains, said.steps or train.steps, said.learning_rate or usual[said.trains])
+    return TeacherPlm(
+        plan.teacher_plm, said.trains, said.steps or train.steps, said.learning_rate or usual[said.trains]
+    )
 
 
 def _projection(plan: Plan, target: str, shared: Mapping[tuple[str, str], int]) -> Projection:

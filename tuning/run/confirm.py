@@ -54,7 +54,7 @@ def confirm_trial(root: str, config: TrialConfig) -> None:
 
 def _confirm(draft: Path, library: PromptLibrary, config: TrialConfig) -> None:
     from panda_trainable.transfer.methods import open_session
-    from panda_trainable.transfer.teachers import tutor_scores
+    from panda_trainable.transfer.teachers import teacher_plm_scores
 
     began = time.perf_counter()
     session = open_session(library, config)
@@ -74,7 +74,7 @@ def _confirm(draft: Path, library: PromptLibrary, config: TrialConfig) -> None:
         "majority": metric(reference, gold),
         "truncated": {"train": session.table.truncated, "report": table.truncated},
         "seconds": time.perf_counter() - began,
-        "teacher": tutor_scores(library, config) if config.tutor else [],
+        "teacher": teacher_plm_scores(library, config) if config.teacher_plm else [],
     }
     (draft / SCORES).write_text(json.dumps(scores), encoding="utf-8")
     np.save(draft / ROWS, np.stack([metric.rows(said, gold) for said in logits]), allow_pickle=False)

@@ -17,7 +17,9 @@ def is_made(library: PromptLibrary, job: Job) -> bool:
     if missing_seeds(library, job.lineage, job.seeds, [job.lineage.steps, *job.also]):
         return False
     kept = [KEPT[kind] for kind in job.reads]
-    return all(library.sound(kind, key(job.early, seed, job.measuring)) for kind, key in kept for seed in job.seeds)
+    return all(
+        library.sound(kind, key(job.early, seed, job.similarity_settings)) for kind, key in kept for seed in job.seeds
+    )
 
 
 def make(root: str, job: Job) -> None:
@@ -27,7 +29,7 @@ def make(root: str, job: Job) -> None:
     tuned(library, job.lineage, job.seeds, job.also)
     for seed in job.seeds:
         for kind in job.reads:
-            REPRESENTATIONS[kind](library, job.early, seed, job.measuring)
+            REPRESENTATIONS[kind](library, job.early, seed, job.similarity_settings)
 
 
 def measure(library: PromptLibrary, plan: Plan) -> dict[tuple[str, str], dict[str, float]]:
@@ -37,7 +39,7 @@ def measure(library: PromptLibrary, plan: Plan) -> dict[tuple[str, str], dict[st
     measured = {
         (source, target): mean_similarities(
             library, names, source_lineage_of(plan, plan.source(source)).at(early),
-            target_lineage_of(plan, plan.tasks[target]), seeds, plan.experiment.measuring,
+            target_lineage_of(plan, plan.tasks[target]), seeds, plan.experiment.similarity_settings,
         )
         for source, target in plan.measured
     }  # fmt: skip

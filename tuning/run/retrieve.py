@@ -74,7 +74,7 @@ def _ranked(library: PromptLibrary, plan: Plan, target: str, by: str) -> list[di
     rows = []
     for job in source_jobs(plan):
         source = source_lineage_of(plan, job.lineage.task).at(early)
-        values = seed_similarities(library, [by], source, goal, seeds, plan.experiment.measuring)[by]
+        values = seed_similarities(library, [by], source, goal, seeds, plan.experiment.similarity_settings)[by]
         rows.append({"source": job.lineage.task.name, **_similarity(values), **_own(library, job)})
     rows.sort(key=lambda row: (-row["similarity"]["mean"], row["source"]))
     return [

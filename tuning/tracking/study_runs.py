@@ -77,10 +77,10 @@ def _of_study(plan: Plan, study: Study, poor: bool) -> RunUpdate:
 def _other_plms(base: TrialConfig) -> dict[str, Any]:
     """Which other PLMs a study uses, and how."""
     said: dict[str, Any] = {}
-    if base.tutor:
+    if base.teacher_plm:
         said |= {
-            "teacher_plm": base.tutor.plm.label, "teacher_trains": base.tutor.trains, "teacher_tuning_steps": base.tutor.steps,
-            "teacher_learning_rate": base.tutor.learning_rate, "relation": base.relation,
+            "teacher_plm": base.teacher_plm.plm.label, "teacher_trains": base.teacher_plm.trains, "teacher_tuning_steps": base.teacher_plm.steps,
+            "teacher_learning_rate": base.teacher_plm.learning_rate, "relation": base.relation,
         }  # fmt: skip
     if base.projection:
         how = base.projection
@@ -104,7 +104,7 @@ def _measured(plan: Plan, study: Study) -> dict[str, Any]:
     """Of what its similarities were measured; nothing where there are none."""
     if not study.similarities:
         return {}
-    how = {f"measured.{name}": value for name, value in asdict(plan.experiment.measuring).items()}
+    how = {f"measured.{name}": value for name, value in asdict(plan.experiment.similarity_settings).items()}
     return {"early_step": plan.experiment.source_train.early_step, **how}
 
 

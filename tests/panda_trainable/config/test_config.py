@@ -9,16 +9,16 @@ import pytest
 from panda_trainable.config import trial as config
 from panda_trainable.config.keys import VERSIONS, content, content_key
 from panda_trainable.config.methods import FUSIONS, KNOBS, SOURCELESS, TRAITS
-from panda_trainable.config.setting import Initial, Measuring, Plm, Setting
+from panda_trainable.config.setting import Initial, Plm, Setting, SimilaritySettings
 from panda_trainable.config.task import Hub, Mixture, TaskSpec
-from panda_trainable.config.trial import Projection, Source, TrialConfig, Tutor, normalised
+from panda_trainable.config.trial import Projection, Source, TeacherPlm, TrialConfig, normalised
 
 TASK = TaskSpec("t", "classification", ("a",), "label", ("no", "yes"), ("accuracy",), "data/t", (("train", "ab12"),))
 REGRESSION = replace(TASK, kind="regression", classes=(), metrics=("pearson",))
 CHOICE = replace(TASK, kind="multiple_choice", classes=(), choices=("a", "b"))
 SETTING = Setting(Plm("models/tiny", "c0ffee"))
 SOURCE = Source(replace(TASK, fingerprints=(("train", "cd34"),)), 0.5)
-TUTOR, PROJECTION = Tutor(SETTING.plm), Projection(SETTING.plm, (TASK,))
+TUTOR, PROJECTION = TeacherPlm(SETTING.plm), Projection(SETTING.plm, (TASK,))
 TRIAL = TrialConfig(
     SETTING, TASK, "panda", (0, 1), 100, 0.01, (SOURCE,), source_steps=50, source_learning_rate=0.02,
     lambda_=1.0, teacher_steps=20,
@@ -45,13 +45,13 @@ OTHERS: dict[Any, dict[str, Any]] = {
         "selection_rows": 500, "protocol": "paper", "init": Initial("zeros"), "mlp": 8, "shots": 4, "source_shots": 4,
         "precision": "bf16",
     },
-    SOURCE: {"task": TASK, "similarity": 0.4, "apart": True},
+    SOURCE: {"task": TASK, "similarity": 0.4, "drop_overlap": True},
     TRIAL: {
         "setting": replace(SETTING, batch_size=8), "target": SOURCE.task, "method": "spot", "seeds": (0, 2),
         "steps": 101, "learning_rate": 0.02, "sources": (SOURCE, SOURCE), "source_steps": 51,
         "source_learning_rate": 0.03, "lambda_": 2.0, "teacher_steps": 21, "fusion": "late", "kd": "kl",
         "candidates": (20, 40), "lambda_schedule": "decay", "partner_weights": "uniform", "inter_class": 0.5,
-        "inter_instance": 0.5, "relation": "gram", "temperature": 2.0, "tutor": TUTOR, "projection": PROJECTION, "mixing_cap": 40,
+        "inter_instance": 0.5, "relation": "gram", "temperature": 2.0, "teacher_plm": TUTOR, "projection": PROJECTION, "mixing_cap": 40,
     },
     TUTOR: {"plm": Plm("models/tiny", "decade"), "trains": "model", "steps": 401, "learning_rate": 0.1},
     PROJECTION: {
@@ -59,7 +59,7 @@ OTHERS: dict[Any, dict[str, Any]] = {
         "hidden": 8, "steps": 201, "learning_rate": 0.1,
     },
     Mixture("m", (TASK,)): {"name": "n", "tasks": (SOURCE.task, TASK), "cap": 100, "shots": (4,)},
-    Measuring(): {"pooling": "cls", "layer": 1, "inputs": "real", "window": (1, 2)},
+    SimilaritySettings(): {"pooling": "cls", "layer": 1, "inputs": "real", "window": (1, 2)},
 }  # fmt: skip
 DECIDE_NOTHING = {
     "name", "path", "source", "eval_every", "limit_report", "candidates", "id", "hub", "counts", "note", "file",
@@ -127,7 +127,7 @@ def test_a_method_that_divides_lambda_by_the_batch_size_counts_so_much_less() ->
 
 
 def test_lambda_is_the_whole_weight_where_there_is_no_source() -> None:
-    assert replace(TRIAL, method="distill", sources=(), tutor=TUTOR, lambda_=2.0).lambda_effective == 2.0
+    assert replace(TRIAL, method="distill", sources=(), teacher_plm=TUTOR, lambda_=2.0).lambda_effective == 2.0
 
 
 def test_uniform_shares_are_the_same_whatever_the_similarities() -> None:
@@ -197,7 +197,7 @@ def test_all_wrong_values_are_told_at_once_with_what_was_given() -> None:
         ({"method": "model_tuning"}, "model_tuning takes no source"),
         ({"method": "multitask_model_tuning", "sources": ()}, "multitask_model_tuning needs a source"),
         ({"method": "distill", "sources": ()}, "distill needs a teacher_plm"),
-        ({"method": "distill", "tutor": TUTOR}, "distill takes no source"),
+        ({"method": "distill", "teacher_plm": TUTOR}, "distill takes no source"),
         ({"method": "tpt_model", "sources": ()}, "tpt_model needs a source_plm"),
         ({"method": "tpt_model_zero_shot", "projection": PROJECTION, "sources": ()}, "tpt_model_zero_shot needs a sou"),
         ({"method": "spot", "steps": 0}, "steps must be positive, got 0"),

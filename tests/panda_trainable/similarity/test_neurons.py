@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoModel
 
-from panda_trainable.config.setting import Measuring, Plm, Setting
+from panda_trainable.config.setting import Plm, Setting, SimilaritySettings
 from panda_trainable.config.task import Mixture, TaskSpec
 from panda_trainable.data.splits import replica_rows
 from panda_trainable.data.tokens import token_table
@@ -150,7 +150,7 @@ def test_real_inputs_are_the_mean_over_the_train_rows_in_groups_of_any_size(
         for i, n in ((i, int(table.lengths[i])) for i in rows)
     ]
     monkeypatch.setattr(module, "GROUP_VALUES", {"cpu": 50 * 16})  # four rows and fewer
-    found = activations(library, own, 0, Measuring(inputs="real"))
+    found = activations(library, own, 0, SimilaritySettings(inputs="real"))
     torch.testing.assert_close(found, torch.stack(each).mean(0), **CLOSE)
 
 
@@ -169,7 +169,7 @@ def test_a_mixture_s_real_inputs_count_by_its_tasks_shares(
             for ids, types, n in zip(table.ids, table.types, table.lengths, strict=True)
         ]
         means.append(torch.stack(rows).mean(0))
-    found = activations(library, own, 0, Measuring(inputs="real"))
+    found = activations(library, own, 0, SimilaritySettings(inputs="real"))
     torch.testing.assert_close(found, 0.6 * means[0] + 0.4 * means[1], **CLOSE)
     assert activations(library, own, 0).shape == (2, 24)
 
@@ -177,12 +177,19 @@ def test_a_mixture_s_real_inputs_count_by_its_tasks_shares(
 def test_one_artefact_serves_all_windows(library: PromptLibrary, lineage: Lineage) -> None:
     whole = activations(library, lineage, 0)
     for window, expected in (((1, 1), whole[:1]), ((2, 2), whole[1:]), ((1, 2), whole)):
-        assert torch.equal(activations(library, lineage, 0, Measuring(window=window)), expected)
-        assert neurons_key(lineage, 0, Measuring(window=window)) == neurons_key(lineage, 0)
+        assert torch.equal(activations(library, lineage, 0, SimilaritySettings(window=window)), expected)
+        assert neurons_key(lineage, 0, SimilaritySettings(window=window)) == neurons_key(lineage, 0)
     assert len(list(library.root.glob("neurons/*/neurons.npy"))) == 1
-    assert neurons_key(lineage, 0, Measuring("cls", 1)) == neurons_key(lineage, 0)  # of embeddings
+    assert neurons_key(lineage, 0, SimilaritySettings("cls", 1)) == neurons_key(lineage, 0)  # of embeddings
     assert (
-        len({neurons_key(lineage, 0), neurons_key(lineage, 1), neurons_key(lineage, 0, Measuring(inputs="real"))}) == 3
+        len(
+            {
+                neurons_key(lineage, 0),
+                neurons_key(lineage, 1),
+                neurons_key(lineage, 0, SimilaritySettings(inputs="real")),
+            }
+        )
+        == 3
     )
 
 
@@ -192,7 +199,7 @@ def test_a_window_that_is_not_within_the_layers_is_refused(
 ) -> None:
     said = rf"window must be first and last layer within 1 to 2, got \[{window[0]}, {window[1]}\]"
     with pytest.raises(ValueError, match=said):
-        activations(library, lineage, 0, Measuring(window=window))
+        activations(library, lineage, 0, SimilaritySettings(window=window))
     with pytest.raises(ValueError, match=said):
         check_neurons(load_encoder(lineage.setting.plm), window)
 
@@ -304,7 +311,7 @@ def test_a_mixture_is_not_masked(library: PromptLibrary, setting: Setting, task:
 
 def test_no_hook_stays_and_the_plm_is_the_file_bit_for_bit(library: PromptLibrary, lineage: Lineage) -> None:
     encoder = load_encoder(lineage.setting.plm)
-    activations(library, lineage, 0, Measuring(inputs="real"))
+    activations(library, lineage, 0, SimilaritySettings(inputs="real"))
     masked_scores(library, lineage, 0, ratio=0.5)
     assert load_encoder(lineage.setting.plm) is encoder
     assert not has_hooks(encoder)
@@ -332,7 +339,7 @@ def test_activations_are_made_once(library: PromptLibrary, lineage: Lineage) -> 
     activations(library, lineage, 0)
     (file,) = library.root.glob("neurons/*/neurons.npy")
     made = file.stat().st_mtime_ns
-    activations(library, lineage, 0, Measuring(window=(2, 2)))
+    activations(library, lineage, 0, SimilaritySettings(window=(2, 2)))
     assert [f.stat().st_mtime_ns for f in library.root.glob("neurons/*/neurons.npy")] == [made]
 
 

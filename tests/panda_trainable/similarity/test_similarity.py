@@ -15,7 +15,7 @@ from transformers import AutoModel, DynamicCache
 
 from panda_trainable.config.keys import content_key
 from panda_trainable.config.methods import SIMILARITY_NAMES
-from panda_trainable.config.setting import Measuring, Setting
+from panda_trainable.config.setting import Setting, SimilaritySettings
 from panda_trainable.config.task import Mixture, TaskSpec
 from panda_trainable.data.splits import replica_rows
 from panda_trainable.data.tokens import TokenTable, token_table
@@ -196,7 +196,7 @@ def test_a_similarity_of_tuned_prompts_is_symmetric_bounded_and_largest_with_its
 ) -> None:
     row = SIMILARITIES[name]
     formed = [replace(lineage, setting=replace(lineage.setting, prompt_form=form)) for lineage in pair]
-    a, b = (REPRESENTATIONS[row.reads](library, lineage, 0, Measuring()) for lineage in formed)
+    a, b = (REPRESENTATIONS[row.reads](library, lineage, 0, SimilaritySettings()) for lineage in formed)
     between, itself = row(a, b), row(a, a)
     assert between == pytest.approx(row(b, a), abs=1e-6)
     assert row.low <= between <= itself <= row.high
@@ -209,7 +209,9 @@ def test_a_mean_similarity_compares_replicas_of_the_same_seed(
     found = mean_similarities(library, list(SIMILARITIES), *pair, seeds=(3, 4))
     assert tuple(found) == tuple(SIMILARITIES)
     for name, row in SIMILARITIES.items():
-        seeds = [[REPRESENTATIONS[row.reads](library, each, seed, Measuring()) for each in pair] for seed in (3, 4)]
+        seeds = [
+            [REPRESENTATIONS[row.reads](library, each, seed, SimilaritySettings()) for each in pair] for seed in (3, 4)
+        ]
         assert found[name] == pytest.approx(sum(row(*both) for both in seeds) / 2)
     sources, targets = (tuned_prompts(library, lineage, (3, 4)) for lineage in pair)
     tokens = [(tokens_of(a.prompt), tokens_of(b.prompt)) for a, b in zip(sources, targets, strict=True)]
@@ -218,8 +220,11 @@ def test_a_mean_similarity_compares_replicas_of_the_same_seed(
 
 
 def test_similarities_look_at_what_they_are_told_to(library: PromptLibrary, pair: tuple[Lineage, Lineage]) -> None:
-    names, told = ["task_embedding", "on", "c_pair"], Measuring("cls", 1, "real", (1, 1))
-    usual, other = (mean_similarities(library, names, *pair, (0,), measuring) for measuring in (Measuring(), told))
+    names, told = ["task_embedding", "on", "c_pair"], SimilaritySettings("cls", 1, "real", (1, 1))
+    usual, other = (
+        mean_similarities(library, names, *pair, (0,), similarity_settings)
+        for similarity_settings in (SimilaritySettings(), told)
+    )
     by_hand = cosine(*(torch.from_numpy(task_embedding(library, lineage, 0, told)) for lineage in pair))
     assert other["task_embedding"] == pytest.approx(by_hand)
     assert other["task_embedding"] != usual["task_embedding"]
@@ -312,12 +317,12 @@ def test_a_task_embedding_averages_the_states_of_its_layer_as_the_plain_model_ha
     with torch.no_grad():
         states = [plain_states(model, table, prompt, row, layer or 2) for row in range(len(table))]
     rows = [each[0] if pooling == "cls" else each.mean(0) for each in states]
-    found = task_embedding(library, lineage, 0, Measuring(pooling, layer))
+    found = task_embedding(library, lineage, 0, SimilaritySettings(pooling, layer))
     torch.testing.assert_close(torch.from_numpy(found), torch.stack(rows).double().mean(0), **CLOSE)
 
 
 def test_the_last_layer_by_number_is_the_last_layer(library: PromptLibrary, pair: tuple[Lineage, Lineage]) -> None:
-    usual, numbered = (task_embedding(library, pair[0], 0, Measuring(layer=layer)) for layer in (None, 2))
+    usual, numbered = (task_embedding(library, pair[0], 0, SimilaritySettings(layer=layer)) for layer in (None, 2))
     assert np.array_equal(usual, numbered)
 
 
@@ -326,7 +331,7 @@ def test_a_layer_that_is_not_there_is_refused(
     library: PromptLibrary, pair: tuple[Lineage, Lineage], layer: int
 ) -> None:
     with pytest.raises(ValueError, match=f"layer of task embeddings must be 1 to 2 of .*bert, got {layer}"):
-        task_embedding(library, pair[0], 0, Measuring(layer=layer))
+        task_embedding(library, pair[0], 0, SimilaritySettings(layer=layer))
 
 
 def test_a_layer_behind_those_that_are_kept_is_refused(setting: Setting) -> None:
@@ -342,10 +347,17 @@ def test_embeddings_that_look_elsewhere_have_keys_of_their_own_and_the_usual_one
 ) -> None:
     lineage, usual = pair[0], content_key("embeddings", pair[0], 0, EMBEDDED_ROWS)
     assert EMBEDDED_ROWS == 1000
-    assert embedding_key(lineage, 0) == embedding_key(lineage, 0, Measuring()) == usual
-    assert embedding_key(lineage, 0, Measuring(inputs="real", window=(1, 1))) == usual  # of neurons, not of embeddings
-    others = [Measuring("cls"), Measuring("mean"), Measuring(layer=1), Measuring("cls", 1)]
-    assert len({usual, *(embedding_key(lineage, 0, measuring) for measuring in others)}) == 5
+    assert embedding_key(lineage, 0) == embedding_key(lineage, 0, SimilaritySettings()) == usual
+    assert (
+        embedding_key(lineage, 0, SimilaritySettings(inputs="real", window=(1, 1))) == usual
+    )  # of neurons, not of embeddings
+    others = [
+        SimilaritySettings("cls"),
+        SimilaritySettings("mean"),
+        SimilaritySettings(layer=1),
+        SimilaritySettings("cls", 1),
+    ]
+    assert len({usual, *(embedding_key(lineage, 0, similarity_settings) for similarity_settings in others)}) == 5
 
 
 def test_a_task_embedding_is_made_once(library: PromptLibrary, pair: tuple[Lineage, Lineage]) -> None:
@@ -361,7 +373,7 @@ def test_to_embed_by_another_layer_leaves_the_files_of_the_plm_and_its_numbers_a
 ) -> None:
     before = {path: path.read_bytes() for path in Path(pair[0].setting.plm.source).iterdir()}
     usual = task_embedding(library, pair[0], 0)
-    task_embedding(library, pair[0], 0, Measuring("cls", 1))
+    task_embedding(library, pair[0], 0, SimilaritySettings("cls", 1))
     (folder,) = library.root.glob(f"embeddings/{embedding_key(pair[0], 0)}")
     (folder / "embedding.npy").write_bytes(b"damaged")
     again = PromptLibrary(library.root)

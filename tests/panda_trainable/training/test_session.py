@@ -213,7 +213,7 @@ def test_no_replica_trains_on_a_row_that_shares_a_text_with_the_report_rows_of_a
     rows = split_file(Path(spec.path), "train").read_text().splitlines()
     split_file(Path(target.path), "validation").write_text("".join(rows[i] + "\n" for i in sorted(shared)))
     target = located(replace(target, path="", fingerprints=()), Path(target.path).parent)
-    apart, whole = (opened(spec, (0, 1, 2), steps=60, apart_from=of) for of in (target, None))
+    apart, whole = (opened(spec, (0, 1, 2), steps=60, exclude_overlap_with=of) for of in (target, None))
     assert not shared & set(apart.order.flatten().tolist())
     assert shared <= set(whole.order.flatten().tolist())
     assert apart.select().keys() == whole.select().keys()

@@ -196,7 +196,7 @@ def test_panda_as_released_is_panda_with_lambda_over_the_batch_size(library: Pro
 
 def test_a_tutor_with_the_students_own_plm_is_a_teacher_like_any_other(library: PromptLibrary, trial: Trial) -> None:
     config = trial("distill", inter_class=0.0, inter_instance=0.0)
-    config = replace(config, tutor=replace(config.tutor, plm=config.setting.plm))
+    config = replace(config, teacher_plm=replace(config.teacher_plm, plm=config.setting.plm))
     session = open_session(library, config)
     (tutor,) = session.teachers
     own = Lineage(config.setting, config.target, 6, 0.02)

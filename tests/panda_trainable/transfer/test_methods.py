@@ -64,8 +64,8 @@ def test_the_tables_of_methods_are_in_step() -> None:
 @training
 def test_a_method_lowers_its_loss_and_learns(library: PromptLibrary, trial: Trial, method: str) -> None:
     config = trial(method, steps=120, learning_rate=RATES[TRAITS[method].trains])
-    if config.tutor:  # one that knows something
-        config = replace(config, tutor=replace(config.tutor, steps=60, learning_rate=0.1))
+    if config.teacher_plm:  # one that knows something
+        config = replace(config, teacher_plm=replace(config.teacher_plm, steps=60, learning_rate=0.1))
     session = open_session(library, config)
     losses = loss_curve(session, 120)
     assert (losses[-20:].mean(0) < 0.8 * losses[:20].mean(0)).all()

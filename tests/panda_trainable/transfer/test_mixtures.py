@@ -161,7 +161,7 @@ def test_no_task_of_a_mixture_trains_on_a_row_that_shares_a_text_with_the_report
     split_file(Path(target.path), "validation").write_text("".join(rows[i] + "\n" for i in sorted(shared)))
     target = located(replace(target, path="", fingerprints=()), Path(target.path).parent)
     mixture = Mixture("m", (one, other, target))
-    apart, whole = (opened(mixture, (0, 1), steps=180, apart_from=of) for of in (target, None))
+    apart, whole = (opened(mixture, (0, 1), steps=180, exclude_overlap_with=of) for of in (target, None))
     assert not shared & set(apart.parts[0].met.flatten().tolist())
     assert shared <= set(whole.parts[0].met.flatten().tolist())
     for mine, theirs in zip(apart.parts[1:], whole.parts[1:], strict=True):  # the target itself is not held apart

@@ -171,15 +171,17 @@ def test_a_source_apart_from_the_target_is_another_prompt_than_the_source_alone(
     rows = split_file(Path(source.task.path), "train").read_text().splitlines()
     split_file(Path(target.path), "validation").write_text("".join(row + "\n" for row in rows[:12]))
     target = located(replace(target, path="", fingerprints=()), Path(target.path).parent)
-    alone, apart = (replace(config, target=target, sources=(replace(source, apart=said),)) for said in (False, True))
+    alone, apart = (
+        replace(config, target=target, sources=(replace(source, drop_overlap=said),)) for said in (False, True)
+    )
     lineages = [source_lineage(each, 0) for each in (alone, apart)]
-    assert [lineage.apart_from for lineage in lineages] == [None, target]
+    assert [lineage.exclude_overlap_with for lineage in lineages] == [None, target]
     assert lineages[0].key(0) != lineages[1].key(0)
     assert source_lineage(config, 0).key(0) == lineages[0].key(0)  # what a target's report rows are is its own matter
     prompts = [tuned_prompts(library, lineage, (0, 1)) for lineage in lineages]
     assert not any(same(a, b) for a, b in zip(*prompts, strict=True))
     card = json.loads((library.path("prompts", lineages[1].key(0)) / CARD).read_text())
-    assert card["apart_from"] == "t"
+    assert card["exclude_overlap_with"] == "t"
     starts = [open_session(library, each).prompt() for each in (alone, apart)]
     assert all(torch.equal(a, torch.stack([p.prompt for p in b])) for a, b in zip(starts, prompts, strict=True))
 
@@ -190,7 +192,7 @@ def test_a_source_that_shares_nothing_is_the_same_prompt_apart(library: PromptLi
     words.write_text(words.read_text().replace(" x", " z"))
     task = located(replace(config.sources[0].task, path="", fingerprints=()), Path(config.target.path).parent)
     own = Lineage(config.setting, task, 6, 0.02)
-    pair = [tuned_prompts(library, replace(own, apart_from=of), (0,))[0] for of in (None, config.target)]
+    pair = [tuned_prompts(library, replace(own, exclude_overlap_with=of), (0,))[0] for of in (None, config.target)]
     assert same(*pair)
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from panda_trainable.config.setting import Plm, Setting
 from panda_trainable.config.task import KINDS, TaskSpec
-from panda_trainable.config.trial import TrialConfig, Tutor
+from panda_trainable.config.trial import TeacherPlm, TrialConfig
 from panda_trainable.data.splits import batches
 from panda_trainable.data.tokens import token_table
 from panda_trainable.library import PromptLibrary
@@ -21,7 +21,7 @@ from panda_trainable.training.model_session import ModelSession, read_model_head
 from panda_trainable.training.session import Session
 from panda_trainable.transfer.lineage import FILE, MODEL_FILE, teaching_session, tuned
 from panda_trainable.transfer.methods import open_session
-from panda_trainable.transfer.teachers import said, tutor_lineage, tutor_scores
+from panda_trainable.transfer.teachers import said, teacher_plm_lineage, teacher_plm_scores
 from panda_trainable.worker import load_encoder
 from tests.kits.sessions import loss_curve
 
@@ -33,7 +33,7 @@ both_ways = pytest.mark.parametrize("trains", ["prompt", "model"])
 
 def tutored(trial: Trial, plm: Plm, trains: Any = "prompt", **changes: Any) -> TrialConfig:
     """A trial whose tutor is that PLM."""
-    return trial("distill", tutor=Tutor(plm, trains, 6, 0.02), **changes)
+    return trial("distill", teacher_plm=TeacherPlm(plm, trains, 6, 0.02), **changes)
 
 
 @both_ways
@@ -42,7 +42,7 @@ def test_a_tutor_says_what_its_own_plm_makes_of_its_own_tokens(
     library: PromptLibrary, trial: Trial, parting_plm: Plm, trains: str, reads: Any
 ) -> None:
     config = tutored(trial, parting_plm, trains)
-    lineage = tutor_lineage(config)
+    lineage = teacher_plm_lineage(config)
     tables = said(library, config, lineage, reads)
     own = token_table(library, lineage.setting, config.target, "train")
     assert own.lengths.tolist() != token_table(library, config.setting, config.target, "train").lengths.tolist()
@@ -81,7 +81,7 @@ def test_a_tutor_knows_the_shots_of_its_student(library: PromptLibrary, trial: T
     config = tutored(trial, parting_plm)
     config = replace(config, setting=replace(config.setting, shots=4, source_shots=9))
     session = open_session(library, config)
-    lineage = tutor_lineage(config)
+    lineage = teacher_plm_lineage(config)
     assert lineage.setting == replace(config.setting, plm=parting_plm, source_shots=0)
     tutor = teaching_session(library, lineage, (0, 1), tuned(library, lineage, (0, 1)))
     for mine, theirs in zip(session.rows, tutor.rows, strict=True):
@@ -94,7 +94,7 @@ def test_what_a_tutor_was_tuned_to_is_what_it_teaches_with(
     library: PromptLibrary, trial: Trial, wide_plm: Plm, trains: str
 ) -> None:
     config = tutored(trial, wide_plm, trains)
-    lineage = tutor_lineage(config)
+    lineage = teacher_plm_lineage(config)
     folders = tuned(library, lineage, config.seeds)
     assert {folder.parent.name for folder in folders} == {"models" if trains == "model" else "prompts"}
     session = teaching_session(library, lineage, config.seeds, folders)
@@ -126,8 +126,8 @@ def test_a_tutors_own_score_is_that_of_its_report(
     library: PromptLibrary, trial: Trial, wide_plm: Plm, trains: str
 ) -> None:
     config = tutored(trial, wide_plm, trains)
-    run = _run(library, tutor_lineage(config).setting, config.target, trains)
-    assert tutor_scores(library, config) == pytest.approx(run.report()[0]["accuracy"])
+    run = _run(library, teacher_plm_lineage(config).setting, config.target, trains)
+    assert teacher_plm_scores(library, config) == pytest.approx(run.report()[0]["accuracy"])
 
 
 def test_all_of_a_tutor_is_made_once_whatever_the_student_does_with_it(

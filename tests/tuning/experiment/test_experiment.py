@@ -17,9 +17,9 @@ from panda_trainable.config.methods import (
     SIMILARITY_NAMES,
     TRAITS,
 )
-from panda_trainable.config.setting import Measuring, Plm, Pooling, Positions, Setting
+from panda_trainable.config.setting import Plm, Pooling, Positions, Setting, SimilaritySettings
 from panda_trainable.config.task import KINDS, METRIC_NAMES, MIXING_CAP, Mixture
-from panda_trainable.config.trial import Projection, Tutor
+from panda_trainable.config.trial import Projection, TeacherPlm
 from panda_trainable.data.task_table import PANDA_METRICS, TASKS
 from panda_trainable.data.tokenisers import TOKENISERS
 from panda_trainable.prompt.initialisers import INITIALISERS
@@ -310,7 +310,7 @@ def test_the_similarity_on_is_a_word_and_no_truth(tmp_path: Path) -> None:
     )
     experiment = load(written(tmp_path, text))
     assert (experiment.similarities, experiment.weigh_by) == (["on", "c_mean"], "on")
-    assert experiment.measuring == Measuring(window=(1, 2))
+    assert experiment.similarity_settings == SimilaritySettings(window=(1, 2))
 
 
 def test_domains_of_the_file_replace_the_defaults(tmp_path: Path) -> None:
@@ -344,16 +344,22 @@ LITERALS: dict[str, tuple[Any, Any]] = {
     "weights of partners": (Experiment.model_fields["partner_weights"], PARTNER_WEIGHTS),
     "relations of a batch": (Experiment.model_fields["relation"], INSTANCE_RELATIONS),
     "forms of a projector": (ProjectorSection.model_fields["form"], FORMS),
-    "what a larger PLM trains": (TeacherTrainSection.model_fields["trains"], get_args(get_type_hints(Tutor)["trains"])),
+    "what a larger PLM trains": (
+        TeacherTrainSection.model_fields["trains"],
+        get_args(get_type_hints(TeacherPlm)["trains"]),
+    ),
     "what a projector learns": (
         ProjectorSection.model_fields["objective"],
         get_args(get_type_hints(Projection)["objective"]),
     ),
     "pooling of embeddings": (
         EmbeddingSection.model_fields["pooling"],
-        get_args(get_type_hints(Measuring)["pooling"]),
+        get_args(get_type_hints(SimilaritySettings)["pooling"]),
     ),
-    "inputs of neurons": (NeuronsSection.model_fields["inputs"], get_args(get_type_hints(Measuring)["inputs"])),
+    "inputs of neurons": (
+        NeuronsSection.model_fields["inputs"],
+        get_args(get_type_hints(SimilaritySettings)["inputs"]),
+    ),
 }
 
 
@@ -375,10 +381,10 @@ def test_the_defaults_of_other_plms_and_projectors_are_those_of_their_values() -
     assert said.model_dump(exclude={"tasks"}) == {
         name: getattr(how, name) for name in ProjectorSection.model_fields if name != "tasks"
     }
-    assert TeacherTrainSection().trains == Tutor(Plm("anywhere", "files")).trains
+    assert TeacherTrainSection().trains == TeacherPlm(Plm("anywhere", "files")).trains
     assert (EmbeddingSection().model_dump(), NeuronsSection().model_dump()) == (
-        {"pooling": Measuring().pooling, "layer": Measuring().layer},
-        {"inputs": Measuring().inputs, "layers": Measuring().window},
+        {"pooling": SimilaritySettings().pooling, "layer": SimilaritySettings().layer},
+        {"inputs": SimilaritySettings().inputs, "layers": SimilaritySettings().window},
     )
 
 

@@ -118,8 +118,10 @@ def test_drop_keeps_a_source_apart_wherever_it_takes_part_and_nowhere_else(
     before, after = studies(plan, None), studies(plan, library)
     assert tuple(after) == ALL
     for name, study in after.items():
-        assert [source.apart for source in study.base.sources] == [s.task.name == "s1" for s in study.base.sources]
-        assert (study.key != before[name].key) is any(source.apart for source in study.base.sources)
+        assert [source.drop_overlap for source in study.base.sources] == [
+            s.task.name == "s1" for s in study.base.sources
+        ]
+        assert (study.key != before[name].key) is any(source.drop_overlap for source in study.base.sources)
     assert after["t · prompt_tuning"].key == before["t · prompt_tuning"].key
     assert {name: study.overlap for name, study in after.items() if study.overlap} == {
         "t ← s1 · spot": SHARED, "t ← s1 · panda": SHARED,
@@ -133,7 +135,7 @@ def test_warn_leaves_all_as_it_is_but_for_what_is_told(
     plan = planned(overlap="warn")
     before, after = studies(plan, None), studies(plan, library)
     assert {name: study.key for name, study in after.items()} == {name: study.key for name, study in before.items()}
-    assert not any(source.apart for study in after.values() for source in study.base.sources)
+    assert not any(source.drop_overlap for study in after.values() for source in study.base.sources)
     assert study_tags(after["t ← s1 · spot"])["overlap"] == str(SHARED)
     assert study_tags(after["t ← s2 · spot"])["overlap"] == "0"
     assert f"note: s1 and t share {SHARED} texts" in describe(plan.experiment)
@@ -175,7 +177,7 @@ def test_a_prompt_that_is_kept_apart_is_another_one_and_only_for_its_target(
     jobs = {job.lineage.task.name: job.lineage for job in jobs_of([config])}
     plain = {name: source_lineage_of(plan, plan.tasks[name]) for name in ("s1", "s2")}
     assert jobs["s2"] == plain["s2"]
-    assert jobs["s1"] == replace(plain["s1"], apart_from=plan.tasks["t"])
+    assert jobs["s1"] == replace(plain["s1"], exclude_overlap_with=plan.tasks["t"])
     assert jobs["s1"].key(10) != plain["s1"].key(10)
     kept = replica_rows(library, plan.setting.of_sources, plan.tasks["s1"], 10, plan.tasks["t"]).train
     assert len(kept) > 0
@@ -212,8 +214,8 @@ def test_a_winner_printed_as_a_file_keeps_the_same_sources_apart(
     config = replace(study.base.with_knobs({"learning_rate": 0.02, "partners": 1}), seeds=(10, 11))
     file = filed(tmp_path / "there", pinned(plan.experiment, config, study.pair.source))
     again = pinned_trial(load(file), PromptLibrary(tmp_path / "there/library"))
-    assert [(source.task.name, source.apart) for source in again.sources] == [
-        (source.task.name, source.apart) for source in config.sources
+    assert [(source.task.name, source.drop_overlap) for source in again.sources] == [
+        (source.task.name, source.drop_overlap) for source in config.sources
     ]
     assert confirm_key(again) == confirm_key(config)
 
@@ -266,7 +268,7 @@ def test_a_mixture_shares_the_texts_of_its_tasks_but_not_those_of_the_target_its
     plan = planned(**mixed, methods=["spot"], self_pairs="include")
     assert shared_texts(library, plan) == {("pool", "t"): SHARED}
     made, _ = make_studies(plan, {pair: like(0.5) for pair in plan.measured}, shared_texts(library, plan))
-    apart = {study.pair.source: study.base.sources[0].apart for study in made if study.pair.source}
+    apart = {study.pair.source: study.base.sources[0].drop_overlap for study in made if study.pair.source}
     assert apart == {"s2": False, "pool": True, "own": False}
 
 

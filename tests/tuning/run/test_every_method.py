@@ -66,7 +66,7 @@ def test_a_study_has_what_its_method_takes_and_nothing_else(planned: Planned, pl
         sources = {"none": [], "pair": [study.pair.source], "all": ["s1", "s2", "pool"]}[traits.sources]
         assert [source.task.name for source in base.sources][: len(sources)] == sources
         assert len(base.sources) == len(sources) + (2 if "partners" in traits.knobs else 0)
-        assert (base.tutor is not None) == (traits.another == "teacher_plm")
+        assert (base.teacher_plm is not None) == (traits.another == "teacher_plm")
         assert (base.projection is not None) == (traits.another == "source_plm")
         assert (base.kd, base.lambda_schedule) == (("kl", "decay") if distils else ("mse", "constant"))
         assert base.relation == ("gram" if "inter_instance" in traits.knobs else "inter_instance")
@@ -125,7 +125,7 @@ def test_a_winner_of_any_method_trained_again_has_the_very_same_scores(
     said = train(filed(tmp_path / "there", plan, config, study.pair.source), tmp_path / "prompts")
     assert said["report"]["accuracy"]["mean"] == pytest.approx(sum(confirmed.report) / 2, abs=0)
     assert said["selection"]["accuracy"]["mean"] == pytest.approx(sum(confirmed.selection) / 2, abs=0)
-    assert len(confirmed.teacher) == (2 if config.tutor else 0)
+    assert len(confirmed.teacher) == (2 if config.teacher_plm else 0)
     assert len(said["prompts"]) == (0 if TRAITS[method].trains in ("head", "model") else 2)
 
 
@@ -137,7 +137,7 @@ def test_a_winner_is_compared_with_itself_without_what_is_transferred(
     without = twin(config)
     if "lambda" in KNOBS[method]:
         assert without is not None
-        assert (without.method, without.sources, without.tutor) == (BASELINE, (), None)
+        assert (without.method, without.sources, without.teacher_plm) == (BASELINE, (), None)
         assert (without.learning_rate, without.steps, without.seeds) == (0.0123456789, 8, (10, 11))
     elif TRAITS[method].shares_head and method != "random_prompt":
         assert without is not None
@@ -212,7 +212,7 @@ def test_a_larger_plm_is_tuned_as_long_as_students_are_and_at_the_rate_of_its_ki
     planned: Planned, plms: Plms
 ) -> None:
     def tutor(**said: Any) -> tuple[str, int, float]:
-        made = studies(planned(**every_method(plms, teacher_train=said)), "distill")[0].base.tutor
+        made = studies(planned(**every_method(plms, teacher_train=said)), "distill")[0].base.teacher_plm
         assert made is not None
         return made.trains, made.steps, made.learning_rate
 
