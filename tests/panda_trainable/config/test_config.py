@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from panda_trainable.config import trial as config
+from panda_trainable.config import keys
 from panda_trainable.config.keys import VERSIONS, content, content_key
 from panda_trainable.config.methods import FUSIONS, KNOBS, SOURCELESS, TRAITS
 from panda_trainable.config.setting import Initial, Plm, Setting, SimilaritySettings
@@ -89,10 +89,10 @@ def test_a_field_at_its_default_is_no_part_of_the_content() -> None:
 
 
 def test_stages_share_no_key_and_a_raised_version_changes_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = {content_key(stage, TRIAL) for stage in VERSIONS}
-    assert len(keys) == len(VERSIONS)
-    monkeypatch.setattr(config, "VERSIONS", MappingProxyType({**VERSIONS, "study": 99}))
-    assert content_key("study", TRIAL) not in keys
+    made = {content_key(stage, TRIAL) for stage in VERSIONS}
+    assert len(made) == len(VERSIONS)
+    monkeypatch.setattr(keys, "VERSIONS", MappingProxyType({**VERSIONS, "study": 99}))
+    assert content_key("study", TRIAL) not in made
 
 
 def test_normalised_shares_by_hand() -> None:
