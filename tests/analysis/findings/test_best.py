@@ -227,8 +227,8 @@ class Blocker:
             raise ImportError(f"{name} is blocked")
 
 sys.meta_path.insert(0, Blocker())
-import analysis.gains, analysis.records
-from analysis.best import best
+import analysis.statistics.gains, analysis.records
+from analysis.findings.best import best
 print(json.dumps(best(*sys.argv[1:])))
 """
 

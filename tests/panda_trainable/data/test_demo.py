@@ -13,7 +13,7 @@ from panda_trainable.data.demo import DEMO, rows
 
 FINGERPRINT = """
 import hashlib, json, sys
-from panda_trainable.demo import rows
+from panda_trainable.data.demo import rows
 print(hashlib.sha256(json.dumps(rows(*sys.argv[1:])).encode()).hexdigest())
 """
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from analysis.records import reader as records
+from analysis.records.reader import reader as records
 from tests.kits.command import COMMAND, experiment_file, panda_tune
 from tests.tuning.run.test_search import runs_by_stage, statuses
 from tuning.engine.journal import open_study

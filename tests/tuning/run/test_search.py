@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis.records import reader as records
 from analysis.records.names import STAGE
+from analysis.records.reader import reader as records
 from tests.kits.command import experiment_file, panda_tune
 from tests.kits.tasks import SHARED, needs_real_data, rows_of, write_task
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from analysis.records import reader as records
+from analysis.records.reader import reader as records
 from tests.kits.command import experiment_file, panda_tune
 
 pytestmark = pytest.mark.slow

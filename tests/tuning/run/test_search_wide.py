@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from analysis.records import reader as records
+from analysis.records.reader import reader as records
 from tests.kits.command import panda_tune
 from tests.kits.tasks import WORDS, rows_of, write_task
 from tuning.experiment.experiment import BASELINE
