@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from string import Formatter
 from types import MappingProxyType
 
+from panda_trainable.config.origin import Origin, Unlocated
+
 METRIC_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "classification": (
@@ -33,7 +35,6 @@ TEXTS: Mapping[str, tuple[int, int]] = MappingProxyType(
 """Kind -> how many texts its rows have, at least and at most; a choice is a second text."""
 
 SPLITS = ("train", "validation", "test")
-DEMO = "demo:"
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class TaskSpec:
             choice, a list of tags, or `{"text": [...], "answer_start": [...]}`.
         classes: C, class names in the order of their numbers; tags for tagging; else empty.
         metrics: the first is the score.
-        path: folder of `<split>.<ending>`, or `demo:<name>`; empty until the task is located.
+        origin: where its rows come from.
         fingerprints: (split, hash of its rows) of the splits there are: the data's identity.
         choices: second texts of a multiple choice, as `text`.
         prepare: a row of `rows.PREPARE`: checks and completes rows of this task.
@@ -87,7 +88,7 @@ class TaskSpec:
     label: str
     classes: tuple[str, ...]
     metrics: tuple[str, ...]
-    path: str = field(default="", metadata={"keyed": False})
+    origin: Origin = field(default=Unlocated(), metadata={"keyed": False})
     fingerprints: tuple[tuple[str, str], ...] = ()
     choices: tuple[str, ...] = ()
     prepare: str = ""
@@ -243,7 +244,3 @@ def _template_problem(text: str) -> str:
     if not text.strip() or odd or ("{" in text and not named):
         return f"{text!r} is no template: braces hold the name of a field, as in '{{question}} {{answer}}'"
     return ""
-
-
-IMPORTED = "imported:"
-"""Path of a task of which there are prompts but no data."""

@@ -24,6 +24,8 @@ from random import Random
 from types import MappingProxyType
 from typing import Literal
 
+from panda_trainable.config.origin import Row
+
 Grammar = Mapping[str, tuple[str, ...]]
 SLOT = r"\{([a-z.]+)\}"
 
@@ -199,6 +201,35 @@ def rows(name: str, split: str) -> list[dict[str, object]]:
     splits = {each: list(islice(distinct, size)) for each, size in demo.sizes.items()}
     generator.shuffle(splits[split])
     return splits[split]
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """An origin: a constructed task.
+
+    Attributes:
+        name: a key of `DEMO`.
+    """
+
+    name: str
+    has_rows = True
+
+    def splits(self) -> tuple[str, ...]:
+        """Train and validation."""
+        return tuple(DEMO[self.name].sizes)
+
+    def rows(self, split: str) -> Iterator[tuple[str, Row]]:
+        """Of the grammar."""
+        for number, row in enumerate(rows(self.name, split), 1):
+            yield f"{self.place(split)}:{number}", row
+
+    def place(self, split: str = "") -> str:
+        """Its name, for it has no file."""
+        return f"{self.name}/{split}" if split else self.name
+
+    def contents(self) -> str:
+        """Its splits."""
+        return f"it has {' and '.join(self.splits())}"
 
 
 def _distinct_rows(demo: Demo, generator: Random) -> Iterator[dict[str, object]]:

@@ -1,13 +1,11 @@
 """Rows of a split within the limit: whole questions, drawn without replacement."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from panda_trainable.config.task import TaskSpec
-from panda_trainable.data.readers import split_file
 from panda_trainable.data.rows import Example, examples, fingerprint
 
 
@@ -15,9 +13,7 @@ def kept_rows(task: TaskSpec, split: str, limit: int | None) -> tuple[list[Examp
     """The rows of a split within the limit, and the numbers of their questions."""
     found = list(examples(task, split, []))
     if fingerprint(found) != dict(task.fingerprints)[split]:
-        raise ValueError(
-            f"{split_file(Path(task.path), split)}: changed since the plan was made; start the search again"
-        )
+        raise ValueError(f"{task.origin.place(split)}: changed since the plan was made; start the search again")
     questions = numbered([example.question for example in found]) if task.question else np.arange(len(found))
     kept = capped(questions, limit)
     return [found[i] for i in kept], questions[kept]

@@ -4,9 +4,13 @@ import csv
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+from panda_trainable.config.origin import Row
+from panda_trainable.config.task import SPLITS
 
 LINE_MIB = 16
 """Longest line that is read; a longer one is told and not loaded."""
@@ -14,8 +18,8 @@ LINE_MIB = 16
 SHOWN = 80
 """Characters of a value that a message shows."""
 
-Row = dict[str, Any] | str
-"""A row's fields; or, as a text, why it could not be read."""
+MOST_NAMES = 8
+"""Names that a message lists at most."""
 
 Reader = Callable[[Path], Iterator[tuple[str, Row]]]
 
@@ -29,8 +33,8 @@ def shown(value: Any) -> str:
 def listed(names: Iterable[Any]) -> str:
     """Names as messages list them: on one line, not too many."""
     words = [" ".join(str(name).split())[:SHOWN] for name in names]
-    more = f" and {len(words) - 8} more" if len(words) > 8 else ""
-    return ", ".join(words[:8]) + more or "none"
+    more = f" and {len(words) - MOST_NAMES} more" if len(words) > MOST_NAMES else ""
+    return ", ".join(words[:MOST_NAMES]) + more or "none"
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str | None, str]]:
@@ -192,3 +196,40 @@ def split_file(folder: Path, split: str) -> Path:
     if len(found) > 1:
         raise ValueError(f"{folder}: {split} must be one file, got {', '.join(path.name for path in found)}")
     return found[0] if found else folder / f"{split}.jsonl"
+
+
+@dataclass(frozen=True)
+class FolderFiles:
+    """An origin: a folder with one file per split.
+
+    Attributes:
+        folder: that holds `<split>.<ending>`.
+    """
+
+    folder: Path
+    has_rows = True
+
+    def splits(self) -> tuple[str, ...]:
+        """Those that have a file.
+
+        Raises:
+            ValueError: if a split has several, or the folder may not be looked into.
+        """
+        return tuple(split for split in SPLITS if split_file(self.folder, split).is_file())
+
+    def rows(self, split: str) -> Iterator[tuple[str, Row]]:
+        """As its reader gives them."""
+        path = split_file(self.folder, split)
+        try:
+            yield from READERS[path.suffix.removeprefix(".")](path)
+        except OSError as error:
+            yield str(path), f"cannot be read ({error.strerror or error})"
+
+    def place(self, split: str = "") -> str:
+        """The path of a split's file, or of the folder."""
+        return str(split_file(self.folder, split) if split else self.folder)
+
+    def contents(self) -> str:
+        """The names of the files in the folder."""
+        names = sorted(path.name for path in self.folder.iterdir()) if self.folder.is_dir() else []
+        return f"it holds {', '.join(names[:MOST_NAMES])}" if names else "it is empty or not there"

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from panda_trainable.config.task import DEMO, SPLITS, TaskSpec
-from panda_trainable.data import demo
+from panda_trainable.config.origin import Origin, Unlocated
+from panda_trainable.config.task import TaskSpec
 from panda_trainable.data.prepare import PREPARE, is_unicode, is_whole, text_of
-from panda_trainable.data.readers import READERS, Row, listed, shown, split_file
+from panda_trainable.data.readers import READERS, FolderFiles, listed, shown
 
 SHOWN = 8
 """Problems of a task's rows that are told; of the others their number."""
@@ -43,23 +43,10 @@ class Example:
     question: str = ""
 
 
-def raw_rows(task: TaskSpec, split: str) -> Iterator[tuple[str, Row]]:
-    """The rows of a split with their places `file:line`; a text instead of a row says why there is none."""
-    if task.path.startswith(DEMO):
-        for number, row in enumerate(demo.rows(task.path.removeprefix(DEMO), split), 1):
-            yield f"{task.path}/{split}:{number}", row
-        return
-    path = split_file(Path(task.path), split)
-    try:
-        yield from READERS[path.suffix.removeprefix(".")](path)
-    except OSError as error:
-        yield str(path), f"cannot be read ({error.strerror or error})"
-
-
 def examples(task: TaskSpec, split: str, problems: list[str]) -> Iterator[Example]:
     """The checked rows of a split; what is wrong with others is added to the problems, with its place."""
     seen: dict[Any, str] = {}
-    for place, row in raw_rows(task, split):
+    for place, row in task.origin.rows(split):
         if isinstance(row, str):
             problems.append(f"{place}: {row}")
             continue
@@ -174,7 +161,7 @@ def _class_number(task: TaskSpec, label: Any) -> float:
 
 
 def located(task: TaskSpec, data: Path, fetch: Callable[[TaskSpec], Path] | None = None) -> TaskSpec:
-    """The task with its folder, the fingerprints of its rows and the size of its classes, its rows checked.
+    """The task with its origin found and its rows read, as `fingerprinted` does.
 
     Args:
         task: a row of TASKS or a task of the experiment file.
@@ -184,18 +171,37 @@ def located(task: TaskSpec, data: Path, fetch: Callable[[TaskSpec], Path] | None
     Raises:
         ValueError: if a split is missing or a row is wrong; all problems of the task at once.
     """
-    task = replace(task, path=_folder(task, data, fetch))
-    present = [split for split in SPLITS if task.path.startswith(DEMO) or split_file(Path(task.path), split).is_file()]
-    splits = [split for split in present if not (task.path.startswith(DEMO) and split == "test")]
+    return fingerprinted(replace(task, origin=_found(task, data, fetch)))
+
+
+def is_here(task: TaskSpec, data: Path) -> bool:
+    """Whether a task needs no fetching: a demonstration, or a task with a folder in `data`."""
+    return not isinstance(task.origin, Unlocated) or task.origin.folder_in(data, task.name).is_dir()
+
+
+def _found(task: TaskSpec, data: Path, fetch: Callable[[TaskSpec], Path] | None) -> Origin:
+    """A task's origin once it is looked for."""
+    if not isinstance(task.origin, Unlocated):
+        return task.origin
+    if task.hub and fetch and not is_here(task, data):
+        return FolderFiles(fetch(task))
+    return FolderFiles(task.origin.folder_in(data, task.name))
+
+
+def fingerprinted(task: TaskSpec) -> TaskSpec:
+    """A located task with the fingerprints of its rows and the sizes of its classes, its rows checked.
+
+    Raises:
+        ValueError: if a split is missing or a row is wrong; all problems of the task at once.
+    """
+    splits = task.origin.splits()
     missing = [split for split in ("train",) if split not in splits]
     missing += [] if {"validation", "test"} & set(splits) else ["validation or test"]
     if missing:
         endings = ", ".join(f".{ending}" for ending in READERS)
-        there = sorted(path.name for path in Path(task.path).iterdir()) if Path(task.path).is_dir() else []
-        held = f"it holds {', '.join(there[:SHOWN])}" if there else "it is empty or not there"
         raise ValueError(
-            f"task {task.name}: {' and '.join(missing)} not found in {task.path}: {held}, but must hold train and validation "
-            f"or test, each one file ending in {endings}"
+            f"task {task.name}: {' and '.join(missing)} not found in {task.origin.place()}: {task.origin.contents()}, but "
+            f"must hold train and validation or test, each one file ending in {endings}"
         )
     problems: list[str] = []
     found = [(split, *_read(task, split, problems)) for split in splits]
@@ -223,19 +229,6 @@ def _grouped(problems: Sequence[str]) -> list[str]:
     ]
 
 
-def _folder(task: TaskSpec, data: Path, fetch: Callable[[TaskSpec], Path] | None) -> str:
-    if task.name in demo.DEMO and not task.path:
-        return DEMO + task.name
-    inside = Path(task.path or task.name)
-    if inside.is_absolute() or ".." in inside.parts:
-        raise ValueError(
-            f"task {task.name}: its folder must lie inside the data folder {data}, got {str(inside)!r}; point `data:` there"
-        )
-    if task.hub and fetch and not (data / inside).is_dir():
-        return str(fetch(task))
-    return str(data / inside)
-
-
 def _read(task: TaskSpec, split: str, problems: list[str]) -> tuple[str, Counter[float]]:
     """Hash of a split's texts and labels, and how often each label is there."""
     counts, wrong = Counter[float](), len(problems)
@@ -247,11 +240,9 @@ def _read(task: TaskSpec, split: str, problems: list[str]) -> tuple[str, Counter
 
     digest = fingerprint(counted())
     if len(problems) == wrong and not counts:
-        problems.append(
-            f"{split_file(Path(task.path), split) if not task.path.startswith(DEMO) else task.path}: has no rows"
-        )
+        problems.append(f"{task.origin.place(split)}: has no rows")
     elif len(problems) == wrong and task.kind == "regression" and len(counts) < 2:
-        problems.append(f"{task.path}/{split}: needs rows of at least two values, has {len(counts)}")
+        problems.append(f"{task.origin.place(split)}: needs rows of at least two values, has {len(counts)}")
     return digest, counts
 
 
@@ -273,7 +264,7 @@ def _problems_of_classes(task: TaskSpec, counts: Mapping[str, Counter[float]]) -
     for split, there in counts.items():
         if len(there) < 2:
             only = task.strata[int(next(iter(there)))]
-            problems.append(f"{task.path}/{split}: needs rows of at least two classes, has only {only}")
+            problems.append(f"{task.origin.place(split)}: needs rows of at least two classes, has only {only}")
     names = [name for number, name in enumerate(task.strata) if not counts["train"][float(number)]]
     unlearnt = [
         f"{name} ({', '.join(split for split in counts if counts[split][float(task.strata.index(name))])})"
@@ -281,7 +272,9 @@ def _problems_of_classes(task: TaskSpec, counts: Mapping[str, Counter[float]]) -
         if any(counts[split][float(task.strata.index(name))] for split in counts)
     ]
     if unlearnt:
-        problems.append(f"{task.path}: train has no row of a class that other splits have: {', '.join(unlearnt)}")
+        problems.append(
+            f"{task.origin.place()}: train has no row of a class that other splits have: {', '.join(unlearnt)}"
+        )
     return problems
 
 

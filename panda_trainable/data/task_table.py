@@ -171,7 +171,7 @@ TASKS: Mapping[str, TaskSpec] = MappingProxyType(
                 _hub("cardiffnlp/tweet_eval", "sentiment", "sentence=text", "validation test"),
             ),
             **{
-                name: _classification("sentence", " ".join(made.labels))
+                name: replace(_classification("sentence", " ".join(made.labels)), origin=demo.Demonstration(name))
                 for name, made in demo.DEMO.items()
             },
         }.items()

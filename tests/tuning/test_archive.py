@@ -14,8 +14,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from panda_trainable.config.task import IMPORTED
+from panda_trainable.config.origin import Imported
 from panda_trainable.data.overlap import used_texts
+from panda_trainable.data.readers import FolderFiles
 from panda_trainable.library import PromptLibrary
 from panda_trainable.similarity.representations import embedding_key
 from panda_trainable.transfer.lineage import tuned_prompts
@@ -140,8 +141,8 @@ def test_an_imported_source_is_planned_with_the_same_keys_and_nothing_left_to_tr
 ) -> None:
     (mine,) = make_plans(load(ours / "experiment.yaml"))
     plan = theirs()
-    assert plan.tasks["s1"].path == f"{IMPORTED}s1"
-    assert replace(plan.tasks["s1"], path="") == replace(mine.tasks["s1"], path="")
+    assert plan.tasks["s1"].origin == Imported()
+    assert replace(plan.tasks["s1"], origin=mine.tasks["s1"].origin) == mine.tasks["s1"]
     library = PromptLibrary(plan.experiment.storage_path / "library")
     assert prepare(library, plan) == []
     assert all(is_made(library, job) for job in source_jobs(plan))
@@ -194,7 +195,7 @@ def test_data_that_is_there_is_read_and_not_what_was_imported(
     take_in(tmp_path / "runs/library", archive)
     shutil.copytree(ours / "data", tmp_path / "data")
     (plan,) = make_plans(load(experiment_file(tmp_path, plms("bert"), **SETTINGS)))
-    assert plan.tasks["s1"].path == str(tmp_path / "data/s1")
+    assert plan.tasks["s1"].origin == FolderFiles(tmp_path / "data/s1")
 
 
 def test_a_target_needs_its_data(ours: Path, archive: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PrivateAttr, Tag, ValidationInfo, field_validator
 
 from panda_trainable.config.methods import FUSIONS, KD_KINDS, KNOBS, SIMILARITY_NAMES, TRAITS
+from panda_trainable.config.origin import Unlocated
 from panda_trainable.config.setting import SimilaritySettings
 from panda_trainable.config.task import MIXING_CAP, Mixture, TaskSpec
 from panda_trainable.data.task_table import TASKS, with_panda_metrics
@@ -262,7 +263,7 @@ class Experiment(Section):
             return with_panda_metrics(TASKS[name]) if self.metrics == "panda" else TASKS[name]
         own = self.tasks[name]
         return TaskSpec(
-            name, own.kind, tuple(own.text), own.label, tuple(own.classes), own.all_metrics, own.path or name,
+            name, own.kind, tuple(own.text), own.label, tuple(own.classes), own.all_metrics, Unlocated(own.path),
             choices=tuple(own.choices), id=own.id,
         )  # fmt: skip
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from panda_trainable.config.keys import content
-from panda_trainable.config.task import IMPORTED, TaskSpec
+from panda_trainable.config.origin import Imported
+from panda_trainable.config.task import TaskSpec
 from tuning.planning.plan import Plan
 
 
@@ -38,7 +39,7 @@ def imported_task(root: Path, task: TaskSpec) -> TaskSpec | None:
         return None
     fingerprints = tuple((split, digest) for split, digest in card["fingerprints"])
     counts = tuple((split, tuple(sizes)) for split, sizes in card["counts"])
-    return replace(task, path=IMPORTED + task.name, fingerprints=fingerprints, counts=counts)
+    return replace(task, origin=Imported(), fingerprints=fingerprints, counts=counts)
 
 
 def source_artefacts(plan: Plan, task: TaskSpec, *, searches: bool = True) -> Iterator[tuple[str, str]]:

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from panda_trainable.config.task import IMPORTED
 from panda_trainable.library import PromptLibrary
 from tuning.experiment.experiment import Experiment, may_teach, sources_of
 from tuning.experiment.problems import Misuse
@@ -31,7 +30,7 @@ def shared_texts(library: PromptLibrary, plan: Plan) -> dict[tuple[str, str], in
         theirs = used_texts(library, task, task.report_split, None)
         if count := len(np.intersect1d(np.concatenate([theirs[:0], *mine]), theirs)):
             found[source, target] = count
-    foreign = [pair for pair in found if any(task.path.startswith(IMPORTED) for task in plan.source(pair[0]).tasks)]
+    foreign = [pair for pair in found if not all(task.origin.has_rows for task in plan.source(pair[0]).tasks)]
     if foreign and plan.experiment.overlap == "drop":
         raise Misuse(
             f"the data of imported source {', '.join(sorted({source for source, _ in foreign}))} is not here, so that texts it "

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from panda_trainable.config.setting import Setting, SimilaritySettings
-from panda_trainable.config.task import IMPORTED, TaskSpec
+from panda_trainable.config.task import TaskSpec
 from panda_trainable.data.overlap import texts_key
 from panda_trainable.data.rows import imbalance
 from panda_trainable.data.splits import replica_rows
@@ -122,7 +122,7 @@ def _problems_of_plm(
 
 def _problems_of_dropped(library: PromptLibrary, plan: Plan) -> Iterator[str]:
     """Sources of which a class would be lost with the texts that a target's report rows share."""
-    here = {name for name, task in plan.tasks.items() if not task.path.startswith(IMPORTED)}
+    here = {name for name, task in plan.tasks.items() if task.origin.has_rows}
     if not set(plan.experiment.members) <= set(plan.tasks):
         return  # of a plan that is refused anyway
     limit = plan.setting.limit_train
@@ -145,7 +145,7 @@ def _problems_of_dropped(library: PromptLibrary, plan: Plan) -> Iterator[str]:
 def _checked_rows(library: PromptLibrary, plan: Plan, task: TaskSpec, *, searches: bool) -> Iterator[str]:
     """Splits a task's rows as every seed will, in the roles that it has."""
     experiment, setting = plan.experiment, plan.setting
-    if task.path.startswith(IMPORTED):
+    if not task.origin.has_rows:
         missing = [
             kind for kind, key in source_artefacts(plan, task, searches=searches) if not library.sound(kind, key)
         ]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from panda_trainable.config.methods import SOURCELESS, TRAITS
 from panda_trainable.config.setting import Initial, Plm, Setting
-from panda_trainable.config.task import IMPORTED, TaskSpec, shared_head
-from panda_trainable.data.rows import located
+from panda_trainable.config.task import TaskSpec, shared_head
+from panda_trainable.data.rows import is_here, located
 from panda_trainable.plm.files import plm_files, plm_folder
 from tuning.experiment.experiment import Experiment, sources_of
 from tuning.experiment.loading import load
@@ -112,7 +112,7 @@ def _located(experiment: Experiment, name: str, *, fetches: bool) -> TaskSpec:
         return fetched(hub_task, data, experiment.storage_path / "hub")
 
     imported = imported_task(experiment.storage_path / "library", task)
-    if imported and name not in experiment.targets and not (data / (task.path or task.name)).is_dir():
+    if imported and name not in experiment.targets and not is_here(task, data):
         return imported
     return located(task, data, fetch if fetches else None)
 
@@ -179,7 +179,7 @@ def _unfit(experiment: Experiment, tasks: Mapping[str, TaskSpec]) -> Iterator[st
 
 def _without_rows(experiment: Experiment, tasks: Mapping[str, TaskSpec]) -> Iterator[str]:
     """Where tasks of which there are imported prompts alone would be trained on."""
-    absent = [name for name, task in tasks.items() if task.path.startswith(IMPORTED)]
+    absent = [name for name, task in tasks.items() if not task.origin.has_rows]
     mixed = {member for name in experiment.sources for member in experiment.mixtures.get(name, [])}
     readers = {f"mixtures of {name}": {name} & mixed for name in absent}
     readers |= {m: set(experiment.members) for m in experiment.methods if TRAITS[m].mixes}

@@ -9,6 +9,7 @@ import pytest
 from panda_trainable.config import keys
 from panda_trainable.config.keys import VERSIONS, content, content_key
 from panda_trainable.config.methods import FUSIONS, KNOBS, SOURCELESS, TRAITS
+from panda_trainable.config.origin import Unlocated
 from panda_trainable.config.setting import Initial, Plm, Setting, SimilaritySettings
 from panda_trainable.config.task import Hub, Mixture, TaskSpec
 from panda_trainable.config.trial import Projection, Source, TeacherPlm, TrialConfig, normalised
@@ -27,7 +28,7 @@ TRIAL = TrialConfig(
 OTHERS: dict[Any, dict[str, Any]] = {
     TASK: {
         "name": "u", "kind": "regression", "text": ("a", "b"), "label": "l", "classes": ("yes", "no"),
-        "metrics": ("f1",), "path": "elsewhere", "fingerprints": (("train", "ab13"),), "prepare": "wic",
+        "metrics": ("f1",), "origin": Unlocated("elsewhere"), "fingerprints": (("train", "ab13"),), "prepare": "wic",
         "compared": ("b",), "question": ("q",), "id": "", "hub": Hub("somebody/t"), "counts": (("train", (3, 4)),),
     },
     CHOICE: {"choices": ("b", "a")},
@@ -62,7 +63,7 @@ OTHERS: dict[Any, dict[str, Any]] = {
     SimilaritySettings(): {"pooling": "cls", "layer": 1, "inputs": "real", "window": (1, 2)},
 }  # fmt: skip
 DECIDE_NOTHING = {
-    "name", "path", "source", "eval_every", "limit_report", "candidates", "id", "hub", "counts", "note", "file",
+    "name", "origin", "source", "eval_every", "limit_report", "candidates", "id", "hub", "counts", "note", "file",
 }  # fmt: skip
 CHANGES = [(value, f.name) for value in OTHERS for f in fields(value) if value is not CHOICE and f.name != "choices"]
 CHANGES += [(CHOICE, "choices")]

@@ -9,7 +9,6 @@ import pytest
 
 from panda_trainable.config.setting import Setting
 from panda_trainable.config.task import KINDS, TaskSpec
-from panda_trainable.data.readers import split_file
 from panda_trainable.data.splits import (
     FOLD_PER_REPLICA_BELOW,
     batches,
@@ -349,9 +348,9 @@ def test_a_task_that_is_all_in_the_report_rows_is_refused_whatever_its_kind(
     library: PromptLibrary, setting: Setting, kind_task: Task, tmp_path: Path, kind: str
 ) -> None:
     spec = kind_task(kind)
-    train = split_file(Path(spec.path), "train")
+    train = Path(spec.origin.place("train"))
     own = kind_task(kind, "same")
-    split_file(Path(own.path), "validation").write_text(train.read_text())
+    Path(own.origin.place("validation")).write_text(train.read_text())
     fingerprints = (("train", ""), ("validation", dict(spec.fingerprints)["train"]))
     with pytest.raises(ValueError, match=r"rows of k that share a text with same's report rows a class would have no"):
         replica_rows(library, setting, spec, 0, replace(own, fingerprints=fingerprints))

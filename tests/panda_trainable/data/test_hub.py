@@ -14,7 +14,7 @@ from pyarrow.parquet import read_table
 
 from panda_trainable.config.task import Hub, TaskSpec
 from panda_trainable.data.hub import fetched
-from panda_trainable.data.readers import split_file
+from panda_trainable.data.readers import FolderFiles
 from panda_trainable.data.rows import examples, located
 from panda_trainable.data.task_table import TASKS
 from tests.kits.tasks import write_task
@@ -356,18 +356,18 @@ def test_a_task_is_fetched_once(repository: Repository, found: Callable[..., Tas
     features, rows = nli(0, 1, 2)
     repository("nyu-mll/glue", "mnli", features, train=rows, validation_matched=rows)
     first = found("mnli")
-    files = {path: path.stat().st_mtime_ns for path in Path(first.path).iterdir()}
+    files = {path: path.stat().st_mtime_ns for path in Path(first.origin.place()).iterdir()}
     assert [path.name for path in sorted(files)] == ["train.parquet", "validation.parquet"]
     (tmp_path / "data" / "nyu-mll" / "glue").rename(tmp_path / "away")
     assert found("mnli") == first
-    assert {path: path.stat().st_mtime_ns for path in Path(first.path).iterdir()} == files
-    assert [path.name for path in (tmp_path / "store").iterdir()] == [Path(first.path).name]
+    assert {path: path.stat().st_mtime_ns for path in Path(first.origin.place()).iterdir()} == files
+    assert [path.name for path in (tmp_path / "store").iterdir()] == [Path(first.origin.place()).name]
 
 
 def test_files_in_the_data_folder_go_before_the_hub(found: Callable[..., TaskSpec], tmp_path: Path) -> None:
     rows = [{"premise": "p", "hypothesis": "h", "label": i} for i in range(3)]
     write_task(tmp_path / "data" / "mnli", rows, rows)
-    assert found("mnli").path == str(tmp_path / "data" / "mnli")
+    assert found("mnli").origin == FolderFiles(tmp_path / "data" / "mnli")
 
 
 def test_only_the_columns_that_are_read_are_kept(
@@ -377,7 +377,7 @@ def test_only_the_columns_that_are_read_are_kept(
     rows = [{"text": f"w{i}", "label_text": "x", "label": i, "secret": "s"} for i in range(5)]
     repository("SetFit/sst5", "default", features, train=rows, validation=rows, test=rows)
     task = found("sst5")
-    assert read_table(split_file(Path(task.path), "train")).column_names == ["sentence", "label"]
+    assert read_table(Path(task.origin.place("train"))).column_names == ["sentence", "label"]
     assert read(task) == [((f"w{i}",), i) for i in range(5)]
 
 

@@ -13,8 +13,9 @@ import pyarrow as pa
 import pytest
 from pyarrow.parquet import write_table
 
+from panda_trainable.config.origin import Row, Unlocated
 from panda_trainable.config.task import TaskSpec
-from panda_trainable.data.readers import LINE_MIB, READERS, Row, split_file
+from panda_trainable.data.readers import LINE_MIB, READERS, split_file
 from panda_trainable.data.rows import located
 
 NOBODY = 65534
@@ -370,4 +371,4 @@ def test_a_folder_that_may_not_be_entered_is_refused_by_name(forbidden: Callable
 
 def test_a_folder_whose_name_is_too_long_for_a_file_system_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="x" * 300):
-        located(replace(SPEC, path="x" * 300), tmp_path)
+        located(replace(SPEC, origin=Unlocated("x" * 300)), tmp_path)

@@ -11,9 +11,10 @@ import pyarrow as pa
 import pytest
 from pyarrow.parquet import write_table
 
+from panda_trainable.config.origin import Unlocated
 from panda_trainable.config.task import TaskSpec
 from panda_trainable.data.prepare import PREPARE
-from panda_trainable.data.readers import split_file
+from panda_trainable.data.readers import FolderFiles
 from panda_trainable.data.rows import SHOWN, Example, checked_row, examples, imbalance, located
 from panda_trainable.data.task_table import TASKS
 from tests.kits.tasks import rows_of, write_task
@@ -75,7 +76,7 @@ def prepared(folder: Folder) -> Callable[..., list[Example]]:
 
     def make(name: str, row: dict[str, Any]) -> list[Example]:
         data, problems = folder(row, of=TASKS[name]), []
-        made = list(examples(replace(TASKS[name], path=str(data / name)), "train", problems))
+        made = list(examples(replace(TASKS[name], origin=FolderFiles(data / name)), "train", problems))
         assert problems == []
         return made
 
@@ -342,12 +343,12 @@ def test_classes_and_choices_are_counted_and_values_tags_and_answers_are_not(fol
 def test_a_split_of_one_class_is_refused(refusal: Callable[..., str], split: str) -> None:
     splits: dict[str, Sequence[object]] = {"train": GOOD, "validation": GOOD, split: [GOOD[1]] * 3}
     said = refusal(*splits["train"], validation=splits["validation"])
-    assert said.startswith(f"t/{split}: needs rows of at least two classes, has only yes")
+    assert said.startswith(f"t/{split}.jsonl: needs rows of at least two classes, has only yes")
 
 
 def test_values_that_are_all_the_same_are_refused(refusal: Callable[..., str]) -> None:
     said = refusal(GOOD[0], GOOD[0], of=REGRESSION)
-    assert said == "t/train: needs rows of at least two values, has 1"
+    assert said == "t/train.jsonl: needs rows of at least two values, has 1"
 
 
 def test_a_class_that_only_the_report_split_has_is_refused_by_name(refusal: Callable[..., str]) -> None:
@@ -388,15 +389,13 @@ def test_a_folder_outside_the_data_is_refused(tmp_path: Path, path: str) -> None
     write_task(tmp_path / "t", rows_of(4), rows_of(4))
     (tmp_path / "data" / "inside").mkdir(parents=True)
     with pytest.raises(ValueError, match=f"task t: its folder must lie inside the data folder .*data, got '{path}'"):
-        located(replace(SPEC, path=path), tmp_path / "data")
+        located(replace(SPEC, origin=Unlocated(path)), tmp_path / "data")
 
 
 def test_a_task_may_lie_in_a_folder_of_another_name(tmp_path: Path) -> None:
     write_task(tmp_path / "deep" / "u", rows_of(4), rows_of(4))
-    assert (
-        split_file(Path(located(replace(SPEC, path="deep/u"), tmp_path).path), "train")
-        == tmp_path / "deep" / "u" / "train.jsonl"
-    )
+    found = located(replace(SPEC, origin=Unlocated("deep/u")), tmp_path)
+    assert found.origin.place("train") == str(tmp_path / "deep" / "u" / "train.jsonl")
 
 
 def test_all_bad_rows_of_a_task_are_told_at_once_each_with_its_place(refusal: Callable[..., str]) -> None:
@@ -560,9 +559,9 @@ def test_a_task_in_the_data_folder_is_not_fetched_and_another_is(tmp_path: Path)
         asked.append(task.name)
         return write_task(tmp_path / "store" / "rows", GOOD_RTE, GOOD_RTE)
 
-    assert located(TASKS["rte"], tmp_path / "data", fetch).path == str(tmp_path / "store" / "rows")
+    assert located(TASKS["rte"], tmp_path / "data", fetch).origin == FolderFiles(tmp_path / "store" / "rows")
     write_task(tmp_path / "data" / "rte", GOOD_RTE, GOOD_RTE)
-    assert located(TASKS["rte"], tmp_path / "data", fetch).path == str(tmp_path / "data" / "rte")
+    assert located(TASKS["rte"], tmp_path / "data", fetch).origin == FolderFiles(tmp_path / "data" / "rte")
     with pytest.raises(ValueError, match="task t: train and validation or test not found"):
         located(SPEC, tmp_path / "data", fetch)
     assert asked == ["rte"]

@@ -178,7 +178,9 @@ def test_a_row_with_anything_in_its_fields_is_read_or_refused_with_its_line(
         row.pop(left_out)
     put(data, "jsonl", as_jsonl([ROWS[name], row]), as_jsonl([ROWS[name]]))
     said = refusals(replace(TASKS[name], name="t"), data)
-    assert all(line.startswith(("t/train.jsonl:2: ", "t/train: ", "t/validation: ", "t: ")) for line in said)
+    assert all(
+        line.startswith(("t/train.jsonl:2: ", "t/train.jsonl: ", "t/validation.jsonl: ", "t: ")) for line in said
+    )
 
 
 @pytest.mark.parametrize("name", ["cola", "conll03", "squad"])

@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from panda_trainable.config.origin import Unlocated
 from panda_trainable.config.task import CLASSES, KINDS, METRIC_NAMES, SPLITS, TEXTS, TaskSpec, fields_of
+from panda_trainable.data.demo import DEMO, Demonstration
 from panda_trainable.data.gold import AnswerGold, TagGold
 from panda_trainable.data.prepare import PREPARE
+from panda_trainable.data.readers import FolderFiles
 from panda_trainable.data.rows import examples, located
 from panda_trainable.data.task_table import TASKS, with_panda_metrics
 from panda_trainable.training.metrics import METRICS
@@ -79,7 +82,8 @@ def test_every_kind_has_its_metrics_texts_and_classes() -> None:
 @pytest.mark.parametrize("name", TASKS)
 def test_a_row_of_the_table_is_a_whole_task(name: str) -> None:
     spec = TASKS[name]
-    assert (spec.name, spec.path, spec.fingerprints, spec.counts) == (name, "", (), ())
+    assert (spec.name, spec.fingerprints, spec.counts) == (name, (), ())
+    assert spec.origin == (Demonstration(name) if name in DEMO else Unlocated())
     assert {field for text in (*spec.text, *spec.choices) for field in fields_of(text)} | {spec.label} <= set(
         spec.fields
     )
@@ -205,7 +209,7 @@ def test_the_real_rows_of_a_task_of_the_table_are_its_rows(name: str) -> None:
         assert {split: sum(counts) for split, counts in found.counts} == lines
         assert all(min(counts) > 0 for _, counts in found.counts)
         return
-    spec, problems = replace(TASKS[name], path=str(folder)), []
+    spec, problems = replace(TASKS[name], origin=FolderFiles(folder)), []
     seen = {row.label for split in ("train", "validation") for row in islice(examples(spec, split, problems), 400)}
     assert problems == []
     assert len(seen) == len(spec.classes) or spec.kind == "regression"

@@ -12,12 +12,13 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, RobertaTokenizer
 
+from panda_trainable.config.origin import Imported
 from panda_trainable.config.setting import Plm, Setting
 from panda_trainable.config.task import KINDS, TaskSpec
 from panda_trainable.data.gold import IGNORED
 from panda_trainable.data.limits import capped, numbered
 from panda_trainable.data.overlap import folded, sharing_a_text, text_hashes, used_texts
-from panda_trainable.data.readers import split_file
+from panda_trainable.data.readers import FolderFiles
 from panda_trainable.data.tokenisers import TOKENISERS
 from panda_trainable.data.tokens import TokenTable, gold_of, token_table, tokens_key
 from panda_trainable.library import PromptLibrary
@@ -404,7 +405,7 @@ def test_the_key_of_a_table_is_what_decides_its_rows(
     [
         ({"text": ("b",)}, True), ({"classes": ("c1", "c0")}, True), ({"compared": ("b",)}, True),
         ({"question": ("b",)}, True), ({"kind": "tagging", "metrics": ("entity_f1",)}, True),
-        ({"name": "other"}, False), ({"path": "elsewhere"}, False), ({"metrics": ("matthews",)}, False),
+        ({"name": "other"}, False), ({"origin": Imported()}, False), ({"metrics": ("matthews",)}, False),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )  # fmt: skip
@@ -430,7 +431,7 @@ def test_rows_whose_groups_changed_are_other_rows(
 
 def test_rows_that_changed_since_the_plan_are_refused(library: PromptLibrary, setting: Setting, task: Task) -> None:
     spec = task("t")
-    file = split_file(Path(spec.path), "train")
+    file = Path(spec.origin.place("train"))
     file.write_text(file.read_text().replace('"label": 1', '"label": 0', 1))
     for make in (
         lambda: token_table(library, setting, spec, "train"),
@@ -569,7 +570,8 @@ def test_the_used_texts_of_a_split_are_those_of_its_rows_within_the_limit(
 
 def test_the_used_texts_of_a_task_do_not_depend_on_its_plm_or_kind(library: PromptLibrary, task: Task) -> None:
     spec = task("t")
-    for other in (replace(spec, name="u"), replace(spec, classes=("x", "y")), replace(spec, path=spec.path + "/")):
+    moved = replace(spec, origin=FolderFiles(Path(shutil.copytree(spec.origin.place(), f"{spec.origin.place()}2"))))
+    for other in (replace(spec, name="u"), replace(spec, classes=("x", "y")), moved):
         assert used_texts(library, other, "train", None).tolist() == used_texts(library, spec, "train", None).tolist()
     assert len(list(library.root.glob("texts/*"))) == 1
 

@@ -12,8 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from panda_trainable.config.setting import Setting
 from panda_trainable.config.task import TaskSpec
-from panda_trainable.data.readers import split_file
-from panda_trainable.data.rows import located
+from panda_trainable.data.rows import fingerprinted
 from panda_trainable.data.tokens import TokenTable, token_table
 from panda_trainable.library import PromptLibrary
 from panda_trainable.training import forward as module
@@ -210,9 +209,9 @@ def test_no_replica_trains_on_a_row_that_shares_a_text_with_the_report_rows_of_a
 ) -> None:
     spec, target = task("t"), task("target", seed=5)
     shared = {3, 10, 24, 41}
-    rows = split_file(Path(spec.path), "train").read_text().splitlines()
-    split_file(Path(target.path), "validation").write_text("".join(rows[i] + "\n" for i in sorted(shared)))
-    target = located(replace(target, path="", fingerprints=()), Path(target.path).parent)
+    rows = Path(spec.origin.place("train")).read_text().splitlines()
+    Path(target.origin.place("validation")).write_text("".join(rows[i] + "\n" for i in sorted(shared)))
+    target = fingerprinted(target)
     apart, whole = (opened(spec, (0, 1, 2), steps=60, exclude_overlap_with=of) for of in (target, None))
     assert not shared & set(apart.order.flatten().tolist())
     assert shared <= set(whole.order.flatten().tolist())
@@ -282,8 +281,8 @@ def test_the_report_reads_the_test_split_and_every_row_of_it(
 ) -> None:
     spec = task("t")
     write_task(tmp_path / "extra", rows_of(4), rows_of(10, seed=5))
-    (tmp_path / "extra" / "validation.jsonl").rename(Path(spec.path) / "test.jsonl")
-    spec = located(replace(spec, path="", fingerprints=()), Path(spec.path).parent)
+    (tmp_path / "extra" / "validation.jsonl").rename(Path(spec.origin.place()) / "test.jsonl")
+    spec = fingerprinted(spec)
     paper = replace(setting, protocol=protocol)
     session = Session(library, paper, spec, (0, 1), random_starts(setting, (0, 1)), steps=2, learning_rate=0.1)
     scores, logits, labels = session.report()

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 from panda_trainable.config.methods import SOURCELESS, TRAITS
 from panda_trainable.config.task import Mixture, TaskSpec
 from panda_trainable.config.trial import Source, TrialConfig
-from panda_trainable.data.rows import located
+from panda_trainable.data.rows import fingerprinted
 from panda_trainable.library import PromptLibrary
 from panda_trainable.training.session import Session
 from panda_trainable.transfer.lineage import MODEL_FILE, Lineage, tuned, tuned_prompts
@@ -141,8 +140,7 @@ def test_a_shared_head_answers_in_the_order_of_the_targets_classes(
 ) -> None:
     config = trial(method)
     weight, bias = source_heads(library, config)
-    turned = replace(config.target, classes=("c1", "c0"), path="", fingerprints=())
-    turned = located(turned, Path(config.target.path).parent)
+    turned = fingerprinted(replace(config.target, classes=("c1", "c0")))
     weight_turned, bias_turned = source_heads(library, replace(config, target=turned))
     assert torch.equal(weight_turned, weight[:, [1, 0]])
     assert torch.equal(bias_turned, bias[:, [1, 0]])

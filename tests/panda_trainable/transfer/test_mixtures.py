@@ -15,8 +15,7 @@ from torch import Tensor
 
 from panda_trainable.config.setting import Setting
 from panda_trainable.config.task import KINDS, MIXING_CAP, Mixture, TaskSpec
-from panda_trainable.data.readers import split_file
-from panda_trainable.data.rows import located
+from panda_trainable.data.rows import fingerprinted
 from panda_trainable.data.splits import mixed, replica_rows, stream
 from panda_trainable.library import CARD, PromptLibrary
 from panda_trainable.training import forward as module
@@ -157,9 +156,9 @@ def test_no_task_of_a_mixture_trains_on_a_row_that_shares_a_text_with_the_report
 ) -> None:
     one, other, target = task("t"), task("u", seed=3), task("target", seed=5)
     shared = {3, 10, 24, 41}
-    rows = split_file(Path(one.path), "train").read_text().splitlines()
-    split_file(Path(target.path), "validation").write_text("".join(rows[i] + "\n" for i in sorted(shared)))
-    target = located(replace(target, path="", fingerprints=()), Path(target.path).parent)
+    rows = Path(one.origin.place("train")).read_text().splitlines()
+    Path(target.origin.place("validation")).write_text("".join(rows[i] + "\n" for i in sorted(shared)))
+    target = fingerprinted(target)
     mixture = Mixture("m", (one, other, target))
     apart, whole = (opened(mixture, (0, 1), steps=180, exclude_overlap_with=of) for of in (target, None))
     assert not shared & set(apart.parts[0].met.flatten().tolist())

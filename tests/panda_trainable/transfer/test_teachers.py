@@ -12,8 +12,7 @@ import torch
 from panda_trainable.config.setting import Setting
 from panda_trainable.config.task import TaskSpec
 from panda_trainable.config.trial import TrialConfig
-from panda_trainable.data.readers import split_file
-from panda_trainable.data.rows import located
+from panda_trainable.data.rows import fingerprinted
 from panda_trainable.data.splits import batches
 from panda_trainable.data.tokens import token_table
 from panda_trainable.library import CARD, PromptLibrary
@@ -168,9 +167,9 @@ def test_a_source_apart_from_the_target_is_another_prompt_than_the_source_alone(
 ) -> None:
     config = trial("spot")
     target, source = config.target, config.sources[0]
-    rows = split_file(Path(source.task.path), "train").read_text().splitlines()
-    split_file(Path(target.path), "validation").write_text("".join(row + "\n" for row in rows[:12]))
-    target = located(replace(target, path="", fingerprints=()), Path(target.path).parent)
+    rows = Path(source.task.origin.place("train")).read_text().splitlines()
+    Path(target.origin.place("validation")).write_text("".join(row + "\n" for row in rows[:12]))
+    target = fingerprinted(target)
     alone, apart = (
         replace(config, target=target, sources=(replace(source, drop_overlap=said),)) for said in (False, True)
     )
@@ -188,9 +187,9 @@ def test_a_source_apart_from_the_target_is_another_prompt_than_the_source_alone(
 
 def test_a_source_that_shares_nothing_is_the_same_prompt_apart(library: PromptLibrary, trial: Trial) -> None:
     config = trial("spot")  # whose rows are numbered, each its own text
-    words = split_file(Path(config.sources[0].task.path), "train")
+    words = Path(config.sources[0].task.origin.place("train"))
     words.write_text(words.read_text().replace(" x", " z"))
-    task = located(replace(config.sources[0].task, path="", fingerprints=()), Path(config.target.path).parent)
+    task = fingerprinted(config.sources[0].task)
     own = Lineage(config.setting, task, 6, 0.02)
     pair = [tuned_prompts(library, replace(own, exclude_overlap_with=of), (0,))[0] for of in (None, config.target)]
     assert same(*pair)
@@ -221,8 +220,8 @@ def test_a_source_has_its_score_and_the_majoritys_on_the_same_rows(
 ) -> None:
     spec = task("t")
     rows = rows_of(24, seed=99)
-    write_task(Path(spec.path), rows_of(60), [*rows, *rows[::2]])  # validation: two thirds are of class 0
-    spec = located(replace(spec, path="", fingerprints=()), Path(spec.path).parent)
+    write_task(Path(spec.origin.place()), rows_of(60), [*rows, *rows[::2]])  # validation: two thirds are of class 0
+    spec = fingerprinted(spec)
     lineage = Lineage(replace(setting, protocol=protocol), spec, 3, 0.02)
     tuned_prompts(library, lineage, (0,))
     card = json.loads((library.path("prompts", lineage.key(0)) / CARD).read_text())

@@ -239,7 +239,7 @@ PLANNED: dict[str, tuple[Change, tuple[str, ...]]] = {
     ),
     "a single class": (
         rows("t", "validation", [row for row in SOUND if not row["label"]]),
-        ("{data}/t/validation: needs rows of at least two classes, has only no",),
+        ("{data}/t/validation.jsonl: needs rows of at least two classes, has only no",),
     ),
     "folder outside of the data": (
         own(path="../../x"),

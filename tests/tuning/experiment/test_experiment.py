@@ -17,6 +17,7 @@ from panda_trainable.config.methods import (
     SIMILARITY_NAMES,
     TRAITS,
 )
+from panda_trainable.config.origin import Unlocated
 from panda_trainable.config.setting import Plm, Pooling, Positions, Setting, SimilaritySettings
 from panda_trainable.config.task import KINDS, METRIC_NAMES, MIXING_CAP, Mixture
 from panda_trainable.config.trial import Projection, TeacherPlm
@@ -415,7 +416,7 @@ def own_task(folder: Path, task: str, **more: str) -> Any:
 def test_a_task_is_a_classification_with_its_usual_metrics_where_the_file_says_no_more(tmp_path: Path) -> None:
     task = own_task(tmp_path, "text: a, classes: [no, yes]")
     assert (task.kind, task.text, task.label, task.classes) == ("classification", ("a",), "label", ("no", "yes"))
-    assert (task.metrics, task.path, task.id, task.choices) == (("accuracy", "macro_f1"), "t", "id", ())
+    assert (task.metrics, task.origin, task.id, task.choices) == (("accuracy", "macro_f1"), Unlocated(), "id", ())
 
 
 @pytest.mark.parametrize(
@@ -449,7 +450,7 @@ def test_a_task_of_choices_names_their_fields_and_may_do_without_ids(tmp_path: P
 
 def test_a_task_of_the_file_stands_before_one_of_the_table(tmp_path: Path) -> None:
     text = "name: x\nplm: {from: x}\ntasks: {rte: {text: a, classes: [no, yes], path: mine}}\ntargets: [rte]\n"
-    assert load(written(tmp_path, text)).task("rte").path == "mine"
+    assert load(written(tmp_path, text)).task("rte").origin == Unlocated("mine")
 
 
 @pytest.mark.parametrize("name", PANDA_METRICS)

@@ -12,7 +12,6 @@ import pytest
 
 from analysis.statistics.gains import NONE, Gain, paired_gain
 from panda_trainable.config.trial import Source, TrialConfig
-from panda_trainable.data.readers import split_file
 from panda_trainable.library import PromptLibrary
 from panda_trainable.training.metrics import METRICS
 from tests.kits.by_hand import play
@@ -70,7 +69,7 @@ def test_every_report_row_is_kept_with_its_logits_and_its_part_of_the_score_and_
     config = trial(studies["t ← s2 · panda"])
     confirm_trial(str(library.root), config)
     confirmed = read_confirmed(library, config)
-    rows = [json.loads(line) for line in split_file(Path(config.target.path), "validation").read_text().splitlines()]
+    rows = [json.loads(line) for line in Path(config.target.origin.place("validation")).read_text().splitlines()]
     labels = np.array([row["label"] for row in rows])
     frame = pd.read_parquet(confirmed.folder / LOGITS)
     logits = frame[["logit_0", "logit_1"]].to_numpy().reshape(2, len(rows), 2)
@@ -105,7 +104,7 @@ def test_what_was_cut_is_kept_beside_the_scores(planned: Planned, library: Promp
     # Texts have 4 to 8 words and two of their own, and [CLS] and [SEP] stand around them: 9 hold 7 words.
     cut = {}
     for name, split in (("train", "train"), ("report", "validation")):
-        texts = [json.loads(line)["a"] for line in split_file(Path(config.target.path), split).read_text().splitlines()]
+        texts = [json.loads(line)["a"] for line in Path(config.target.origin.place(split)).read_text().splitlines()]
         cut[name] = float(np.mean([len(text.split()) > 7 for text in texts]))
     assert read_confirmed(library, config).truncated == pytest.approx(cut)
     assert 0 < cut["train"] < 1
