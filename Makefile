@@ -1,6 +1,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 .PHONY: install quickstart test quick lint
 
@@ -14,11 +15,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 quickstart: install  ## the main job on demonstration tasks
 	$(BIN)/panda-tune search examples/quickstart.yaml
 
-test: install  ## all tests
-	$(BIN)/python -m pytest
+test: install  ## all tests, on two cores
+	$(PYTEST)
 
-quick: install  ## the everyday tests
-	$(BIN)/python -m pytest -m "not slow"
+quick: install  ## the everyday tests, on two cores
+	$(PYTEST) -m "not slow"
 
 lint: install  ## style and types
 	$(BIN)/ruff check .

@@ -12,9 +12,27 @@ from panda_trainable.config.task import TaskSpec
 from panda_trainable.data.rows import located
 from panda_trainable.library import PromptLibrary
 from panda_trainable.plm.files import plm_files
+from panda_trainable.worker import single_threaded
 from tests.kits.command import experiment_file, panda_tune
 from tests.kits.plms import save_plm
 from tests.kits.tasks import rows_of, write_task
+
+pytest_plugins = ("tests.kits.processor_seconds",)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Groups for workers: slow tests, which start Ray, are one group and begin first; every other file is its own."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    for item in items:
+        group = "ray" if item.get_closest_marker("slow") else item.nodeid.split("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    """Two threads in one process are slower than one, and their sums differ."""
+    single_threaded()
 
 
 @pytest.fixture(scope="session")

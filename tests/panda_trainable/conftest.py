@@ -1,12 +1,11 @@
 """Fixtures of tests of one trial: sessions, trials, and a small learnable task of each kind."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from panda_trainable.config.methods import KD_KINDS, TRAITS
 from panda_trainable.config.setting import Plm, Setting
@@ -18,15 +17,6 @@ from panda_trainable.training.session import Session
 from tests.kits.plms import save_wide_plm
 from tests.kits.sessions import random_starts
 from tests.kits.tasks import SPECS, kind_rows, write_task
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread() -> Iterator[None]:
-    """Two threads in one process are slower than one, and their sums differ."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -1,18 +1,12 @@
-"""Plans of a small experiment, and a thread per process as in a worker."""
+"""Fixtures of tests of the command: plans of a small experiment, and an MLflow store."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from panda_trainable.worker import single_threaded
 from tests.kits.small import new_store, plan_of
 from tuning.planning.plan import Plan
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
-    single_threaded()
 
 
 @pytest.fixture
