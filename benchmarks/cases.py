@@ -12,7 +12,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from panda_trainable.config.setting import Plm, Pooling, Precision, Setting
+from panda_trainable.config.setting import Plm, Pooling, Precision, PromptForm, PromptSettings, Setting, TrainSettings
 from panda_trainable.config.task import TaskSpec
 from panda_trainable.config.trial import Source, TrialConfig
 from panda_trainable.data.rows import located
@@ -50,7 +50,7 @@ class Case:
 
     shape: str = "tiny"
     lengths: str = "rte"
-    form: str = "prefix"
+    form: PromptForm = "prefix"
     pooling: Pooling = "cls"
     prompt_length: int = 20
     batch_size: int = 16
@@ -82,11 +82,7 @@ def staged(case: Case, folder: Path, precision: Precision = "float32") -> tuple[
     """The setting, the source and the target of a case, their files in a folder."""
     plm = saved_plm(case.shape, folder / "plm")
     tasks = [written_task(name, case, folder / "data", seed) for seed, name in enumerate(("source", "target"))]
-    setting = Setting(
-        Plm(str(plm), plm_files(plm), case.pooling), prompt_form=case.form, prompt_length=case.prompt_length,
-        batch_size=case.batch_size, max_length=MAX_LENGTH, eval_every=case.eval_every,
-        precision=precision,
-    )  # fmt: skip
+    setting = Setting(Plm(str(plm), plm_files(plm), pooling=case.pooling), prompt=PromptSettings(form=case.form, length=case.prompt_length), train=TrainSettings(batch_size=case.batch_size, max_length=MAX_LENGTH, eval_every=case.eval_every, precision=precision))  # fmt: skip
     return setting, tasks[0], tasks[1]
 
 

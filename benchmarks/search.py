@@ -94,7 +94,7 @@ def stacked(library: PromptLibrary, config: TrialConfig, found: dict[str, Any]) 
     session = open_session(library, config)
     losses = []
     while session.done < config.steps:
-        session.advance(config.setting.eval_every)
+        session.advance(config.setting.train.eval_every)
         losses.append(session.losses())
         found["engine_dev"] = session.logits(session.table, [rows.selection for rows in session.rows])
     found["engine_losses"] = list(zip(*losses, strict=True))
@@ -112,13 +112,13 @@ def published(
             for model, session in zip(models, sessions, strict=True)
         )
         first, second = (session.order[:, 0] for session in sessions)
-        warm = Loop(teacher, rows, first, config.source_learning_rate, constant=True, precision=setting.precision)
+        warm = Loop(teacher, rows, first, config.source_learning_rate, constant=True, precision=setting.train.precision)
         warm.advance(config.teacher_steps)
         loop = Loop(
             student, rows, second, config.learning_rate, teacher=teacher, weight=config.lambda_effective,
-            precision=setting.precision,
+            precision=setting.train.precision,
         )  # fmt: skip
-        losses, every = [], setting.eval_every
+        losses, every = [], setting.train.eval_every
         for done in range(0, config.steps, every):
             loop.advance(min(every, config.steps - done))
             losses.append(float(torch.stack(loop.losses[done:]).mean()))

@@ -80,7 +80,7 @@ def published(
     rows = Padded.of(session.table, device)
     return Loop(
         networks[0], rows, session.order[:, replica], config.learning_rate, teacher=networks[1],
-        weight=config.lambda_effective, precision=config.setting.precision,
+        weight=config.lambda_effective, precision=config.setting.train.precision,
     )  # fmt: skip
 
 

@@ -58,7 +58,7 @@ class PandaTrainable(tune.Trainable):
         from panda_trainable.worker import device, load_encoder
 
         setting = self.bases[self.asked["study"]].setting
-        load_encoder(setting.plm, device(), setting.precision)
+        load_encoder(setting.plm, device(), setting.train.precision)
 
     def step(self) -> dict[str, Any]:
         """Trains up to the next evaluation and scores the selection rows."""
@@ -80,7 +80,7 @@ class PandaTrainable(tune.Trainable):
         import numpy as np
 
         session = self._opened()
-        session.advance(self.trial_config.setting.eval_every)
+        session.advance(self.trial_config.setting.train.eval_every)
         losses = session.losses()
         scores = session.select()[self.trial_config.target.metrics[0]]
         for what, values in (("loss", losses), ("score", scores)):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from panda_trainable.config.setting import Plm, Setting
+from panda_trainable.config.setting import Plm, PromptSettings, Setting, TrainSettings
 from panda_trainable.config.task import TaskSpec
 from panda_trainable.data.rows import located
 from panda_trainable.library import PromptLibrary
@@ -58,7 +58,11 @@ def library(tmp_path: Path) -> PromptLibrary:
 def setting(plms: Callable[[str], Path]) -> Setting:
     """A small setting on the random bert."""
     folder = plms("bert")
-    return Setting(Plm(str(folder), plm_files(folder)), prompt_length=3, batch_size=4, max_length=16, eval_every=4)
+    return Setting(
+        Plm(str(folder), plm_files(folder)),
+        prompt=PromptSettings(length=3),
+        train=TrainSettings(batch_size=4, max_length=16, eval_every=4),
+    )
 
 
 @pytest.fixture

@@ -291,7 +291,7 @@ def schema() -> None:
     """Print the experiment file's JSON schema."""
     from tuning.experiment.experiment import Experiment
 
-    print(json.dumps(Experiment.model_json_schema(by_alias=True), indent=1))
+    print(json.dumps(Experiment.schema(), indent=1))
 
 
 @library_app.command("list")

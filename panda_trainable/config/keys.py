@@ -28,8 +28,8 @@ def content(value: Any) -> Any:
     """
     if dataclasses.is_dataclass(value):
         fields = [f for f in dataclasses.fields(value) if f.metadata.get("keyed", True)]
-        said = {f.name: getattr(value, f.name) for f in fields}
-        return {f.name: content(said[f.name]) for f in fields if said[f.name] != f.default}
+        found = {f.name: content(getattr(value, f.name)) for f in fields}
+        return {f.name: found[f.name] for f in fields if found[f.name] != content(f.default)}
     if isinstance(value, Mapping):
         return {str(k): content(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

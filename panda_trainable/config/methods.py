@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, get_args
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,16 @@ KNOBS: Mapping[str, tuple[str, ...]] = MappingProxyType({name: traits.knobs for 
 SOURCELESS = tuple(name for name, traits in TRAITS.items() if traits.sources != "pair")
 """Methods with one study per target."""
 
-FUSIONS = ("early", "late", "late_logits")
+Fusion = Literal["early", "late", "late_logits"]
+LambdaSchedule = Literal["constant", "decay", "warmup_decay"]
+PartnerWeights = Literal["similarity", "uniform"]
+InstanceRelation = Literal["inter_instance", "gram", "distance"]
+"""Losses that compare the examples of a batch: the forms of the inter-instance relation."""
+
+FUSIONS: tuple[str, ...] = get_args(Fusion)
+LAMBDA_SCHEDULES: tuple[str, ...] = get_args(LambdaSchedule)
+PARTNER_WEIGHTS: tuple[str, ...] = get_args(PartnerWeights)
+INSTANCE_RELATIONS: tuple[str, ...] = get_args(InstanceRelation)
 KD_KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "mse": ("classification", "regression", "multiple_choice", "tagging", "extractive_qa"),
@@ -75,10 +84,4 @@ KD_KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """Distillation loss -> the task kinds it is defined for."""
 
-INSTANCE_RELATIONS = ("inter_instance", "gram", "distance")
-"""Losses that compare the examples of a batch: the forms of the inter-instance relation."""
-
-LAMBDA_SCHEDULES = ("constant", "decay", "warmup_decay")
-PARTNER_WEIGHTS = ("similarity", "uniform")
 SIMILARITY_NAMES = ("task_embedding", "c_mean", "c_pair", "c_concat", "e_concat", "e_avg", "on")
-SELF_PAIRS = ("exclude", "include")

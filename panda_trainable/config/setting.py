@@ -1,35 +1,50 @@
-"""What all trials of a plan share, as frozen values. Imports no torch."""
+"""What all trials of a plan share, as frozen values. Imports no torch.
+
+Each class is a section of the experiment file, or a section with what was found out about it.
+"""
 
 import dataclasses
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
+from types import MappingProxyType
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Interval, Len, Lt, MinLen
 
 from panda_trainable.config.keys import unkeyed
+from panda_trainable.config.section import Doc, Section, ShortFor, WrongSetting
 
 Pooling = Literal["cls", "mean"]
 Positions = Literal["after_prompt", "from_zero"]
 Schedule = Literal["constant", "linear"]
+PromptForm = Literal["prefix", "input"]
 Precision = Literal["float32", "bf16"]
+InitKind = Literal["normal", "uniform", "uniform_positive", "zeros", "sparse", "vocabulary", "labels", "text", "file"]
 
 
 @dataclass(frozen=True)
-class Plm:
-    """A frozen pretrained language model.
+class PlmSettings(Section):
+    """A pretrained language model as the experiment file names it, and how it is read."""
+
+    source: Annotated[str, MinLen(1), Doc("hub id, folder, or package:<module>/<folder>")] = dataclasses.field(
+        metadata={"keyed": False}
+    )
+    _: KW_ONLY
+    pooling: Annotated[Pooling, Doc("what heads read: first token, or mean of all")] = "mean"
+    layers: Annotated[int | None, Ge(1), Doc("keep so many layers, from the first; default all")] = None
+    positions: Annotated[Positions, Doc("position of the first token: P (P-tuning v2), or 0")] = "after_prompt"
+
+
+@dataclass(frozen=True)
+class Plm(PlmSettings):
+    """A frozen pretrained language model whose files were found.
 
     Attributes:
-        source: hub id, folder or `package:<module>/<folder>`, as the experiment file names it.
         files: hash of its weights, config and tokenizer files: its identity.
-        pooling: what the head reads: the first token or the mean of all tokens.
-        layers: layers kept, counted from the first; None keeps all.
-        positions: position ids of the tokens begin after the prompt (P-tuning v2) or at zero.
         note: what tells it apart from another of the same name.
     """
 
-    source: str = field(metadata={"keyed": False})
     files: str
-    pooling: Pooling = "mean"
-    layers: int | None = None
-    positions: Positions = "after_prompt"
     note: str = unkeyed("")
 
     @property
@@ -39,69 +54,103 @@ class Plm:
         return " · ".join(filter(None, (name, f"{self.layers} layers" if self.layers else "", self.note)))
 
 
-@dataclass(frozen=True)
-class Initial:
-    """Where soft prompts start.
-
-    Attributes:
-        kind: a row of INITIALISERS.
-        std: of `normal`, > 0.
-        scale: of `uniform` and `uniform_positive`, > 0.
-        sparsity: share of zeros of `sparse`, in [0, 1].
-        population: `vocabulary` draws from so many first ids.
-        text: of `text`.
-        file: path of `file`, safetensors.
-        content: hash of the file: its identity.
-    """
-
-    kind: str = "normal"
-    std: float = 0.02
-    scale: float = 0.5
-    sparsity: float = 0.1
-    population: int = 5000
-    text: str = ""
-    file: str = unkeyed("")
-    content: str = ""
+READ_BY: Mapping[InitKind, tuple[str, ...]] = MappingProxyType(
+    {
+        "normal": ("std",), "uniform": ("scale",), "uniform_positive": ("scale",), "zeros": (), "sparse": ("sparsity",),
+        "vocabulary": ("population",), "labels": ("population",), "text": ("text", "population"), "file": ("file",),
+    }
+)  # fmt: skip
+"""Initialiser -> the settings that it reads."""
 
 
 @dataclass(frozen=True)
-class Setting:
+class InitSettings(Section):
+    """Where soft prompts start."""
+
+    kind: Annotated[InitKind, Doc("the initialiser")] = "normal"
+    std: Annotated[float, Gt(0), Doc("of normal")] = 0.02
+    scale: Annotated[float, Gt(0), Doc("of uniform: U(-scale, scale), or U[0, scale)")] = 0.5
+    sparsity: Annotated[float, Interval(ge=0, le=1), Doc("share of zeros of sparse")] = 0.1
+    population: Annotated[int, Ge(1), Doc("vocabulary draws from so many first ids")] = 5000
+    text: Annotated[str, Doc("of text")] = ""
+    file: Annotated[str, Doc("of file: safetensors with a tensor `prompt`")] = unkeyed("")
+
+    def __post_init__(self) -> None:
+        if self.kind in ("text", "file") and not getattr(self, self.kind).strip():
+            raise ValueError(f"init {self.kind} needs `{self.kind}:`")
+
+    @property
+    def as_read(self) -> "InitSettings":
+        """The same without what its kind does not read: those decide no number."""
+        return InitSettings(self.kind, **{name: getattr(self, name) for name in READ_BY[self.kind]})
+
+
+@dataclass(frozen=True)
+class PromptSettings(Section):
+    """The soft prompt."""
+
+    form: Annotated[
+        PromptForm, Doc("keys and values in every layer (P-tuning v2), or before the embeddings (Lester)")
+    ] = "prefix"
+    length: Annotated[int, Interval(ge=1, le=512), Doc("P, prompt tokens")] = 20
+    init: Annotated[InitSettings, ShortFor("kind"), Doc("where it starts")] = InitSettings()
+    mlp: Annotated[
+        int | None, Interval(ge=1, le=8192), Doc("train it through an MLP of so many middle units")
+    ] = None  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TrainSettings(Section):
+    """How all prompts, students and others, are trained."""
+
+    batch_size: Annotated[int, Ge(1), Doc("B, examples per step and seed")] = 16
+    max_length: Annotated[int, Ge(8), Doc("tokens of an example without the prompt; longer ones are cut")] = 128
+    eval_every: Annotated[int, Ge(1), Doc("steps between evaluations on selection rows")] = unkeyed(50)
+    precision: Annotated[Precision, Doc("of the frozen PLM's matrix products, in sources and teachers too")] = "float32"
+
+
+@dataclass(frozen=True)
+class LimitSettings(Section):
+    """Caps on rows."""
+
+    train: Annotated[int | None, Ge(10), Doc("rows of each train split at most, selection included")] = None
+    report: Annotated[int | None, Ge(1), Doc("report rows at most")] = unkeyed(None)
+
+
+@dataclass(frozen=True)
+class SelectionSettings(Section):
+    """Rows the search looks at."""
+
+    fraction: Annotated[float, Gt(0), Lt(1), Doc("share of train rows held out")] = 0.2
+    max_rows: Annotated[int, Ge(1), Doc("at most so many")] = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommonSettings(Section):
+    """Settings of all trials that the experiment file and a plan's setting have in common."""
+
+    prompt: Annotated[PromptSettings, Doc("the soft prompt")] = PromptSettings()
+    train: Annotated[TrainSettings, Doc("how prompts are trained")] = TrainSettings()
+    limit: Annotated[LimitSettings, Doc("caps on rows")] = LimitSettings()
+    selection: Annotated[SelectionSettings, Doc("rows the search looks at")] = SelectionSettings()
+    protocol: Annotated[Literal["held_out", "paper"], Doc("select on train rows, or on validation")] = "held_out"
+
+
+@dataclass(frozen=True)
+class Setting(CommonSettings):
     """What all trials of a plan on one PLM share.
 
     Attributes:
-        prompt_form: `prefix` (keys and values in every layer) or `input` (before the token embeddings).
-        prompt_length: P, tokens.
-        batch_size: B, examples per step and replica.
-        max_length: T at most, tokens of one example without the prompt.
-        eval_every: steps between evaluations.
-        limit_train: rows of the train split used at most; None is all.
-        limit_report: rows of the report split used at most; None is all.
-        selection_fraction: share of train rows held out for selection, in (0, 1).
-        selection_rows: selection rows at most.
-        protocol: `held_out` selects on rows of train; `paper` on validation, as the papers do.
-        init: where prompts start.
-        mlp: width of the MLP through which prompts are trained; 0: none.
+        plm: the frozen PLM.
         shots: train rows of each class that a seed draws for the task that is trained; 0: all.
         source_shots: the same for source tasks.
-        precision: `float32`, or `bf16` for the frozen PLM's matrix products; what is trained stays float32.
+        init_file: hash of the file that prompts start from: its identity; empty where they start from none.
     """
 
     plm: Plm
-    prompt_form: str = "prefix"
-    prompt_length: int = 20
-    batch_size: int = 16
-    max_length: int = 128
-    eval_every: int = unkeyed(50)
-    limit_train: int | None = None
-    limit_report: int | None = unkeyed(None)
-    selection_fraction: float = 0.2
-    selection_rows: int = 1000
-    protocol: str = "held_out"
-    init: Initial = Initial()
-    mlp: int = 0
     shots: int = 0
     source_shots: int = 0
-    precision: Precision = "float32"
+    init_file: str = ""
 
     @property
     def of_sources(self) -> "Setting":
@@ -115,17 +164,30 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class EmbeddingSettings(Section):
+    """What task embeddings average."""
+
+    pooling: Annotated[Literal["head", "cls", "mean"], Doc("as heads read, first token, or all tokens")] = "head"
+    layer: Annotated[int | None, Ge(1), Doc("states of this layer; default the last")] = None
+
+
+@dataclass(frozen=True)
+class NeuronSettings(Section):
+    """What the similarity `on` looks at: activated neurons."""
+
+    inputs: Annotated[Literal["dummy", "real"], Doc("one empty text, or train rows")] = "dummy"
+    layers: Annotated[
+        tuple[Annotated[int, Ge(1)], ...] | None, Len(2, 2), Doc("[first, last] layer, from 1; default all")
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.layers and self.layers[0] > self.layers[1]:
+            raise WrongSetting("layers", f"layers are [first, last], got {list(self.layers)}")
+
+
+@dataclass(frozen=True)
 class SimilaritySettings:
-    """What similarities that need the PLM look at.
+    """What similarities that need the PLM look at."""
 
-    Attributes:
-        pooling: of task embeddings: `head` (as heads read), `cls` or `mean`.
-        layer: of task embeddings: the layer whose states are averaged, from 1; None is the last.
-        inputs: of activated neurons: one `dummy` input (special tokens alone), or `real` train rows.
-        window: of activated neurons: first and last layer, from 1; None is all.
-    """
-
-    pooling: Literal["head", "cls", "mean"] = "head"
-    layer: int | None = None
-    inputs: Literal["dummy", "real"] = "dummy"
-    window: tuple[int, int] | None = None
+    embedding: EmbeddingSettings = EmbeddingSettings()
+    neurons: NeuronSettings = NeuronSettings()

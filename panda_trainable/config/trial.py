@@ -2,8 +2,10 @@
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt
 
 from panda_trainable.config.keys import unkeyed
 from panda_trainable.config.methods import (
@@ -13,7 +15,11 @@ from panda_trainable.config.methods import (
     LAMBDA_SCHEDULES,
     PARTNER_WEIGHTS,
     TRAITS,
+    InstanceRelation,
+    LambdaSchedule,
+    PartnerWeights,
 )
+from panda_trainable.config.section import Doc, Section
 from panda_trainable.config.setting import Plm, Setting
 from panda_trainable.config.task import MIXING_CAP, Mixture, TaskSpec
 
@@ -34,52 +40,79 @@ class Source:
     drop_overlap: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class TeacherTrainSettings(Section):
+    """How the larger PLM that teaches is tuned on the target, at a constant rate."""
+
+    trains: Annotated[Literal["prompt", "model"], Doc("its prompt and head, or all its weights")] = "prompt"
+    steps: Annotated[int | None, Ge(1), Doc("default: those of a trial")] = None
+    learning_rate: Annotated[
+        float | None, Gt(0), Doc("constant; default that of sources, and 5e-5 for all weights")
+    ] = None  # fmt: skip
+
+
 @dataclass(frozen=True)
-class TeacherPlm:
+class TeacherPlm(TeacherTrainSettings):
     """Another PLM, usually a larger one, that is tuned on the target and then teaches.
 
     Attributes:
         plm: the PLM.
-        trains: `prompt` (and head), or `model` (all weights).
-        steps: of its tuning, at a constant rate.
+        steps: of its tuning.
         learning_rate: of its tuning.
 
     Source: Yuan & Lang (2024).
     """
 
     plm: Plm
-    trains: Literal["prompt", "model"] = "prompt"
-    steps: int = 400
-    learning_rate: float = 1e-2
+    steps: int = field(default=400, kw_only=True)
+    learning_rate: float = field(default=1e-2, kw_only=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectorSettings(Section):
+    """How prompts of another PLM become prompts of this one."""
+
+    form: Annotated[
+        Literal["token", "flat"], Doc("every token through one linear map, or the whole prompt through two layers")
+    ] = "token"
+    objective: Annotated[
+        Literal["distance", "task"], Doc("nearest to the tasks' own prompts, or best at the tasks")
+    ] = "distance"  # fmt: skip
+    hidden: Annotated[int, Ge(1), Doc("width of the middle layer of flat")] = 768
+    steps: Annotated[int, Ge(1), Doc("of its training")] = 200
+    learning_rate: Annotated[float, Gt(0), Doc("of its training")] = 0.005
 
 
 @dataclass(frozen=True)
-class Projection:
-    """How prompts of another PLM become prompts of this one.
+class Projection(ProjectorSettings):
+    """Whose prompts become prompts of this PLM, and how.
 
     Attributes:
         plm: where the prompts come from.
         tasks: tasks whose prompts train the projector; the target is not among them.
-        form: `flat` (the whole prompt through two layers) or `token` (every token through one linear map).
-        objective: `distance` to the task's own prompt on this PLM, or `task`: the loss of that task.
-        hidden: width of the middle layer of `flat`.
-        steps: of its training.
-        learning_rate: of its training.
 
     Source: Su et al. (2022), TPT_MODEL.
     """
 
     plm: Plm
     tasks: tuple[TaskSpec, ...]
-    form: Literal["flat", "token"] = "token"
-    objective: Literal["distance", "task"] = "distance"
-    hidden: int = 768
-    steps: int = 200
-    learning_rate: float = 5e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodSettings(Section):
+    """Settings of what methods have in common: distillation, several sources."""
+
+    kd: Annotated[str, Doc(f"the distillation loss that lambda weighs: {', '.join(KD_KINDS)}")] = "mse"
+    lambda_schedule: Annotated[LambdaSchedule, Doc("of all distillation, over the steps")] = "constant"
+    partner_weights: Annotated[PartnerWeights, Doc("how a source and its partners are averaged")] = "similarity"
+    relation: Annotated[InstanceRelation, Doc("the loss that inter_instance weighs")] = "inter_instance"
+    mixing_cap: Annotated[
+        int, Ge(1), Doc("rows of a task that count at most where tasks are mixed")
+    ] = MIXING_CAP  # fmt: skip
 
 
 @dataclass(frozen=True)
-class TrialConfig:
+class TrialConfig(MethodSettings):
     """One configuration of a study, trained with all its seeds.
 
     Attributes:
@@ -95,17 +128,12 @@ class TrialConfig:
         lambda_: weight of distillation, >= 0; 0 is plain prompt tuning.
         teacher_steps: steps of the source prompt on the target before it teaches, > 0.
         fusion: `early` or `late`: how several sources teach one student.
-        kd: a name of KD_KINDS: the loss that λ weighs.
         candidates: all `teacher_steps` that its study may try: one warm-up run serves them.
-        lambda_schedule: a name of LAMBDA_SCHEDULES; weighs every teacher.
-        partner_weights: α: by `similarity`, or `uniform`.
         inter_class: weight of the larger PLM's inter-class relation, >= 0.
         inter_instance: weight of the larger PLM's inter-instance relation, >= 0.
-        relation: which of INSTANCE_RELATIONS `inter_instance` weighs.
         temperature: τ of the larger PLM's losses; 0: each loss's own.
         teacher_plm: the larger PLM that teaches.
         projection: from which PLM, and how, the student's start is projected.
-        mixing_cap: rows of a task that count at most where the method trains on several at once.
 
     Raises:
         ValueError: if a value is impossible; the message lists all of them.
@@ -123,17 +151,12 @@ class TrialConfig:
     lambda_: float = 0.0
     teacher_steps: int = 0
     fusion: str = "early"
-    kd: str = "mse"
     candidates: tuple[int, ...] = unkeyed(())
-    lambda_schedule: str = "constant"
-    partner_weights: str = "similarity"
     inter_class: float = 0.0
     inter_instance: float = 0.0
-    relation: str = "inter_instance"
     temperature: float = 0.0
     teacher_plm: TeacherPlm | None = None
     projection: Projection | None = None
-    mixing_cap: int = MIXING_CAP
 
     def __post_init__(self) -> None:
         if self.method not in TRAITS:
@@ -158,11 +181,14 @@ class TrialConfig:
             or self.teacher_steps > 0,
             f"fusion must be one of {FUSIONS}, got {self.fusion!r}": self.fusion in FUSIONS,
             f"kd must be one of {', '.join(KD_KINDS)}, got {self.kd!r}": self.kd in KD_KINDS,
-            f"lambda_schedule must be one of {LAMBDA_SCHEDULES}, got {self.lambda_schedule!r}": self.lambda_schedule
-            in LAMBDA_SCHEDULES,
-            f"partner_weights must be one of {PARTNER_WEIGHTS}, got {self.partner_weights!r}": self.partner_weights
-            in PARTNER_WEIGHTS,
-            f"relation must be one of {INSTANCE_RELATIONS}, got {self.relation!r}": self.relation in INSTANCE_RELATIONS,
+            **{
+                f"{name} must be one of {words}, got {getattr(self, name)!r}": getattr(self, name) in words
+                for name, words in (
+                    ("lambda_schedule", LAMBDA_SCHEDULES),
+                    ("partner_weights", PARTNER_WEIGHTS),
+                    ("relation", INSTANCE_RELATIONS),
+                )
+            },
             f"weights of relations must not be negative, got {self.inter_class} and {self.inter_instance}": min(
                 self.inter_class, self.inter_instance
             )
@@ -210,7 +236,7 @@ class TrialConfig:
     @property
     def scaled_lambda(self) -> float:
         """λ, over B where the method divides by it."""
-        return self.lambda_ / (self.setting.batch_size if TRAITS[self.method].as_released else 1)
+        return self.lambda_ / (self.setting.train.batch_size if TRAITS[self.method].as_released else 1)
 
     @property
     def source_weights(self) -> tuple[float, ...]:

@@ -70,7 +70,7 @@ def replica_rows(
         train, held_out = usable, np.zeros(len(table), bool)
     else:
         fold = seed if len(table) < FOLD_PER_REPLICA_BELOW else 0
-        wanted = min(round(setting.selection_fraction * len(table)), setting.selection_rows)
+        wanted = min(round(setting.selection.fraction * len(table)), setting.selection.max_rows)
         held_out = held_out_rows(strata, table.groups, wanted, fold, task.strata)
         train = ~held_out & usable
     if exclude_overlap_with is not None and set(strata[train]) != set(strata):

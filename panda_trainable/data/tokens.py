@@ -86,10 +86,10 @@ _ARRAYS = ("offsets", "groups", "texts", "questions")
 
 def tokens_key(setting: Setting, task: TaskSpec, split: str) -> str:
     """Key of a token table: the PLM's files, the split's rows, how they are read and cut."""
-    limit = setting.limit_train if split == "train" else setting.limit_report
+    limit = setting.limit.train if split == "train" else setting.limit.report
     found = dict(task.fingerprints)[split]
     read = (task.kind, task.classes, task.text, task.choices, task.compared_fields, task.question)
-    return content_key("tokens", setting.plm.files, found, read, setting.max_length, limit)
+    return content_key("tokens", setting.plm.files, found, read, setting.train.max_length, limit)
 
 
 @lru_cache(maxsize=64)
@@ -110,9 +110,9 @@ def token_table(library: PromptLibrary, setting: Setting, task: TaskSpec, split:
 
 def _tokenise(draft: Path, setting: Setting, task: TaskSpec, split: str) -> None:
     """Writes the arrays of a TokenTable into a folder."""
-    rows, questions = kept_rows(task, split, setting.limit_train if split == "train" else setting.limit_report)
+    rows, questions = kept_rows(task, split, setting.limit.train if split == "train" else setting.limit.report)
     tokenizer = load_tokenizer(setting.plm)
-    arrays, gold = TOKENISERS[task.kind](tokenizer, rows, setting.max_length)
+    arrays, gold = TOKENISERS[task.kind](tokenizer, rows, setting.train.max_length)
     empty = {"slots": np.zeros((len(rows), 0), np.int32), "answers": np.zeros((len(rows), 0), bool)}
     arrays = {**empty, "offsets": np.zeros((len(rows), 0, 2), np.int32), **arrays}
     arrays["groups"] = sharing_a_text([row.compared for row in rows])

@@ -38,7 +38,7 @@ class Ground:
     @property
     def shape(self) -> tuple[int, ...]:
         """Of one prompt."""
-        return self.encoder.prompt_shape(self.setting.prompt_length, self.setting.prompt_form)
+        return self.encoder.prompt_shape(self.setting.prompt.length, self.setting.prompt.form)
 
     @property
     def generator(self) -> torch.Generator:
@@ -48,18 +48,18 @@ class Ground:
 
 def _normal(ground: Ground) -> Tensor:
     """N(0, std), 0.02 by default. Source: P-tuning v2 (the embeddings of its prefix encoder)."""
-    return torch.empty(ground.shape).normal_(0, ground.setting.init.std, generator=ground.generator)
+    return torch.empty(ground.shape).normal_(0, ground.setting.prompt.init.std, generator=ground.generator)
 
 
 def _uniform(ground: Ground) -> Tensor:
     """U(-scale, scale), 0.5 by default. Source: Lester et al. (arXiv:2104.08691), as the paper describes it."""
-    scale = ground.setting.init.scale
+    scale = ground.setting.prompt.init.scale
     return torch.empty(ground.shape).uniform_(-scale, scale, generator=ground.generator)
 
 
 def _uniform_positive(ground: Ground) -> Tensor:
     """U[0, scale), 0.5 by default. Source: Google's prompt-tuning code, whose uniform is not symmetric."""
-    return torch.empty(ground.shape).uniform_(0, ground.setting.init.scale, generator=ground.generator)
+    return torch.empty(ground.shape).uniform_(0, ground.setting.prompt.init.scale, generator=ground.generator)
 
 
 def _zeros(ground: Ground) -> Tensor:
@@ -71,33 +71,33 @@ def _sparse(ground: Ground) -> Tensor:
     """N(0, 0.01) of which a share is zero. Source: PANDA's comparison; torch.nn.init.sparse_."""
     generator = ground.generator
     drawn = torch.empty(ground.shape).normal_(0, SPARSE_STD, generator=generator)
-    return drawn.masked_fill(torch.rand(ground.shape, generator=generator) < ground.setting.init.sparsity, 0.0)
+    return drawn.masked_fill(torch.rand(ground.shape, generator=generator) < ground.setting.prompt.init.sparsity, 0.0)
 
 
 def _vocabulary(ground: Ground) -> Tensor:
     """Embeddings of sampled tokens. Source: Lester et al.: of the first ids, without replacement."""
-    return _of_embeddings(ground, ground.encoder.embed(_sampled(ground, ground.setting.prompt_length)))
+    return _of_embeddings(ground, ground.encoder.embed(_sampled(ground, ground.setting.prompt.length)))
 
 
 def _labels(ground: Ground) -> Tensor:
     """The mean embedding of each class name's tokens, then sampled tokens. Source: Lester et al."""
     tokenizer = load_tokenizer(ground.setting.plm)
-    names = [name.replace("_", " ") for name in ground.task.classes][: ground.setting.prompt_length]
+    names = [name.replace("_", " ") for name in ground.task.classes][: ground.setting.prompt.length]
     means = [ground.encoder.embed(_ids(ground, tokenizer, name)).mean(0) for name in names]
-    rest = ground.encoder.embed(_sampled(ground, ground.setting.prompt_length - len(means)))
+    rest = ground.encoder.embed(_sampled(ground, ground.setting.prompt.length - len(means)))
     return _of_embeddings(ground, torch.cat((torch.stack(means), rest)))
 
 
 def _text(ground: Ground) -> Tensor:
     """The embeddings of a text's tokens, then sampled tokens. Source: Lester et al.'s from-string."""
-    length = ground.setting.prompt_length
-    ids = _ids(ground, load_tokenizer(ground.setting.plm), ground.setting.init.text)[:length]
+    length = ground.setting.prompt.length
+    ids = _ids(ground, load_tokenizer(ground.setting.plm), ground.setting.prompt.init.text)[:length]
     return _of_embeddings(ground, ground.encoder.embed(torch.cat((ids, _sampled(ground, length - len(ids))))))
 
 
 def _file(ground: Ground) -> Tensor:
     """The tensor `prompt` of a safetensors file, of exactly the prompt's shape."""
-    return read_prompt(Path(ground.setting.init.file), ground.shape)
+    return read_prompt(Path(ground.setting.prompt.init.file), ground.shape)
 
 
 def read_prompt(path: Path, shape: Sequence[int]) -> Tensor:
@@ -124,7 +124,7 @@ def _ids(ground: Ground, tokenizer: Any, text: str) -> Tensor:
 def _sampled(ground: Ground, count: int) -> Tensor:
     """[count] ids of the first `population` of the vocabulary, special ones left out."""
     special = set(load_tokenizer(ground.setting.plm).all_special_ids)
-    size = min(ground.setting.init.population, len(ground.encoder.model.get_input_embeddings().weight))
+    size = min(ground.setting.prompt.init.population, len(ground.encoder.model.get_input_embeddings().weight))
     ids = torch.tensor([i for i in range(size) if i not in special])
     if count > len(ids):
         drawn = torch.randint(len(ids), (count,), generator=ground.generator)
@@ -135,7 +135,7 @@ def _sampled(ground: Ground, count: int) -> Tensor:
 
 def _of_embeddings(ground: Ground, embeddings: Tensor) -> Tensor:
     """The prompt that token embeddings [P, E] make: themselves, or for a prefix their keys and values."""
-    made = embeddings if ground.setting.prompt_form == "input" else ground.encoder.activations(embeddings)
+    made = embeddings if ground.setting.prompt.form == "input" else ground.encoder.activations(embeddings)
     return made.detach().cpu().clone()
 
 

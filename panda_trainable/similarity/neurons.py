@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from panda_trainable.config.keys import content, content_key
-from panda_trainable.config.setting import SimilaritySettings
+from panda_trainable.config.setting import NeuronSettings, SimilaritySettings
 from panda_trainable.config.task import MIXING_CAP, Mixture, TaskSpec
 from panda_trainable.data.limits import capped
 from panda_trainable.data.splits import mixing_size, replica_rows
@@ -36,7 +36,7 @@ Watch = Callable[[int, Tensor], Tensor | None]
 """Sees the pre-activations [n, T, F] of the call with that number, from 0; what it returns takes their place."""
 
 
-def check_neurons(encoder: FrozenEncoder, window: tuple[int, int] | None = None) -> None:
+def check_neurons(encoder: FrozenEncoder, window: tuple[int, ...] | None = None) -> None:
     """Refuses a PLM whose activated neurons cannot be read.
 
     Args:
@@ -77,7 +77,7 @@ def _width(encoder: FrozenEncoder) -> int | None:
     return next((width for width in told if isinstance(width, int)), None)
 
 
-def _inside(window: tuple[int, int] | None, layers: int) -> slice:
+def _inside(window: tuple[int, ...] | None, layers: int) -> slice:
     """The layers of a window."""
     first, last = window or (1, layers)
     if not 1 <= first <= last <= layers:
@@ -132,7 +132,7 @@ def mean_over_tasks(
 
 def neurons_key(lineage: Lineage, seed: int, similarity_settings: SimilaritySettings = USUAL) -> str:
     """The content key of one seed's activations; one artefact serves all windows."""
-    asked = content(SimilaritySettings(inputs=similarity_settings.inputs))
+    asked = content(NeuronSettings(similarity_settings.neurons.inputs))
     return content_key("neurons", lineage, seed, *([asked, READ_ROWS] if asked else []))
 
 
@@ -160,17 +160,17 @@ def activations(
     folder = library.get_or_make(
         "neurons",
         neurons_key(lineage, seed, similarity_settings),
-        lambda draft: _record(draft, library, lineage, seed, real=similarity_settings.inputs == "real"),
+        lambda draft: _record(draft, library, lineage, seed, real=similarity_settings.neurons.inputs == "real"),
         {"task": lineage.task.name, "plm": lineage.setting.plm.label, "seed": seed, "steps": lineage.steps,
-         "inputs": similarity_settings.inputs},
+         "inputs": similarity_settings.neurons.inputs},
     )  # fmt: skip
     made = torch.from_numpy(np.load(folder / "neurons.npy"))
-    return made[_inside(similarity_settings.window, len(made))]
+    return made[_inside(similarity_settings.neurons.layers, len(made))]
 
 
 def _record(draft: Path, library: PromptLibrary, lineage: Lineage, seed: int, *, real: bool) -> None:
     front = tuned_prompts(library, lineage, [seed])[0].prompt[None]  # [1, …]
-    encoder = load_encoder(lineage.setting.plm, device(), lineage.setting.precision)
+    encoder = load_encoder(lineage.setting.plm, device(), lineage.setting.train.precision)
     check_neurons(encoder)
     front = front.to(encoder.device)
 

@@ -32,9 +32,7 @@ def embedding_key(lineage: Lineage, seed: int, similarity_settings: SimilaritySe
 
 def _asked(similarity_settings: SimilaritySettings) -> dict[str, Any]:
     """What of it decides an embedding and is not as usual."""
-    asked: dict[str, Any] = content(
-        SimilaritySettings(pooling=similarity_settings.pooling, layer=similarity_settings.layer)
-    )
+    asked: dict[str, Any] = content(similarity_settings.embedding)
     return asked
 
 
@@ -91,11 +89,10 @@ def _read_as(plm: Plm, similarity_settings: SimilaritySettings) -> Plm:
     Raises:
         ValueError: if it has no such layer.
     """
-    check_layer(plm, similarity_settings.layer)
-    pooling = plm.pooling if similarity_settings.pooling == "head" else similarity_settings.pooling
-    return replace(
-        plm, pooling=pooling, layers=plm.layers if similarity_settings.layer is None else similarity_settings.layer
-    )
+    check_layer(plm, similarity_settings.embedding.layer)
+    asked = similarity_settings.embedding
+    pooling = plm.pooling if asked.pooling == "head" else asked.pooling
+    return replace(plm, pooling=pooling, layers=plm.layers if asked.layer is None else asked.layer)
 
 
 def _embed(
@@ -103,7 +100,7 @@ def _embed(
 ) -> None:
     plm = _read_as(lineage.setting.plm, similarity_settings)
     prompt = tuned_prompts(library, lineage, [seed])[0].prompt
-    encoder = load_encoder(plm, device(), lineage.setting.precision)
+    encoder = load_encoder(plm, device(), lineage.setting.train.precision)
     front = (prompt if prompt.dim() == 2 else prompt[: encoder.layers])[None].to(encoder.device)
 
     @torch.inference_mode()

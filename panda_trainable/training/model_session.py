@@ -68,7 +68,7 @@ class ModelSession(Session):
         model = load_model(plm)
         if self.weights:
             model.load_state_dict(load_file(self.weights[replica]), strict=False)
-        copy = FrozenEncoder(model.to(self.encoder.device), plm.pooling, precision=self.setting.precision)
+        copy = FrozenEncoder(model.to(self.encoder.device), plm.pooling, precision=self.setting.train.precision)
         copy.model.requires_grad_(True)
         return copy
 
@@ -90,7 +90,7 @@ class ModelSession(Session):
                 logits = self._said(replica, part, part.table, rows)
                 labels = part.labels[replica, part.met_there[replica, part.at(step)]]
                 loss = TASK_LOSSES[part.task.kind](logits[None], labels[None])
-                loss = loss * (len(rows) / self.setting.batch_size)
+                loss = loss * (len(rows) / self.setting.train.batch_size)
                 loss.sum().backward()
                 self.loss_sum[replica] += loss.detach()[0]
         optimiser = self.optimisers[replica]

@@ -114,9 +114,9 @@ class Session:
     ):
         self.library, self.setting, self.whole, self.seeds = library, setting, task, tuple(seeds)
         self.steps, self.learning_rate, self.schedule = steps, learning_rate, schedule
-        self.encoder = load_encoder(setting.plm, device(), setting.precision)
+        self.encoder = load_encoder(setting.plm, device(), setting.train.precision)
         place = self.encoder.device
-        self.encoder.check_room(setting.prompt_length, setting.max_length, setting.prompt_form)
+        self.encoder.check_room(setting.prompt.length, setting.train.max_length, setting.prompt.form)
         self.parts = self._parts(task, exclude_overlap_with)
         self.replicas = torch.arange(len(seeds), device=place)[:, None]
         self.teachers = tuple(
@@ -157,21 +157,21 @@ class Session:
     @property
     def order(self) -> Tensor:
         """[steps, K, B] the rows of each step, where there is one task."""
-        return self.parts[0].met.view(len(self.seeds), self.steps, self.setting.batch_size).transpose(0, 1)
+        return self.parts[0].met.view(len(self.seeds), self.steps, self.setting.train.batch_size).transpose(0, 1)
 
     def _parts(self, task: TaskSpec | Mixture, exclude_overlap_with: TaskSpec | None) -> list[Part]:
         tables = [token_table(self.library, self.setting, each, "train") for each in task.tasks]
         cap, shots = (task.cap, task.shots) if isinstance(task, Mixture) else (len(tables[0]), ())
         shots = shots or (self.setting.shots,) * len(tables)
         sizes = [mixing_size(each, len(table), few) for each, table, few in zip(task.tasks, tables, shots, strict=True)]
-        owners = mixed(sizes, cap, self.steps * self.setting.batch_size)
+        owners = mixed(sizes, cap, self.steps * self.setting.train.batch_size)
         parts: list[Part] = []
         outputs = 0
         for number, (each, table) in enumerate(zip(task.tasks, tables, strict=True)):
             own = replace(self.setting, shots=shots[number])
             apart = exclude_overlap_with if each != exclude_overlap_with else None
             rows = [replica_rows(self.library, own, each, seed, apart) for seed in self.seeds]
-            met = np.cumsum((owners == number).reshape(self.steps, self.setting.batch_size).sum(1))
+            met = np.cumsum((owners == number).reshape(self.steps, self.setting.train.batch_size).sum(1))
             bounds = (0, *(int(count) for count in met))
             order = torch.from_numpy(
                 np.stack([stream(of.train, seed, bounds[-1]) for of, seed in zip(rows, self.seeds, strict=True)])
@@ -187,8 +187,10 @@ class Session:
         """Makes what is trained, and its optimiser."""
         tensors = {"prompt": start.clone()} if start.numel() else {}
         self.base: Tensor | None = None
-        if self.setting.mlp and tensors:  # the prompt is base + MLP, and base is such that it starts where it should
-            tensors = mlp_parameters(start.shape[1:], self.setting.mlp, self.seeds)
+        if (
+            self.setting.prompt.mlp and tensors
+        ):  # the prompt is base + MLP, and base is such that it starts where it should
+            tensors = mlp_parameters(start.shape[1:], self.setting.prompt.mlp, self.seeds)
             self.base = (start - mlp_prompt(tensors, start.shape[1:])).to(self.encoder.device)
         tensors |= dict(zip(HEAD_PARTS, heads or self._drawn_heads(), strict=True))
         for known in (t.logits[0] for t in self.teachers if KD_LOSSES[t.kd].reads == "hidden"):
@@ -248,7 +250,7 @@ class Session:
             return
         labels = part.labels[self.replicas, there]
         taught = self._taught(part, there, labels)
-        counts = (shares(labels != IGNORED) * (rows.shape[1] / self.setting.batch_size)).flatten()
+        counts = (shares(labels != IGNORED) * (rows.shape[1] / self.setting.train.batch_size)).flatten()
         flat, owner = labels.flatten(0, 1), torch.arange(len(rows)).repeat_interleave(rows.shape[1])
         trained = [leaf, *self.heads.values(), self.trainables.get(MAP)]
         inputs = [tensor for tensor in trained if tensor is not None and tensor.requires_grad]

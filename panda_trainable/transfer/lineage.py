@@ -40,7 +40,7 @@ class Lineage:
         task: the task it was tuned on.
         steps: steps so far; a snapshot of a longer run is the run of so many steps.
         learning_rate: constant.
-        start: (share, lineage) of the prompts it starts from, averaged; empty: as `setting.init` says.
+        start: (share, lineage) of the prompts it starts from, averaged; empty: as `setting.prompt.init` says.
         exclude_overlap_with: a target of which no report row shares a text with the rows it was tuned on; None where
             none does anyway.
         trains: `prompt` (and head), or `model`: all weights.
@@ -72,8 +72,8 @@ def starting_prompts(library: PromptLibrary, lineage: Lineage, seeds: Sequence[i
     """[K, L, 2, heads, P, d] or [K, P, E] the prompts that a lineage starts from."""
     if not lineage.start:
         encoder, initial = (
-            load_encoder(lineage.setting.plm, device(), lineage.setting.precision),
-            INITIALISERS[lineage.setting.init.kind],
+            load_encoder(lineage.setting.plm, device(), lineage.setting.train.precision),
+            INITIALISERS[lineage.setting.prompt.init.kind],
         )
         return torch.stack([initial(Ground(encoder, lineage.setting, lineage.task, seed)) for seed in seeds])
     shares = tuple(share for share, _ in lineage.start)
@@ -175,7 +175,7 @@ def lineage_card(lineage: Lineage, seed: int) -> dict[str, Any]:
     parents = [[share, parent.task.name, parent.key(seed)] for share, parent in lineage.start]
     return {
         "task": lineage.task.name, "plm": lineage.setting.plm.label, "seed": seed, "steps": lineage.steps,
-        "learning_rate": lineage.learning_rate, "start": parents or lineage.setting.init.kind,
+        "learning_rate": lineage.learning_rate, "start": parents or lineage.setting.prompt.init.kind,
         **({"exclude_overlap_with": lineage.exclude_overlap_with.name} if lineage.exclude_overlap_with else {}),
     }  # fmt: skip
 
@@ -184,7 +184,7 @@ def teaching_session(
     library: PromptLibrary, lineage: Lineage, seeds: Sequence[int], folders: Sequence[Path]
 ) -> Session:
     """A session that holds what was tuned and trains nothing."""
-    setting = replace(lineage.setting, mlp=0)
+    setting = replace(lineage.setting, prompt=replace(lineage.setting.prompt, mlp=None))
     still: dict[str, Any] = {
         "steps": 0,
         "learning_rate": lineage.learning_rate,

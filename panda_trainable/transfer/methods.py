@@ -68,7 +68,7 @@ class Method:
 
 
 def random_start(library: PromptLibrary, config: TrialConfig) -> Start:
-    """Prompts as `setting.init` says, decided by the seeds."""
+    """Prompts as `setting.prompt.init` says, decided by the seeds."""
     lineage = Lineage(config.setting.of_targets, config.target, 0, 0.0)
     return Start(starting_prompts(library, lineage, config.seeds))
 

@@ -224,8 +224,8 @@ def projector_key(config: TrialConfig, seed: int) -> str:
 
 def _shape(config: TrialConfig) -> tuple[int, ...]:
     setting = config.setting
-    encoder = load_encoder(setting.plm, device(), setting.precision)
-    return encoder.prompt_shape(setting.prompt_length, setting.prompt_form)
+    encoder = load_encoder(setting.plm, device(), setting.train.precision)
+    return encoder.prompt_shape(setting.prompt.length, setting.prompt.form)
 
 
 def _stacked(library: PromptLibrary, lineages: Sequence[Lineage], seeds: Sequence[int]) -> Tensor:

@@ -191,7 +191,7 @@ def _say(
         chosen = [seeds[i] for i in numbers]
         session = teaching_session(library, lineage, chosen, [folders[i] for i in numbers])
         met = [
-            np.unique(stream(rows.train, seed, config.steps * config.setting.batch_size))
+            np.unique(stream(rows.train, seed, config.steps * config.setting.train.batch_size))
             for rows, seed in zip(session.rows, chosen, strict=True)
         ]
         ask = session.logits if reads == "logits" else session.pooled

@@ -16,7 +16,7 @@ def random_prompt(shape: Sequence[int], seed: int) -> torch.Tensor:
 
 def random_starts(setting: Setting, seeds: Sequence[int]) -> torch.Tensor:
     """[K, L, 2, heads, P, d] or [K, P, E] the random prompts of the seeds."""
-    shape = load_encoder(setting.plm).prompt_shape(setting.prompt_length, setting.prompt_form)
+    shape = load_encoder(setting.plm).prompt_shape(setting.prompt.length, setting.prompt.form)
     return torch.stack([random_prompt(shape, seed) for seed in seeds])
 
 

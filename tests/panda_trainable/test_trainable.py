@@ -134,7 +134,10 @@ def test_a_trial_that_diverges_is_a_failure_with_its_seeds_and_no_score(
     actor: Callable[..., PandaTrainable], trial: Trial, eval_every: int
 ) -> None:
     base = trial()
-    running = actor(replace(base, setting=replace(base.setting, eval_every=eval_every)), learning_rate=1e38)
+    running = actor(
+        replace(base, setting=replace(base.setting, train=replace(base.setting.train, eval_every=eval_every))),
+        learning_rate=1e38,
+    )
     result = running.step()
     assert math.isnan(result["score"])
     assert result["done"]
@@ -145,7 +148,7 @@ def test_a_trial_that_diverges_is_a_failure_with_its_seeds_and_no_score(
 
 def test_a_fault_of_a_trial_is_told_and_the_actor_lives(actor: Callable[..., PandaTrainable], trial: Trial) -> None:
     base = trial()
-    running = actor(replace(base, setting=replace(base.setting, max_length=62)))
+    running = actor(replace(base, setting=replace(base.setting, train=replace(base.setting.train, max_length=62))))
     result = running.step()
     assert "ValueError: prompt length 3 + max_length 62 is over the 64 positions" in result["failure"]
     assert (math.isnan(result["score"]), result["done"]) == (True, True)

@@ -1,16 +1,27 @@
 """Experiment: the YAML file as a checked value. Imports neither torch nor Ray."""
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, PrivateAttr, Tag, ValidationInfo, field_validator
+from annotated_types import MinLen
+from pydantic import BeforeValidator, Field, Tag, TypeAdapter, ValidationInfo, field_validator
 
 from panda_trainable.config.methods import FUSIONS, KD_KINDS, KNOBS, SIMILARITY_NAMES, TRAITS
 from panda_trainable.config.origin import Unlocated
-from panda_trainable.config.setting import SimilaritySettings
-from panda_trainable.config.task import MIXING_CAP, Mixture, TaskSpec
+from panda_trainable.config.section import Doc
+from panda_trainable.config.setting import (
+    CommonSettings,
+    EmbeddingSettings,
+    NeuronSettings,
+    PlmSettings,
+    SimilaritySettings,
+)
+from panda_trainable.config.task import Mixture, TaskSpec
+from panda_trainable.config.trial import MethodSettings, TeacherTrainSettings
 from panda_trainable.data.task_table import TASKS, with_panda_metrics
 from search_spaces.defaults import SPACES
 from search_spaces.space import Choice, Domain, Float, Space
@@ -21,21 +32,13 @@ from tuning.experiment.sections import (
     Alternatives,
     ConfirmSection,
     Domains,
-    EmbeddingSection,
-    LimitSection,
-    NeuronsSection,
-    PlmSection,
     ProjectorSection,
-    PromptSection,
     ResourcesSection,
     SearchSection,
-    Section,
-    SelectionSection,
     ShotsSection,
     SourceTrainSection,
     TaskName,
     TaskSection,
-    TeacherTrainSection,
     TrackingSection,
     TrainSection,
     Weights,
@@ -48,68 +51,72 @@ NAME_BYTES = 255
 """Longest name that file systems take."""
 
 
-class Experiment(Section):
+@dataclass(frozen=True, kw_only=True)
+class TrialKeys(CommonSettings, MethodSettings):
+    """Keys that decide a trial: MLflow is told them, and a pinned file has them."""
+
+    metrics: Annotated[Literal["glue", "panda"], Doc("scores as GLUE and SuperGLUE, or PANDA, have them")] = "glue"
+    train: Annotated[TrainSection, Doc("students")] = TrainSection()
+    source_train: Annotated[SourceTrainSection, Doc("sources, embeddings, teachers")] = SourceTrainSection()
+    shots: Annotated[ShotsSection | None, Doc("few-shot: so many rows of each class")] = None
+    overlap: Annotated[
+        Literal["drop", "warn", "refuse"], Doc("train rows of a source that share a text with a target's report rows")
+    ] = "drop"
+    self_pairs: Annotated[Literal["exclude", "include"], Doc("may a task be its own source")] = "exclude"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment(TrialKeys):
     """The experiment file. Paths are relative to it."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="names the MLflow experiment and the folder")
+    name: Annotated[
+        str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"), Doc("names the MLflow experiment and the folder")
+    ]
     plm: Annotated[
-        list[PlmSection],
-        BeforeValidator(as_list, json_schema_input_type=PlmSection | list[PlmSection]),
-        Field(min_length=1),
-    ] = Field(description="the frozen pretrained language model, or a list of them")
-    data: str = Field("data", description="holds <task>/{train,validation,test}.jsonl (csv, tsv, parquet, conll)")
-    tasks: dict[TaskName, TaskSection] = Field({}, description="your own tasks beside the built-in table")
-    metrics: Literal["glue", "panda"] = Field("glue", description="scores as GLUE and SuperGLUE, or PANDA, have them")
-    mixtures: dict[TaskName, Annotated[list[str], Field(min_length=1)]] = Field(
-        {}, description="name: [tasks] that train one prompt together; a source by that name"
+        tuple[PlmSettings, ...],
+        MinLen(1),
+        BeforeValidator(as_list, json_schema_input_type=PlmSettings | list[PlmSettings]),
+        Doc("the frozen pretrained language model, or a list of them"),
+    ]
+    data: Annotated[str, Doc("holds <task>/{train,validation,test}.jsonl (csv, tsv, parquet, conll)")] = "data"
+    tasks: Annotated[dict[TaskName, TaskSection], Doc("your own tasks beside the built-in table")] = field(
+        default_factory=dict
     )
-    mixing_cap: int = Field(MIXING_CAP, ge=1, description="rows of a task that count at most in a mixture")
-    sources: list[str] = Field([], description="source tasks and mixtures")
-    targets: list[str] = Field(min_length=1, description="target tasks")
-    methods: list[str] = Field([], description="methods; prompt_tuning is always there")
-    pairs: dict[str, list[str]] = Field({}, description="target: its sources, where not all of them")
-    prompt: PromptSection = Field(PromptSection(), description="the soft prompt")
-    train: TrainSection = Field(TrainSection(), description="students")
-    source_train: SourceTrainSection = Field(SourceTrainSection(), description="sources, embeddings, teachers")
-    shots: ShotsSection | None = Field(None, description="few-shot: so many rows of each class")
-    limit: LimitSection = Field(LimitSection(), description="caps on rows")
-    selection: SelectionSection = Field(SelectionSection(), description="rows the search looks at")
-    similarities: list[str] = Field(
-        [name for name in SIMILARITY_NAMES if name != "on"], description="measured for all pairs"
+    mixtures: Annotated[
+        dict[TaskName, Annotated[list[str], MinLen(1)]],
+        Doc("name: [tasks] that train one prompt together; a source by that name"),
+    ] = field(default_factory=dict)
+    sources: Annotated[list[str], Doc("source tasks and mixtures")] = field(default_factory=list)
+    targets: Annotated[list[str], MinLen(1), Doc("target tasks")]
+    methods: Annotated[list[str], Doc(f"methods; {BASELINE} is always there")] = field(default_factory=list)
+    pairs: Annotated[dict[str, list[str]], Doc("target: its sources, where not all of them")] = field(
+        default_factory=dict
     )
-    embedding: EmbeddingSection = Field(EmbeddingSection(), description="what task embeddings average")
-    neurons: NeuronsSection = Field(NeuronsSection(), description="what `on` looks at")
-    weigh_by: Annotated[Annotated[str, Tag(TEXT)] | Annotated[Weights, Tag(MAPPING)], Alternatives] = Field(
-        "task_embedding", description="a similarity, none, or target: {source: value}"
+    similarities: Annotated[list[str], Doc("measured for all pairs")] = field(
+        default_factory=lambda: [name for name in SIMILARITY_NAMES if name != "on"]
     )
-    kd: str = Field("mse", description=f"the distillation loss that lambda weighs: {', '.join(KD_KINDS)}")
-    lambda_schedule: Literal["constant", "decay", "warmup_decay"] = Field(
-        "constant", description="of all distillation, over the steps"
+    embedding: Annotated[EmbeddingSettings, Doc("what task embeddings average")] = EmbeddingSettings()
+    neurons: Annotated[NeuronSettings, Doc("what `on` looks at")] = NeuronSettings()
+    weigh_by: Annotated[
+        Annotated[Annotated[str, Tag(TEXT)] | Annotated[Weights, Tag(MAPPING)], Alternatives],
+        Doc("a similarity, none, or target: {source: value}"),
+    ] = "task_embedding"
+    teacher_plm: Annotated[PlmSettings | None, Doc("the larger PLM of distill and panda_distill")] = None
+    teacher_train: Annotated[TeacherTrainSettings, Doc("how it is tuned on the target")] = TeacherTrainSettings()
+    source_plm: Annotated[PlmSettings | None, Doc("the PLM whose prompts tpt_model projects")] = None
+    projector: Annotated[ProjectorSection, Doc("how it projects them")] = ProjectorSection()
+    search: Annotated[SearchSection, Doc("the search")] = SearchSection()
+    space: Annotated[dict[str, Domains], Doc("overrides of the default spaces, per method")] = field(
+        default_factory=dict
     )
-    partner_weights: Literal["similarity", "uniform"] = Field(
-        "similarity", description="how a source and its partners are averaged"
-    )
-    relation: Literal["inter_instance", "gram", "distance"] = Field(
-        "inter_instance", description="the loss that inter_instance weighs"
-    )
-    teacher_plm: PlmSection | None = Field(None, description="the larger PLM of distill and panda_distill")
-    teacher_train: TeacherTrainSection = Field(TeacherTrainSection(), description="how it is tuned on the target")
-    source_plm: PlmSection | None = Field(None, description="the PLM whose prompts tpt_model projects")
-    projector: ProjectorSection = Field(ProjectorSection(), description="how it projects them")
-    search: SearchSection = Field(SearchSection(), description="the search")
-    space: dict[str, Domains] = Field({}, description="overrides of the default spaces, per method")
-    confirm: ConfirmSection = Field(ConfirmSection(), description="the confirmation")
-    protocol: Literal["held_out", "paper"] = Field("held_out", description="select on train rows, or on validation")
-    overlap: Literal["drop", "warn", "refuse"] = Field(
-        "drop", description="train rows of a source that share a text with a target's report rows"
-    )
-    self_pairs: Literal["exclude", "include"] = Field("exclude", description="may a task be its own source")
+    confirm: Annotated[ConfirmSection, Doc("the confirmation")] = ConfirmSection()
     resources: Annotated[
-        Annotated[Literal["auto"], Tag(TEXT)] | Annotated[ResourcesSection, Tag(MAPPING)], Alternatives
-    ] = Field("auto", description="auto asks for the GPUs there are")
-    storage: str = Field("runs", description="a folder that every node sees")
-    tracking: TrackingSection = Field(TrackingSection(), description="MLflow")
-    _folder: Path = PrivateAttr(Path())
+        Annotated[Annotated[Literal["auto"], Tag(TEXT)] | Annotated[ResourcesSection, Tag(MAPPING)], Alternatives],
+        Doc("auto asks for the GPUs there are"),
+    ] = "auto"
+    storage: Annotated[str, Doc("a folder that every node sees")] = "runs"
+    tracking: Annotated[TrackingSection, Doc("MLflow")] = TrackingSection()
+    _folder: ClassVar[Path] = Path()
 
     @field_validator("data", "storage")
     @classmethod
@@ -181,16 +188,30 @@ class Experiment(Section):
     def _fresh_seeds(cls, confirm: ConfirmSection, info: ValidationInfo) -> ConfirmSection:
         seen = set(info.data["train"].seeds) & set(confirm.seeds) if "train" in info.data else set()
         if seen or len(set(confirm.seeds)) != len(confirm.seeds):
-            raise ValueError(f"confirm.seeds must be fresh: different and none of train.seeds, got {confirm.seeds}")
+            given = list(confirm.seeds)
+            raise ValueError(f"confirm.seeds must be fresh: different and none of train.seeds, got {given}")
         return confirm
 
     @classmethod
     def placed(cls, raw: Mapping[str, Any], folder: Path) -> "Experiment":
         """The experiment of a file's values; its paths are relative to the folder."""
         named = {key: list(raw[key]) for key in ("tasks", "mixtures") if isinstance(raw.get(key), Mapping)}
-        experiment = cls.model_validate(raw, context=named)
-        experiment._folder = folder  # noqa: SLF001  # its own
-        return experiment
+        return _within(_ADAPTER.validate_python(raw, context=named), folder)
+
+    def changed(self, **values: Any) -> "Experiment":
+        """The same file with other values of some keys."""
+        return _within(dataclasses.replace(self, **values), self.folder)
+
+    @property
+    def filed(self) -> dict[str, Any]:
+        """All keys of the file with their values, as plain JSON data."""
+        filed: dict[str, Any] = _ADAPTER.dump_python(self, mode="json", by_alias=True)
+        return filed
+
+    @staticmethod
+    def schema() -> dict[str, Any]:
+        """The JSON schema of experiment files."""
+        return _ADAPTER.json_schema(by_alias=True)
 
     @property
     def folder(self) -> Path:
@@ -236,16 +257,12 @@ class Experiment(Section):
     @property
     def projected(self) -> list[str]:
         """The tasks that train the projector, by name."""
-        return self.projector.tasks or [name for name in self.sources if name not in self.mixtures]
+        return list(self.projector.tasks) or [name for name in self.sources if name not in self.mixtures]
 
     @property
     def similarity_settings(self) -> SimilaritySettings:
         """What similarities that need the PLM look at."""
-        window = self.neurons.layers
-        return SimilaritySettings(
-            self.embedding.pooling, self.embedding.layer, self.neurons.inputs,
-            (window[0], window[1]) if window else None,
-        )  # fmt: skip
+        return SimilaritySettings(self.embedding, self.neurons)
 
     def needs(self, key: str) -> list[str]:
         """Its methods that need another PLM: `teacher_plm` or `source_plm`."""
@@ -263,13 +280,22 @@ class Experiment(Section):
             return with_panda_metrics(TASKS[name]) if self.metrics == "panda" else TASKS[name]
         own = self.tasks[name]
         return TaskSpec(
-            name, own.kind, tuple(own.text), own.label, tuple(own.classes), own.all_metrics, Unlocated(own.path),
-            choices=tuple(own.choices), id=own.id,
+            name, own.kind, own.text, own.label, own.classes, own.all_metrics, Unlocated(own.path),
+            choices=own.choices, id=own.id,
         )  # fmt: skip
 
     def method_space(self, method: str) -> Space:
         """A method's space with the file's overrides."""
         return SPACES[method].overridden(self.space.get(method, {}))
+
+
+_ADAPTER = TypeAdapter(Experiment)
+
+
+def _within(experiment: Experiment, folder: Path) -> Experiment:
+    """The experiment of a file that lies in a folder, which is no key of the file."""
+    object.__setattr__(experiment, "_folder", folder)
+    return experiment
 
 
 def _check_domain(knob: str, domain: Domain) -> None:

@@ -5,14 +5,15 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import yaml
 from pydantic import ValidationError
 
+from panda_trainable.config.section import Section, file_key, settings_of
 from tuning.experiment.experiment import Experiment, sources_of
 from tuning.experiment.problems import Misuse, near
-from tuning.experiment.sections import MAPPING, TEXT, Section, TaskSection
+from tuning.experiment.sections import MAPPING, TEXT, TaskSection, details
 
 MOST_VALUES = 100_000
 """Nested aliases can make a short file stand for any number of values: beyond so many it is refused."""
@@ -69,8 +70,8 @@ def load(file: Path, overrides: Sequence[str] = ()) -> Experiment:
     try:
         experiment = Experiment.placed(raw, file.absolute().parent)
     except ValidationError as error:
-        wrong = [detail["loc"] for detail in error.errors()]
-        problems += [_problem(file, places, raw, detail) for detail in error.errors()]
+        wrong = [detail["loc"] for detail in details(error)]
+        problems += [_problem(file, places, raw, detail) for detail in details(error)]
         experiment = None
     partial = experiment or _without_errors(raw, file)
     for place, text in _task_problems(partial) if partial else ():
@@ -91,7 +92,7 @@ def _without_errors(raw: dict[str, Any], file: Path) -> Experiment | None:
         try:
             return Experiment.placed(raw, file.absolute().parent)
         except ValidationError as error:
-            if not any(_drop(raw, _as_written(raw, detail["loc"])) for detail in error.errors()):
+            if not any(_drop(raw, _as_written(raw, detail["loc"])) for detail in details(error)):
                 return None
             raw = {"name": "x", "plm": {"from": "x"}, **raw}
 
@@ -261,7 +262,7 @@ def _problem(file: Path, places: Mapping[tuple[Any, ...], str], raw: Any, detail
     path = _as_written(raw, detail["loc"])
     key = ".".join(str(part) for part in path)
     text = detail["msg"].removeprefix("Value error, ")
-    if detail["type"] == "extra_forbidden":
+    if detail["type"] == "unexpected_keyword_argument":
         meant = near(str(detail["loc"][-1]), _keys_beside(detail["loc"]))
         text = f"unknown key{meant}; there are {', '.join(_keys_beside(detail['loc']))}"
     elif detail["type"] == "missing":
@@ -273,22 +274,22 @@ def _problem(file: Path, places: Mapping[tuple[Any, ...], str], raw: Any, detail
 
 def _keys_beside(path: tuple[Any, ...]) -> list[str]:
     """The keys that are known where an unknown one stands."""
-    model: Any = Experiment
+    section: Any = Experiment
     parts = [part for part in path[:-1] if not isinstance(part, int)]
     if parts[:1] == ["tasks"]:
-        model, parts = TaskSection, []  # behind `tasks` stands a task's own name
+        section, parts = TaskSection, []  # behind `tasks` stands a task's own name
     for part in parts:
-        fields = {field.alias or name: field for name, field in model.model_fields.items()}
-        if part not in fields:  # the name of one of several alternatives
+        hints = {file_key(name): hint for name, hint in get_type_hints(section).items()}
+        if part not in hints:  # the name of one of several alternatives
             continue
-        model = _section(fields[part].annotation)
-        if model is None:
+        section = _section(hints[part])
+        if section is None:
             return []
-    return [field.alias or name for name, field in model.model_fields.items()]
+    return [file_key(name) for name in settings_of(section)]
 
 
 def _section(annotation: Any) -> Any:
-    """The section that a field holds, also inside of a list or an alternative; None: it holds none."""
+    """The section that a key holds, also inside of a list or an alternative; None: it holds none."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation
     return next(filter(None, map(_section, get_args(annotation))), None)

@@ -23,7 +23,7 @@ def pinned(experiment: Experiment, config: TrialConfig, pair_source: str | None)
         config: the configuration.
         pair_source: the source of its study; None where there is a study per target.
     """
-    filed: dict[str, Any] = experiment.model_dump(mode="json", by_alias=True)
+    filed: dict[str, Any] = experiment.filed
     target = config.target.name
     file = {
         "name": f"{experiment.name}-{target}-{config.method}",
@@ -36,8 +36,8 @@ def pinned(experiment: Experiment, config: TrialConfig, pair_source: str | None)
     }
     steps = config.steps or experiment.train.steps  # a trial that trains nothing has no steps, a file needs some
     file["train"] = {**filed["train"], "steps": steps, "seeds": list(config.seeds)}
-    if config.setting.init.file:
-        file["prompt"]["init"]["file"] = config.setting.init.file
+    if config.setting.prompt.init.file:
+        file["prompt"]["init"]["file"] = config.setting.prompt.init.file
     if config.method not in (BASELINE, LONGER):
         file["methods"] = [config.method]
     if own := {name: filed["tasks"][name] for name in _tasks(config) if name in filed["tasks"]}:

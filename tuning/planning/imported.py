@@ -62,4 +62,4 @@ def source_artefacts(plan: Plan, task: TaskSpec, *, searches: bool = True) -> It
         yield "embeddings", embedding_key(early, seed, plan.experiment.similarity_settings)
     for seed in (*plan.experiment.train.seeds, *(plan.experiment.confirm.seeds if searches else ())):
         yield "prompts", last.key(seed)
-    yield "texts", texts_key(task, "train", plan.setting.limit_train)
+    yield "texts", texts_key(task, "train", plan.setting.limit.train)

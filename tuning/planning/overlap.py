@@ -25,7 +25,7 @@ def shared_texts(library: PromptLibrary, plan: Plan) -> dict[tuple[str, str], in
         (n, t) for t in experiment.targets if experiment.needs("source_plm") for n in projected_for(experiment, t)
     ]
     for source, target in dict.fromkeys([*plan.measured, *partners, *taught]):
-        task, limit = plan.tasks[target], plan.setting.limit_train
+        task, limit = plan.tasks[target], plan.setting.limit.train
         mine = [used_texts(library, each, "train", limit) for each in plan.source(source).tasks if each != task]
         theirs = used_texts(library, task, task.report_split, None)
         if count := len(np.intersect1d(np.concatenate([theirs[:0], *mine]), theirs)):

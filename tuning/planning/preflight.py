@@ -103,17 +103,17 @@ def _problems_of_plm(
     """Why a PLM cannot be used, or measured, as the plan asks."""
     try:
         encoder = load_encoder(setting.plm)
-        shape = encoder.prompt_shape(setting.prompt_length, setting.prompt_form)
+        shape = encoder.prompt_shape(setting.prompt.length, setting.prompt.form)
         known = len(encoder.model.get_input_embeddings().weight)
         if (needed := max(load_tokenizer(setting.plm).get_vocab().values()) + 1) > known:
             yield f"PLM {setting.plm.source!r}: its tokenizer has ids up to {needed - 1}, but the model embeds {known}"
-        encoder.check_room(setting.prompt_length, setting.max_length, setting.prompt_form)
-        if setting.init.kind == "file":
-            read_prompt(Path(setting.init.file), shape)
+        encoder.check_room(setting.prompt.length, setting.train.max_length, setting.prompt.form)
+        if setting.prompt.init.kind == "file":
+            read_prompt(Path(setting.prompt.init.file), shape)
         if "on" in similarities:
-            check_neurons(encoder, similarity_settings.window)
+            check_neurons(encoder, similarity_settings.neurons.layers)
         if "task_embedding" in similarities:
-            check_layer(setting.plm, similarity_settings.layer)
+            check_layer(setting.plm, similarity_settings.embedding.layer)
     except ValueError as error:
         yield str(error)
     finally:
@@ -125,7 +125,7 @@ def _problems_of_dropped(library: PromptLibrary, plan: Plan) -> Iterator[str]:
     here = {name for name, task in plan.tasks.items() if task.origin.has_rows}
     if not set(plan.experiment.members) <= set(plan.tasks):
         return  # of a plan that is refused anyway
-    limit = plan.setting.limit_train
+    limit = plan.setting.limit.train
     if not all(
         library.sound("texts", texts_key(task, "train", limit)) for name, task in plan.tasks.items() if name not in here
     ):
@@ -159,21 +159,21 @@ def _checked_rows(library: PromptLibrary, plan: Plan, task: TaskSpec, *, searche
     counts = dict(task.counts).get("train", ())
     lost = [name for i, name in enumerate(task.strata) if counts[i] and not (table.labels == i).any()]
     if lost:
-        raise ValueError(f"limit.train {setting.limit_train} leaves no row of class {', '.join(lost)}; raise it")
+        raise ValueError(f"limit.train {setting.limit.train} leaves no row of class {', '.join(lost)}; raise it")
     roles = [setting.of_targets] if task.name in experiment.targets else []
     roles += [setting.of_sources] if any(task in source.tasks for source in plan.sources) else []
     for role in dict.fromkeys(roles):
         for seed in (*experiment.train.seeds, *experiment.confirm.seeds):
             rows = replica_rows(library, role, task, seed)
-            if len(rows.train) < setting.batch_size:
+            if len(rows.train) < setting.train.batch_size:
                 raise ValueError(
-                    f"train.batch_size {setting.batch_size} is more than the {len(rows.train)} rows that are left to train on; "
+                    f"train.batch_size {setting.train.batch_size} is more than the {len(rows.train)} rows that are left to train on; "
                     "lower it"
                 )
     taught = set(asking(experiment, "lambda")) & set(experiment.needs("teacher_plm"))
     if plan.teacher_plm and taught and task.name in experiment.targets and task.kind in PLACED:
         check_places(library, setting, replace(setting, plm=plan.teacher_plm), task)
     if table.truncated >= TOLD_TRUNCATED:
-        yield f"{task.name}: {table.truncated:.0%} of its train rows are cut at {setting.max_length} tokens"
+        yield f"{task.name}: {table.truncated:.0%} of its train rows are cut at {setting.train.max_length} tokens"
     if said := imbalance(task):
         yield said

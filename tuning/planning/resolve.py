@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from panda_trainable.config.methods import SOURCELESS, TRAITS
-from panda_trainable.config.setting import Initial, Plm, Setting
+from panda_trainable.config.section import shared_settings
+from panda_trainable.config.setting import CommonSettings, InitSettings, Plm, PlmSettings, Setting, TrainSettings
 from panda_trainable.config.task import TaskSpec, shared_head
 from panda_trainable.data.rows import is_here, located
 from panda_trainable.plm.files import plm_files, plm_folder
 from tuning.experiment.experiment import Experiment, sources_of
 from tuning.experiment.loading import load
 from tuning.experiment.problems import Misuse
-from tuning.experiment.sections import PlmSection
 from tuning.planning.imported import imported_task
 from tuning.planning.losses import undefined_losses
 from tuning.planning.plan import Pair, Plan
@@ -59,7 +59,7 @@ def make_plans(
         for key in ("teacher_plm", "source_plm")
         if experiment.needs(key) and key not in doubtful and getattr(experiment, key)
     }
-    initial = _found_initial(experiment, problems)
+    init = _found_init(experiment, problems)
     tasks = {}
     for name in experiment.members if "data" not in doubtful else ():
         try:
@@ -71,7 +71,7 @@ def make_plans(
         problems.append("plm: each PLM once, but two of the list are the same files, read the same way")
     plans = []
     for plm in _told_apart(plms):
-        setting = setting_of(experiment, plm, initial)
+        setting = setting_of(experiment, plm, *init)
         pairs = tuple(_pairs(experiment, plm.label if len(plms) > 1 else ""))
         able = [pair for pair in pairs if _shares_its_head(experiment, tasks, pair)]
         left_out = tuple(pair for pair in pairs if pair not in able)
@@ -117,7 +117,7 @@ def _located(experiment: Experiment, name: str, *, fetches: bool) -> TaskSpec:
     return located(task, data, fetch if fetches else None)
 
 
-def _found_plm(experiment: Experiment, section: PlmSection, problems: list[str]) -> Plm | None:
+def _found_plm(experiment: Experiment, section: PlmSettings, problems: list[str]) -> Plm | None:
     folder = experiment.folder / section.source
     try:
         here = not section.source.startswith("package:") and folder.is_dir()
@@ -126,7 +126,7 @@ def _found_plm(experiment: Experiment, section: PlmSection, problems: list[str])
     except (OSError, ValueError) as error:
         problems.append(str(error) if isinstance(error, ValueError) else f"PLM {section.source!r}: {error.strerror}")
         return None
-    return Plm(source, files, section.pooling, section.layers, section.positions)
+    return Plm(**{**shared_settings(PlmSettings, section), "source": source}, files=files)
 
 
 def _unnamed(plm: Plm) -> Plm:
@@ -142,19 +142,20 @@ def _told_apart(plms: Sequence[Plm]) -> list[Plm]:
     ]
 
 
-def _found_initial(experiment: Experiment, problems: list[str]) -> Initial:
-    said = experiment.prompt.init
-    used = {"normal": ("std",), "uniform": ("scale",), "uniform_positive": ("scale",), "sparse": ("sparsity",),
-            "vocabulary": ("population",), "labels": ("population",), "text": ("text", "population")}  # fmt: skip
-    if said.kind != "file":
-        return Initial(said.kind, **{name: getattr(said, name) for name in used.get(said.kind, ())})
-    path = experiment.folder / said.file
+def _found_init(experiment: Experiment, problems: list[str]) -> tuple[InitSettings, str]:
+    """Where prompts start, as far as it is read, and the hash of the file that they start from, if any."""
+    asked = experiment.prompt.init.as_read
+    if asked.kind != "file":
+        return asked, ""
+    path = experiment.folder / asked.file
     try:
-        content = hashlib.sha256(path.read_bytes()).hexdigest()[:20]
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:20]
     except (OSError, ValueError) as error:
-        problems.append(f"prompt.init.file {said.file!r}: cannot be read ({getattr(error, 'strerror', None) or error})")
-        content = ""
-    return Initial("file", file=str(path.absolute()), content=content)
+        problems.append(
+            f"prompt.init.file {asked.file!r}: cannot be read ({getattr(error, 'strerror', None) or error})"
+        )
+        digest = ""
+    return replace(asked, file=str(path.absolute())), digest
 
 
 def _unfit(experiment: Experiment, tasks: Mapping[str, TaskSpec]) -> Iterator[str]:
@@ -202,19 +203,16 @@ def _shares_its_head(experiment: Experiment, tasks: Mapping[str, TaskSpec], pair
     return shared_head(experiment.source(pair.source, tasks), tasks[pair.target]) is not None
 
 
-def setting_of(experiment: Experiment, plm: Plm, initial: Initial) -> Setting:
+def setting_of(experiment: Experiment, plm: Plm, init: InitSettings, init_file: str = "") -> Setting:
     """What all trials of the experiment on a PLM share."""
     shots = experiment.shots
     few = {of: shots.per_class if shots and shots.of in (of, "both") else 0 for of in ("targets", "sources")}
-    return Setting(
-        plm=plm, prompt_form=experiment.prompt.form, prompt_length=experiment.prompt.length,
-        batch_size=experiment.train.batch_size, max_length=experiment.train.max_length,
-        eval_every=experiment.train.eval_every, limit_train=experiment.limit.train,
-        limit_report=experiment.limit.report, selection_fraction=experiment.selection.fraction,
-        selection_rows=experiment.selection.max_rows, protocol=experiment.protocol, init=initial,
-        mlp=experiment.prompt.mlp or 0, shots=few["targets"], source_shots=few["sources"],
-        precision=experiment.train.precision,
-    )  # fmt: skip
+    common = shared_settings(CommonSettings, experiment)
+    common |= {
+        "prompt": replace(experiment.prompt, init=init),
+        "train": TrainSettings(**shared_settings(TrainSettings, experiment.train)),
+    }
+    return Setting(plm, few["targets"], few["sources"], init_file, **common)
 
 
 def _pairs(experiment: Experiment, plm: str) -> list[Pair]:

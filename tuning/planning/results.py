@@ -98,7 +98,7 @@ class Winner:
 
 def confirm_key(config: TrialConfig) -> str:
     """The key of a confirmed configuration; its report rows count too."""
-    return content_key("confirmed", config, config.setting.limit_report)
+    return content_key("confirmed", config, config.setting.limit.report)
 
 
 def read_confirmed(library: PromptLibrary, config: TrialConfig) -> Confirmed:

@@ -7,8 +7,16 @@ from pathlib import Path
 
 from panda_trainable.config.keys import content_key
 from panda_trainable.config.methods import KD_KINDS, KNOBS, TRAITS
+from panda_trainable.config.section import shared_settings
 from panda_trainable.config.task import MIXING_CAP
-from panda_trainable.config.trial import Projection, Source, TeacherPlm, TrialConfig
+from panda_trainable.config.trial import (
+    Projection,
+    ProjectorSettings,
+    Source,
+    TeacherPlm,
+    TeacherTrainSettings,
+    TrialConfig,
+)
 from search_spaces.defaults import MODEL_RATE
 from search_spaces.space import Choice, Int, Space
 from tuning.experiment.experiment import LONGER, Experiment, sources_of
@@ -136,8 +144,8 @@ def _searched_how(plan: Plan) -> tuple[int | str | None, ...]:
     """What of the search decides a study's numbers, beside its base trial and space; budgets do not."""
     search = plan.experiment.search
     # On paper's protocol the search looks at validation rows, and the report limit cuts them.
-    rows = (plan.setting.limit_report,) if plan.setting.protocol == "paper" else ()
-    return plan.setting.eval_every, search.sampler, search.scheduler, search.seed, *rows
+    rows = (plan.setting.limit.report,) if plan.setting.protocol == "paper" else ()
+    return plan.setting.train.eval_every, search.sampler, search.scheduler, search.seed, *rows
 
 
 def record_study(plan: Plan, study: Study) -> None:
@@ -196,20 +204,18 @@ def study_base(
 
 
 def _teacher_plm(plan: Plan) -> TeacherPlm:
-    said, train = plan.experiment.teacher_train, plan.experiment.train
+    asked, train = plan.experiment.teacher_train, plan.experiment.train
     assert plan.teacher_plm is not None, "a plan whose methods need another PLM has found it"
     usual = {"prompt": plan.experiment.source_train.learning_rate, "model": MODEL_RATE.first}
-    return TeacherPlm(
-        plan.teacher_plm, said.trains, said.steps or train.steps, said.learning_rate or usual[said.trains]
-    )
+    found = {"steps": asked.steps or train.steps, "learning_rate": asked.learning_rate or usual[asked.trains]}
+    return TeacherPlm(plan.teacher_plm, **{**shared_settings(TeacherTrainSettings, asked), **found})
 
 
 def _projection(plan: Plan, target: str, shared: Mapping[tuple[str, str], int]) -> Projection:
     """How prompts of the other PLM are projected for a target, of which the projector knows nothing."""
-    said = plan.experiment.projector
     assert plan.source_plm is not None, "a plan whose methods need another PLM has found it"
     tasks = tuple(plan.tasks[name] for name in projected_for(plan.experiment, target, shared))
-    return Projection(plan.source_plm, tasks, said.form, said.objective, said.hidden, said.steps, said.learning_rate)
+    return Projection(plan.source_plm, tasks, **shared_settings(ProjectorSettings, plan.experiment.projector))
 
 
 def steps_of(experiment: Experiment, method: str) -> int:

@@ -49,7 +49,7 @@ def retrieve(
         )
     if not sources_of(experiment, target):
         raise Misuse(f"{target} has no sources to choose from: add `sources: [...]`")
-    asked = experiment.model_copy(update={"targets": [target], "methods": [], "similarities": [by]})
+    asked = experiment.changed(targets=[target], methods=[], similarities=[by])
     progress = progress or Progress()
     with ExitStack() as stack:
         stack.enter_context(progress)

@@ -56,13 +56,13 @@ def _of_study(plan: Plan, study: Study, poor: bool) -> RunUpdate:
     base, setting = study.base, study.base.setting
     partners = [source.task.name for source in base.sources[1:]]
     params = {
-        "steps": base.steps, "seeds": list(base.seeds), "prompt_length": setting.prompt_length,
-        "batch_size": setting.batch_size, "max_length": setting.max_length, "kd": base.kd,
+        "steps": base.steps, "seeds": list(base.seeds), "prompt_length": setting.prompt.length,
+        "batch_size": setting.train.batch_size, "max_length": setting.train.max_length, "kd": base.kd,
         "lambda_schedule": base.lambda_schedule, "partner_weights": base.partner_weights,
-        "precision": setting.precision, "prompt_form": setting.prompt_form, "prompt_init": setting.init.kind,
-        "prompt_mlp": setting.mlp, "shots": setting.shots, "source_shots": setting.source_shots, "metric": base.target.metrics[0],
-        "eval_every": setting.eval_every, "limit_train": setting.limit_train, "selection_fraction": setting.selection_fraction,
-        **{f"prompt_init.{name}": value for name, value in content(setting.init).items() if name != "kind"},
+        "precision": setting.train.precision, "prompt_form": setting.prompt.form, "prompt_init": setting.prompt.init.kind,
+        "prompt_mlp": setting.prompt.mlp, "shots": setting.shots, "source_shots": setting.source_shots, "metric": base.target.metrics[0],
+        "eval_every": setting.train.eval_every, "limit_train": setting.limit.train, "selection_fraction": setting.selection.fraction,
+        **{f"prompt_init.{name}": value for name, value in content(setting.prompt.init).items() if name != "kind"},
         **_other_plms(base), **_mixed(base), "partners_available": partners, "weigh_by": _weigh_by(plan),
         "source_steps": base.source_steps, "source_learning_rate": base.source_learning_rate,
         **_measured(plan, study), **_searched(plan, study),

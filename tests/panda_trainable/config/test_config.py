@@ -10,7 +10,17 @@ from panda_trainable.config import keys
 from panda_trainable.config.keys import VERSIONS, content, content_key
 from panda_trainable.config.methods import FUSIONS, KNOBS, SOURCELESS, TRAITS
 from panda_trainable.config.origin import Unlocated
-from panda_trainable.config.setting import Initial, Plm, Setting, SimilaritySettings
+from panda_trainable.config.setting import (
+    EmbeddingSettings,
+    InitSettings,
+    LimitSettings,
+    NeuronSettings,
+    Plm,
+    PromptSettings,
+    SelectionSettings,
+    Setting,
+    TrainSettings,
+)
 from panda_trainable.config.task import Hub, Mixture, TaskSpec
 from panda_trainable.config.trial import Projection, Source, TeacherPlm, TrialConfig, normalised
 
@@ -19,7 +29,7 @@ REGRESSION = replace(TASK, kind="regression", classes=(), metrics=("pearson",))
 CHOICE = replace(TASK, kind="multiple_choice", classes=(), choices=("a", "b"))
 SETTING = Setting(Plm("models/tiny", "c0ffee"))
 SOURCE = Source(replace(TASK, fingerprints=(("train", "cd34"),)), 0.5)
-TUTOR, PROJECTION = TeacherPlm(SETTING.plm), Projection(SETTING.plm, (TASK,))
+TEACHER, PROJECTION = TeacherPlm(SETTING.plm), Projection(SETTING.plm, (TASK,))
 TRIAL = TrialConfig(
     SETTING, TASK, "panda", (0, 1), 100, 0.01, (SOURCE,), source_steps=50, source_learning_rate=0.02,
     lambda_=1.0, teacher_steps=20,
@@ -36,34 +46,38 @@ OTHERS: dict[Any, dict[str, Any]] = {
         "source": "/mnt/tiny", "files": "c0ffed", "pooling": "cls", "layers": 1, "positions": "from_zero",
         "note": "cls",
     },
-    SETTING.init: {
-        "kind": "text", "std": 0.1, "scale": 0.1, "sparsity": 0.2, "population": 100, "text": "good",
-        "file": "a.safetensors", "content": "f11e",
+    SETTING.prompt.init: {
+        "kind": "zeros", "std": 0.1, "scale": 0.1, "sparsity": 0.2, "population": 100, "text": "good",
+        "file": "a.safetensors",
     },
+    SETTING.prompt: {"form": "input", "length": 21, "init": InitSettings("zeros"), "mlp": 8},
+    SETTING.train: {"batch_size": 8, "max_length": 64, "eval_every": 10, "precision": "bf16"},
+    SETTING.limit: {"train": 100, "report": 100},
+    SETTING.selection: {"fraction": 0.3, "max_rows": 500},
     SETTING: {
-        "plm": Plm("models/tiny", "decade"), "prompt_form": "input", "prompt_length": 21, "batch_size": 8,
-        "max_length": 64, "eval_every": 10, "limit_train": 100, "limit_report": 100, "selection_fraction": 0.3,
-        "selection_rows": 500, "protocol": "paper", "init": Initial("zeros"), "mlp": 8, "shots": 4, "source_shots": 4,
-        "precision": "bf16",
+        "plm": Plm("models/tiny", "decade"), "prompt": PromptSettings(mlp=8), "train": TrainSettings(8),
+        "limit": LimitSettings(100), "selection": SelectionSettings(0.3), "protocol": "paper", "shots": 4,
+        "source_shots": 4, "init_file": "f11e",
     },
     SOURCE: {"task": TASK, "similarity": 0.4, "drop_overlap": True},
     TRIAL: {
-        "setting": replace(SETTING, batch_size=8), "target": SOURCE.task, "method": "spot", "seeds": (0, 2),
+        "setting": replace(SETTING, train=replace(SETTING.train, batch_size=8)), "target": SOURCE.task, "method": "spot", "seeds": (0, 2),
         "steps": 101, "learning_rate": 0.02, "sources": (SOURCE, SOURCE), "source_steps": 51,
         "source_learning_rate": 0.03, "lambda_": 2.0, "teacher_steps": 21, "fusion": "late", "kd": "kl",
         "candidates": (20, 40), "lambda_schedule": "decay", "partner_weights": "uniform", "inter_class": 0.5,
-        "inter_instance": 0.5, "relation": "gram", "temperature": 2.0, "teacher_plm": TUTOR, "projection": PROJECTION, "mixing_cap": 40,
+        "inter_instance": 0.5, "relation": "gram", "temperature": 2.0, "teacher_plm": TEACHER, "projection": PROJECTION, "mixing_cap": 40,
     },
-    TUTOR: {"plm": Plm("models/tiny", "decade"), "trains": "model", "steps": 401, "learning_rate": 0.1},
+    TEACHER: {"plm": Plm("models/tiny", "decade"), "trains": "model", "steps": 401, "learning_rate": 0.1},
     PROJECTION: {
         "plm": Plm("models/tiny", "decade"), "tasks": (TASK, SOURCE.task), "form": "flat", "objective": "task",
         "hidden": 8, "steps": 201, "learning_rate": 0.1,
     },
     Mixture("m", (TASK,)): {"name": "n", "tasks": (SOURCE.task, TASK), "cap": 100, "shots": (4,)},
-    SimilaritySettings(): {"pooling": "cls", "layer": 1, "inputs": "real", "window": (1, 2)},
+    EmbeddingSettings(): {"pooling": "cls", "layer": 1},
+    NeuronSettings(): {"inputs": "real", "layers": (1, 2)},
 }  # fmt: skip
 DECIDE_NOTHING = {
-    "name", "origin", "source", "eval_every", "limit_report", "candidates", "id", "hub", "counts", "note", "file",
+    "name", "origin", "source", "eval_every", "report", "candidates", "id", "hub", "counts", "note", "file",
 }  # fmt: skip
 CHANGES = [(value, f.name) for value in OTHERS for f in fields(value) if value is not CHOICE and f.name != "choices"]
 CHANGES += [(CHOICE, "choices")]
@@ -87,6 +101,8 @@ def test_a_change_deep_inside_changes_the_key_of_the_trial() -> None:
 
 def test_a_field_at_its_default_is_no_part_of_the_content() -> None:
     assert content(SETTING) == {"plm": {"files": "c0ffee"}}
+    often = replace(SETTING, train=TrainSettings(eval_every=1), limit=LimitSettings(report=3))
+    assert content(often) == content(SETTING)  # a section in which nothing that decides numbers is other than usual
 
 
 def test_stages_share_no_key_and_a_raised_version_changes_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +144,7 @@ def test_a_method_that_divides_lambda_by_the_batch_size_counts_so_much_less() ->
 
 
 def test_lambda_is_the_whole_weight_where_there_is_no_source() -> None:
-    assert replace(TRIAL, method="distill", sources=(), teacher_plm=TUTOR, lambda_=2.0).lambda_effective == 2.0
+    assert replace(TRIAL, method="distill", sources=(), teacher_plm=TEACHER, lambda_=2.0).lambda_effective == 2.0
 
 
 def test_uniform_shares_are_the_same_whatever_the_similarities() -> None:
@@ -198,7 +214,7 @@ def test_all_wrong_values_are_told_at_once_with_what_was_given() -> None:
         ({"method": "model_tuning"}, "model_tuning takes no source"),
         ({"method": "multitask_model_tuning", "sources": ()}, "multitask_model_tuning needs a source"),
         ({"method": "distill", "sources": ()}, "distill needs a teacher_plm"),
-        ({"method": "distill", "teacher_plm": TUTOR}, "distill takes no source"),
+        ({"method": "distill", "teacher_plm": TEACHER}, "distill takes no source"),
         ({"method": "tpt_model", "sources": ()}, "tpt_model needs a source_plm"),
         ({"method": "tpt_model_zero_shot", "projection": PROJECTION, "sources": ()}, "tpt_model_zero_shot needs a sou"),
         ({"method": "spot", "steps": 0}, "steps must be positive, got 0"),
@@ -223,9 +239,9 @@ def test_a_wrong_value_is_refused_with_its_rule(changes: dict[str, Any], told: s
 
 
 def test_a_setting_knows_the_shots_of_sources_and_of_targets() -> None:
-    both = replace(SETTING, shots=4, source_shots=8, mlp=2)
-    assert both.of_sources == replace(SETTING, shots=8, mlp=2)
-    assert both.of_targets == replace(SETTING, shots=4, mlp=2)
+    both = replace(SETTING, prompt=replace(SETTING.prompt, mlp=2), shots=4, source_shots=8)
+    assert both.of_sources == replace(SETTING, prompt=replace(SETTING.prompt, mlp=2), shots=8)
+    assert both.of_targets == replace(SETTING, prompt=replace(SETTING.prompt, mlp=2), shots=4)
     assert SETTING.of_sources == SETTING.of_targets == SETTING
 
 

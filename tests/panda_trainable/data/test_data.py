@@ -123,7 +123,7 @@ def test_below_the_bound_each_replica_has_its_own_fold_and_above_all_have_one(
 
 
 def test_the_number_of_selection_rows_is_bounded(library: PromptLibrary, setting: Setting, task: Task) -> None:
-    rows = replica_rows(library, replace(setting, selection_rows=6), task("t"), 0)
+    rows = replica_rows(library, replace(setting, selection=replace(setting.selection, max_rows=6)), task("t"), 0)
     assert len(rows.selection) == 6
     assert len(rows.train) == 54
 
@@ -289,7 +289,7 @@ def test_report_rows_beyond_the_limit_count_too(
     library: PromptLibrary, setting: Setting, overlapping: tuple[TaskSpec, TaskSpec]
 ) -> None:
     source, target = overlapping
-    few = replace(setting, protocol="paper", limit_report=1)
+    few = replace(setting, limit=replace(setting.limit, report=1), protocol="paper")
     assert len(replica_rows(library, few, source, 0, target).train) == 17
 
 

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import PreTrainedTokenizerFast, RobertaTokenizer
 
 from panda_trainable.config.origin import Imported
-from panda_trainable.config.setting import Plm, Setting
+from panda_trainable.config.setting import LimitSettings, Plm, PromptSettings, Setting, TrainSettings
 from panda_trainable.config.task import KINDS, TaskSpec
 from panda_trainable.data.gold import IGNORED
 from panda_trainable.data.limits import capped, numbered
@@ -137,7 +137,7 @@ def test_the_second_text_of_a_pair_has_its_type_whatever_the_tokenizers_habits(
 def test_a_pair_that_is_too_long_is_cut_at_the_longer_text(
     table_of: Callable[..., TokenTable], setting: Setting
 ) -> None:
-    short = replace(setting, max_length=9)  # three special tokens: six are left
+    short = replace(setting, train=replace(setting.train, max_length=9))  # three special tokens: six are left
     row = {"a": "w0 w1", "b": "w2 w3 w4 w5 w6 w7", "label": 0}
     table = table_of(short, PAIR, row, {"a": row["b"], "b": row["a"], "label": 1})
     assert table.ids.tolist() == [[3, 5, 6, 4, 7, 8, 9, 10, 4], [3, 7, 8, 9, 10, 4, 5, 6, 4]]
@@ -195,7 +195,9 @@ def test_words_behind_the_cut_are_not_learnt_and_predicted_as_outside(
 ) -> None:
     words = ["Paracetamol", "in", "Paris", "paracetamol", "in"]
     rows = [{"words": words, "tags": [1, 0, 2, 1, 0]}, {"words": ["pen"], "tags": [0]}]
-    table = table_of(replace(pieces, max_length=8), TAGGING, *rows)  # six tokens of the words
+    table = table_of(
+        replace(pieces, train=replace(pieces.train, max_length=8)), TAGGING, *rows
+    )  # six tokens of the words
     assert said(table) == ["[CLS]", "para", "##cet", "##amol", "in", "paris", "para", "[SEP]"]
     assert table.slots.tolist() == [[1, 4, 5, 6], [1, -1, -1, -1]]  # a word of which the first piece is seen is seen
     assert table.labels.tolist() == [[1, 0, 2, 1], [0, IGNORED, IGNORED, IGNORED]]
@@ -205,7 +207,7 @@ def test_words_behind_the_cut_are_not_learnt_and_predicted_as_outside(
     perfect = np.eye(3)[[1, 0, 2, 1]][None]
     assert METRICS["word_accuracy"](perfect, gold_of(table, TAGGING, np.array([0]))) == 1  # the last word is outside
     rows[0]["tags"] = [1, 0, 2, 1, 2]
-    table = table_of(replace(pieces, max_length=8), replace(TAGGING, name="h"), *rows)
+    table = table_of(replace(pieces, train=replace(pieces.train, max_length=8)), replace(TAGGING, name="h"), *rows)
     gold_rows = gold_of(table, TAGGING, np.array([0]))
     assert METRICS["word_accuracy"](perfect, gold_rows) == 4 / 5
     assert METRICS["entity_f1"].rows(perfect, gold_rows).tolist() == [[3, 3, 4]]
@@ -267,7 +269,7 @@ def row(answer: str, passage: str = PASSAGE, question: str = QUESTION, **more: A
 @pytest.fixture
 def long(pieces: Setting) -> Setting:
     """The dividing tokenizer with room for the whole passage."""
-    return replace(pieces, max_length=32)
+    return replace(pieces, train=replace(pieces.train, max_length=32))
 
 
 @pytest.mark.parametrize(
@@ -321,7 +323,7 @@ def test_an_answer_behind_the_cut_or_across_it_is_not_learnt(
     table_of: Callable[..., TokenTable], long: Setting
 ) -> None:
     rows = [row("a pen"), row("a red pen"), row("pen."), row("a red")]  # nineteen tokens hold the passage up to "red"
-    table = table_of(replace(long, max_length=20), ANSWERS, *rows)
+    table = table_of(replace(long, train=replace(long.train, max_length=20)), ANSWERS, *rows)
     assert said(table) == [*WHOLE[:19], "[SEP]"]
     assert table.labels.tolist() == [[14, 15], [IGNORED] * 2, [IGNORED] * 2, [17, 18]]
     assert table.truncated == 1
@@ -330,7 +332,7 @@ def test_an_answer_behind_the_cut_or_across_it_is_not_learnt(
 
 def test_the_share_of_passages_that_are_cut_by_hand(table_of: Callable[..., TokenTable], long: Setting) -> None:
     rows = [row("pen", passage="A pen" + ", a pen" * n + " ") for n in range(5)]  # 8 + 2 + 3n + 1 tokens
-    table = table_of(replace(long, max_length=17), ANSWERS, *rows)
+    table = table_of(replace(long, train=replace(long.train, max_length=17)), ANSWERS, *rows)
     assert table.lengths.tolist() == [11, 14, 17, 17, 17]
     assert table.truncated == 2 / 5
 
@@ -340,7 +342,10 @@ def test_the_share_of_passages_that_are_cut_by_hand(table_of: Callable[..., Toke
 def test_a_very_long_question_leaves_room_for_the_passage(
     request: pytest.FixtureRequest, table_of: Callable[..., TokenTable], tokenizer: str, max_length: int
 ) -> None:
-    setting = replace(request.getfixturevalue(tokenizer), max_length=max_length)
+    setting = replace(
+        request.getfixturevalue(tokenizer),
+        train=replace(request.getfixturevalue(tokenizer).train, max_length=max_length),
+    )
     rows = [row("a pen", question=" ".join(["what does the blueish box hold?"] * n)) for n in (1, 2, 30)]
     table = table_of(setting, ANSWERS, *rows)
     assert table.lengths.max() == max_length
@@ -352,13 +357,20 @@ def test_a_very_long_question_leaves_room_for_the_passage(
 def test_a_maximum_length_without_room_for_question_and_passage_is_refused(
     request: pytest.FixtureRequest, table_of: Callable[..., TokenTable], tokenizer: str, max_length: int
 ) -> None:
-    setting = replace(request.getfixturevalue(tokenizer), max_length=max_length)
+    setting = replace(
+        request.getfixturevalue(tokenizer),
+        train=replace(request.getfixturevalue(tokenizer).train, max_length=max_length),
+    )
     with pytest.raises(ValueError, match=f"max_length.* {max_length}"):
         table_of(setting, ANSWERS, row("a pen"))
 
 
 def test_a_question_is_cut_at_whole_pieces(table_of: Callable[..., TokenTable], long: Setting) -> None:
-    table = table_of(replace(long, max_length=12), ANSWERS, row("a pen", question="what does the box holds in paris?"))
+    table = table_of(
+        replace(long, train=replace(long.train, max_length=12)),
+        ANSWERS,
+        row("a pen", question="what does the box holds in paris?"),
+    )
     assert said(table) == [*WHOLE[:6], "##s", "[SEP]", "the", "blue", "##ish", "[SEP]"]
 
 
@@ -366,7 +378,7 @@ def test_an_answer_is_found_behind_a_tokenizer_that_takes_spaces_along(
     table_of: Callable[..., TokenTable], roberta: Setting
 ) -> None:
     passage = "pen in the test. in a pen"
-    setting = replace(roberta, max_length=60)
+    setting = replace(roberta, train=replace(roberta.train, max_length=60))
     rows = [row("the", passage=passage, question="in?"), row("a pen", passage=passage, question="pen?")]
     table = table_of(setting, ANSWERS, *rows)
     for i, answer in enumerate(["the", "a pen"]):
@@ -388,13 +400,13 @@ def test_a_table_is_made_once_and_shared_by_tasks_of_the_same_data(
 @pytest.mark.parametrize(
     ("change", "split", "matters"),
     [
-        ({"max_length": 12}, "train", True), ({"limit_train": 30}, "train", True), ({"batch_size": 2}, "train", False),
-        ({"limit_report": 9}, "train", False), ({"limit_report": 9}, "validation", True),
-        ({"eval_every": 1}, "train", False), ({"shots": 4}, "train", False), ({"prompt_form": "input"}, "train", False),
+        ({"train": TrainSettings(4, 12)}, "train", True), ({"limit": LimitSettings(30)}, "train", True), ({"train": TrainSettings(2, 16)}, "train", False),
+        ({"limit": LimitSettings(report=9)}, "train", False), ({"limit": LimitSettings(report=9)}, "validation", True),
+        ({"train": TrainSettings(4, 16, 1)}, "train", False), ({"shots": 4}, "train", False), ({"prompt": PromptSettings("input")}, "train", False),
     ],
 )  # fmt: skip
 def test_the_key_of_a_table_is_what_decides_its_rows(
-    setting: Setting, task: Task, change: dict[str, int], split: str, matters: bool
+    setting: Setting, task: Task, change: dict[str, Any], split: str, matters: bool
 ) -> None:
     spec = task("t")
     assert (tokens_key(replace(setting, **change), spec, split) != tokens_key(setting, spec, split)) == matters
@@ -453,7 +465,7 @@ def test_a_limit_draws_rows_once_for_all_and_keeps_their_order(
     assert capped(np.arange(60), 20).tolist() == drawn.tolist() != list(range(20))
     assert capped(np.arange(60), 60).tolist() == capped(np.arange(60), None).tolist() == list(range(60))
     whole = token_table(library, setting, task("t"), "train")
-    part = token_table(library, replace(setting, limit_train=20), task("t"), "train")
+    part = token_table(library, replace(setting, limit=replace(setting.limit, train=20)), task("t"), "train")
     assert part.labels.tolist() == whole.labels[drawn].tolist()
     assert part.texts.tolist() == whole.texts[drawn].tolist()
 
@@ -473,7 +485,7 @@ def test_a_limit_by_hand_over_questions_of_a_task(table_of: Callable[..., TokenT
     rows = [{"a": f"w{i}", "p": f"p{i // 4}", "q": i // 2 % 2, "label": i % 2} for i in range(12)]
     table = table_of(setting, spec, *rows)
     assert table.questions.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
-    few = table_of(replace(setting, limit_train=5), spec, *rows)
+    few = table_of(replace(setting, limit=replace(setting.limit, train=5)), spec, *rows)
     assert len(few) == 4
     assert sorted(np.bincount(few.questions).tolist(), reverse=True)[:2] == [2, 2]
     gold = gold_of(few, spec, np.array([0, 3]))
@@ -559,7 +571,7 @@ def test_the_used_texts_of_a_split_are_those_of_its_rows_within_the_limit(
 ) -> None:
     rows = [{"a": f"w{i % 10}", "b": f"W{i % 3}", "label": i % 2} for i in range(20)]
     spec = own_task(tmp_path / "own", PAIR, rows, rows[:3])
-    table = token_table(library, replace(setting, limit_train=6), spec, "train")
+    table = token_table(library, replace(setting, limit=replace(setting.limit, train=6)), spec, "train")
     assert used_texts(library, spec, "train", 6).tolist() == sorted(set(table.texts.ravel().tolist()))
     assert used_texts(library, spec, "train", None).tolist() == sorted(
         set(text_hashes([(f"w{i}",) for i in range(10)]).ravel().tolist())

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from panda_trainable.config.setting import Plm, Setting
+from panda_trainable.config.setting import Plm, PromptSettings, Setting, TrainSettings
 from panda_trainable.data.splits import batches
 from panda_trainable.data.tokens import TokenTable
 from panda_trainable.library import PromptLibrary
@@ -219,7 +219,7 @@ class Loop:
         setting, seed, named = session.setting, session.seeds[replica], session.trainables
         self.table, self.plain, self.pooling = session.table, plain, setting.plm.pooling
         self.parts = [named[name][replica].detach().clone().requires_grad_() for name in ("prompt", "weight", "bias")]
-        self.order = iter(batches(session.rows[replica].train, seed, session.steps, setting.batch_size))
+        self.order = iter(batches(session.rows[replica].train, seed, session.steps, setting.train.batch_size))
         self.optimiser = torch.optim.AdamW(self.parts, session.learning_rate, (0.9, 0.999), 1e-8, weight_decay=0)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, lambda step: 1 - step / session.steps)
 
@@ -249,7 +249,9 @@ def opened(library: PromptLibrary, folders: Folders, tmp_path: Path) -> Opened:
         name: str, form: str, pooling: str, replicas: int, steps: int = 10, rows: int = 40, rate: float = 0.02
     ) -> Session:
         plm = plm_of(folders(name), pooling=pooling)
-        setting = Setting(plm, form, prompt_length=P, batch_size=B, max_length=LONGEST)
+        setting = Setting(
+            plm, prompt=PromptSettings(form=form, length=P), train=TrainSettings(batch_size=B, max_length=LONGEST)
+        )
         spec = own_task(tmp_path, replace(SPECS["classification"], name="t"), learnable_rows(rows))
         start = random_prompts(load_encoder(plm), form, replicas)
         session = Session(library, setting, spec, range(replicas), start, steps=steps, learning_rate=rate)

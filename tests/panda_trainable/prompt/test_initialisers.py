@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from panda_trainable.config.setting import Initial, Plm, Setting
+from panda_trainable.config.setting import InitSettings, Plm, PromptSettings, Setting
 from panda_trainable.config.task import TaskSpec
 from panda_trainable.config.trial import TrialConfig
 from panda_trainable.library import PromptLibrary
@@ -23,7 +23,6 @@ from panda_trainable.worker import load_encoder
 from tests.kits.plms import FAMILIES
 from tests.kits.sessions import loss_curve, random_prompt, random_starts
 from tests.kits.tasks import WORDS
-from tuning.experiment.experiment import PromptSection
 
 FORMS = pytest.mark.parametrize("form", ["prefix", "input"])
 every_row = pytest.mark.parametrize("kind", INITIALISERS)
@@ -35,33 +34,29 @@ TASK = TaskSpec("t", "classification", ("a",), "label", ("w1", "w2_w3"), ("accur
 def setting_of(setting: Setting, tmp_path: Path) -> Callable[..., Setting]:
     """A setting with an initialiser: setting_of("normal", form="input", length=3, std=0.1)."""
 
-    def make(kind: str, form: str = "prefix", length: int = 3, **changes: Any) -> Setting:
+    def make(kind: Any, form: Any = "prefix", length: int = 3, **changes: Any) -> Setting:
         if kind == "text":
             changes = {"text": "w4 w5", **changes}
         if kind == "file":
             shape = (2, 2, 2, length, 8) if form == "prefix" else (length, 16)
             file = tmp_path / f"{form}-{length}.safetensors"
             save_file({"prompt": random_prompt(shape, 77)}, file)
-            changes = {"file": str(file), "content": f"{form}{length}", **changes}
-        return replace(setting, prompt_form=form, prompt_length=length, init=Initial(kind, **changes))
+            changes = {"file": str(file), **changes}
+        prompt = PromptSettings(form, length, InitSettings(kind, **changes))
+        return replace(setting, prompt=prompt, init_file=f"{form}{length}" if kind == "file" else "")
 
     return make
 
 
 def start(setting: Setting, seed: int = 0, task: TaskSpec = TASK) -> Tensor:
     """The prompt at step 0."""
-    return INITIALISERS[setting.init.kind](Ground(load_encoder(setting.plm), setting, task, seed))
+    return INITIALISERS[setting.prompt.init.kind](Ground(load_encoder(setting.plm), setting, task, seed))
 
 
 def ids_of(setting: Setting, prompt: Tensor) -> list[int]:
     """The tokens whose embeddings an input prompt is made of."""
     table = load_encoder(setting.plm).model.get_input_embeddings().weight
     return [int((table == row).all(1).nonzero().item()) for row in prompt]
-
-
-def test_the_table_and_the_experiment_file_know_the_same_initialisers() -> None:
-    section = PromptSection.model_fields["init"].annotation
-    assert set(get_args(section.model_fields["kind"].annotation)) == set(INITIALISERS)
 
 
 @every_row
@@ -236,10 +231,11 @@ def test_a_file_is_read_bit_for_bit(setting_of: Callable[..., Setting], form: st
 def test_a_prompt_of_the_library_may_be_the_file(
     library: PromptLibrary, setting: Setting, task: Callable[..., TaskSpec], tmp_path: Path, form: str
 ) -> None:
-    formed = replace(setting, prompt_form=form)
+    formed = replace(setting, prompt=replace(setting.prompt, form=form))
     (kept,) = tuned_prompts(library, Lineage(formed, task("t"), 3, 0.05), (0,))
     SoftPrompt(kept.prompt, kept.weight, kept.bias).save(tmp_path / "kept.safetensors")
-    again = replace(formed, init=Initial("file", file=str(tmp_path / "kept.safetensors"), content="kept"))
+    init = InitSettings("file", file=str(tmp_path / "kept.safetensors"))
+    again = replace(formed, prompt=replace(formed.prompt, init=init), init_file="kept")
     assert torch.equal(start(again), kept.prompt)
     assert not torch.equal(start(again), random_starts(formed, (0,))[0])
 

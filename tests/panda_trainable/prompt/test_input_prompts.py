@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from panda_trainable.config.methods import TRAITS
-from panda_trainable.config.setting import Initial, Plm, Setting
+from panda_trainable.config.setting import InitSettings, Plm, Setting
 from panda_trainable.config.task import KINDS, TaskSpec
 from panda_trainable.config.trial import TrialConfig
 from panda_trainable.data.tokens import token_table
@@ -247,7 +247,7 @@ def with_model(setting: Setting, model: Any, folder: Path, **changes: Any) -> Se
     shutil.copytree(setting.plm.source, folder)
     (folder / "model.safetensors").unlink()
     model.save_pretrained(folder)
-    return replace(setting, plm=plm_of(folder, **changes), prompt_form="input")
+    return replace(setting, prompt=replace(setting.prompt, form="input"), plm=plm_of(folder, **changes))
 
 
 def unreachable(setting: Setting, folder: Path, **changes: Any) -> Setting:
@@ -285,7 +285,8 @@ def test_a_model_whose_attention_cannot_be_reached_takes_input_prompts(
 def test_a_prefix_for_a_model_that_takes_none_is_refused_wherever_it_would_start(
     library: PromptLibrary, setting: Setting, task: Task, tmp_path: Path, kind: str
 ) -> None:
-    own = replace(unreachable(setting, tmp_path / "own"), prompt_form="prefix", init=Initial(kind, text="w1"))
+    own = unreachable(setting, tmp_path / "own")
+    own = replace(own, prompt=replace(own.prompt, form="prefix", init=InitSettings(kind, text="w1", file="w1")))
     with pytest.raises(ValueError, match=r"SqueezeBertModel takes no prefix: .*; use prompt.form: input"):
         starting_prompts(library, Lineage(own, task("t"), 3, 0.1), (0,))
 
@@ -311,7 +312,7 @@ def test_a_model_whose_attention_cannot_be_reached_is_tuned_whole(
 @pytest.fixture
 def inputs(setting: Setting) -> Setting:
     """The small setting with input prompts."""
-    return replace(setting, prompt_form="input")
+    return replace(setting, prompt=replace(setting.prompt, form="input"))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -394,4 +395,4 @@ def test_input_prompt_and_text_longer_than_the_positions_are_refused(
     opened: Opened, task: Task, inputs: Setting
 ) -> None:
     with pytest.raises(ValueError, match=r"prompt length 3 \+ max_length 62 is over the 64 positions of BertModel"):
-        opened(task("t"), setting=replace(inputs, max_length=62))
+        opened(task("t"), setting=replace(inputs, train=replace(inputs.train, max_length=62)))

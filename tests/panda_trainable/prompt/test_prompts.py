@@ -104,7 +104,9 @@ def through(opened: Callable[..., Session], setting: Setting) -> Callable[..., S
     """Opens sessions whose prompts go through an MLP: through(task, form="prefix", seeds=(0, 1))."""
 
     def make(task: TaskSpec, form: str = "prefix", seeds: tuple[int, ...] = (0, 1), **changes: object) -> Session:
-        return opened(task, seeds, setting=replace(setting, prompt_form=form, mlp=6), **changes)
+        return opened(
+            task, seeds, setting=replace(setting, prompt=replace(setting.prompt, form=form, mlp=6)), **changes
+        )
 
     return make
 
@@ -132,7 +134,7 @@ def test_the_first_loss_through_an_mlp_is_the_loss_without(
     setting: Setting,
     form: str,
 ) -> None:
-    plain = opened(task("t"), (0, 1), setting=replace(setting, prompt_form=form))
+    plain = opened(task("t"), (0, 1), setting=replace(setting, prompt=replace(setting.prompt, form=form)))
     torch.testing.assert_close(loss_curve(through(task("t"), form), 1), loss_curve(plain, 1), **CLOSE)
 
 
@@ -166,7 +168,7 @@ def test_an_mlp_saved_and_restored_ends_where_it_would_have(
 def test_a_source_trained_through_an_mlp_is_transferred_as_a_prompt(
     library: PromptLibrary, trial: Callable[..., TrialConfig], setting: Setting, form: str, method: str
 ) -> None:
-    config = trial(method, setting=replace(setting, prompt_form=form, mlp=6))
+    config = trial(method, setting=replace(setting, prompt=replace(setting.prompt, form=form, mlp=6)))
     session = open_session(library, config)
     sources = torch.stack([p.prompt for p in tuned_prompts(library, source_lineage(config, 0), config.seeds)])
     expected = sources if method == "spot" else random_starts(config.setting, config.seeds)

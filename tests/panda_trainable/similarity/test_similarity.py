@@ -15,7 +15,7 @@ from transformers import AutoModel, DynamicCache
 
 from panda_trainable.config.keys import content_key
 from panda_trainable.config.methods import SIMILARITY_NAMES
-from panda_trainable.config.setting import Setting, SimilaritySettings
+from panda_trainable.config.setting import EmbeddingSettings, NeuronSettings, Setting, SimilaritySettings
 from panda_trainable.config.task import Mixture, TaskSpec
 from panda_trainable.data.splits import replica_rows
 from panda_trainable.data.tokens import TokenTable, token_table
@@ -195,7 +195,10 @@ def test_a_similarity_of_tuned_prompts_is_symmetric_bounded_and_largest_with_its
     name: str, form: str, library: PromptLibrary, pair: tuple[Lineage, Lineage]
 ) -> None:
     row = SIMILARITIES[name]
-    formed = [replace(lineage, setting=replace(lineage.setting, prompt_form=form)) for lineage in pair]
+    formed = [
+        replace(lineage, setting=replace(lineage.setting, prompt=replace(lineage.setting.prompt, form=form)))
+        for lineage in pair
+    ]
     a, b = (REPRESENTATIONS[row.reads](library, lineage, 0, SimilaritySettings()) for lineage in formed)
     between, itself = row(a, b), row(a, a)
     assert between == pytest.approx(row(b, a), abs=1e-6)
@@ -220,7 +223,12 @@ def test_a_mean_similarity_compares_replicas_of_the_same_seed(
 
 
 def test_similarities_look_at_what_they_are_told_to(library: PromptLibrary, pair: tuple[Lineage, Lineage]) -> None:
-    names, told = ["task_embedding", "on", "c_pair"], SimilaritySettings("cls", 1, "real", (1, 1))
+    names, told = (
+        ["task_embedding", "on", "c_pair"],
+        SimilaritySettings(
+            embedding=EmbeddingSettings(pooling="cls", layer=1), neurons=NeuronSettings(inputs="real", layers=(1, 1))
+        ),
+    )
     usual, other = (
         mean_similarities(library, names, *pair, (0,), similarity_settings)
         for similarity_settings in (SimilaritySettings(), told)
@@ -310,19 +318,24 @@ def plain_states(model: Any, table: TokenTable, prompt: Tensor, row: int, layer:
 def test_a_task_embedding_averages_the_states_of_its_layer_as_the_plain_model_has_them(
     library: PromptLibrary, pair: tuple[Lineage, Lineage], form: str, pooling: Any, layer: int | None
 ) -> None:
-    lineage = replace(pair[0], setting=replace(pair[0].setting, prompt_form=form))
+    lineage = replace(pair[0], setting=replace(pair[0].setting, prompt=replace(pair[0].setting.prompt, form=form)))
     prompt = tuned_prompts(library, lineage, [0])[0].prompt
     table = token_table(library, lineage.setting, lineage.task, "train")
     model = AutoModel.from_pretrained(lineage.setting.plm.source, attn_implementation="sdpa").eval()
     with torch.no_grad():
         states = [plain_states(model, table, prompt, row, layer or 2) for row in range(len(table))]
     rows = [each[0] if pooling == "cls" else each.mean(0) for each in states]
-    found = task_embedding(library, lineage, 0, SimilaritySettings(pooling, layer))
+    found = task_embedding(
+        library, lineage, 0, SimilaritySettings(embedding=EmbeddingSettings(pooling=pooling, layer=layer))
+    )
     torch.testing.assert_close(torch.from_numpy(found), torch.stack(rows).double().mean(0), **CLOSE)
 
 
 def test_the_last_layer_by_number_is_the_last_layer(library: PromptLibrary, pair: tuple[Lineage, Lineage]) -> None:
-    usual, numbered = (task_embedding(library, pair[0], 0, SimilaritySettings(layer=layer)) for layer in (None, 2))
+    usual, numbered = (
+        task_embedding(library, pair[0], 0, SimilaritySettings(embedding=EmbeddingSettings(layer=layer)))
+        for layer in (None, 2)
+    )
     assert np.array_equal(usual, numbered)
 
 
@@ -331,7 +344,7 @@ def test_a_layer_that_is_not_there_is_refused(
     library: PromptLibrary, pair: tuple[Lineage, Lineage], layer: int
 ) -> None:
     with pytest.raises(ValueError, match=f"layer of task embeddings must be 1 to 2 of .*bert, got {layer}"):
-        task_embedding(library, pair[0], 0, SimilaritySettings(layer=layer))
+        task_embedding(library, pair[0], 0, SimilaritySettings(embedding=EmbeddingSettings(layer=layer)))
 
 
 def test_a_layer_behind_those_that_are_kept_is_refused(setting: Setting) -> None:
@@ -349,13 +362,13 @@ def test_embeddings_that_look_elsewhere_have_keys_of_their_own_and_the_usual_one
     assert EMBEDDED_ROWS == 1000
     assert embedding_key(lineage, 0) == embedding_key(lineage, 0, SimilaritySettings()) == usual
     assert (
-        embedding_key(lineage, 0, SimilaritySettings(inputs="real", window=(1, 1))) == usual
+        embedding_key(lineage, 0, SimilaritySettings(neurons=NeuronSettings(inputs="real", layers=(1, 1)))) == usual
     )  # of neurons, not of embeddings
     others = [
-        SimilaritySettings("cls"),
-        SimilaritySettings("mean"),
-        SimilaritySettings(layer=1),
-        SimilaritySettings("cls", 1),
+        SimilaritySettings(embedding=EmbeddingSettings(pooling="cls")),
+        SimilaritySettings(embedding=EmbeddingSettings(pooling="mean")),
+        SimilaritySettings(embedding=EmbeddingSettings(layer=1)),
+        SimilaritySettings(embedding=EmbeddingSettings(pooling="cls", layer=1)),
     ]
     assert len({usual, *(embedding_key(lineage, 0, similarity_settings) for similarity_settings in others)}) == 5
 
@@ -373,7 +386,7 @@ def test_to_embed_by_another_layer_leaves_the_files_of_the_plm_and_its_numbers_a
 ) -> None:
     before = {path: path.read_bytes() for path in Path(pair[0].setting.plm.source).iterdir()}
     usual = task_embedding(library, pair[0], 0)
-    task_embedding(library, pair[0], 0, SimilaritySettings("cls", 1))
+    task_embedding(library, pair[0], 0, SimilaritySettings(embedding=EmbeddingSettings(pooling="cls", layer=1)))
     (folder,) = library.root.glob(f"embeddings/{embedding_key(pair[0], 0)}")
     (folder / "embedding.npy").write_bytes(b"damaged")
     again = PromptLibrary(library.root)

@@ -65,7 +65,12 @@ def test_no_step_waits_for_the_device(opened: Opened, kind_task: Callable[..., T
 def test_no_step_of_a_student_waits_for_the_device(library: PromptLibrary, trial: Trial, form: str) -> None:
     config = trial("panda", lambda_=1.0)
     config = replace(
-        config, setting=replace(config.setting, prompt_form=form, plm=replace(config.setting.plm, pooling="cls"))
+        config,
+        setting=replace(
+            config.setting,
+            prompt=replace(config.setting.prompt, form=form),
+            plm=replace(config.setting.plm, pooling="cls"),
+        ),
     )
     session = open_session(library, config)
     session.advance(1)
@@ -101,7 +106,12 @@ def test_bf16_is_near_float32_and_what_is_trained_stays_float32(
 ) -> None:
     curves = {}
     for precision in ("float32", "bf16"):
-        own = replace(setting, plm=replace(setting.plm, pooling=pooling), prompt_form=form, precision=precision)
+        own = replace(
+            setting,
+            prompt=replace(setting.prompt, form=form),
+            train=replace(setting.train, precision=precision),
+            plm=replace(setting.plm, pooling=pooling),
+        )
         session = opened(task("t"), (0, 1), setting=own)
         curves[precision] = loss_curve(session, 6)
         linears = [m for m in session.encoder.model.modules() if isinstance(m, nn.Linear)]
@@ -130,7 +140,7 @@ class Attended(TorchDispatchMode):
 def test_on_a_cpu_attention_is_of_float32_for_backward_through_bfloat16_is_far_slower(
     setting: Setting, task: Callable[..., TaskSpec], opened: Opened, precision: Any
 ) -> None:
-    session = opened(task("t"), (0, 1), setting=replace(setting, precision=precision))
+    session = opened(task("t"), (0, 1), setting=replace(setting, train=replace(setting.train, precision=precision)))
     with Attended() as attended:
         session.advance(1)
         session.select()
@@ -140,7 +150,9 @@ def test_on_a_cpu_attention_is_of_float32_for_backward_through_bfloat16_is_far_s
 def test_all_weights_are_tuned_in_float32_under_bf16(
     library: PromptLibrary, setting: Setting, task: Callable[..., TaskSpec]
 ) -> None:
-    config = TrialConfig(replace(setting, precision="bf16"), task("t"), "model_tuning", (0,), 4, 1e-3)
+    config = TrialConfig(
+        replace(setting, train=replace(setting.train, precision="bf16")), task("t"), "model_tuning", (0,), 4, 1e-3
+    )
     session = open_session(library, config)
     session.advance(4)
     assert all(tensor.dtype != torch.bfloat16 for tensor in session.state().values())

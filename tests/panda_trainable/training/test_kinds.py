@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from panda_trainable.config.methods import KD_KINDS
-from panda_trainable.config.setting import Plm, Setting
+from panda_trainable.config.setting import Plm, PromptSettings, Setting, TrainSettings
 from panda_trainable.config.task import KINDS, METRIC_NAMES, TaskSpec
 from panda_trainable.config.trial import Source, TrialConfig
 from panda_trainable.data.gold import IGNORED
@@ -227,7 +227,7 @@ def test_a_kind_is_taught_by_what_its_teacher_says_of_the_rows_that_it_meets(
     lineage = Lineage(config.setting, config.target, 4, 0.02, ((1.0, source_lineage(config, 0)),))
     prompts = tuned_prompts(library, lineage, config.seeds)
     for seed, said, own, rows in zip(config.seeds, teacher.logits, prompts, session.rows, strict=True):
-        reached = np.unique(batches(rows.train, seed, config.steps, config.setting.batch_size))
+        reached = np.unique(batches(rows.train, seed, config.steps, config.setting.train.batch_size))
         assert np.flatnonzero(said.flatten(1).isfinite().all(1)).tolist() == reached.tolist()
         assert said.flatten(1).isnan().all(1).sum() == len(said) - len(reached)
         expected = logits_of(library, config, own, reached)
@@ -294,7 +294,7 @@ def test_a_task_of_a_kind_is_embedded_by_the_mean_of_its_sequences(
 def test_rows_that_are_cut_train_and_are_scored(
     opened: Opened, kind_task: KindTask, setting: Setting, kind: str
 ) -> None:
-    session = opened(kind_task(kind), (0, 1), setting=replace(setting, max_length=9))
+    session = opened(kind_task(kind), (0, 1), setting=replace(setting, train=replace(setting.train, max_length=9)))
     assert session.table.truncated > 0.3
     assert (session.table.labels == IGNORED).any()
     assert loss_curve(session, 10).isfinite().all()
@@ -379,7 +379,7 @@ def different(make: Callable[[], dict[str, Any]], n: int) -> list[dict[str, Any]
 def learnt(library: PromptLibrary, task: TaskSpec, steps: int) -> dict[str, float]:
     """Report scores of one replica's prefix of eight tokens on three layers of MiniLM."""
     plm = Plm(MINILM, plm_files(plm_folder(MINILM)), layers=3)
-    setting = Setting(plm, prompt_length=8, batch_size=16, max_length=48)
+    setting = Setting(plm, prompt=PromptSettings(length=8), train=TrainSettings(batch_size=16, max_length=48))
     start = random_starts(setting, (0,))
     session = Session(library, setting, task, (0,), start, steps=steps, learning_rate=0.03)
     session.advance(steps)

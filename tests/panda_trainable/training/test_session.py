@@ -292,7 +292,7 @@ def test_the_report_reads_the_test_split_and_every_row_of_it(
 
 
 def test_prompt_and_text_longer_than_the_positions_are_refused(opened: Opened, task: Task, setting: Setting) -> None:
-    long = replace(setting, max_length=62)
+    long = replace(setting, train=replace(setting.train, max_length=62))
     with pytest.raises(ValueError, match=r"prompt length 3 \+ max_length 62 is over the 64 positions of BertModel"):
         Session(
             opened(task("t")).library, long, task("t"), (0,), random_starts(setting, (0,)), steps=1, learning_rate=1

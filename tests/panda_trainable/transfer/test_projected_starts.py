@@ -42,8 +42,8 @@ def projecting(
     """A trial that starts from the wide PLM's prompts: projecting("token", "distance")."""
 
     def make(form: Any, objective: Any, method: str = "tpt_model", **changes: Any) -> TrialConfig:
-        config = trial(method, setting=replace(setting, prompt_form=request.param), **changes)
-        how = Projection(wide_plm, config.projection.tasks, form, objective, hidden=8, steps=5)
+        config = trial(method, setting=replace(setting, prompt=replace(setting.prompt, form=request.param)), **changes)
+        how = Projection(wide_plm, config.projection.tasks, form=form, objective=objective, hidden=8, steps=5)
         return replace(config, projection=how)
 
     return make

@@ -183,7 +183,7 @@ def task_tuned(library: PromptLibrary, trial: Trial) -> Callable[..., ProjectorS
         tasks = config.projection.tasks
         given = stacked(library, [on_source_plm(config, each, target=False) for each in tasks], seeds, "prompt")
         own = [on_own_plm(config, each) for each in tasks]
-        shape = load_encoder(config.setting.plm).prompt_shape(3, config.setting.prompt_form)
+        shape = load_encoder(config.setting.plm).prompt_shape(3, config.setting.prompt.form)
         return ProjectorSession(
             library, config.setting, Mixture("m", tasks), seeds, torch.empty(len(seeds), 0), steps=steps,
             learning_rate=rate, schedule="constant", given=given,

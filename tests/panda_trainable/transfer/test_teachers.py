@@ -89,7 +89,7 @@ def test_a_teacher_speaks_exactly_of_the_rows_that_the_students_order_reaches(
     (teacher,) = target_like_teachers(library, config)
     rows = open_session(library, config).rows
     for seed, said, own in zip(config.seeds, teacher.logits, rows, strict=True):
-        reached = np.unique(batches(own.train, seed, config.steps, config.setting.batch_size))
+        reached = np.unique(batches(own.train, seed, config.steps, config.setting.train.batch_size))
         assert np.flatnonzero(said.isfinite().all(1)).tolist() == reached.tolist()
         assert said.isnan().any(1).sum() == len(said) - len(reached) > len(own.selection)
 

@@ -33,7 +33,7 @@ both_ways = pytest.mark.parametrize("trains", ["prompt", "model"])
 
 def tutored(trial: Trial, plm: Plm, trains: Any = "prompt", **changes: Any) -> TrialConfig:
     """A trial whose tutor is that PLM."""
-    return trial("distill", teacher_plm=TeacherPlm(plm, trains, 6, 0.02), **changes)
+    return trial("distill", teacher_plm=TeacherPlm(plm, trains=trains, steps=6, learning_rate=0.02), **changes)
 
 
 @both_ways
@@ -71,7 +71,7 @@ def test_a_tutor_speaks_exactly_of_the_rows_that_the_students_order_reaches(
     session = open_session(library, config)
     for teacher in session.teachers:
         for seed, known, own in zip(config.seeds, teacher.logits, session.rows, strict=True):
-            reached = np.unique(batches(own.train, seed, config.steps, config.setting.batch_size))
+            reached = np.unique(batches(own.train, seed, config.steps, config.setting.train.batch_size))
             assert np.flatnonzero(known.isfinite().all(1)).tolist() == reached.tolist()
             assert known.isnan().any(1).sum() == len(known) - len(reached)
     assert loss_curve(session, 8).isfinite().all()
@@ -114,7 +114,7 @@ def _run(library: PromptLibrary, setting: Setting, task: TaskSpec, trains: str) 
     if trains == "model":
         session: Session = ModelSession(library, setting, task, (0, 1), torch.empty(2, 0), **how)
     else:
-        shape = load_encoder(setting.plm).prompt_shape(setting.prompt_length, setting.prompt_form)
+        shape = load_encoder(setting.plm).prompt_shape(setting.prompt.length, setting.prompt.form)
         starts = [torch.empty(shape).normal_(0, 0.02, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
         session = Session(library, setting, task, (0, 1), torch.stack(starts), **how)
     session.advance(6)
@@ -162,7 +162,7 @@ def test_words_that_are_all_read_are_taught_whatever_the_tokenizer(
     library: PromptLibrary, trial: Trial, kind_task: KindTask, parting_plm: Plm
 ) -> None:
     config = tutored(trial, parting_plm, target=kind_task("tagging"), inter_class=0.0, inter_instance=0.0)
-    config = replace(config, setting=replace(config.setting, max_length=60))
+    config = replace(config, setting=replace(config.setting, train=replace(config.setting.train, max_length=60)))
     session = open_session(library, config)
     assert session.teachers[0].logits[0].shape[1:] == (session.table.slots.shape[1], 4)
     assert loss_curve(session, 8).isfinite().all()

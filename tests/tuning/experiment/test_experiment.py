@@ -7,25 +7,16 @@ from typing import Any, get_args, get_type_hints
 import pytest
 import yaml
 
-from panda_trainable.config.methods import (
-    INSTANCE_RELATIONS,
-    KD_KINDS,
-    KNOBS,
-    LAMBDA_SCHEDULES,
-    PARTNER_WEIGHTS,
-    SELF_PAIRS,
-    SIMILARITY_NAMES,
-    TRAITS,
-)
+from panda_trainable.config.methods import KD_KINDS, KNOBS, SIMILARITY_NAMES, TRAITS
 from panda_trainable.config.origin import Unlocated
-from panda_trainable.config.setting import Plm, Pooling, Positions, Setting, SimilaritySettings
-from panda_trainable.config.task import KINDS, METRIC_NAMES, MIXING_CAP, Mixture
-from panda_trainable.config.trial import Projection, TeacherPlm
+from panda_trainable.config.setting import READ_BY, InitSettings, NeuronSettings, PromptSettings, SimilaritySettings
+from panda_trainable.config.task import KINDS, METRIC_NAMES
+from panda_trainable.config.trial import MethodSettings, ProjectorSettings
 from panda_trainable.data.task_table import PANDA_METRICS, TASKS
 from panda_trainable.data.tokenisers import TOKENISERS
 from panda_trainable.prompt.initialisers import INITIALISERS
 from panda_trainable.similarity.similarities import SIMILARITIES
-from panda_trainable.training.distillation import KD_LOSSES
+from panda_trainable.training.distillation import KD_LOSSES, RAMPS
 from panda_trainable.training.metrics import METRICS
 from panda_trainable.transfer.methods import METHODS
 from panda_trainable.transfer.projector import FORMS
@@ -36,16 +27,7 @@ from tests.kits.small import UNUSUAL
 from tuning.experiment.experiment import BASELINE, LONGER, Experiment, sources_of
 from tuning.experiment.loading import load
 from tuning.experiment.problems import Misuse
-from tuning.experiment.sections import (
-    EmbeddingSection,
-    InitSection,
-    NeuronsSection,
-    PlmSection,
-    ProjectorSection,
-    PromptSection,
-    TaskSection,
-    TeacherTrainSection,
-)
+from tuning.experiment.sections import TaskSection
 
 
 def refusal(file: Path, *overrides: str) -> list[str]:
@@ -311,7 +293,7 @@ def test_the_similarity_on_is_a_word_and_no_truth(tmp_path: Path) -> None:
     )
     experiment = load(written(tmp_path, text))
     assert (experiment.similarities, experiment.weigh_by) == (["on", "c_mean"], "on")
-    assert experiment.similarity_settings == SimilaritySettings(window=(1, 2))
+    assert experiment.similarity_settings == SimilaritySettings(neurons=NeuronSettings(layers=(1, 2)))
 
 
 def test_domains_of_the_file_replace_the_defaults(tmp_path: Path) -> None:
@@ -335,58 +317,26 @@ def test_a_number_in_scientific_notation_is_a_number_everywhere(tmp_path: Path, 
     assert experiment.method_space("spot").domain("learning_rate") == Choice((0.01,))
 
 
-LITERALS: dict[str, tuple[Any, Any]] = {
-    "kinds of tasks": (TaskSection.model_fields["kind"], KINDS),
-    "initialisers": (InitSection.model_fields["kind"], INITIALISERS),
-    "pooling": (PlmSection.model_fields["pooling"], get_args(Pooling)),
-    "positions": (PlmSection.model_fields["positions"], get_args(Positions)),
-    "self-pairs": (Experiment.model_fields["self_pairs"], SELF_PAIRS),
-    "schedules of lambda": (Experiment.model_fields["lambda_schedule"], LAMBDA_SCHEDULES),
-    "weights of partners": (Experiment.model_fields["partner_weights"], PARTNER_WEIGHTS),
-    "relations of a batch": (Experiment.model_fields["relation"], INSTANCE_RELATIONS),
-    "forms of a projector": (ProjectorSection.model_fields["form"], FORMS),
-    "what a larger PLM trains": (
-        TeacherTrainSection.model_fields["trains"],
-        get_args(get_type_hints(TeacherPlm)["trains"]),
-    ),
-    "what a projector learns": (
-        ProjectorSection.model_fields["objective"],
-        get_args(get_type_hints(Projection)["objective"]),
-    ),
-    "pooling of embeddings": (
-        EmbeddingSection.model_fields["pooling"],
-        get_args(get_type_hints(SimilaritySettings)["pooling"]),
-    ),
-    "inputs of neurons": (
-        NeuronsSection.model_fields["inputs"],
-        get_args(get_type_hints(SimilaritySettings)["inputs"]),
-    ),
+TABLES: dict[str, tuple[type, str, Any]] = {
+    "kinds of tasks": (TaskSection, "kind", KINDS),
+    "initialisers": (InitSettings, "kind", INITIALISERS),
+    "what initialisers read": (InitSettings, "kind", READ_BY),
+    "schedules of lambda": (MethodSettings, "lambda_schedule", RAMPS),
+    "relations of a batch": (MethodSettings, "relation", [name for name, loss in KD_LOSSES.items() if loss.joint]),
+    "forms of a projector": (ProjectorSettings, "form", FORMS),
 }
 
 
-@pytest.mark.parametrize("name", LITERALS)
+@pytest.mark.parametrize("name", TABLES)
 def test_the_words_that_a_key_takes_are_the_rows_of_its_table(name: str) -> None:
-    field, table = LITERALS[name]
-    assert sorted(get_args(field.annotation)) == sorted(table)
+    section, setting, table = TABLES[name]
+    assert sorted(get_args(get_type_hints(section)[setting])) == sorted(table)
 
 
 def test_every_distillation_loss_has_its_kinds_and_every_similarity_its_name() -> None:
     assert set(KD_KINDS) == set(KD_LOSSES)
     assert set(SIMILARITY_NAMES) == set(SIMILARITIES)
     assert {kind for kinds in KD_KINDS.values() for kind in kinds} == set(KINDS)
-
-
-def test_the_defaults_of_other_plms_and_projectors_are_those_of_their_values() -> None:
-    assert Experiment.model_fields["mixing_cap"].default == MIXING_CAP == Mixture("m", (TASKS["rte"],)).cap
-    said, how = ProjectorSection(), Projection(Plm("anywhere", "files"), ())
-    assert said.model_dump(exclude={"tasks"}) == {
-        name: getattr(how, name) for name in ProjectorSection.model_fields if name != "tasks"
-    }
-    assert TeacherTrainSection().trains == TeacherPlm(Plm("anywhere", "files")).trains
-    assert (EmbeddingSection().model_dump(), NeuronsSection().model_dump()) == (
-        {"pooling": SimilaritySettings().pooling, "layer": SimilaritySettings().layer},
-        {"inputs": SimilaritySettings().inputs, "layers": SimilaritySettings().window},
-    )
 
 
 def test_every_method_has_its_knobs_its_space_and_its_session() -> None:
@@ -397,14 +347,6 @@ def test_every_method_has_its_knobs_its_space_and_its_session() -> None:
 def test_every_kind_of_task_has_its_metrics_and_its_tokeniser() -> None:
     assert set(KINDS) == set(METRIC_NAMES) == set(TOKENISERS)
     assert {name for names in METRIC_NAMES.values() for name in names} == set(METRICS)
-
-
-def test_the_defaults_of_a_prompt_are_those_of_its_values() -> None:
-    """A default that is written in two places is the same in both: else keys would tell of settings nobody made."""
-    setting = Setting(Plm("anywhere", "files"))
-    said, prompt = setting.init, PromptSection()
-    assert (prompt.form, prompt.length, prompt.mlp or 0) == (setting.prompt_form, setting.prompt_length, setting.mlp)
-    assert {name: getattr(said, name) for name in InitSection.model_fields} == InitSection().model_dump()
 
 
 def own_task(folder: Path, task: str, **more: str) -> Any:
@@ -488,7 +430,7 @@ def test_where_a_prompt_starts_is_a_word_or_a_section(tmp_path: Path) -> None:
     )
     assert word == section
     assert word.prompt.init.kind == "vocabulary"
-    assert load(written(tmp_path, text)).prompt == PromptSection()
+    assert load(written(tmp_path, text)).prompt == PromptSettings()
     assert load(written(tmp_path, text), ["prompt.init={kind: text, text: no}"]).prompt.init.text == "no"
 
 
@@ -519,6 +461,6 @@ def test_the_experiment_says_itself_again_after_it_is_dumped(tmp_path: Path) -> 
     more |= {"source_plm": {"from": "y"}, "neurons": {"layers": [1, 2]}, "embedding": {"pooling": "cls", "layer": 1}}
     more["projector"] = {**UNUSUAL["projector"], "tasks": ["s1"]}
     experiment = load(experiment_file(tmp_path, tmp_path / "plm", prompt=prompt, **more))
-    dumped = yaml.safe_dump(experiment.model_dump(mode="json", by_alias=True))
+    dumped = yaml.safe_dump(experiment.filed)
     assert load(written(tmp_path, dumped)) == experiment
     assert isinstance(experiment, Experiment)

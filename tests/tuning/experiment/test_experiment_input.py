@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from panda_trainable.config.section import settings_of
 from tests.kits.command import experiment_file
 from tuning.experiment.experiment import Experiment, TaskSection
 from tuning.experiment.loading import load
@@ -33,7 +34,7 @@ def test_an_override_wins_over_the_file(file: Path) -> None:
     overrides = ["search.trials=9", "train={steps: 5, seeds: [4]}", "space.panda.lambda=0.5", "name=other"]
     experiment = load(file, overrides)
     assert (experiment.search.trials, experiment.train.steps, experiment.name) == (9, 5, "other")
-    assert experiment.train.seeds == [4]
+    assert experiment.train.seeds == (4,)
     assert experiment.method_space("panda").first()["lambda"] == 0.5
 
 
@@ -109,7 +110,7 @@ def nested_keys(schema: Any) -> set[str]:
     return own.union(*(nested_keys(part) for part in inner))
 
 
-KEYS = sorted(nested_keys(Experiment.model_json_schema(by_alias=True)))
+KEYS = sorted(nested_keys(Experiment.schema()))
 SCALARS = st.none() | st.booleans() | st.integers(-3, 9) | st.integers() | st.floats() | st.text(max_size=6)
 NAMES = st.sampled_from(
     ["s1", "t", "demo_meals", "panda", "late", "choice", "int", "log", "partners", "early", "text", "prefix", "both"]
@@ -122,7 +123,7 @@ VALUES = st.recursive(
     ),
     max_leaves=6,
 )
-FIELDS = st.sampled_from([*Experiment.model_fields])
+FIELDS = st.sampled_from([*settings_of(Experiment)])
 DOMAINS = st.dictionaries(
     st.sampled_from(["lambda", "partners", "fusion", "teacher_steps", "learning_rate"]), VALUES, max_size=3
 )
@@ -138,7 +139,7 @@ def mutated(values: dict[str, Any], draw: Any) -> dict[str, Any]:
         elif kind == "space":
             values["space"] = {draw(st.sampled_from(["panda", "spot", "model_tuning"])): draw(DOMAINS)}
         elif kind == "task":
-            inner = draw(st.sampled_from([*TaskSection.model_fields]))
+            inner = draw(st.sampled_from([*settings_of(TaskSection)]))
             tasks = values.get("tasks") if isinstance(values.get("tasks"), dict) else {}
             values["tasks"] = {**tasks, "t": {"text": "a", inner: draw(VALUES)}}
         elif kind == "plms":

@@ -33,7 +33,7 @@ def told(file: Path, text: str | bytes) -> list[str]:
 
 
 def classes(folder: Path, names: str) -> list[str]:
-    return load(written(folder, f"{HEAD}tasks: {{t: {{text: a, classes: {names}}}}}\n")).tasks["t"].classes
+    return list(load(written(folder, f"{HEAD}tasks: {{t: {{text: a, classes: {names}}}}}\n")).tasks["t"].classes)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_an_alias_stands_for_what_it_names(tmp_path: Path) -> None:
     text = "name: x\nplm: {from: x}\ntasks:\n  a: &own {text: a, classes: [no, yes]}\n  b: *own\n  c: {<<: *own, label: y}\n"
     experiment = load(written(tmp_path, text + "targets: [a, b, c]\n"))
     assert experiment.tasks["a"] == experiment.tasks["b"]
-    assert (experiment.tasks["c"].classes, experiment.tasks["c"].label) == (["no", "yes"], "y")
+    assert (experiment.tasks["c"].classes, experiment.tasks["c"].label) == (("no", "yes"), "y")
 
 
 def test_an_override_changes_what_it_names_and_not_what_is_written_like_it(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ PLMS = "name: x\nplm:\n- {from: a}\n- from: b\n  poling: cls\ntargets: [rte]\n"
         ("name: x\nplm:\n  from: ''\ntargets: [rte]\n", "3: plm.from: String should have at least 1 character, got ''"),
         ("name: x\nplm: bert\ntargets: [rte]\n", "2: plm: Input should be a valid dictionary"),
         ("name: x\nplm: [bert]\ntargets: [rte]\n", "2: plm.0: Input should be a valid dictionary"),
-        ("name: x\nplm: []\ntargets: [rte]\n", "2: plm: Value should have at least 1 item after validation, not 0"),
+        ("name: x\nplm: []\ntargets: [rte]\n", "2: plm: List should have at least 1 item, not 0"),
         ("name: x\nplm:\ntargets: [rte]\n", "2: plm: Input should be a valid dictionary"),
     ],
 )  # fmt: skip
@@ -295,8 +295,8 @@ def test_a_mistake_in_a_section_is_placed_with_its_key_and_what_was_meant(tmp_pa
 
 TASK_MISTAKES: dict[str, str] = {
     "kind: classify, text: a, classes: [a, b]": "tasks.t.kind: Input should be 'classification', 'regression'",
-    "text: [], classes: [a, b]": "tasks.t.text: List should have at least 1 item after validation, not 0",
-    "text: [a, b, c], classes: [a, b]": "tasks.t.text: List should have at most 2 items after validation, not 3",
+    "text: [], classes: [a, b]": "tasks.t.text: List should have at least 1 item, not 0",
+    "text: [a, b, c], classes: [a, b]": "tasks.t.text: List should have at most 2 items, not 3",
     "text: 3, classes: [a, b]": "tasks.t.text: Input should be a valid string, got 3",
     "text: [a, 3], classes: [a, b]": "tasks.t.text.1: Input should be a valid string, got 3",
     "classes: [a, b]": "tasks.t.text: is missing",

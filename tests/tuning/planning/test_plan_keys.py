@@ -252,7 +252,7 @@ def test_settings_of_the_chosen_start_count_and_those_of_others_do_not(planned: 
 def test_a_file_to_start_from_counts_by_what_is_in_it(planned: Planned, tmp_path: Path) -> None:
     def keys(name: str) -> list[str]:
         plan = planned(prompt={"length": 3, "init": {"kind": "file", "file": name}})
-        assert plan.setting.init.file == str(tmp_path / name)
+        assert plan.setting.prompt.init.file == str(tmp_path / name)
         return [study.key for study in studies_of(plan).values()]
 
     for name, value in (("a", 0.0), ("b", 0.0), ("c", 1.0)):

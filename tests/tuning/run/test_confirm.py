@@ -131,7 +131,7 @@ def test_a_configuration_that_diverges_even_at_its_last_step_is_refused_and_leav
 
 def test_more_report_rows_are_another_confirmation(studies: dict[str, Study]) -> None:
     config = trial(studies["t · prompt_tuning"])
-    fewer = replace(config, setting=replace(config.setting, limit_report=10))
+    fewer = replace(config, setting=replace(config.setting, limit=replace(config.setting.limit, report=10)))
     assert confirm_key(fewer) != confirm_key(config)
 
 
