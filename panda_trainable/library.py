@@ -1,10 +1,7 @@
-"""What was made once: prompts, teacher logits, token tables, confirmed runs, each under its content key."""
+"""PromptLibrary: prompts, teacher logits, token tables and confirmed runs, each made once and kept under its content key."""
 
 import json
-import os
 import shutil
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,9 +11,14 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from filelock import SoftFileLease, Timeout
+
 CARD = "card.json"
-HEARTBEAT_S = 5.0
-STALE_S = 60.0
+LEASE_S = 60.0
+"""Seconds without a sign of life after which a lock's holder is superseded; one that is known to be dead is at once."""
+
+POLL_S = 0.1
+"""Seconds between two attempts to get a lock."""
 
 
 class DamagedArtefact(Exception):
@@ -27,8 +29,8 @@ class DamagedArtefact(Exception):
 class PromptLibrary:
     """A folder of artefacts `<kind>/<key>/`, shared by all processes of a cluster.
 
-    An artefact is written under a temporary name and then renamed, so a key is there whole or not
-    at all; it is verified when a process first reads it. Nothing in it is ever unpickled.
+    An artefact is written under a temporary name and then renamed, so that it is complete or absent;
+    it is verified when a process first reads it. Nothing in it is ever unpickled.
     """
 
     root: Path
@@ -70,7 +72,7 @@ class PromptLibrary:
         return self.get(kind, key)
 
     def sound(self, kind: str, key: str) -> bool:
-        """Whether the artefact is there and whole; a damaged one is set aside, beside the others."""
+        """Whether an artefact exists and its checksums hold; a damaged one is renamed, so that it is made again."""
         folder = self.path(kind, key)
         if not folder.exists():
             return False
@@ -83,7 +85,7 @@ class PromptLibrary:
         return True
 
     def put(self, kind: str, key: str, make: Callable[[Path], None], card: dict[str, Any]) -> None:
-        """Makes an artefact; finding the key there afterwards is success."""
+        """Makes an artefact; where another process has made it meanwhile, that one is kept."""
         folder = self.path(kind, key)
         draft = folder.with_name(f".{key}-{uuid4().hex[:8]}")
         draft.mkdir(parents=True)
@@ -111,36 +113,32 @@ class PromptLibrary:
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """One holder at a time over all hosts; a holder that no longer beats is taken over.
+        """One holder at a time over all hosts; a holder that was killed or hangs is superseded.
+
+        The lock spares work, it guards no data: two holders make the same artefact, and `put` keeps one.
 
         Args:
             name: what is locked: part of a file name.
         """
         path = self.root / "locks" / f"{name}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
-        owner = f"{socket.gethostname()} {os.getpid()} {uuid4().hex}"
-        while not _acquired(path, owner):
-            time.sleep(0.1)
-        stop = threading.Event()
-        beat = threading.Thread(target=_beat, args=(path, stop), daemon=True)
-        beat.start()
+        lease = SoftFileLease(path, lease_duration=LEASE_S, poll_interval=POLL_S)
+        while not lease.is_locked:
+            with suppress(Timeout):
+                lease.acquire(timeout=LEASE_S)
+            _remove_unsigned(path)
         try:
             yield
         finally:
-            stop.set()
-            beat.join()
-            _remove(path, owner)
+            lease.release()
 
 
-def _remove(path: Path, owner: str) -> None:
-    """Removes a lock file if it still is this owner's; one that is not is put back."""
-    aside = path.with_name(f"{path.name}.stale-{uuid4().hex[:8]}")
+def _remove_unsigned(path: Path) -> None:
+    """Removes an old lock file without an owner, whose holder was killed before it could sign: filelock never does."""
     with suppress(FileNotFoundError):
-        path.rename(aside)  # atomic: of several only one gets the file
-        if aside.read_text(encoding="utf-8") != owner:
-            with suppress(FileExistsError):
-                os.link(aside, path)
-        aside.unlink()
+        found = path.stat()
+        if not found.st_size and time.time() - found.st_mtime > LEASE_S:
+            path.unlink()
 
 
 def verify(folder: Path) -> None:
@@ -162,31 +160,3 @@ def verify(folder: Path) -> None:
 def _checksum(path: Path) -> str:
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()
-
-
-def _acquired(path: Path, owner: str) -> bool:
-    """Tries once: creates the lock file, or removes it for the next try when its holder is gone."""
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(owner)
-        return True
-    except FileExistsError:
-        pass
-    try:
-        holder = path.read_text(encoding="utf-8")
-        age_s = time.time() - path.stat().st_mtime
-    except FileNotFoundError:
-        return False
-    host, pid, *_ = [*holder.split(), "", ""]  # nothing yet: its holder is signing, or died before
-    dead = host == socket.gethostname() and not Path(f"/proc/{pid}").exists()
-    if age_s > STALE_S or (dead and Path("/proc/self").exists()):
-        _remove(path, holder)
-    return False
-
-
-def _beat(path: Path, stop: threading.Event) -> None:
-    while not stop.wait(HEARTBEAT_S):
-        try:
-            os.utime(path)
-        except FileNotFoundError:
-            return

@@ -54,7 +54,7 @@ def export(plans: tuple[Plan, ...], archive: Path) -> tuple[list[str], int]:
     return list(tasks), len(set(found))
 
 
-def take_in(root: Path, archive: Path) -> tuple[list[str], int]:
+def import_archive(root: Path, archive: Path) -> tuple[list[str], int]:
     """Puts an archive's artefacts into a library; those that are there already stay.
 
     Args:

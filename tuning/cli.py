@@ -348,7 +348,7 @@ def library_import(
     file: File, archive: Annotated[Path, typer.Argument(help="from library export")], override: Overrides = [],  # noqa: B006
 ) -> None:  # fmt: skip
     """Take the source prompts of an archive into the experiment's storage."""
-    from tuning.archive import take_in
+    from tuning.archive import import_archive
     from tuning.experiment.loading import load
     from tuning.experiment.problems import Misuse
     from tuning.planning.resolve import storage_problems
@@ -356,7 +356,7 @@ def library_import(
     loaded = load(file, override)
     if problems := storage_problems(loaded):
         raise Misuse("\n".join(problems))
-    names, fresh = take_in(loaded.storage_path / "library", archive)
+    names, fresh = import_archive(loaded.storage_path / "library", archive)
     print(f"{fresh} new artefacts of {', '.join(names)}; name them under `sources:`, their data is not needed")
 
 

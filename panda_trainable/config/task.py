@@ -1,6 +1,6 @@
 """What a task is: TaskSpec, Mixture and where rows come from. Imports no torch."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from string import Formatter
 from types import MappingProxyType
@@ -33,6 +33,9 @@ TEXTS: Mapping[str, tuple[int, int]] = MappingProxyType(
     }
 )  # fmt: skip
 """Kind -> how many texts its rows have, at least and at most; a choice is a second text."""
+
+TAG_SCHEMES: Mapping[str, str] = MappingProxyType({"BIO": "BI", "BIOES": "BIES", "BILOU": "BILU"})
+"""Scheme of tags -> the prefixes of words in an entity; words outside of one have the tag O."""
 
 SPLITS = ("train", "validation", "test")
 
@@ -125,6 +128,8 @@ class TaskSpec:
         broken = [rule for rule, holds in rules.items() if not holds]
         if self.kind == "tagging" and any("{" in text for text in self.text):
             broken.append(f"text of a tagging must be the field of its words, got {list(self.text)}")
+        if "entity_f1" in self.metrics:
+            broken += _tag_problems(self.classes)
         broken += [said for text in (*self.text, *self.choices) if (said := _template_problem(text))]
         if broken:
             raise ValueError(f"task {self.name}: " + "; ".join(broken))
@@ -230,6 +235,19 @@ def fields_of(text: str) -> tuple[str, ...]:
     if "{" not in text:
         return (text,)
     return tuple(dict.fromkeys(name for _, name, _, _ in Formatter().parse(text) if name))
+
+
+def _tag_problems(tags: Sequence[str]) -> Iterator[str]:
+    """Why no entities can be read from tags."""
+    prefixes = {prefix if dash and named else tag for tag in tags for prefix, dash, named in [tag.partition("-")]} - {
+        "O"
+    }
+    if not any(prefixes <= set(scheme) for scheme in TAG_SCHEMES.values()):
+        known = ", ".join(f"{name} ({', '.join(prefixes)})" for name, prefixes in TAG_SCHEMES.items())
+        yield (
+            f"entity_f1 reads tags O and <prefix>-<type>, with prefixes of one scheme of {known}, "
+            f"got {', '.join(sorted(prefixes))}: rename the tags, or use metrics: [word_accuracy]"
+        )
 
 
 def _template_problem(text: str) -> str:

@@ -135,23 +135,31 @@ def _question_match(rows: Rows) -> float:
     return float((wrong == 0).mean())
 
 
+_CONTINUES = frozenset("IEL")
+_ENDS = frozenset("ESLU")
+_IN_ENTITY = frozenset("BIESLU")
+
+
 def entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:
     """The entities of a sentence's tags, as (type, first word, last word).
 
-    `I-` begins an entity where none of its type goes on, as in the CoNLL evaluation.
+    A tag inside or at the end begins an entity where none of its type is open, as in the CoNLL evaluation.
 
     Args:
-        tags: `O`, or `B-` or `I-` and a type.
+        tags: `O`, or a prefix of one of the TAG_SCHEMES, a dash and a type.
     """
     found: set[tuple[str, int, int]] = set()
     kind, first = "", 0
     for word, tag in enumerate([*tags, "O"]):
         prefix, _, named = tag.partition("-")
-        if kind and (prefix != "I" or named != kind):
+        if kind and (prefix not in _CONTINUES or named != kind):
             found.add((kind, first, word - 1))
             kind = ""
-        if prefix in ("B", "I") and not kind:
+        if prefix in _IN_ENTITY and not kind:
             kind, first = named, word
+        if prefix in _ENDS:
+            found.add((named, first, word))
+            kind = ""
     return found
 
 

@@ -1,20 +1,16 @@
 """The library: whole or not there, verified, made once by any number of processes."""
 
 import json
-import os
-import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
 from panda_trainable import library as module
-from panda_trainable.library import CARD, STALE_S, DamagedArtefact, PromptLibrary
+from panda_trainable.library import CARD, DamagedArtefact, PromptLibrary
 
 MAKER = """
 import sys, time
@@ -103,27 +99,25 @@ def test_two_processes_that_want_the_same_make_it_once(library: PromptLibrary, t
     assert (tmp_path / "log").read_text() == "made\n"
 
 
-def lock_file(library: PromptLibrary, text: str, age_s: float = 0.0) -> Path:
-    path = library.root / "locks" / "k.lock"
-    path.parent.mkdir(parents=True)
-    path.write_text(text)
-    os.utime(path, (time.time() - age_s,) * 2)
-    return path
+HOLDER = """
+import sys, time
+from pathlib import Path
+from panda_trainable.library import PromptLibrary
+with PromptLibrary(Path(sys.argv[1])).lock("k"):
+    print("held", flush=True)
+    time.sleep(100)
+"""
+EMPTY = ""
 
 
-def owner(pid: int, host: str = "") -> str:
-    return f"{host or socket.gethostname()} {pid} {uuid4().hex}"
-
-
-def gone() -> int:
-    """The number of a process that has ended."""
-    process = subprocess.Popen(["true"])
-    process.wait()
-    return process.pid
+def marker(host: str, pid: int) -> str:
+    """A lock file as filelock writes it, of a lease as long as the tests have it."""
+    lines = (f"pid={pid}", f"host={host}", "mode=lease", f"token={'0' * 32}", f"duration={module.LEASE_S}", "start=1")
+    return "".join(f"{line}\n" for line in ("filelock/2", *lines))
 
 
 def taken_within(library: PromptLibrary, seconds: float) -> bool:
-    """Whether the lock `k` is got in time; a waiter that is left goes on waiting behind the test."""
+    """Whether the lock `k` is acquired in time; a waiter that is not goes on waiting behind the test."""
     got = threading.Event()
 
     def take() -> None:
@@ -133,73 +127,52 @@ def taken_within(library: PromptLibrary, seconds: float) -> bool:
     waiter = threading.Thread(target=take, daemon=True)
     waiter.start()
     if got.wait(seconds):
-        waiter.join()  # it has given the lock back
+        waiter.join()  # it has released the lock
     return got.is_set()
 
 
-@pytest.mark.parametrize(
-    ("text", "age_s"),
-    [(owner(gone()), 0), (owner(1, "elsewhere"), STALE_S + 5), (owner(os.getpid()), STALE_S + 5), ("", STALE_S + 5)],
-    ids=["its process is gone", "another host is silent", "its process hangs", "killed before it signed"],
-)
-def test_a_stale_lock_is_taken_over(library: PromptLibrary, text: str, age_s: float) -> None:
-    path = lock_file(library, text, age_s)
-    assert taken_within(library, 3)
-    assert list(path.parent.glob("*.stale-*")) == []
+@pytest.fixture
+def short_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LEASE_S", 0.5)
 
 
-@pytest.mark.parametrize("text", [owner(os.getpid()), owner(1, "elsewhere")], ids=["here", "elsewhere"])
-def test_a_live_lock_is_waited_for(library: PromptLibrary, text: str) -> None:
-    path = lock_file(library, text)
-    assert not taken_within(library, 0.4)
-    path.unlink()
-    assert taken_within(library, 3)
+def test_the_lock_of_a_killed_process_is_taken_over_at_once(library: PromptLibrary) -> None:
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(library.root)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    holder.kill()
+    holder.wait()
+    assert taken_within(library, 10)
 
 
-def test_a_held_lock_beats(library: PromptLibrary, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "HEARTBEAT_S", 0.05)
+@pytest.mark.usefixtures("short_lease")
+@pytest.mark.parametrize(("host", "pid"), [("elsewhere", 1), (EMPTY, 0)], ids=["another host is silent", "unsigned"])
+def test_a_lock_without_a_sign_of_life_is_taken_over_when_its_lease_ends(
+    library: PromptLibrary, host: str, pid: int
+) -> None:
+    path = library.root / "locks" / "k.lock"
+    path.parent.mkdir(parents=True)
+    path.write_text(marker(host, pid) if host else EMPTY)
+    assert not taken_within(library, 0.3)
+    assert taken_within(library, 10)
+
+
+@pytest.mark.usefixtures("short_lease")
+def test_a_held_lock_is_waited_for_longer_than_its_lease(library: PromptLibrary) -> None:
     with library.lock("k"):
-        path = library.root / "locks" / "k.lock"
-        os.utime(path, (0, 0))
-        ends = time.monotonic() + 10
-        while path.stat().st_mtime == 0 and time.monotonic() < ends:
-            time.sleep(0.02)
-        assert path.stat().st_mtime > 0
-    assert not path.exists()
+        assert not taken_within(library, 3 * module.LEASE_S)
+    assert taken_within(library, 10)
 
 
-def test_a_lock_is_given_back_when_its_work_fails(library: PromptLibrary) -> None:
+def test_a_lock_is_released_when_its_work_fails(library: PromptLibrary) -> None:
     with pytest.raises(RuntimeError), library.lock("k"):
         raise RuntimeError
     assert taken_within(library, 3)
 
 
-def test_a_holder_that_was_taken_over_leaves_the_lock_to_the_next(library: PromptLibrary) -> None:
+def test_a_superseded_holder_leaves_the_lock_to_the_next(library: PromptLibrary) -> None:
+    path = library.root / "locks" / "k.lock"
     with library.lock("k"):
-        path = library.root / "locks" / "k.lock"
         path.unlink()
-        path.write_text(owner(1, "elsewhere"))
-    assert path.exists()
-    path.unlink()
-
-
-def test_of_two_waiters_the_later_leaves_the_lock_that_the_first_has_got(
-    library: PromptLibrary, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path, first = lock_file(library, owner(gone())), owner(os.getpid())
-
-    class Clock:
-        """Between reading the stale lock and removing it, another waiter takes it."""
-
-        sleep = staticmethod(time.sleep)
-
-        @staticmethod
-        def time() -> float:
-            path.unlink()
-            path.write_text(first)
-            return time.time()
-
-    monkeypatch.setattr(module, "time", Clock)
-    assert not module._acquired(path, owner(os.getpid()))
-    assert path.exists()
-    assert path.read_text() == first
+        path.write_text(marker("elsewhere", 1))
+    assert path.read_text() == marker("elsewhere", 1)

@@ -22,7 +22,7 @@ from panda_trainable.similarity.representations import embedding_key
 from panda_trainable.transfer.lineage import tuned_prompts
 from tests.kits.command import experiment_file, panda_tune
 from tests.kits.small import OWN, like, rewritten
-from tuning.archive import export, take_in
+from tuning.archive import export, import_archive
 from tuning.cli import app
 from tuning.experiment.loading import load
 from tuning.experiment.pinned import pinned
@@ -81,7 +81,7 @@ def theirs(ours: Path, tmp_path: Path) -> Callable[..., Plan]:
     def plan(**changes: Any) -> Plan:
         folder = tmp_path / "theirs"
         file = file_without_source(ours, folder, **changes)
-        take_in(folder / "runs/library", ours / "prompts.zip")
+        import_archive(folder / "runs/library", ours / "prompts.zip")
         return make_plans(load(file))[0]
 
     return plan
@@ -110,8 +110,8 @@ def test_names_and_numbers_of_what_was_shared_are_told(ours: Path, tmp_path: Pat
     plans = make_plans(load(ours / "experiment.yaml"))
     expected = len(set(source_artefacts(plans[0], plans[0].tasks["s1"])))
     assert export(plans, tmp_path / "a.zip") == (["s1"], expected)
-    assert take_in(tmp_path / "library", tmp_path / "a.zip") == (["s1"], expected)
-    assert take_in(tmp_path / "library", tmp_path / "a.zip") == (["s1"], 0)
+    assert import_archive(tmp_path / "library", tmp_path / "a.zip") == (["s1"], expected)
+    assert import_archive(tmp_path / "library", tmp_path / "a.zip") == (["s1"], 0)
 
 
 def test_before_there_are_prompts_nothing_is_exported(plms: Callable[[str], Path], tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_an_archive_that_cannot_be_written_is_told(ours: Path, tmp_path: Path, p
 
 
 def test_what_was_imported_is_what_was_exported(ours: Path, archive: Path, tmp_path: Path) -> None:
-    take_in(tmp_path / "library", archive)
+    import_archive(tmp_path / "library", archive)
     before, after = files(ours / "runs/library"), files(tmp_path / "library")
     assert {path for path in after if path.startswith("tasks/")} == {"tasks/s1.json"}
     kept = {path: content for path, content in after.items() if not path.startswith("tasks/")}
@@ -176,7 +176,7 @@ def test_texts_of_an_imported_source_are_compared_without_being_there(
     shared = (ours / "data/s1/train.jsonl").read_text().splitlines()[:3]
     with (folder / "data/t/validation.jsonl").open("a", encoding="utf-8") as rows:
         rows.writelines(f"{row}\n" for row in shared)
-    take_in(folder / "runs/library", archive)
+    import_archive(folder / "runs/library", archive)
     library = PromptLibrary(folder / "runs/library")
     with pytest.raises(Misuse) as refused:
         shared_texts(library, make_plans(load(file))[0])
@@ -192,7 +192,7 @@ def test_texts_of_an_imported_source_are_compared_without_being_there(
 def test_data_that_is_there_is_read_and_not_what_was_imported(
     ours: Path, archive: Path, tmp_path: Path, plms: Callable[[str], Path]
 ) -> None:
-    take_in(tmp_path / "runs/library", archive)
+    import_archive(tmp_path / "runs/library", archive)
     shutil.copytree(ours / "data", tmp_path / "data")
     (plan,) = make_plans(load(experiment_file(tmp_path, plms("bert"), **SETTINGS)))
     assert plan.tasks["s1"].origin == FolderFiles(tmp_path / "data/s1")
@@ -200,7 +200,7 @@ def test_data_that_is_there_is_read_and_not_what_was_imported(
 
 def test_a_target_needs_its_data(ours: Path, archive: Path, tmp_path: Path) -> None:
     file = file_without_source(ours, tmp_path, targets=["s1"], sources=["s2"])
-    take_in(tmp_path / "runs/library", archive)
+    import_archive(tmp_path / "runs/library", archive)
     with pytest.raises(Misuse, match="task s1: train and validation or test not found"):
         make_plans(load(file))
 
@@ -218,7 +218,7 @@ def test_a_task_that_is_described_otherwise_is_not_the_imported_one(
     ours: Path, archive: Path, tmp_path: Path, change: dict[str, Any]
 ) -> None:
     file = file_without_source(ours, tmp_path, tasks={"s1": {**OWN, **change}, "s2": OWN, "t": OWN})
-    take_in(tmp_path / "runs/library", archive)
+    import_archive(tmp_path / "runs/library", archive)
     with pytest.raises(Misuse, match="task s1: train and validation or test not found"):
         make_plans(load(file))
 
@@ -336,7 +336,7 @@ def refused(root: Path, archive: Path) -> str:
     """What a wrong archive is refused with; nothing of it is taken, and nothing lies about."""
     before = everything(root.parent)
     with pytest.raises(Misuse) as misuse:
-        take_in(root, archive)
+        import_archive(root, archive)
     after = [path for path in everything(root.parent) if (root.parent / path).is_file()]
     assert [path for path in after if path not in before] == []
     assert str(misuse.value).startswith(f"{archive}: ")
@@ -386,9 +386,9 @@ def test_a_name_of_dots_is_no_way_out(archive: Path, tmp_path: Path, name: str) 
     with zipfile.ZipFile(archive) as held:
         members: dict[str, bytes | str] = {each: held.read(each) for each in held.namelist()}
     root = tmp_path / "inside/library"
-    take_in(tmp_path / "sound", archive)
+    import_archive(tmp_path / "sound", archive)
     with suppress(Misuse):
-        take_in(root, zipped(tmp_path / "a.zip", {**members, name: b"x"}))
+        import_archive(root, zipped(tmp_path / "a.zip", {**members, name: b"x"}))
     assert files(root).items() <= files(tmp_path / "sound").items()
     assert sorted(path.name for path in tmp_path.iterdir()) in (["a.zip", "inside", "sound"], ["a.zip", "sound"])
     assert not (tmp_path / "inside").exists() or [path.name for path in (tmp_path / "inside").iterdir()] == ["library"]
@@ -454,13 +454,13 @@ def test_an_archive_cut_off_anywhere_is_refused_and_nothing_is_taken(archive: Pa
 def test_an_archive_with_a_byte_changed_anywhere_is_refused_or_whole(archive: Path, tmp_path: Path) -> None:
     """Some bytes tell dates and flags: what is taken then is what was exported."""
     whole, changed = bytearray(archive.read_bytes()), tmp_path / "changed.zip"
-    take_in(tmp_path / "sound", archive)
+    import_archive(tmp_path / "sound", archive)
     sound = files(tmp_path / "sound")
     for place in places(len(whole)):
         root = tmp_path / f"at-{place}" / "library"
         changed.write_bytes(whole[:place] + bytes([whole[place] ^ 0x41]) + whole[place + 1 :])
         try:
-            take_in(root, changed)
+            import_archive(root, changed)
         except Misuse as error:
             assert str(error).startswith(f"{changed}: ")
             assert files(root) == {}
@@ -485,9 +485,9 @@ def test_an_archive_that_asks_for_a_password_is_refused(archive: Path, tmp_path:
 
 def test_what_is_there_already_stays(archive: Path, tmp_path: Path) -> None:
     root = tmp_path / "library"
-    take_in(root, archive)
+    import_archive(root, archive)
     before = {path: path.stat().st_mtime_ns for kind in KINDS - {"tasks"} for path in (root / kind).rglob("*")}
-    take_in(root, archive)
+    import_archive(root, archive)
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 

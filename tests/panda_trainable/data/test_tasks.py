@@ -249,6 +249,14 @@ def test_the_classes_of_real_commitment_bank_are_counted() -> None:
         ({"choices": ("b", "c")}, "choices must be two or more texts of a multiple_choice, got ['b', 'c']"),
         ({"kind": "multiple_choice", "classes": (), "choices": ("b",)}, "choices must be two or more texts"),
         ({"metrics": ("question_match",)}, "question_match needs `question`: the fields that rows of one question"),
+        (
+            {"kind": "tagging", "metrics": ("entity_f1",), "classes": ("O", "B-X", "E-X", "L-X")},
+            "of one scheme of BIO (B, I), BIOES (B, I, E, S), BILOU (B, I, L, U), got B, E, L: rename the tags, or use",
+        ),
+        (
+            {"kind": "tagging", "metrics": ("entity_f1",), "classes": ("NOUN", "VERB")},
+            "got NOUN, VERB: rename the tags",
+        ),
         ({"text": ("{",)}, "'{' is no template"),
         ({"text": ("}",)}, "'}' is no template"),
         ({"text": ("{a",)}, "'{a' is no template"),

@@ -236,6 +236,10 @@ def test_a_prediction_that_is_not_finite_has_no_correlation(name: str) -> None:
         ("B-PER I-LOC I-LOC", {("PER", 0, 0), ("LOC", 1, 2)}),  # the type changes
         ("I-PER B-PER I-PER", {("PER", 0, 0), ("PER", 1, 2)}),
         ("B-C-A1 I-C-A1 I-A1", {("C-A1", 0, 1), ("A1", 2, 2)}),  # roles that go on have a dash in their name
+        ("B-X I-X E-X S-Y", {("X", 0, 2), ("Y", 3, 3)}),
+        ("B-X L-X U-X O L-Y", {("X", 0, 1), ("X", 2, 2), ("Y", 4, 4)}),
+        ("E-X E-X I-X S-X", {("X", 0, 0), ("X", 1, 1), ("X", 2, 2), ("X", 3, 3)}),
+        ("B-X E-Y I-Y", {("X", 0, 0), ("Y", 1, 1), ("Y", 2, 2)}),
         ("O O", set()),
         ("", set()),
     ],
