@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from panda_trainable.config.task import TaskSpec
 from panda_trainable.library import DamagedArtefact, PromptLibrary, verify
-from tuning.experiment.problems import Misuse
+from tuning.experiment.problems import Misuse, Problem
 from tuning.planning.imported import source_artefacts, task_card
 from tuning.planning.plan import Plan
 
@@ -41,7 +41,8 @@ def export(plans: tuple[Plan, ...], archive: Path) -> tuple[list[str], int]:
         if library.sound(kind, key)
     ]
     if not any(kind == "prompts" for kind, _ in found):
-        raise Misuse(f"{plans[0].experiment.name}: no source prompt is there yet; run panda-tune search first")
+        name = plans[0].experiment.name
+        raise Misuse(Problem(name, "no source prompt is there yet", remedy="run panda-tune search first"))
     try:
         with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
             for kind, key in dict.fromkeys(found):
@@ -50,7 +51,7 @@ def export(plans: tuple[Plan, ...], archive: Path) -> tuple[list[str], int]:
             for name, task in tasks.items():
                 file.writestr(f"tasks/{name}.json", json.dumps(task_card(task), indent=1))
     except OSError as error:
-        raise Misuse(f"{archive}: cannot be written ({error.strerror or error})") from error
+        raise Misuse(Problem(str(archive), f"cannot be written ({error.strerror or error})")) from error
     return list(tasks), len(set(found))
 
 
@@ -73,9 +74,8 @@ def import_archive(root: Path, archive: Path) -> tuple[list[str], int]:
             names = [name for name in file.namelist() if not name.endswith("/")]
             strange = [name for name in names if not (_ARTEFACT.fullmatch(name) or _TASK.fullmatch(name))]
             if strange or not names:
-                raise Misuse(
-                    f"{archive}: is no archive of panda-tune library export; it holds {strange[:3] or 'nothing'}"
-                )
+                rule = f"is no archive of panda-tune library export; it holds {strange[:3] or 'nothing'}"
+                raise Misuse(Problem(str(archive), rule))
             draft.mkdir(parents=True)
             for name in names:
                 target = draft / name
@@ -84,9 +84,9 @@ def import_archive(root: Path, archive: Path) -> tuple[list[str], int]:
                     shutil.copyfileobj(inside, out)
         return _moved(draft, root)
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError) as error:
-        raise Misuse(f"{archive}: cannot be read as an archive ({error})") from error
+        raise Misuse(Problem(str(archive), f"cannot be read as an archive ({error})")) from error
     except (DamagedArtefact, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Misuse(f"{archive}: is damaged: {error!r}; have it exported again") from error
+        raise Misuse(Problem(str(archive), f"is damaged: {error!r}", remedy="have it exported again")) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

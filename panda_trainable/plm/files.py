@@ -115,15 +115,22 @@ def _loaded(plm: Plm, what: str, load: Callable[[Path], Any]) -> Any:
         raise ValueError(f"PLM {plm.source!r}: its {what} in {folder} cannot be loaded ({reason[:200]})") from error
 
 
+def load_config(plm: Plm) -> Any:
+    """The config of a PLM, as its files have it."""
+    from transformers import AutoConfig
+
+    return _loaded(plm, "config", lambda folder: AutoConfig.from_pretrained(folder, trust_remote_code=False))
+
+
 def load_model(plm: Plm) -> Any:
     """The PLM's encoder with pretrained weights, truncated to `plm.layers`, in float32, frozen.
 
     Raises:
         ValueError: if `layers` is more than it has, or its file lacks weights.
     """
-    from transformers import AutoConfig, AutoModel
+    from transformers import AutoModel
 
-    config = _loaded(plm, "config", lambda folder: AutoConfig.from_pretrained(folder, trust_remote_code=False))
+    config = load_config(plm)
     if plm.layers is not None and not 1 <= plm.layers <= config.num_hidden_layers:
         raise ValueError(f"PLM {plm.source!r}: layers must be 1 to {config.num_hidden_layers}, got {plm.layers}")
     if plm.layers is not None:

@@ -29,9 +29,9 @@ from tuning.experiment.pinned import pinned
 from tuning.experiment.problems import Misuse
 from tuning.planning.imported import source_artefacts
 from tuning.planning.jobs import source_jobs, source_lineage_of, target_jobs
-from tuning.planning.overlap import shared_texts
+from tuning.planning.overlap import overlap_problems, shared_texts
 from tuning.planning.plan import Plan
-from tuning.planning.preflight import prepare
+from tuning.planning.preflight import check_plan
 from tuning.planning.resolve import make_plans
 from tuning.planning.studies import make_studies
 from tuning.run.jobs import is_made, make, measure
@@ -144,7 +144,7 @@ def test_an_imported_source_is_planned_with_the_same_keys_and_nothing_left_to_tr
     assert plan.tasks["s1"].origin == Imported()
     assert replace(plan.tasks["s1"], origin=mine.tasks["s1"].origin) == mine.tasks["s1"]
     library = PromptLibrary(plan.experiment.storage_path / "library")
-    assert prepare(library, plan) == []
+    assert check_plan(library, plan) == []
     assert all(is_made(library, job) for job in source_jobs(plan))
     measured = {("s1", "t"): like(0.8)}
     keys = [[study.key for study in make_studies(each, measured)[0]] for each in (mine, plan)]
@@ -178,15 +178,19 @@ def test_texts_of_an_imported_source_are_compared_without_being_there(
         rows.writelines(f"{row}\n" for row in shared)
     import_archive(folder / "runs/library", archive)
     library = PromptLibrary(folder / "runs/library")
-    with pytest.raises(Misuse) as refused:
-        shared_texts(library, make_plans(load(file))[0])
-    assert str(refused.value) == (
-        "the data of imported source s1 is not here, so that texts it shares with t cannot be dropped; leave the pairs "
-        "out, or use overlap: warn"
-    )
-    assert shared_texts(library, make_plans(load(file, ["overlap=warn"]))[0]) == {("s1", "t"): 3}
-    with pytest.raises(Misuse, match=r"overlap: refuse, .* s1 and t \(3\)"):
-        shared_texts(library, make_plans(load(file, ["overlap=refuse"]))[0])
+    said = {
+        "drop": "overlap: drop: the data of imported source s1 is not here, so that texts it shares with t cannot be "
+        "dropped; leave the pairs out, or use overlap: warn",
+        "refuse": "overlap: refuse: texts of train rows of a source stand in report rows of a target: s1 and t (3); leave "
+        "the pairs out, or use overlap: drop",
+    }
+    for overlap in ("drop", "warn", "refuse"):
+        (plan,) = make_plans(load(file, [f"overlap={overlap}"]))
+        shared = shared_texts(library, plan)
+        assert shared == {("s1", "t"): 3}
+        assert [str(problem) for problem in overlap_problems(plan, shared)] == [
+            said[overlap] for _ in range(overlap in said)
+        ]
 
 
 def test_data_that_is_there_is_read_and_not_what_was_imported(
@@ -245,9 +249,8 @@ def test_settings_for_which_there_are_no_prompts_are_refused_with_what_is_missin
 ) -> None:
     changes, missing, kinds = OTHERWISE[change]
     plan = theirs(**changes)
-    with pytest.raises(Misuse) as refused:
-        prepare(PromptLibrary(plan.experiment.storage_path / "library"), plan)
-    assert str(refused.value) == (
+    (problem,) = check_plan(PromptLibrary(plan.experiment.storage_path / "library"), plan)
+    assert str(problem) == (
         f"task s1: its data is not here, and of its imported prompts {missing} artefacts are missing for these settings and "
         f"seeds ({kinds}); use the settings they were made with, or bring the data"
     )
@@ -258,7 +261,7 @@ def test_settings_for_which_there_are_no_prompts_are_refused_with_what_is_missin
 )
 def test_settings_of_targets_alone_do_not_matter(theirs: Callable[..., Plan], changes: dict[str, Any]) -> None:
     plan = theirs(**changes)
-    assert prepare(PromptLibrary(plan.experiment.storage_path / "library"), plan) == []
+    assert check_plan(PromptLibrary(plan.experiment.storage_path / "library"), plan) == []
 
 
 ON_ROWS: dict[str, tuple[dict[str, Any], str]] = {
@@ -302,8 +305,8 @@ def test_embeddings_are_shared_as_they_were_measured(ours: Path, tmp_path: Path)
 
 def test_prompts_of_another_plm_do_not_serve(theirs: Callable[..., Plan], plms: Callable[[str], Path]) -> None:
     plan = theirs(plm={"from": str(plms("distilbert"))})
-    with pytest.raises(Misuse, match=r"task s1: its data is not here, and of its imported prompts 8 artefacts"):
-        prepare(PromptLibrary(plan.experiment.storage_path / "library"), plan)
+    (problem,) = check_plan(PromptLibrary(plan.experiment.storage_path / "library"), plan)
+    assert str(problem).startswith("task s1: its data is not here, and of its imported prompts 8 artefacts")
 
 
 def test_a_damaged_imported_prompt_is_missing_then(theirs: Callable[..., Plan]) -> None:
@@ -311,8 +314,8 @@ def test_a_damaged_imported_prompt_is_missing_then(theirs: Callable[..., Plan]) 
     library = PromptLibrary(plan.experiment.storage_path / "library")
     path = next((library.root / "prompts").glob("*/prompt.safetensors"))
     path.write_bytes(path.read_bytes()[:-1] + b"\xff")
-    with pytest.raises(Misuse, match="1 artefacts are missing for these settings"):
-        prepare(library, plan)
+    (problem,) = check_plan(library, plan)
+    assert "1 artefacts are missing for these settings" in str(problem)
 
 
 def test_what_the_search_found_with_an_imported_source_is_trained_again(

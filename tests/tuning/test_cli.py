@@ -162,7 +162,7 @@ def test_what_an_analysis_finds_nothing_in_is_a_mistake(tmp_path: Path, plms: Ca
     for entry in of_plan(plan, [], list(studies_of(plan).values()), lambda _: []):
         tracker.write(entry)
     said = told("analyze", file, "--out", tmp_path / "out")
-    assert "small has no confirmed study: the page says what is missing" in said
+    assert "small: has no confirmed study: the page says what is missing" in said
     assert "no study is confirmed yet" in (tmp_path / "out/report.html").read_text(encoding="utf-8")
     store.write_bytes(b"no database at all, but long enough to look like one" * 100)
     assert "does not answer" in told("analyze", file)

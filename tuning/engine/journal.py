@@ -11,7 +11,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces.space import Space
-from tuning.experiment.problems import Misuse
+from tuning.experiment.problems import Misuse, Problem
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,14 @@ def only_driver(folder: Path) -> IO[str]:
         folder.mkdir(parents=True, exist_ok=True)
         claim = (folder / "driver.lock").open("a+")
     except OSError as error:
-        raise Misuse(f"storage: {folder} cannot be written ({error.strerror}); choose another folder") from error
+        problem = Problem("storage", f"{folder} cannot be written ({error.strerror})", remedy="choose another folder")
+        raise Misuse(problem) from error
     try:
         fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         claim.seek(0)
-        raise Misuse(
-            f"{folder} is being searched by another process ({claim.read().strip()}); wait for it or stop it"
-        ) from None
+        rule = f"is being searched by another process ({claim.read().strip()})"
+        raise Misuse(Problem(str(folder), rule, remedy="wait for it or stop it")) from None
     claim.truncate(0)
     claim.write(f"process {os.getpid()} on {os.uname().nodename}")
     claim.flush()

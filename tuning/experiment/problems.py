@@ -1,22 +1,57 @@
-"""A user's mistakes: how they are reported, and likely names for misspelt ones."""
+"""A user's mistakes as values, the exception that carries them, and likely names for misspelt ones."""
 
 import difflib
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake of a user, told as `place: rule, got value; remedy`.
+
+    Attributes:
+        place: where it is: `file:line: key`, `-o key=value`, a row of data, a task, a PLM or a key.
+        rule: what must hold, or what is wrong.
+        value: what there is instead, where the rule does not say it.
+        remedy: what to do, where the rule does not say it.
+    """
+
+    place: str
+    rule: str
+    value: str = ""
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        """The problem in one line, whatever stands in its parts."""
+        got = f", got {self.value}" if self.value else ""
+        remedy = f"; {self.remedy}" if self.remedy else ""
+        place = f"{self.place}: " if self.place else ""
+        return " ".join(f"{place}{self.rule}{got}{remedy}".splitlines())
+
+
+def problems_of(error: Exception, place: str = "") -> list[Problem]:
+    """The problems that an error of another package tells, a line each.
+
+    Args:
+        error: a ValueError with a message for users.
+        place: where it is; empty: each line begins with its own place and a colon.
+    """
+    lines = str(error).splitlines()
+    if place:
+        return [Problem(place, line.removeprefix(f"{place}: ")) for line in lines]
+    return [Problem(*line.split(": ", 1)) if ": " in line else Problem("", line) for line in lines]
 
 
 class Misuse(Exception):
-    """A user's mistake: one message with everything that is wrong. Exit code 2, no traceback.
+    """A user's mistakes, each told once: one message, exit code 2, no traceback.
 
     Attributes:
-        partial: what of the experiment is right, so that more of it can be checked; None if nothing is.
-        doubtful: keys of the file that are wrong or missing: what hangs on them is not checked.
-        plans: what of its plans is right.
+        problems: what is wrong.
     """
 
-    partial: Any = None
-    doubtful: frozenset[str] = frozenset()
-    plans: tuple[Any, ...] = ()
+    def __init__(self, *problems: Problem):
+        self.problems = tuple(dict.fromkeys(problems))
+        super().__init__("\n".join(map(str, self.problems)))
 
 
 def check_known(names: list[str], known: Sequence[str], what: str) -> list[str]:

@@ -75,11 +75,16 @@ class Plan:
     left_out: tuple[Pair, ...] = ()
 
     @property
+    def is_complete(self) -> bool:
+        """Whether all tasks of its experiment were found."""
+        return set(self.experiment.members) <= set(self.tasks)
+
+    @property
     def sources(self) -> list[TaskSpec | Mixture]:
         """The sources that some pair uses."""
         used = {name for target in self.experiment.targets for name in sources_of(self.experiment, target)}
-        there = [n for n in self.experiment.sources if set(self.experiment.mixtures.get(n, [n])) <= set(self.tasks)]
-        return [self.source(name) for name in there if name in used]
+        names = [n for n in self.experiment.sources if set(self.experiment.mixtures.get(n, [n])) <= set(self.tasks)]
+        return [self.source(name) for name in names if name in used]
 
     def source(self, name: str) -> TaskSpec | Mixture:
         """A source by name."""

@@ -1,9 +1,9 @@
-"""Experiment to plans: tasks located, PLMs identified, and what cannot be done refused. Imports no torch and no Ray."""
+"""Experiment to plans: tasks located, PLMs identified, and what cannot be done told. Imports no torch and no Ray."""
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from panda_trainable.config.methods import SOURCELESS, TRAITS
@@ -13,93 +13,113 @@ from panda_trainable.config.task import TaskSpec, shared_head
 from panda_trainable.data.rows import is_here, located
 from panda_trainable.plm.files import plm_files, plm_folder
 from tuning.experiment.experiment import Experiment, sources_of
-from tuning.experiment.loading import load
-from tuning.experiment.problems import Misuse
+from tuning.experiment.loading import read
+from tuning.experiment.problems import Misuse, Problem, problems_of
 from tuning.planning.imported import imported_task
 from tuning.planning.losses import undefined_losses
 from tuning.planning.plan import Pair, Plan
 
+OTHER_PLMS = ("teacher_plm", "source_plm")
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What an experiment names, as far as it is there, and what is wrong with it.
+
+    Attributes:
+        experiment: its file, checked.
+        tasks: name -> task with its rows checked: targets, sources, and what mixtures hold.
+        plms: told apart by their labels.
+        others: `teacher_plm` and `source_plm`, where a method needs them.
+        init: where prompts start, and the hash of the file that they start from, if any.
+        problems: what is missing or wrong.
+    """
+
+    experiment: Experiment
+    tasks: Mapping[str, TaskSpec]
+    plms: tuple[Plm, ...]
+    others: Mapping[str, Plm]
+    init: tuple[InitSettings, str]
+    problems: tuple[Problem, ...]
+
+    @property
+    def plans(self) -> tuple[Plan, ...]:
+        """A plan per PLM, of what is right."""
+        return tuple(self._plan(plm) for plm in self.plms)
+
+    def _plan(self, plm: Plm) -> Plan:
+        pairs = _pairs(self.experiment, plm.label if len(self.plms) > 1 else "")
+        able = [pair for pair in pairs if _shares_its_head(self.experiment, self.tasks, pair)]
+        left_out = tuple(pair for pair in pairs if pair not in able)
+        setting = setting_of(self.experiment, plm, *self.init)
+        return Plan(self.experiment, setting, self.tasks, tuple(able), **self.others, left_out=left_out)
+
 
 def load_whole(file: Path, overrides: Sequence[str] = ()) -> Experiment:
-    """The experiment of a file; where it is refused, problems of its tasks' files and PLM are told too.
+    """The experiment of a file; where it is refused, problems of its tasks' files and PLMs are told too.
 
     Raises:
         Misuse: with all that is wrong.
     """
-    try:
-        return load(file, overrides)
-    except Misuse as refused:
-        try:
-            if refused.partial:
-                make_plans(refused.partial, fetches=False, doubtful=refused.doubtful)
-        except Misuse as more:
-            told = [line for line in str(more).splitlines() if line not in str(refused)]
-            raise Misuse("\n".join([str(refused), *told])) from None
-        raise
+    experiment, problems = read(file, overrides)
+    if experiment and problems:
+        problems += resolve(experiment, fetches=False).problems
+    if experiment is None or problems:
+        raise Misuse(*problems)
+    return experiment
 
 
-def make_plans(
-    experiment: Experiment, *, fetches: bool = True, doubtful: frozenset[str] = frozenset()
-) -> tuple[Plan, ...]:
-    """Locates every task, identifies the PLMs, and lists the pairs: a plan per PLM.
-
-    Args:
-        experiment: its file, checked.
-        fetches: whether tasks that are not here are fetched from the hub.
-        doubtful: keys of the file that are wrong: what hangs on them is not looked for.
+def make_plans(experiment: Experiment) -> tuple[Plan, ...]:
+    """A plan per PLM.
 
     Raises:
         Misuse: with all that is missing or wrong.
     """
-    problems = [] if "storage" in doubtful else storage_problems(experiment)
-    sections = [] if "plm" in doubtful else experiment.plm
-    plms = [plm for section in sections if (plm := _found_plm(experiment, section, problems))]
+    resolved = resolve(experiment)
+    if resolved.problems:
+        raise Misuse(*resolved.problems)
+    return resolved.plans
+
+
+def resolve(experiment: Experiment, *, fetches: bool = True) -> Resolved:
+    """Locates every task and identifies the PLMs.
+
+    Args:
+        experiment: its file, checked; or what is right of it.
+        fetches: whether tasks that are not here are fetched from the hub.
+    """
+    problems: list[Problem] = []
+    plms = [plm for section in experiment.plm if (plm := _plm(experiment, section, problems))]
     others = {
-        key: _found_plm(experiment, getattr(experiment, key), problems)
-        for key in ("teacher_plm", "source_plm")
-        if experiment.needs(key) and key not in doubtful and getattr(experiment, key)
+        key: plm
+        for key in OTHER_PLMS
+        if (section := getattr(experiment, key)) and experiment.needs(key)
+        if (plm := _plm(experiment, section, problems))
     }
-    init = _found_init(experiment, problems)
+    init = _init(experiment, problems)
     tasks = {}
-    for name in experiment.members if "data" not in doubtful else ():
+    for name in experiment.members:
         try:
             tasks[name] = _located(experiment, name, fetches=fetches)
         except ValueError as error:
-            problems.append(str(error))
-    problems += [*_unfit(experiment, tasks), *_without_rows(experiment, tasks)]
-    if len({_unnamed(plm) for plm in plms}) < len(plms):
-        problems.append("plm: each PLM once, but two of the list are the same files, read the same way")
-    plans = []
-    for plm in _told_apart(plms):
-        setting = setting_of(experiment, plm, *init)
-        pairs = tuple(_pairs(experiment, plm.label if len(plms) > 1 else ""))
-        able = [pair for pair in pairs if _shares_its_head(experiment, tasks, pair)]
-        left_out = tuple(pair for pair in pairs if pair not in able)
-        problems += [
-            f"plm: {plm.label} is its own {key}; name another"
-            for key, other in others.items()
-            if other and _unnamed(other) == _unnamed(plm)
-        ]
-        plans.append(Plan(experiment, setting, tasks, tuple(able), **others, left_out=left_out))
-    if problems:
-        refused = Misuse("\n".join(problems))
-        refused.plans = tuple(plans)
-        raise refused
-    return tuple(plans)
+            problems += problems_of(error)
+    resolved = Resolved(experiment, tasks, tuple(_told_apart(plms)), others, init, ())
+    broken = [problem for find in CHECKS for problem in find(resolved)]
+    return replace(resolved, problems=(*storage_problems(experiment), *problems, *broken))
 
 
-def storage_problems(experiment: Experiment) -> list[str]:
+def storage_problems(experiment: Experiment) -> Iterator[Problem]:
     """Why the storage cannot be written; nothing is made to find out."""
     try:
         path = experiment.storage_path
-        there = next(folder for folder in (path, *path.parents) if folder.exists())
+        folder = next(folder for folder in (path, *path.parents) if folder.exists())
     except (OSError, ValueError) as error:
-        return [f"storage: {experiment.storage!r} is no folder's name ({error}); name another"]
-    if not there.is_dir():
-        return [f"storage: {there} is no folder; name another"]
-    if not os.access(there, os.W_OK | os.X_OK):
-        return [f"storage: {there} cannot be written; name another folder, or have it opened for you"]
-    return []
+        yield Problem("storage", f"{experiment.storage!r} is no folder's name ({error})", remedy="name another")
+        return
+    if not folder.is_dir():
+        yield Problem("storage", f"{folder} is no folder", remedy="name another")
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        yield Problem("storage", f"{folder} cannot be written", remedy="name another folder, or have it opened for you")
 
 
 def _located(experiment: Experiment, name: str, *, fetches: bool) -> TaskSpec:
@@ -117,14 +137,18 @@ def _located(experiment: Experiment, name: str, *, fetches: bool) -> TaskSpec:
     return located(task, data, fetch if fetches else None)
 
 
-def _found_plm(experiment: Experiment, section: PlmSettings, problems: list[str]) -> Plm | None:
+def _plm(experiment: Experiment, section: PlmSettings, problems: list[Problem]) -> Plm | None:
+    """A PLM with its identity; where it is not there, that is added to the problems."""
     folder = experiment.folder / section.source
     try:
-        here = not section.source.startswith("package:") and folder.is_dir()
-        source = str(folder.resolve()) if here else section.source
+        is_local = not section.source.startswith("package:") and folder.is_dir()
+        source = str(folder.resolve()) if is_local else section.source
         files = plm_files(plm_folder(source))
-    except (OSError, ValueError) as error:
-        problems.append(str(error) if isinstance(error, ValueError) else f"PLM {section.source!r}: {error.strerror}")
+    except OSError as error:
+        problems.append(Problem(f"PLM {section.source!r}", error.strerror or str(error)))
+        return None
+    except ValueError as error:
+        problems += problems_of(error)
         return None
     return Plm(**{**shared_settings(PlmSettings, section), "source": source}, files=files)
 
@@ -142,57 +166,89 @@ def _told_apart(plms: Sequence[Plm]) -> list[Plm]:
     ]
 
 
-def _found_init(experiment: Experiment, problems: list[str]) -> tuple[InitSettings, str]:
-    """Where prompts start, as far as it is read, and the hash of the file that they start from, if any."""
-    asked = experiment.prompt.init.as_read
-    if asked.kind != "file":
-        return asked, ""
-    path = experiment.folder / asked.file
+def _init(experiment: Experiment, problems: list[Problem]) -> tuple[InitSettings, str]:
+    """Where prompts start, and the hash of the file that they start from, if any.
+
+    It is the usual start where the file cannot be read, which is a problem.
+    """
+    init = experiment.prompt.init.as_read
+    if init.kind != "file":
+        return init, ""
+    path = experiment.folder / init.file
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()[:20]
     except (OSError, ValueError) as error:
-        problems.append(
-            f"prompt.init.file {asked.file!r}: cannot be read ({getattr(error, 'strerror', None) or error})"
+        reason = getattr(error, "strerror", None) or error
+        problems.append(Problem(f"prompt.init.file {init.file!r}", f"cannot be read ({reason})"))
+        return InitSettings(), ""
+    return replace(init, file=str(path.absolute())), digest
+
+
+def _repeated_plms(resolved: Resolved) -> Iterator[Problem]:
+    if len({_unnamed(plm) for plm in resolved.plms}) < len(resolved.plms):
+        yield Problem(
+            "plm", "each PLM once, but two of the list are the same files, read the same way", remedy="remove one"
         )
-        digest = ""
-    return replace(asked, file=str(path.absolute())), digest
+    for plm in resolved.plms:
+        for key, other in resolved.others.items():
+            if _unnamed(other) == _unnamed(plm):
+                yield Problem("plm", f"{plm.label} is its own {key}", remedy="name another")
 
 
-def _unfit(experiment: Experiment, tasks: Mapping[str, TaskSpec]) -> Iterator[str]:
-    """Why tasks cannot do what the experiment asks of them."""
-    yield from undefined_losses(experiment, [tasks[name] for name in experiment.targets if name in tasks])
-    if experiment.prompt.init.kind == "labels":
-        bare = [task.name for task in tasks.values() if not task.classes]
-        yield from (f"prompt.init: labels starts from class names, and {name} has none" for name in bare)
-    for method in experiment.methods:
-        if TRAITS[method].shares_head and set(experiment.members) <= set(tasks):
-            pairs = [pair for pair in _pairs(experiment, "") if pair.method == method]
-            if not any(_shares_its_head(experiment, tasks, pair) for pair in pairs):
-                yield f"{method} takes over a source's head, and no source has the classes of a target; leave {method} out"
-        alone = [
-            name
-            for name in experiment.targets
-            if TRAITS[method].another == "source_plm" and not _others(experiment, name)
-        ]
+def _undefined_losses(resolved: Resolved) -> Iterator[Problem]:
+    targets = [resolved.tasks[name] for name in resolved.experiment.targets if name in resolved.tasks]
+    return undefined_losses(resolved.experiment, targets)
+
+
+def _starts_without_class_names(resolved: Resolved) -> Iterator[Problem]:
+    if resolved.experiment.prompt.init.kind == "labels":
+        for task in resolved.tasks.values():
+            if not task.classes:
+                yield Problem(
+                    "prompt.init", f"labels starts from class names, and {task.name} has none", remedy="use another"
+                )
+
+
+def _heads_of_nobody(resolved: Resolved) -> Iterator[Problem]:
+    """Methods that take over a source's head, where no source has the classes of a target."""
+    experiment = resolved.experiment
+    taking = [method for method in experiment.methods if TRAITS[method].shares_head]
+    for method in taking if set(experiment.members) <= set(resolved.tasks) else ():
+        pairs = [pair for pair in _pairs(experiment, "") if pair.method == method]
+        if not any(_shares_its_head(experiment, resolved.tasks, pair) for pair in pairs):
+            rule = f"{method} takes over a source's head, and no source has the classes of a target"
+            yield Problem("methods", rule, remedy=f"leave {method} out")
+
+
+def _projectors_of_nothing(resolved: Resolved) -> Iterator[Problem]:
+    """Projectors whose only tasks are their targets, of which they must not know."""
+    experiment = resolved.experiment
+    for method in experiment.needs("source_plm"):
+        alone = [name for name in experiment.targets if not set(experiment.projected) - {name}]
         if alone:
-            yield f"{method}: no source is left to train a projector for {', '.join(alone)}; add sources or projector.tasks"
+            rule = f"no source is left to train a projector for {', '.join(alone)}"
+            yield Problem(method, rule, remedy="add sources or projector.tasks")
 
 
-def _without_rows(experiment: Experiment, tasks: Mapping[str, TaskSpec]) -> Iterator[str]:
+def _rows_that_were_not_imported(resolved: Resolved) -> Iterator[Problem]:
     """Where tasks of which there are imported prompts alone would be trained on."""
-    absent = [name for name, task in tasks.items() if not task.origin.has_rows]
+    experiment = resolved.experiment
+    absent = [name for name, task in resolved.tasks.items() if not task.origin.has_rows]
     mixed = {member for name in experiment.sources for member in experiment.mixtures.get(name, [])}
     readers = {f"mixtures of {name}": {name} & mixed for name in absent}
-    readers |= {m: set(experiment.members) for m in experiment.methods if TRAITS[m].mixes}
+    readers |= {method: set(experiment.members) for method in experiment.methods if TRAITS[method].mixes}
     readers |= {method: set(experiment.projected) for method in experiment.needs("source_plm")}
     for reader, names in readers.items():
         if gone := [name for name in absent if name in names]:
-            yield f"{reader}: trains on rows of {', '.join(gone)}, of which prompts were imported but no data is here; bring it"
+            rule = f"trains on rows of {', '.join(gone)}, of which prompts were imported but no data is here"
+            yield Problem(reader, rule, remedy="bring it")
 
 
-def _others(experiment: Experiment, target: str) -> list[str]:
-    """The tasks that train the projector of a target: it must not have seen it."""
-    return [name for name in experiment.projected if name != target]
+CHECKS: tuple[Callable[[Resolved], Iterator[Problem]], ...] = (
+    _undefined_losses, _starts_without_class_names, _heads_of_nobody, _projectors_of_nothing,
+    _rows_that_were_not_imported, _repeated_plms,
+)  # fmt: skip
+"""What of an experiment cannot be done with the tasks and PLMs that it names, without reading a row or a weight."""
 
 
 def _shares_its_head(experiment: Experiment, tasks: Mapping[str, TaskSpec], pair: Pair) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tuning.experiment.experiment import Experiment
-from tuning.experiment.problems import Misuse
+from tuning.experiment.problems import Misuse, Problem
 
 PACKAGES = ("panda_trainable", "search_spaces", "tuning", "analysis")
 QUIET = {
@@ -51,7 +51,7 @@ def connected(address: str | None) -> Iterator[None]:
         )  # fmt: skip
     except (ConnectionError, ValueError, RuntimeError) as error:
         shutil.rmtree(staged, ignore_errors=True)
-        raise Misuse(f"no Ray cluster at {address or 'this machine'}: {error}") from error
+        raise Misuse(Problem(f"--address {address or 'of this machine'}", f"no Ray cluster: {error}")) from error
     try:
         logging.getLogger("ray").setLevel(logging.ERROR)
         logging.getLogger("ray.tune").setLevel(logging.ERROR)
@@ -68,10 +68,9 @@ def check_address(address: str | None) -> None:
         Misuse: with the reason.
     """
     if address and address.startswith("ray://"):
-        raise Misuse(
-            f"--address {address}: ray:// runs the search in a process away from your files and journals; "
-            "run the command on a node of the cluster with --address auto, or through `ray job submit`"
-        )
+        rule = "ray:// runs the search in a process away from your files and journals"
+        remedy = "run the command on a node of the cluster with --address auto, or through `ray job submit`"
+        raise Misuse(Problem(f"--address {address}", rule, remedy=remedy))
 
 
 def _passed_on() -> dict[str, str]:
@@ -104,9 +103,8 @@ def resources(experiment: Experiment) -> dict[str, float]:
     for name, amount in asked.items():
         largest = max(node["Resources"].get(name.upper(), 0.0) for node in ray.nodes() if node["Alive"])
         if amount > largest:
-            raise Misuse(
-                f"resources.{name}: a trial asks for {amount:g}, but the largest node has {largest:g}; ask for less"
-            )
+            rule = f"a trial asks for {amount:g}, but the largest node has {largest:g}"
+            raise Misuse(Problem(f"resources.{name}", rule, remedy="ask for less"))
     return asked
 
 

@@ -23,6 +23,7 @@ from panda_trainable.worker import single_threaded
 from tuning.engine.journal import best_trials
 from tuning.experiment.experiment import BASELINE, Experiment
 from tuning.planning.jobs import Job
+from tuning.planning.partners import study_path
 from tuning.planning.plan import Study
 from tuning.planning.results import (
     GAIN_FILE,
@@ -36,7 +37,6 @@ from tuning.planning.results import (
     read_confirmed,
     twin,
 )
-from tuning.planning.studies import study_path
 
 
 def confirm_trial(root: str, config: TrialConfig) -> None:

@@ -14,11 +14,13 @@ from panda_trainable.library import PromptLibrary
 from panda_trainable.worker import single_threaded
 from tuning.engine.journal import open_study
 from tuning.experiment.experiment import BASELINE, Experiment
+from tuning.planning.bases import steps_of, study_base
 from tuning.planning.jobs import Job, source_jobs, target_jobs
 from tuning.planning.overlap import shared_texts
+from tuning.planning.partners import study_path
 from tuning.planning.plan import Pair, Plan
-from tuning.planning.preflight import prepared
-from tuning.planning.studies import make_studies, steps_of, study_base, study_path
+from tuning.planning.preflight import preflight
+from tuning.planning.studies import make_studies
 from tuning.run.confirm import jobs_of
 from tuning.run.jobs import is_made, measure
 from tuning.run.progress import duration
@@ -34,7 +36,7 @@ def describe(experiment: Experiment) -> str:
     """
     single_threaded()
     library = PromptLibrary(experiment.storage_path / "library")
-    plans, notes = prepared(experiment, library)
+    plans, notes = preflight(experiment, library)
     return "\n\n".join(_described(plan, library, notes) for plan in plans)
 
 

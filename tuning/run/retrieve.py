@@ -11,10 +11,10 @@ from analysis.records.reader import NoRecords
 from analysis.statistics.gains import spread
 from panda_trainable.library import PromptLibrary
 from tuning.experiment.experiment import Experiment, sources_of
-from tuning.experiment.problems import Misuse, near
+from tuning.experiment.problems import Misuse, Problem, near
 from tuning.planning.jobs import Job, source_jobs, source_lineage_of, target_jobs, target_lineage_of
 from tuning.planning.plan import Plan
-from tuning.planning.preflight import prepared
+from tuning.planning.preflight import preflight
 from tuning.run import cluster
 from tuning.run.jobs import source_cards
 from tuning.run.progress import Progress
@@ -44,17 +44,16 @@ def retrieve(
     """
     cluster.check_address(address)
     if target not in experiment.targets:
-        raise Misuse(
-            f"--target {target}: is no target{near(target, experiment.targets)}; there are {', '.join(experiment.targets)}"
-        )
+        rule = f"is no target{near(target, experiment.targets)}"
+        raise Misuse(Problem(f"--target {target}", rule, remedy=f"there are {', '.join(experiment.targets)}"))
     if not sources_of(experiment, target):
-        raise Misuse(f"{target} has no sources to choose from: add `sources: [...]`")
+        raise Misuse(Problem(f"--target {target}", "has no sources to choose from", remedy="add `sources: [...]`"))
     asked = experiment.changed(targets=[target], methods=[], similarities=[by])
     progress = progress or Progress()
     with ExitStack() as stack:
         stack.enter_context(progress)
         library = PromptLibrary(asked.storage_path / "library")
-        plans, notes = prepared(asked, library)
+        plans, notes = preflight(asked, library)
         run = Run(plans, address, progress, stack)
         for note in notes:
             progress.say(note)
@@ -62,7 +61,7 @@ def retrieve(
             "sources and embeddings", [job for plan in plans for job in (*source_jobs(plan), *target_jobs(plan))]
         )
         if run.failures:
-            raise Misuse("\n".join(run.failures))
+            raise Misuse(*(Problem("failed", failure) for failure in run.failures))
         return [row for plan in plans for row in _ranked(library, plan, target, by)]
 
 

@@ -18,10 +18,11 @@ from tuning.engine.searcher import SearchPolicy, StudySearcher
 from tuning.experiment.experiment import Experiment
 from tuning.planning.jobs import Job, source_jobs, target_jobs
 from tuning.planning.overlap import shared_texts
+from tuning.planning.partners import record_study, study_path
 from tuning.planning.plan import Plan, Study
-from tuning.planning.preflight import prepared
+from tuning.planning.preflight import preflight
 from tuning.planning.results import Winner, confirm_key, twin
-from tuning.planning.studies import make_studies, record_study, study_path
+from tuning.planning.studies import make_studies
 from tuning.run import cluster
 from tuning.run.confirm import candidates, confirm_trial, jobs_of, winners, winning
 from tuning.run.jobs import is_made, make, measure, source_cards
@@ -218,7 +219,7 @@ def search(experiment: Experiment, address: str | None = None, progress: Progres
     progress = progress or Progress()
     with ExitStack() as stack:
         stack.enter_context(progress)
-        plans, notes = prepared(experiment, PromptLibrary(experiment.storage_path / "library"))
+        plans, notes = preflight(experiment, PromptLibrary(experiment.storage_path / "library"))
         stack.enter_context(only_driver(experiment.search_path))
         run = Run(plans, address, progress, stack)
         stack.callback(run.tracker.close_left_running)

@@ -12,11 +12,11 @@ from panda_trainable.config.trial import TrialConfig
 from panda_trainable.library import PromptLibrary
 from search_spaces.space import Choice
 from tuning.experiment.experiment import BASELINE, Experiment
-from tuning.experiment.problems import Misuse
+from tuning.experiment.problems import Misuse, Problem
 from tuning.planning.jobs import source_jobs, target_jobs
 from tuning.planning.overlap import shared_texts
 from tuning.planning.plan import Plan, Study
-from tuning.planning.preflight import prepared
+from tuning.planning.preflight import preflight
 from tuning.planning.studies import make_studies
 from tuning.run.jobs import make, measure
 
@@ -69,14 +69,13 @@ def pinned_trial(experiment: Experiment, library: PromptLibrary) -> TrialConfig:
     """
     method = experiment.methods[0] if len(experiment.methods) == 1 else BASELINE
     if len(experiment.plm) > 1:
-        raise Misuse(f"train takes one PLM, but {experiment.name} has {len(experiment.plm)}")
-    (plan,), _ = prepared(experiment, library, searches=_measures(experiment, method))
+        raise Misuse(Problem("plm", f"train takes one PLM, but {experiment.name} has {len(experiment.plm)}"))
+    (plan,), _ = preflight(experiment, library, searches=_measures(experiment, method))
     pairs = [pair for pair in plan.pairs if pair.method == method]
     if len(pairs) != 1 or len(experiment.methods) > 1:
         names = ", ".join(pair.name for pair in plan.pairs)
-        raise Misuse(
-            f"train takes one configuration, but {experiment.name} has {names}; print one with panda-tune best --format yaml"
-        )
+        rule = f"train takes one configuration, but {experiment.name} has {names}"
+        raise Misuse(Problem("train", rule, remedy="print one with panda-tune best --format yaml"))
     _refuse_open_knobs(experiment, method)
     study = _study_of(plan, library, method)
     values = {knob.name: knob.domain.values[0] for knob in study.space.knobs if isinstance(knob.domain, Choice)}
@@ -92,7 +91,8 @@ def _refuse_open_knobs(experiment: Experiment, method: str) -> None:
     space = experiment.method_space(method)
     loose = [k.name for k in space.knobs if not (isinstance(k.domain, Choice) and len(k.domain.values) == 1)]
     if loose:
-        raise Misuse(f"train needs one value of each knob: give space.{method} a single value of {', '.join(loose)}")
+        remedy = f"give space.{method} a single value of {', '.join(loose)}"
+        raise Misuse(Problem(f"space.{method}", "train needs one value of each knob", remedy=remedy))
 
 
 def _study_of(plan: Plan, library: PromptLibrary, method: str) -> Study:
@@ -106,7 +106,7 @@ def _study_of(plan: Plan, library: PromptLibrary, method: str) -> Study:
     studies: Sequence[Study] = make_studies(_alone(plan, method), similarities, shared)[0]
     found = [study for study in studies if study.pair.method == method]
     if not found:
-        raise Misuse(f"{plan.experiment.name}: {method} has no study: its similarity is not positive")
+        raise Misuse(Problem(plan.experiment.name, f"{method} has no study: its similarity is not positive"))
     return found[0]
 
 

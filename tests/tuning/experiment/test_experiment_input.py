@@ -15,7 +15,7 @@ from tests.kits.command import experiment_file
 from tuning.experiment.experiment import Experiment, TaskSection
 from tuning.experiment.loading import load
 from tuning.experiment.problems import Misuse
-from tuning.planning.resolve import load_whole, make_plans
+from tuning.planning.resolve import load_whole, resolve
 
 
 @pytest.fixture(scope="module")
@@ -223,4 +223,5 @@ def test_any_mutation_is_told_with_what_is_wrong_with_its_tasks_and_plm(
     changed = written_anew(file, "whole.yaml", data)
     taken_or_refused(changed, reads=load_whole)
     with suppress(Misuse):
-        assert make_plans(load(changed), fetches=False)
+        resolved = resolve(load(changed), fetches=False)
+        assert resolved.plans or resolved.problems

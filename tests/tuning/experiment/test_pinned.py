@@ -133,7 +133,7 @@ def test_own_tasks_and_a_plm_beside_the_file_are_found_from_elsewhere(
         ({}, r"train takes one configuration, but small has t · prompt_tuning, t ← s1 · spot"),
         ({"methods": ["spot"]}, r"train takes one configuration, but small has .* panda-tune best --format yaml"),
         ({"methods": ["spot"], "sources": ["s1"]}, r"a single value of learning_rate, partners"),
-        ({"methods": [], "sources": []}, r"train needs one value of each knob: give space.prompt_tuning a single"),
+        ({"methods": [], "sources": []}, r"train needs one value of each knob; give space.prompt_tuning a single"),
         ({"methods": ["model_tuning"]}, r"give space.model_tuning a single value of learning_rate"),
         ({"methods": ["prompt_tuning_longer"]}, r"give space.prompt_tuning_longer a single value of learning_rate"),
     ],

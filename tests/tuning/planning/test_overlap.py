@@ -16,11 +16,11 @@ from tests.kits.small import OWN, like, rewritten
 from tests.kits.tasks import rows_of, write_task
 from tuning.experiment.loading import load
 from tuning.experiment.pinned import pinned
-from tuning.experiment.problems import Misuse
+from tuning.experiment.problems import Misuse, Problem
 from tuning.planning.jobs import source_lineage_of
-from tuning.planning.overlap import shared_texts
+from tuning.planning.overlap import overlap_problems, shared_texts
 from tuning.planning.plan import Plan, Study
-from tuning.planning.preflight import prepare
+from tuning.planning.preflight import check_plan
 from tuning.planning.results import confirm_key
 from tuning.planning.studies import make_studies
 from tuning.run.confirm import jobs_of
@@ -107,7 +107,7 @@ def test_pairs_that_the_file_leaves_out_are_not_compared(
     planned: Planned, tmp_path: Path, library: PromptLibrary
 ) -> None:
     overlapping(tmp_path)
-    assert shared_texts(library, planned(pairs={"t": ["s2"]}, overlap="refuse")) == {}
+    assert shared_texts(library, planned(pairs={"t": ["s2"]})) == {}
 
 
 def test_drop_keeps_a_source_apart_wherever_it_takes_part_and_nowhere_else(
@@ -145,16 +145,16 @@ def test_refuse_names_the_pairs_and_how_many_texts_they_share(
     planned: Planned, tmp_path: Path, library: PromptLibrary
 ) -> None:
     overlapping(tmp_path)
-    with pytest.raises(Misuse) as refused:
-        shared_texts(library, planned(overlap="refuse"))
-    assert str(refused.value) == (
-        "overlap: refuse, and texts of train rows of a source stand in report rows of a target: s1 and t (5); "
+    plan = planned(overlap="refuse")
+    (problem,) = overlap_problems(plan, shared_texts(library, plan))
+    assert str(problem) == (
+        "overlap: refuse: texts of train rows of a source stand in report rows of a target: s1 and t (5); "
         "leave the pairs out, or use overlap: drop"
     )
 
 
 def test_refuse_refuses_nothing_where_nothing_is_shared(planned: Planned, library: PromptLibrary) -> None:
-    assert shared_texts(library, planned(overlap="refuse")) == {}
+    assert check_plan(library, planned(overlap="refuse")) == []
 
 
 @pytest.mark.slow
@@ -191,8 +191,8 @@ def test_a_source_that_would_lose_a_class_is_refused_before_anything_starts(
     theirs = [row for row in rows(tmp_path, "t", "validation") if row["label"] == 1]
     ours = [row for row in rows(tmp_path, "s1", "train") if row["label"] == 0]
     write_task(tmp_path / "data/s1", [*ours, *theirs], rows_of(24, 2, seed=99))
-    with pytest.raises(Misuse, match=r"task s1: without the .* rows of s1 that share a text with t's report rows"):
-        prepare(library, planned())
+    (problem,) = check_plan(library, planned())
+    assert str(problem).startswith("task s1: without the 12 rows of s1 that share a text with t's report rows")
 
 
 def filed(folder: Path, file: dict[str, Any]) -> Path:
@@ -254,10 +254,11 @@ def test_a_projector_that_is_left_without_tasks_is_refused_before_anything_start
 ) -> None:
     overlapping(tmp_path)
     said = "projector: every task shares texts with the report rows of t; name others, or use overlap: warn"
-    with pytest.raises(Misuse) as refused:
-        prepare(library, projected(planned, plms, projector={"tasks": ["s1"]}))
-    assert str(refused.value) == said
-    prepare(library, projected(planned, plms, projector={"tasks": ["s1"]}, overlap="warn"))
+    assert [str(problem) for problem in check_plan(library, projected(planned, plms, projector={"tasks": ["s1"]}))] == [
+        said
+    ]
+    warned = check_plan(library, projected(planned, plms, projector={"tasks": ["s1"]}, overlap="warn"))
+    assert not [finding for finding in warned if isinstance(finding, Problem)]
 
 
 def test_a_mixture_shares_the_texts_of_its_tasks_but_not_those_of_the_target_itself(

@@ -14,10 +14,10 @@ from tests.kits.small import OWN, like, studies_of
 from tests.kits.tasks import rows_of, write_task
 from tuning.experiment.loading import load
 from tuning.experiment.problems import Misuse
+from tuning.planning.partners import partner_order, record_study, study_path
 from tuning.planning.plan import Pair, Plan, Study
-from tuning.planning.preflight import prepare
-from tuning.planning.resolve import make_plans
-from tuning.planning.studies import make_studies, partner_order, record_study, study_path
+from tuning.planning.preflight import preflight
+from tuning.planning.studies import make_studies
 
 Planned = Callable[..., Plan]
 
@@ -161,12 +161,12 @@ def test_more_layers_than_the_plm_has_are_refused_before_anything_starts(
     planned: Planned, library: PromptLibrary, tmp_path: Path, layers: int
 ) -> None:
     planned()
-    plan = make_plans(load(tmp_path / "experiment.yaml", [f"plm.layers={layers}"]))[0]
     with pytest.raises(Misuse, match=f"layers must be 1 to 2, got {layers}"):
-        prepare(library, plan)
+        preflight(load(tmp_path / "experiment.yaml", [f"plm.layers={layers}"]), library)
 
 
 def test_rows_that_cannot_be_split_are_refused_before_anything_starts(planned: Planned, library: PromptLibrary) -> None:
+    plan = planned(selection={"fraction": 0.01}, limit={"train": 10}, prompt={"length": 60})
     with pytest.raises(Misuse) as refused:
-        prepare(library, planned(selection={"fraction": 0.01}, limit={"train": 10}, prompt={"length": 60}))
+        preflight(plan.experiment, library)
     assert any("60" in line for line in str(refused.value).splitlines())

@@ -1,6 +1,7 @@
 """Several PLMs: a plan of each, told apart by name and by key, and none disturbs another."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +14,11 @@ from search_spaces.space import Choice
 from tests.kits.plms import save_wide_plm
 from tests.kits.small import OWN, plan_of, plans_of, studies_of
 from tests.kits.tasks import rows_of, write_task
-from tuning.experiment.problems import Misuse
+from tuning.experiment.problems import Misuse, Problem
 from tuning.planning.losses import weak_losses
+from tuning.planning.partners import record_study, study_path
 from tuning.planning.plan import Pair, Plan
-from tuning.planning.preflight import prepare
-from tuning.planning.studies import record_study, study_path
+from tuning.planning.preflight import check_plan
 
 Plms = Callable[[str], Path]
 Planned = Callable[..., Plan]
@@ -125,9 +126,10 @@ def test_a_mistake_of_the_second_plm_is_found_before_anything_starts(
 ) -> None:
     bert = {"from": str(plms("bert"))}
     first, second = plans_of(tmp_path, bert, {**bert, "layers": 9})
-    assert prepare(library, first) == []
-    with pytest.raises(Misuse, match="layers must be 1 to 2, got 9"):
-        prepare(library, second)
+    assert check_plan(library, first) == []
+    assert [str(problem) for problem in check_plan(library, second)] == [
+        f"PLM '{plms('bert')}': layers must be 1 to 2, got 9"
+    ]
 
 
 def test_tuning_for_longer_has_the_steps_of_the_longest_teacher_too(planned: Planned) -> None:
@@ -168,12 +170,12 @@ def test_a_change_of_the_teachers_steps_changes_the_control_too(planned: Planned
         (
             {"kind": "regression", "text": "a"},
             {"prompt": {"length": 3, "init": "labels"}},
-            "prompt.init: labels starts from class names, and t has none",
+            "prompt.init: labels starts from class names, and t has none; use another",
         ),
         (
             {"kind": "regression", "text": "a"},
             {"kd": "kl"},
-            "panda: kl is not defined for t (regression): use mse",
+            "panda: kl is not defined for t (regression); use mse",
         ),
     ],
 )
@@ -203,7 +205,7 @@ def test_relations_of_classes_have_no_weight_where_a_target_has_no_such_classes(
     study = studies_of(plan)["t · distill"]
     assert study.space.domain("inter_class") == Choice((0.0,))
     assert study.base.with_knobs(study.space.first()).inter_class == 0
-    assert next(weak_losses(plan)) == "t has no classes: distill leave inter_class out there"
+    assert next(weak_losses(plan)) == "t has no classes, so distill is trained without inter_class there"
 
 
 def test_relations_of_two_classes_are_told_to_have_almost_no_gradient(plms: Plms, tmp_path: Path) -> None:
@@ -212,8 +214,8 @@ def test_relations_of_two_classes_are_told_to_have_almost_no_gradient(plms: Plms
     def notes(**changes: Any) -> list[str]:
         return list(weak_losses(plan_of(tmp_path, plms("bert"), **{**others, **changes})))
 
-    few = "t has two classes, of which inter_class has almost no gradient: "
-    helped = "inter_instance must carry what the larger PLM knows"
+    few = "t has two classes, for which inter_class has almost no gradient: "
+    helped = "only inter_instance passes on what the larger PLM knows"
     alone = "next to nothing is learnt from the teacher"
     assert notes() == [f"{few}in distill {helped}"]
     assert notes(methods=["panda"], kd="inter_class") == [f"{few}in panda {alone}"]
@@ -230,7 +232,7 @@ def test_relations_of_a_small_batch_are_refused_or_told_to_be_noise(plms: Plms, 
         return list(weak_losses(plan_of(tmp_path, plms("bert"), train=train, relation=relation, **others)))
 
     for relation, size in (("inter_instance", 1), ("gram", 2), ("distance", 2)):
-        said = f"distill: {relation} compares the examples of a batch, and needs {size + 1} of them or more to say anything, got {size}"
+        said = f"distill: {relation} compares the examples of a batch and needs at least {size + 1} of them, got {size}"
         with pytest.raises(Misuse, match=said):
             planned_with(size, relation)
         (note,) = planned_with(size + 1, relation)
@@ -260,12 +262,14 @@ def test_a_larger_plm_that_cuts_words_elsewhere_is_refused_before_anything_start
         "space": space,
     }
     library = PromptLibrary(tmp_path / "library")
-    with pytest.raises(Misuse, match=f"task t: .*parted cannot teach .* the {kind} t"):
-        prepare(library, plan_of(tmp_path, plms("bert"), teacher_plm={"from": parted}, **others))
-    assert prepare(library, plan_of(tmp_path, plms("bert"), teacher_plm={"from": str(plms("distilbert"))}, **others))
-    others["space"] = {}
-    others["methods"] = ["panda"]
-    assert prepare(library, plan_of(tmp_path, plms("bert"), teacher_plm={"from": parted}, **others))
+
+    def problems(teacher: str, **changes: Any) -> list[str]:
+        plan = plan_of(tmp_path, plms("bert"), teacher_plm={"from": teacher}, **{**others, **changes})
+        return [str(finding) for finding in check_plan(library, plan) if isinstance(finding, Problem)]
+
+    (problem,) = problems(parted)
+    assert re.match(f"task t: .*parted cannot teach .* the {kind} t", problem)
+    assert problems(str(plms("distilbert"))) == problems(parted, space={}, methods=["panda"]) == []
 
 
 def test_a_loss_that_a_method_does_not_weigh_is_not_silently_ignored(plms: Plms, tmp_path: Path) -> None:
@@ -280,7 +284,7 @@ def test_a_loss_that_a_method_does_not_weigh_is_not_silently_ignored(plms: Plms,
     assert notes(kd="kl", distill={"lambda": 0.5}) == []
     assert notes() == []
     (idle,) = notes(distill={"inter_instance": 0})
-    assert idle.startswith("nobody teaches in distill: lambda, inter_class, inter_instance are all 0")
+    assert idle.startswith("distill has no distillation term: lambda, inter_class and inter_instance are all 0")
 
 
 def test_the_released_code_runs_as_it_is_whatever_loss_the_file_has(planned: Planned) -> None:

@@ -18,9 +18,9 @@ from tests.kits.by_hand import play
 from tests.kits.small import put_confirmed, studies_of
 from tuning.engine.journal import StudyHandle
 from tuning.engine.searcher import SearchPolicy
+from tuning.planning.partners import study_path
 from tuning.planning.plan import Plan, Study
 from tuning.planning.results import GAIN_FILE, LOGITS, ROWS, Winner, confirm_key, read_confirmed, twin
-from tuning.planning.studies import study_path
 from tuning.run.confirm import _logits_frame, candidates, confirm_trial, gain_over, jobs_of, winners
 
 Planned = Callable[..., Plan]

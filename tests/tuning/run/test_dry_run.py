@@ -9,8 +9,8 @@ from tests.kits.by_hand import play
 from tests.kits.small import every_method, plans_of, studies_of
 from tuning.engine.journal import StudyHandle
 from tuning.engine.searcher import SearchPolicy
+from tuning.planning.partners import study_path
 from tuning.planning.plan import Plan
-from tuning.planning.studies import study_path
 from tuning.run.dry_run import describe
 
 Planned = Callable[..., Plan]

@@ -1,0 +1,118 @@
+"""A YAML file as values with the line of every key: words stay words, 1e-2 is a number, no key stands twice."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tuning.experiment.problems import Misuse, Problem
+
+KeyPath = tuple[Any, ...]
+"""Keys and list positions from the top of a file to a value."""
+
+MOST_VALUES = 100_000
+"""Nested aliases can make a short file stand for any number of values: beyond so many it is refused."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people mean it: `yes`, `no`, `on`, `off` are texts (a class may be called so), and 1e-2 is a number."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, rule) for tag, rule in rules if tag.rpartition(":")[2] not in ("bool", "int", "float")]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(0|[1-9][0-9]*)$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile("^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"^[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?$|^[-+]?[0-9]+[eE][-+]?[0-9]+$"
+        r"|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"
+    ),
+    list("-+.0123456789"),
+)
+
+
+def read_yaml(file: Path) -> tuple[dict[str, Any], Mapping[KeyPath, int]]:
+    """The values of a file, and path -> line of every key and item.
+
+    Raises:
+        Misuse: if it cannot be read, is no YAML, or has a key twice: then nothing else of it can be told.
+    """
+    try:
+        loader = _Loader(file.read_text(encoding="utf-8"))
+        node = loader.get_single_node()
+        lines, duplicates = _lines(file, node)
+        values = loader.construct_document(node) if node else None
+    except FileNotFoundError:
+        missing = Problem(
+            str(file), "no such file", remedy="write one (docs/experiment-file.md) or try: panda-tune quickstart"
+        )
+        raise Misuse(missing) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise Misuse(Problem(str(file), f"cannot be read: {error}")) from error
+    except RecursionError:
+        endless = Problem(str(file), "is nested without end", remedy="an alias must not stand inside of what it names")
+        raise Misuse(endless) from None
+    except (yaml.YAMLError, ValueError, TypeError) as error:
+        raise Misuse(Problem(str(file), f"is not YAML: {' '.join(str(error).split())}")) from error
+    if not isinstance(values, dict):
+        raise Misuse(Problem(str(file), "must map keys to values", type(values).__name__))
+    if duplicates:
+        raise Misuse(*duplicates)
+    return _copied(values), lines
+
+
+def parse_yaml(text: str) -> Any:
+    """The value that a text stands for.
+
+    Raises:
+        ValueError: if it is no YAML.
+    """
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506  # a safe loader
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(" ".join(str(error).split())) from error
+
+
+def _lines(file: Path, node: Any) -> tuple[dict[KeyPath, int], list[Problem]]:
+    """Path -> line of all that a file stands for, and its duplicate keys."""
+    lines: dict[KeyPath, int] = {}
+    duplicates = []
+    for number, (path, line, first) in enumerate(_keys(node, ())):
+        if number >= MOST_VALUES:
+            raise Misuse(
+                Problem(str(file), f"its aliases stand for more than {MOST_VALUES:,} values", remedy="write fewer")
+            )
+        lines[path] = line
+        if first:
+            place = f"{file}:{line}: {'.'.join(map(str, path))}"
+            duplicates.append(Problem(place, f"duplicate key, first on line {first}", remedy="remove one"))
+    return lines, duplicates
+
+
+def _keys(node: Any, path: KeyPath) -> Iterator[tuple[KeyPath, int, int | None]]:
+    """Path and line of every key and item, aliases written out; and the line on which the same key stood before."""
+    pairs: list[tuple[Any, Any, Any]] = []
+    if isinstance(node, yaml.MappingNode):
+        pairs = [(str(key.value), key, value) for key, value in node.value]
+    elif isinstance(node, yaml.SequenceNode):
+        pairs = [(number, value, value) for number, value in enumerate(node.value)]
+    seen: dict[Any, int] = {}
+    for name, at, value in pairs:
+        line = at.start_mark.line + 1
+        yield (*path, name), line, seen.get(name)
+        seen.setdefault(name, line)
+        yield from _keys(value, (*path, name))
+
+
+def _copied(value: Any) -> Any:
+    """Values of which none is part of two others, as aliases make them: so that one can be changed alone."""
+    if isinstance(value, dict):
+        return {key: _copied(inside) for key, inside in value.items()}
+    return [_copied(inside) for inside in value] if isinstance(value, list) else value

@@ -1,0 +1,203 @@
+"""What must hold of PLMs, tasks and plans before anything starts: each a function that gives problems and notes.
+
+A check refuses by a Problem, or by the ValueError of what it tries; a text is a note for the user.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from panda_trainable.config.setting import Setting
+from panda_trainable.config.task import TaskSpec
+from panda_trainable.data.rows import imbalance
+from panda_trainable.data.splits import replica_rows
+from panda_trainable.data.tokens import TokenTable, token_table
+from panda_trainable.library import PromptLibrary
+from panda_trainable.plm.files import load_config, load_tokenizer
+from panda_trainable.prompt.initialisers import read_prompt
+from panda_trainable.similarity.neurons import check_neurons
+from panda_trainable.similarity.representations import check_layer
+from panda_trainable.transfer.teachers import check_places
+from panda_trainable.worker import load_encoder
+from tuning.experiment.problems import Problem, problems_of
+from tuning.planning.imported import source_artefacts
+from tuning.planning.losses import methods_weighing, weak_losses
+from tuning.planning.overlap import overlap_problems, shared_texts
+from tuning.planning.plan import Plan
+
+Finding = Problem | str
+"""What is wrong; or a note of what is allowed but worth knowing."""
+
+NOTED_TRUNCATION = 0.05
+"""Share of truncated train rows from which a user is told."""
+TOKEN_LEVEL = ("tagging", "extractive_qa")
+"""Kinds of tasks whose outputs are per token."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What is checked, and for what.
+
+    Attributes:
+        library: where token tables are kept.
+        plan: of one PLM; where its experiment is refused already, what is right of it.
+        searches: whether similarities will be measured and winners confirmed, or one configuration trained.
+    """
+
+    library: PromptLibrary
+    plan: Plan
+    searches: bool
+
+
+def config_loads(_: Checked, setting: Setting) -> None:
+    """The PLM's config can be read."""
+    load_config(setting.plm)
+
+
+def tokenizer_loads(_: Checked, setting: Setting) -> None:
+    """The PLM has a tokenizer."""
+    load_tokenizer(setting.plm)
+
+
+def encoder_loads(_: Checked, setting: Setting) -> None:
+    """The PLM has all weights, as many layers as are asked for, and is an encoder."""
+    load_encoder(setting.plm)
+
+
+def tokens_have_embeddings(_: Checked, setting: Setting) -> Iterator[Finding]:
+    """The tokenizer is that of the model."""
+    embedded = len(load_encoder(setting.plm).model.get_input_embeddings().weight)
+    largest = max(load_tokenizer(setting.plm).get_vocab().values())
+    if largest >= embedded:
+        yield Problem(_plm(setting), f"its tokenizer has ids up to {largest}, but the model embeds {embedded}")
+
+
+def prompt_form_fits(_: Checked, setting: Setting) -> None:
+    """The PLM takes prompts of the form."""
+    load_encoder(setting.plm).prompt_shape(setting.prompt.length, setting.prompt.form)
+
+
+def positions_suffice(_: Checked, setting: Setting) -> None:
+    """Prompt and text are together no longer than the PLM's positions."""
+    load_encoder(setting.plm).check_room(setting.prompt.length, setting.train.max_length, setting.prompt.form)
+
+
+def initial_prompt_fits(_: Checked, setting: Setting) -> None:
+    """The file to start from holds a prompt of the shape."""
+    if setting.prompt.init.kind == "file":
+        shape = load_encoder(setting.plm).prompt_shape(setting.prompt.length, setting.prompt.form)
+        read_prompt(Path(setting.prompt.init.file), shape)
+
+
+def neurons_can_be_compared(checked: Checked, setting: Setting) -> None:
+    """The similarity `on` finds the neurons of the PLM's layers."""
+    if _measures(checked, setting, "on"):
+        check_neurons(load_encoder(setting.plm), checked.plan.experiment.similarity_settings.neurons.layers)
+
+
+def embedded_layer_exists(checked: Checked, setting: Setting) -> None:
+    """Task embeddings average a layer that the PLM has."""
+    if _measures(checked, setting, "task_embedding"):
+        check_layer(setting.plm, checked.plan.experiment.similarity_settings.embedding.layer)
+
+
+def _measures(checked: Checked, setting: Setting, similarity: str) -> bool:
+    """Whether a similarity is measured on a PLM: similarities are those of the plan's own PLM."""
+    own = setting.plm == checked.plan.setting.plm
+    return own and checked.searches and similarity in checked.plan.experiment.similarities
+
+
+def _plm(setting: Setting) -> str:
+    return f"PLM {setting.plm.source!r}"
+
+
+def imported_prompts_are_whole(checked: Checked, task: TaskSpec) -> Iterator[Finding]:
+    """Of a source without data all prompts that are needed were imported."""
+    needed = source_artefacts(checked.plan, task, searches=checked.searches) if not task.origin.has_rows else ()
+    missing = [kind for kind, key in needed if not checked.library.sound(kind, key)]
+    if missing:
+        rule = (
+            f"its data is not here, and of its imported prompts {len(missing)} artefacts are missing for these settings "
+            f"and seeds ({', '.join(sorted(set(missing)))})"
+        )
+        yield Problem(f"task {task.name}", rule, remedy="use the settings they were made with, or bring the data")
+
+
+def classes_survive_limit(checked: Checked, task: TaskSpec) -> Iterator[Finding]:
+    """The rows that `limit.train` leaves have every class."""
+    if not task.origin.has_rows:
+        return
+    labels, counts = _table(checked, task).labels, dict(task.counts).get("train", ())
+    lost = [name for i, name in enumerate(task.strata) if counts[i] and not (labels == i).any()]
+    if lost:
+        limit = checked.plan.setting.limit.train
+        yield Problem(
+            f"task {task.name}", f"limit.train {limit} leaves no row of class {', '.join(lost)}", remedy="raise it"
+        )
+
+
+def rows_can_be_split(checked: Checked, task: TaskSpec) -> Iterator[Finding]:
+    """Every seed has rows to train and to select on, and a batch of them, in each role of the task."""
+    plan, setting = checked.plan, checked.plan.setting
+    roles = [setting.of_targets] if task.name in plan.experiment.targets else []
+    roles += [setting.of_sources] if any(task in source.tasks for source in plan.sources) else []
+    for role in dict.fromkeys(roles if task.origin.has_rows else ()):
+        for seed in (*plan.experiment.train.seeds, *plan.experiment.confirm.seeds):
+            rows = len(replica_rows(checked.library, role, task, seed).train)
+            if rows < setting.train.batch_size:
+                rule = f"train.batch_size {setting.train.batch_size} is more than the {rows} rows that are left to train on"
+                yield Problem(f"task {task.name}", rule, remedy="lower it")
+                return
+
+
+def tokens_match_those_of_teacher(checked: Checked, task: TaskSpec) -> None:
+    """Where outputs are per token, the larger PLM cuts the target's words as the PLM does."""
+    plan = checked.plan
+    distilled = set(methods_weighing(plan.experiment, "lambda")) & set(plan.experiment.needs("teacher_plm"))
+    if plan.teacher_plm and distilled and task.name in plan.experiment.targets and task.kind in TOKEN_LEVEL:
+        check_places(checked.library, plan.setting, replace(plan.setting, plm=plan.teacher_plm), task)
+
+
+def truncated_rows(checked: Checked, task: TaskSpec) -> Iterator[Finding]:
+    """Notes how many rows are cut."""
+    if task.origin.has_rows and (share := _table(checked, task).truncated) >= NOTED_TRUNCATION:
+        yield f"{task.name}: {share:.0%} of its train rows are cut at {checked.plan.setting.train.max_length} tokens"
+
+
+def imbalanced_classes(_: Checked, task: TaskSpec) -> Iterator[Finding]:
+    """Notes classes that are far apart in size."""
+    if task.origin.has_rows and (note := imbalance(task)):
+        yield note
+
+
+def _table(checked: Checked, task: TaskSpec) -> TokenTable:
+    return token_table(checked.library, checked.plan.setting, task, "train")
+
+
+def weak_distillation(_: Checked, plan: Plan) -> Iterator[Finding]:
+    """Notes distillation losses with little effect."""
+    return weak_losses(plan)
+
+
+def pairs_without_shared_head(_: Checked, plan: Plan) -> Iterator[Finding]:
+    """Notes pairs that are left out since their method takes over a head, and the classes differ."""
+    for method in dict.fromkeys(pair.method for pair in plan.left_out):
+        names = [pair.name.removesuffix(f" · {method}") for pair in plan.left_out if pair.method == method]
+        yield f"{method} is left out where source and target have other classes: {', '.join(names)}"
+
+
+def overlap_is_allowed(checked: Checked, plan: Plan) -> Iterator[Finding]:
+    """Texts that sources share with targets are none that the experiment refuses, or cannot drop."""
+    return overlap_problems(plan, shared_texts(checked.library, plan))
+
+
+def classes_survive_drop(checked: Checked, plan: Plan) -> Iterator[Finding]:
+    """No source loses a class with the texts that it shares with a target's report rows."""
+    pairs = shared_texts(checked.library, plan) if plan.experiment.overlap == "drop" else {}
+    for source, target in pairs:
+        try:
+            for task in (task for task in plan.source(source).tasks if task.origin.has_rows and task.name != target):
+                for seed in (*plan.experiment.train.seeds, *plan.experiment.confirm.seeds):
+                    replica_rows(checked.library, plan.setting.of_sources, task, seed, plan.tasks[target])
+        except ValueError as error:
+            yield from problems_of(error, f"task {source}")
