@@ -1,6 +1,7 @@
 """Fixtures of all tests: random PLMs, small tasks, an empty library, and a finished search."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from panda_trainable.data.rows import located
 from panda_trainable.library import PromptLibrary
 from panda_trainable.plm.files import plm_files
 from panda_trainable.worker import single_threaded
-from tests.kits.command import experiment_file, panda_tune
+from tests.kits.command import experiment_file, panda_tune_here
 from tests.kits.plms import save_plm
 from tests.kits.tasks import rows_of, write_task
 
@@ -86,8 +87,23 @@ def task(tmp_path: Path) -> Callable[..., TaskSpec]:
 
 
 @pytest.fixture(scope="session")
-def searched(tmp_path_factory: pytest.TempPathFactory, plms: Callable[[str], Path]) -> tuple[Path, Path, str]:
+def ray_address() -> Iterator[str]:
+    """A running Ray of two nodes with a processor each, for all searches that need none of their own."""
+    from ray.cluster_utils import Cluster
+
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    yield cluster.address
+    cluster.shutdown()
+
+
+@pytest.fixture(scope="session")
+def searched(
+    tmp_path_factory: pytest.TempPathFactory, plms: Callable[[str], Path], ray_address: str
+) -> tuple[Path, Path, str]:
     """A finished search on random data: its folder, its file, and what it printed."""
     folder = tmp_path_factory.mktemp("searched")
     file = experiment_file(folder, plms("bert"))
-    return folder, file, panda_tune("search", file).stdout
+    return folder, file, panda_tune_here("search", file, "--address", ray_address).stdout

@@ -75,6 +75,7 @@ def printed(*command: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_the_step_is_measured_where_ray_mlflow_and_optuna_are_not_installed() -> None:
     asked = ["benchmarks.step", "--lengths", "cola", "--batch-size", "4", "--json", "--replicas", "2", "--repeats", "1"]
     blocked = "import sys, runpy; sys.modules.update(dict.fromkeys(('ray', 'mlflow', 'optuna'))); "
@@ -83,6 +84,7 @@ def test_the_step_is_measured_where_ray_mlflow_and_optuna_are_not_installed() ->
     assert found.keys() >= PROMISED | {"shape", "lengths", "form", "pooling", "replicas", "device"}
 
 
+@pytest.mark.slow
 def test_the_peak_is_measured_in_processes_of_their_own() -> None:
     peaks = printed("-m", "benchmarks.memory", "--lengths", "cola", "--json", "--replicas", "1")["peaks"]
     assert list(peaks) == ["K=1, 640 rows", "K=1, 2560 rows"]

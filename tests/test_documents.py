@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.kits.command import COMMAND, panda_tune
+from tests.kits.command import COMMAND, panda_tune_here
 from tuning.experiment.experiment import Experiment
 
 ROOT = Path(__file__).parent.parent
@@ -66,25 +66,31 @@ def test_the_readme_names_every_kind_of_command() -> None:
     }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def readers(searched: tuple[Path, Path, str]) -> Path:
+    """The folder of a reader of the README: a finished search, a winner's file, and results of their own."""
+    folder, file, _ = searched
+    (row,) = json.loads(panda_tune_here("best", file, "--format", "json").stdout)
+    (folder / "cr.yaml").write_text(json.dumps(row["config"]), encoding="utf-8")
+    for name, header, column in (("scores", "score", ""), ("similarities", "metric,similarity", "c_mean,")):
+        lines = [f"source,target,{header}", *(f"s{i},t,{column}0.{i}" for i in range(1, 6))]
+        (folder / f"{name}.csv").write_text("\n".join([*lines, ""]), encoding="utf-8")
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c[1] != "ui"], ids=" ".join)
-def test_every_command_of_the_readme_runs(command: list[str], searched: tuple[Path, Path, str]) -> None:
-    folder, file, _ = searched
-    (row,) = json.loads(panda_tune("best", file, "--format", "json").stdout)
-    (folder / "cr.yaml").write_text(json.dumps(row["config"]), encoding="utf-8")
-    (folder / "scores.csv").write_text(
-        "source,target,score\n" + "".join(f"s{i},t,0.{i}\n" for i in range(1, 6)), encoding="utf-8"
-    )
-    (folder / "similarities.csv").write_text(
-        "source,target,metric,similarity\n" + "".join(f"s{i},t,c_mean,0.{i}\n" for i in range(1, 6)), encoding="utf-8"
-    )
-    ours = {"examples/all_tasks.yaml": str(file), "cr.yaml": str(folder / "cr.yaml"), "cr": "t"}
+def test_every_command_of_the_readme_runs(
+    command: list[str], searched: tuple[Path, Path, str], readers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(readers)
+    ours = {
+        "examples/all_tasks.yaml": str(searched[1]), "cr": "t", "storage=/shared/runs": f"storage={readers / 'elsewhere'}",
+    }  # fmt: skip
     arguments = [ours.get(word, word) for word in command[1:]]
     if "search" in arguments and "--dry-run" not in arguments:
         arguments.append("--dry-run")
-    if "storage=/shared/runs" in arguments:
-        arguments[arguments.index("storage=/shared/runs")] = f"storage={folder / 'elsewhere'}"
-    assert panda_tune(*arguments, cwd=folder).stdout.strip()
+    assert panda_tune_here(*arguments).stdout.strip()
 
 
 @pytest.mark.slow

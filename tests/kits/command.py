@@ -4,10 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from tests.kits.tasks import rows_of, write_task
+from tuning.cli import main
 
 COMMAND = Path(sys.executable).parent / "panda-tune"
 
@@ -43,4 +47,16 @@ def panda_tune(*arguments: Any, code: int | None = 0, cwd: Path | None = None) -
     command = [COMMAND, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, check=False)
     assert code is None or done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+def panda_tune_here(*arguments: Any, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """Runs the command in this process, which has imported everything; `code` is the exit code that it must have."""
+    command, out, err = ["panda-tune", *map(str, arguments)], StringIO(), StringIO()
+    with patch.object(sys, "argv", command), redirect_stdout(out), redirect_stderr(err):
+        try:
+            main()
+        except SystemExit as ended:
+            done = subprocess.CompletedProcess(command, int(ended.code or 0), out.getvalue(), err.getvalue())
+    assert done.returncode == code, done.stdout + done.stderr
     return done

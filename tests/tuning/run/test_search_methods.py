@@ -1,4 +1,4 @@
-"""The whole search over methods that need more than source prompts: heads, mixtures, models, other PLMs; real Ray."""
+"""The whole search over every method, none of its settings at a default: from the file to MLflow; real Ray."""
 
 import json
 from collections.abc import Callable
@@ -7,31 +7,37 @@ from typing import Any
 
 import pytest
 
-from analysis.records.reader import reader as records
-from tests.kits.command import experiment_file, panda_tune
+from analysis.records import reader as records
+from panda_trainable.config.methods import KNOBS, TRAITS
+from tests.kits.command import experiment_file, panda_tune_here
+from tests.kits.small import UNUSUAL, every_method
+from tuning.experiment.loading import load
+from tuning.run.train import train
 
 pytestmark = pytest.mark.slow
 
+SOURCES = ("s1", "pool")
 STUDIES = {
-    ("prompt_tuning", ""), ("spot", "s1"), ("spot", "pool"), ("spot_mixture", "s1"), ("spot_mixture", "pool"),
-    ("zero_shot", "s1"), ("zero_shot", "pool"), ("multitask_model_tuning", ""), ("distill", ""), ("tpt_model", ""),
-}  # fmt: skip
+    (method, source) for method, traits in TRAITS.items() for source in (SOURCES if traits.sources == "pair" else [""])
+}
+TWINS = {
+    (method, source)
+    for method, source in STUDIES
+    if "lambda" in KNOBS[method] or (TRAITS[method].shares_head and method != "random_prompt")
+}
 Searched = tuple[Path, Path, str]
 
 
 @pytest.fixture(scope="module")
-def searched(tmp_path_factory: pytest.TempPathFactory, plms: Callable[[str], Path]) -> Searched:
-    """A finished search of one trial each, with a mixture among the sources: its folder, file, and what it printed."""
+def searched(tmp_path_factory: pytest.TempPathFactory, plms: Callable[[str], Path], ray_address: str) -> Searched:
+    """A finished search of all methods, one trial each, a mixture among the sources: folder, file, what it printed."""
     folder = tmp_path_factory.mktemp("methods")
-    methods = ["spot", "spot_mixture", "zero_shot", "multitask_model_tuning", "distill", "tpt_model"]
     file = experiment_file(
-        folder, plms("bert"), methods=methods, mixtures={"pool": ["s1", "s2"]}, sources=["s1", "pool"],
-        teacher_plm={"from": str(plms("distilbert"))}, source_plm={"from": str(plms("roberta"))},
+        folder, plms("bert"), **every_method(plms, **UNUSUAL), pairs={"t": list(SOURCES)}, weigh_by="none",
         train={"steps": 4, "batch_size": 4, "max_length": 16, "eval_every": 2, "seeds": [0]},
-        source_train={"steps": 4, "early_step": 2}, projector={"steps": 3}, search={"trials": 1},
-        similarities=["task_embedding", "c_mean", "on"],
+        source_train={"steps": 4, "early_step": 2}, search={"trials": 1}, similarities=["task_embedding", "c_mean", "on"],
     )  # fmt: skip
-    return folder, file, panda_tune("search", file).stdout
+    return folder, file, panda_tune_here("search", file, "--address", ray_address).stdout
 
 
 def runs(folder: Path, stage: str) -> dict[tuple[str, str], Any]:
@@ -59,14 +65,14 @@ def test_every_study_of_every_method_has_a_winner(searched: Searched) -> None:
 def test_what_a_method_brings_beside_its_score_is_recorded(searched: Searched) -> None:
     folder, _, _ = searched
     studies = runs(folder, "study")
-    assert {key for key, run in studies.items() if "teacher" in run.data.metrics} == {("distill", "")}
-    assert {key for key, run in studies.items() if "twin" in run.data.metrics} == {
-        ("distill", ""), ("zero_shot", "s1"), ("zero_shot", "pool"),
-    }  # fmt: skip
+    assert {key for key, run in studies.items() if "teacher" in run.data.metrics} == {
+        key for key in STUDIES if TRAITS[key[0]].another == "teacher_plm"
+    }
+    assert {key for key, run in studies.items() if "twin" in run.data.metrics} == TWINS
     assert {key for key, run in studies.items() if "similarity/on" in run.data.metrics} == {
         key for key in STUDIES if key[1]
     }
-    assert studies["tpt_model", ""].data.params["projector_tasks"] == "['s1']"
+    assert studies["tpt_model", ""].data.params["projector_tasks"] == "['s2', 's1']"
     kinds = {path.parts[-3] for path in artefacts(folder)}
     assert {"prompts", "models", "projectors", "teachers", "embeddings", "neurons", "confirmed"} <= kinds
 
@@ -81,20 +87,22 @@ def test_a_model_of_all_sources_was_tuned_on_all_of_them(searched: Searched) -> 
 def test_the_same_file_again_computes_nothing(searched: Searched) -> None:
     folder, file, printed = searched
     before = artefacts(folder)
-    again = panda_tune("search", file)
+    again = panda_tune_here("search", file)
     assert "nothing was computed" in again.stderr
     assert again.stdout == printed
     assert artefacts(folder) == before
 
 
-@pytest.mark.parametrize("method", ["zero_shot", "multitask_model_tuning", "distill", "tpt_model"])
-def test_the_configuration_that_is_printed_is_trained_to_its_score(
+@pytest.mark.parametrize("method", TRAITS)
+def test_the_winner_of_any_method_trained_again_has_the_very_same_scores(
     searched: Searched, tmp_path: Path, method: str
 ) -> None:
     folder, _, _ = searched
-    run = next(run for (name, _), run in runs(folder, "study").items() if name == method)
+    run = runs(folder, "study")[method, "pool" if TRAITS[method].sources == "pair" else ""]
     pinned = tmp_path / "pinned.yaml"
     config = records.winner_config(f"sqlite:///{folder / 'runs' / 'mlflow.db'}", run.info.run_id)
     pinned.write_text(json.dumps(config), encoding="utf-8")
-    trained = json.loads(panda_tune("train", pinned).stdout)
+    trained = train(load(pinned), tmp_path / "prompts")
     assert trained["report"]["accuracy"]["mean"] == run.data.metrics["score/report"]
+    assert trained["selection"]["accuracy"]["mean"] == run.data.metrics["score/selection"]
+    assert len(trained["prompts"]) == (0 if TRAITS[method].trains in ("head", "model") else 2)

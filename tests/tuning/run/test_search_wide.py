@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from analysis.records.reader import reader as records
-from tests.kits.command import panda_tune
+from analysis.records import reader as records
+from tests.kits.command import panda_tune_here
 from tests.kits.tasks import WORDS, rows_of, write_task
 from tuning.experiment.experiment import BASELINE
 from tuning.experiment.loading import load
@@ -19,7 +19,7 @@ from tuning.run.train import train
 
 pytestmark = pytest.mark.slow
 
-METHODS = ("prompt_tuning", "spot", "model_tuning", "prompt_tuning_longer")
+METHODS = ("prompt_tuning", "spot", "model_tuning")
 TARGETS = {"mood": "accuracy", "names": "entity_f1", "causes": "accuracy", "places": "answer_f1"}
 FILE = """
 name: wide
@@ -34,7 +34,7 @@ tasks:
   places: {{kind: extractive_qa, text: [question, passage], label: answers}}
 sources: [source]
 targets: [mood, names, causes, places]
-methods: [spot, model_tuning, prompt_tuning_longer]
+methods: [spot, model_tuning]
 prompt: {{length: 3}}
 shots: {{per_class: 4, for: both}}
 train: {{steps: 4, batch_size: 4, max_length: 24, eval_every: 2, seeds: [0]}}
@@ -98,8 +98,10 @@ def passages(n: int, seed: int) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def wide(tmp_path_factory: pytest.TempPathFactory, plms: Callable[[str], Path]) -> tuple[Path, Path, str]:
-    """A finished search over two PLMs, four kinds of targets and four methods: its folder, its file, what it printed."""
+def wide(
+    tmp_path_factory: pytest.TempPathFactory, plms: Callable[[str], Path], ray_address: str
+) -> tuple[Path, Path, str]:
+    """A finished search over two PLMs, four kinds of targets and three methods: its folder, its file, what it printed."""
     folder = tmp_path_factory.mktemp("wide")
     write_task(folder / "data/source", rows_of(40, 2), rows_of(24, 2, seed=99))
     write_csv(folder / "data/mood")
@@ -108,7 +110,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory, plms: Callable[[str], Path]) 
     write_task(folder / "data/places", passages(30, 5), passages(16, 6))
     file = folder / "wide.yaml"
     file.write_text(FILE.format(bert=plms("bert"), distilbert=plms("distilbert")), encoding="utf-8")
-    return folder, file, panda_tune("search", file).stdout
+    return folder, file, panda_tune_here("search", file, "--address", ray_address).stdout
 
 
 def studies(folder: Path) -> list[Any]:
@@ -126,9 +128,7 @@ def test_every_target_plm_and_method_has_a_confirmed_winner(
     said = {(run.data.tags["target"], run.data.tags["plm"], run.data.tags["method"]) for run in found}
     assert said == {(target, plm, method) for target in TARGETS for plm in names for method in METHODS}
     assert len(found) == len(said)
-    longest_teacher = 2  # half of the 4 steps of a student
-    steps = {run.data.tags["method"]: run.data.metrics["steps"] for run in found}
-    assert steps == {**dict.fromkeys(METHODS, 4), "prompt_tuning_longer": 4 + longest_teacher}
+    assert {run.data.metrics["steps"] for run in found} == {4}
     assert {run.data.params["shots"] for run in found} == {"4"}
     for title in ("Confirmed winner of each study", "Best configuration per target", "PLM", "majority class"):
         assert title in printed
@@ -136,7 +136,7 @@ def test_every_target_plm_and_method_has_a_confirmed_winner(
 
 def test_the_best_is_a_row_per_target_and_plm_with_all_its_fields(wide: tuple[Path, Path, str]) -> None:
     folder, file, _ = wide
-    rows = json.loads(panda_tune("best", file, "--format", "json").stdout)
+    rows = json.loads(panda_tune_here("best", file, "--format", "json").stdout)
     assert sorted({row["target"] for row in rows}) == sorted(TARGETS)
     assert len(rows) == 8
     for row in rows:
@@ -159,7 +159,7 @@ def test_the_best_is_a_row_per_target_and_plm_with_all_its_fields(wide: tuple[Pa
 def test_the_same_command_again_computes_nothing_and_prints_the_same(wide: tuple[Path, Path, str]) -> None:
     folder, file, printed = wide
     cards = {path: path.stat().st_mtime_ns for path in (folder / "runs/library").glob("*/*/card.json")}
-    again = panda_tune("search", file)
+    again = panda_tune_here("search", file)
     assert "nothing was computed" in again.stderr
     assert again.stdout == printed
     assert {path: path.stat().st_mtime_ns for path in (folder / "runs/library").glob("*/*/card.json")} == cards
@@ -205,7 +205,7 @@ def test_no_weights_of_a_model_stay_in_the_storage(wide: tuple[Path, Path, str],
 
 
 def test_an_input_prompt_through_an_mlp_from_the_vocabulary_is_searched_to_its_end(
-    tmp_path: Path, plms: Callable[[str], Path]
+    tmp_path: Path, plms: Callable[[str], Path], ray_address: str
 ) -> None:
     for number, name in enumerate(("source", "target")):
         write_task(tmp_path / "data" / name, rows_of(60, 2, seed=number), rows_of(24, 2, seed=number + 99))
@@ -219,7 +219,7 @@ sources: [source]
 targets: [target]
 methods: [spot, panda]
 prompt: {{form: input, length: 3, init: {{kind: vocabulary, population: 30}}, mlp: 8}}
-train: {{steps: 4, batch_size: 4, max_length: 24, eval_every: 2, seeds: [0, 1]}}
+train: {{steps: 4, batch_size: 4, max_length: 24, eval_every: 2, seeds: [0]}}
 source_train: {{steps: 4, early_step: 2}}
 weigh_by: none
 search: {{trials: 2}}
@@ -227,15 +227,15 @@ confirm: {{top: 1, seeds: [10, 11]}}
 """,
         encoding="utf-8",
     )
-    panda_tune("search", file)
-    (row,) = json.loads(panda_tune("best", file, "--format", "json").stdout)
+    panda_tune_here("search", file, "--address", ray_address)
+    (row,) = json.loads(panda_tune_here("best", file, "--format", "json").stdout)
     assert row["config"]["prompt"] == {
         "form": "input", "length": 3, "mlp": 8,
         "init": {"kind": "vocabulary", "std": 0.02, "scale": 0.5, "sparsity": 0.1, "population": 30, "text": "", "file": ""},
     }  # fmt: skip
     pinned = tmp_path / "pinned.yaml"
     pinned.write_text(json.dumps(row["config"]), encoding="utf-8")
-    trained = json.loads(panda_tune("train", pinned).stdout)
+    trained = json.loads(panda_tune_here("train", pinned).stdout)
     assert trained["report"]["accuracy"]["mean"] == row["score"]["mean"]
     for path in trained["prompts"]:
         with safe_open(path, "pt") as prompts:
