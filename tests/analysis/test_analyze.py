@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from analysis.analyze import Analysis, analyze, publish
+from analysis.records import reader as records
 from analysis.records.evidence import gather
 from analysis.records.reader import NoRecords
-from analysis.records.reader import reader as records
 from tests.kits.worlds import SOURCES, World, made, stored, unconfirmed
 
 SMALL = World(

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from analysis.records import reader as records
 from analysis.records.evidence import Evidence, split
 from analysis.records.reader import StudyRecord, TrialRecord
-from analysis.records.reader import reader as records
 
 SOURCES = ("mnli", "qnli", "sst2", "trec", "qqp", "squad")
 TARGETS = ("cb", "copa", "cr", "rte")
