@@ -7,6 +7,8 @@ STAGE, TARGET, SOURCE, METHOD, PLM = "stage", "target", "source", "method", "plm
 STUDY, TRIAL, CURRENT, STATE, FAILURE, NODE = "study", "trial", "current", "state", "failure", "node"
 SIGNAL, PROTOCOL, WINNER_RUN, CONSTRUCTED = "signal", "protocol", "winner_run", "constructed"
 OVERLAP, POOR_SOURCE = "overlap", "source_at_majority"
+LOSS_HOLDS_SIMILARITY = "loss_holds_similarity"
+"""Whether the similarity of a study's pair weighs its loss, by its method: true or false."""
 STAGES = ("source", "study", "trial", "confirm", "analysis")
 PARENT = "mlflow.parentRunId"
 

@@ -238,15 +238,15 @@ def _pairs(evidence: Evidence) -> Html:
 
 
 SETTINGS = (
-    "steps",
-    "seeds",
-    "batch_size",
-    "prompt_form",
-    "prompt_length",
+    "train.steps",
+    "train.seeds",
+    "train.batch_size",
+    "prompt.form",
+    "prompt.length",
     "weigh_by",
-    "shots",
-    "precision",
-    "source_steps",
+    "shots.per_class",
+    "train.precision",
+    "source_train.steps",
 )
 """Of studies, that the page tells."""
 

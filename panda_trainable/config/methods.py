@@ -17,8 +17,13 @@ class Traits:
         trains: `prompt` (and head), `head`, `model` (all weights), or `nothing`.
         shares_head: whether it takes over a source's head, which must fit the target's classes.
         mixes: whether it trains on several sources at once, which `mixing_cap` caps.
-        as_released: whether it is the authors' code as it runs: no similarity, λ over the batch size, and its
-            own loss and schedule whatever the file says.
+        twin: the method that is the same without what is transferred, with which its winners are compared; empty:
+            the winner of the baseline serves.
+        as_long_as: the method whose whole cost it has in steps, those of the student and of the longest teacher; empty: its own.
+        weighs_sources: whether a similarity weighs its sources; else all weigh 1.
+        loss_holds_similarity: whether that weight is part of its loss, so that it decides a gain that it is to predict.
+        fixed_loss: whether its distillation loss and schedule are its own, whatever the file says.
+        lambda_over_batch: whether λ is divided by the batch size.
     """
 
     knobs: tuple[str, ...]
@@ -27,8 +32,29 @@ class Traits:
     trains: Literal["prompt", "head", "model", "nothing"] = "prompt"
     shares_head: bool = False
     mixes: bool = False
-    as_released: bool = False
+    twin: str = ""
+    as_long_as: str = ""
+    weighs_sources: bool = True
+    loss_holds_similarity: bool = False
+    fixed_loss: bool = False
+    lambda_over_batch: bool = False
 
+    def reads(self, setting: str) -> bool:
+        """Whether a setting of methods matters to this one; else it has its default."""
+        if setting == "mixing_cap":
+            return self.mixes
+        if self.fixed_loss and setting in ("kd", "lambda_schedule"):
+            return False
+        return SETTINGS_OF_KNOBS.get(setting, "") in ("", *self.knobs)
+
+
+SETTINGS_OF_KNOBS: Mapping[str, str] = MappingProxyType(
+    {"kd": "lambda", "lambda_schedule": "lambda", "partner_weights": "partners", "relation": "inter_instance"}
+)
+"""Setting of methods -> the knob without which a method does not read it."""
+
+BASELINE = "prompt_tuning"
+"""The method over which gains are counted: every target has a study of it."""
 
 _RATE = ("learning_rate",)
 _PANDA = ("learning_rate", "lambda", "teacher_steps", "partners", "fusion")
@@ -36,21 +62,27 @@ _RELATIONS = ("inter_class", "inter_instance", "temperature")
 
 TRAITS: Mapping[str, Traits] = MappingProxyType(
     {
-        "prompt_tuning": Traits(_RATE),
-        "prompt_tuning_longer": Traits(_RATE),
+        BASELINE: Traits(_RATE),
+        "prompt_tuning_longer": Traits(_RATE, as_long_as="panda"),
         "model_tuning": Traits(_RATE, trains="model"),
-        "multitask_model_tuning": Traits(_RATE, "all", trains="model", mixes=True),
+        "multitask_model_tuning": Traits(_RATE, "all", trains="model", mixes=True, weighs_sources=False),
         "linear_probe": Traits(_RATE, trains="head"),
         "spot": Traits(("learning_rate", "partners"), "pair"),
         "spot_mixture": Traits(("learning_rate", "partners"), "pair", mixes=True),
-        "zero_shot": Traits((), "pair", trains="nothing", shares_head=True),
+        "zero_shot": Traits((), "pair", trains="nothing", shares_head=True, twin="random_prompt"),
         "random_prompt": Traits((), "pair", trains="nothing", shares_head=True),
-        "panda": Traits(_PANDA, "pair"),
-        "panda_as_released": Traits(_PANDA[:3], "pair", as_released=True),
-        "distill": Traits(("learning_rate", "lambda", *_RELATIONS), another="teacher_plm"),
-        "panda_distill": Traits((*_PANDA, *_RELATIONS), "pair", another="teacher_plm"),
+        "panda": Traits(_PANDA, "pair", twin=BASELINE, loss_holds_similarity=True),
+        "panda_as_released": Traits(
+            _PANDA[:3], "pair", twin=BASELINE, weighs_sources=False, fixed_loss=True, lambda_over_batch=True
+        ),
+        "distill": Traits(("learning_rate", "lambda", *_RELATIONS), another="teacher_plm", twin=BASELINE),
+        "panda_distill": Traits(
+            (*_PANDA, *_RELATIONS), "pair", another="teacher_plm", twin=BASELINE, loss_holds_similarity=True
+        ),
         "tpt_model": Traits(_RATE, another="source_plm"),
-        "tpt_model_zero_shot": Traits((), "pair", another="source_plm", trains="nothing", shares_head=True),
+        "tpt_model_zero_shot": Traits(
+            (), "pair", another="source_plm", trains="nothing", shares_head=True, twin="random_prompt"
+        ),
     }
 )
 """Method -> what it takes; `methods.METHODS` has what it does."""

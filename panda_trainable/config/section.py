@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from inspect import get_annotations
 from types import MappingProxyType
-from typing import Any, ClassVar, get_type_hints
+from typing import Any, ClassVar, get_args, get_type_hints
 
 FILE_KEYS: Mapping[str, str] = MappingProxyType({"source": "from", "of": "for"})
 """Settings whose key in the experiment file is a word of Python."""
@@ -82,6 +82,13 @@ def _doc(annotation: Any) -> Doc | None:
     return next((note for note in getattr(annotation, "__metadata__", ()) if isinstance(note, Doc)), None)
 
 
+def section_in(annotation: Any) -> Any:
+    """The section that a key holds, also inside of a list or an alternative; None: it holds none."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return next(filter(None, map(section_in, get_args(annotation))), None)
+
+
 def shared_settings(section: type, value: Any) -> dict[str, Any]:
     """Name -> value of a section's settings, taken from a value that has them, too.
 
@@ -90,10 +97,16 @@ def shared_settings(section: type, value: Any) -> dict[str, Any]:
     return {name: getattr(value, name) for name in settings_of(section)}
 
 
-def as_filed(value: Any) -> Any:
-    """A section as the experiment file writes it: plain JSON data, all settings, under the file's keys."""
+def as_filed(value: Any, section: type[Section] | None = None) -> Any:
+    """A section as the experiment file writes it: plain JSON data, all settings, under the file's keys.
+
+    Args:
+        value: the section, or a value that extends it.
+        section: which of its settings are written; None: all.
+    """
     if isinstance(value, Section):
-        return {file_key(name): as_filed(getattr(value, name)) for name in settings_of(type(value))}
+        names = settings_of(section or type(value))
+        return {file_key(name): as_filed(getattr(value, name)) for name in names}
     return [as_filed(item) for item in value] if isinstance(value, tuple) else value
 
 

@@ -186,8 +186,8 @@ class NeuronSettings(Section):
 
 
 @dataclass(frozen=True)
-class SimilaritySettings:
+class SimilaritySettings(Section):
     """What similarities that need the PLM look at."""
 
-    embedding: EmbeddingSettings = EmbeddingSettings()
-    neurons: NeuronSettings = NeuronSettings()
+    embedding: Annotated[EmbeddingSettings, Doc("what task embeddings average")] = EmbeddingSettings()
+    neurons: Annotated[NeuronSettings, Doc("what `on` looks at")] = NeuronSettings()

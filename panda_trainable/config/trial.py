@@ -236,7 +236,7 @@ class TrialConfig(MethodSettings):
     @property
     def scaled_lambda(self) -> float:
         """λ, over B where the method divides by it."""
-        return self.lambda_ / (self.setting.train.batch_size if TRAITS[self.method].as_released else 1)
+        return self.lambda_ / (self.setting.train.batch_size if TRAITS[self.method].lambda_over_batch else 1)
 
     @property
     def source_weights(self) -> tuple[float, ...]:

@@ -10,13 +10,11 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import MinLen
 from pydantic import BeforeValidator, Field, Tag, TypeAdapter, ValidationInfo, field_validator
 
-from panda_trainable.config.methods import FUSIONS, KD_KINDS, KNOBS, SIMILARITY_NAMES, TRAITS
+from panda_trainable.config.methods import BASELINE, FUSIONS, KD_KINDS, KNOBS, SIMILARITY_NAMES, TRAITS
 from panda_trainable.config.origin import Unlocated
-from panda_trainable.config.section import Doc
+from panda_trainable.config.section import Doc, shared_settings
 from panda_trainable.config.setting import (
     CommonSettings,
-    EmbeddingSettings,
-    NeuronSettings,
     PlmSettings,
     SimilaritySettings,
 )
@@ -45,8 +43,6 @@ from tuning.experiment.sections import (
     as_list,
 )
 
-BASELINE = "prompt_tuning"
-LONGER = "prompt_tuning_longer"
 NAME_BYTES = 255
 """Longest name that file systems take."""
 
@@ -66,7 +62,7 @@ class TrialKeys(CommonSettings, MethodSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Experiment(TrialKeys):
+class Experiment(TrialKeys, SimilaritySettings):
     """The experiment file. Paths are relative to it."""
 
     name: Annotated[
@@ -95,8 +91,6 @@ class Experiment(TrialKeys):
     similarities: Annotated[list[str], Doc("measured for all pairs")] = field(
         default_factory=lambda: [name for name in SIMILARITY_NAMES if name != "on"]
     )
-    embedding: Annotated[EmbeddingSettings, Doc("what task embeddings average")] = EmbeddingSettings()
-    neurons: Annotated[NeuronSettings, Doc("what `on` looks at")] = NeuronSettings()
     weigh_by: Annotated[
         Annotated[Annotated[str, Tag(TEXT)] | Annotated[Weights, Tag(MAPPING)], Alternatives],
         Doc("a similarity, none, or target: {source: value}"),
@@ -262,7 +256,7 @@ class Experiment(TrialKeys):
     @property
     def similarity_settings(self) -> SimilaritySettings:
         """What similarities that need the PLM look at."""
-        return SimilaritySettings(self.embedding, self.neurons)
+        return SimilaritySettings(**shared_settings(SimilaritySettings, self))
 
     def needs(self, key: str) -> list[str]:
         """Its methods that need another PLM: `teacher_plm` or `source_plm`."""

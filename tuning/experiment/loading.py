@@ -3,11 +3,11 @@
 import copy
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_type_hints
 
 from pydantic import ValidationError
 
-from panda_trainable.config.section import Section, file_key, settings_of
+from panda_trainable.config.section import file_key, section_in, settings_of
 from tuning.experiment.experiment import Experiment
 from tuning.experiment.problems import Misuse, Problem, near
 from tuning.experiment.rules import RULES
@@ -170,14 +170,7 @@ def _keys_beside(path: KeyPath) -> list[str]:
         hints = {file_key(name): hint for name, hint in get_type_hints(section).items()}
         if part not in hints:  # the name of one of several alternatives
             continue
-        section = _section(hints[part])
+        section = section_in(hints[part])
         if section is None:
             return []
     return [file_key(name) for name in settings_of(section)]
-
-
-def _section(annotation: Any) -> Any:
-    """The section that a key holds, also inside of a list or an alternative; None: it holds none."""
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        return annotation
-    return next(filter(None, map(_section, get_args(annotation))), None)

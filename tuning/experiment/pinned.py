@@ -3,16 +3,11 @@
 from collections.abc import Iterator
 from typing import Any
 
-from panda_trainable.config.methods import KNOBS, TRAITS
-from panda_trainable.config.setting import Plm
-from panda_trainable.config.trial import TrialConfig
-from tuning.experiment.experiment import BASELINE, LONGER, Experiment
-
-KEPT = (
-    "prompt", "metrics", "train", "source_train", "shots", "limit", "selection", "kd", "lambda_schedule", "partner_weights",
-    "relation", "protocol", "overlap", "self_pairs",
-)  # fmt: skip
-"""Keys of the experiment's file that a configuration's file has too."""
+from panda_trainable.config.methods import BASELINE, KNOBS, TRAITS
+from panda_trainable.config.section import as_filed, file_key, settings_of
+from panda_trainable.config.task import Mixture
+from panda_trainable.config.trial import MethodSettings, ProjectorSettings, TeacherTrainSettings, TrialConfig
+from tuning.experiment.experiment import Experiment, TrialKeys
 
 
 def pinned(experiment: Experiment, config: TrialConfig, pair_source: str | None) -> dict[str, Any]:
@@ -23,33 +18,51 @@ def pinned(experiment: Experiment, config: TrialConfig, pair_source: str | None)
         config: the configuration.
         pair_source: the source of its study; None where there is a study per target.
     """
-    filed: dict[str, Any] = experiment.filed
-    target = config.target.name
-    file = {
+    filed, target = experiment.filed, config.target.name
+    method = _trained_as(config)
+    own = {name: filed["tasks"][name] for name in _tasks(config) if name in filed["tasks"]}
+    return {
         "name": f"{experiment.name}-{target}-{config.method}",
-        "plm": _plm_section(config.setting.plm),
         "data": str(experiment.data_path),
         "targets": [target],
-        **{key: filed[key] for key in KEPT},
-        "space": _space(config),
+        **({"methods": [method]} if method != BASELINE else {}),
+        **({"tasks": own} if own else {}),
+        **_sources(filed, config, pair_source),
+        **trial_settings(experiment, config),
+        **_projected(config),
+        "space": {method: _knobs(config)},
         "confirm": {"seeds": list(experiment.train.seeds)},
     }
+
+
+def trial_settings(experiment: Experiment, config: TrialConfig) -> dict[str, Any]:
+    """All settings that decide a trial, under the keys of the experiment file, with the values that the trial has.
+
+    Args:
+        experiment: in which the trial is.
+        config: the trial.
+    """
+    filed = experiment.filed
+    settings = {key: filed[key] for key in map(file_key, settings_of(TrialKeys))} | as_filed(config, MethodSettings)
+    settings["mixing_cap"] = experiment.mixing_cap
+    if not (TRAITS[config.method].mixes or any(isinstance(source.task, Mixture) for source in config.sources)):
+        del settings["mixing_cap"]
     steps = config.steps or experiment.train.steps  # a trial that trains nothing has no steps, a file needs some
-    file["train"] = {**filed["train"], "steps": steps, "seeds": list(config.seeds)}
+    settings["train"] |= {"steps": steps, "seeds": list(config.seeds)}
     if config.setting.prompt.init.file:
-        file["prompt"]["init"]["file"] = config.setting.prompt.init.file
-    if config.method not in (BASELINE, LONGER):
-        file["methods"] = [config.method]
-    if own := {name: filed["tasks"][name] for name in _tasks(config) if name in filed["tasks"]}:
-        file["tasks"] = own
-    return file | _sources(filed, config, pair_source) | _other_plms(filed, config)
+        settings["prompt"]["init"]["file"] = config.setting.prompt.init.file
+    return {"plm": as_filed(config.setting.plm), **settings, **_other_plms(config)}
 
 
-def _space(config: TrialConfig) -> dict[str, dict[str, Any]]:
-    """One value of each knob. Trained anew, tuning for longer is tuning with the steps that it had."""
+def _trained_as(config: TrialConfig) -> str:
+    """The method as which it is trained anew: tuning for longer is the baseline with the steps that it had."""
+    return BASELINE if TRAITS[config.method].as_long_as else config.method
+
+
+def _knobs(config: TrialConfig) -> dict[str, Any]:
+    """One value of each knob."""
     called = {"lambda": config.lambda_, "partners": len(config.sources) - 1}
-    values = {knob: called.get(knob, getattr(config, knob, None)) for knob in KNOBS[config.method]}
-    return {BASELINE if config.method == LONGER else config.method: values}
+    return {knob: called.get(knob, getattr(config, knob, None)) for knob in KNOBS[config.method]}
 
 
 def _tasks(config: TrialConfig) -> Iterator[str]:
@@ -68,30 +81,27 @@ def _sources(filed: dict[str, Any], config: TrialConfig, pair_source: str | None
     mixed = {name: filed["mixtures"][name] for name in names if name in filed["mixtures"]}
     return {
         **({"mixtures": mixed} if mixed else {}),
-        **({"mixing_cap": filed["mixing_cap"]} if mixed or TRAITS[config.method].mixes else {}),
         "sources": names,
         "pairs": {target: [pair_source] if pair_source else names},
         "weigh_by": {target: {source.task.name: source.similarity for source in config.sources}},
     }
 
 
-def _other_plms(filed: dict[str, Any], config: TrialConfig) -> dict[str, Any]:
+def _other_plms(config: TrialConfig) -> dict[str, Any]:
     """The larger PLM that teaches, and the one whose prompts are projected."""
     found: dict[str, Any] = {}
-    if larger := config.teacher_plm:
-        train = {"trains": larger.trains, "steps": larger.steps, "learning_rate": larger.learning_rate}
-        found |= {"teacher_plm": _plm_section(larger.plm), "teacher_train": train}
-    if config.projection:
-        names = [source.task.name for source in config.sources]
-        projected = [task.name for task in config.projection.tasks]
-        found |= {
-            "sources": list(dict.fromkeys([*names, *projected])),
-            "source_plm": _plm_section(config.projection.plm),
-            "projector": {**filed["projector"], "tasks": projected},
-            **({} if names else {"weigh_by": "none"}),
-        }
+    if teacher := config.teacher_plm:
+        found |= {"teacher_plm": as_filed(teacher.plm), "teacher_train": as_filed(teacher, TeacherTrainSettings)}
+    if how := config.projection:
+        tasks = [task.name for task in how.tasks]
+        found |= {"source_plm": as_filed(how.plm), "projector": {**as_filed(how, ProjectorSettings), "tasks": tasks}}
     return found
 
 
-def _plm_section(plm: Plm) -> dict[str, Any]:
-    return {"from": plm.source, "pooling": plm.pooling, "layers": plm.layers, "positions": plm.positions}
+def _projected(config: TrialConfig) -> dict[str, Any]:
+    """The sources of a trial whose start is projected: the projector's tasks, too."""
+    if not config.projection:
+        return {}
+    names = [source.task.name for source in config.sources]
+    every = dict.fromkeys([*names, *(task.name for task in config.projection.tasks)])
+    return {"sources": list(every), **({} if names else {"weigh_by": "none"})}

@@ -1,11 +1,12 @@
 """A study's base trial, which suggestions turn into trials, and the space that is searched."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from panda_trainable.config.methods import KD_KINDS, TRAITS
 from panda_trainable.config.section import shared_settings
-from panda_trainable.config.task import MIXING_CAP
 from panda_trainable.config.trial import (
+    MethodSettings,
     Projection,
     ProjectorSettings,
     Source,
@@ -15,7 +16,7 @@ from panda_trainable.config.trial import (
 )
 from search_spaces.defaults import MODEL_RATE
 from search_spaces.space import Choice, Space
-from tuning.experiment.experiment import LONGER, Experiment
+from tuning.experiment.experiment import Experiment
 from tuning.planning.overlap import projected_for
 from tuning.planning.plan import Pair, Plan
 
@@ -35,20 +36,16 @@ def study_base(
     transfers = bool(sources) or traits.another == "source_plm"
     rate = float(space.first().get("learning_rate", 0.0))
     given = experiment.source_train.learning_rate if traits.trains != "model" else MODEL_RATE.first
-    distils = "lambda" in traits.knobs and not traits.as_released
     base = TrialConfig(
         setting=plan.setting if transfers else plan.setting.of_targets, target=target, method=pair.method,
         seeds=tuple(experiment.train.seeds), steps=steps, learning_rate=rate,
         sources=sources, source_steps=experiment.source_train.steps if transfers else 0,
         source_learning_rate=given if transfers else 0.0,
         teacher_steps=candidates[0] if candidates else 0,
-        kd=experiment.kd if distils else "mse", candidates=candidates,
-        lambda_schedule=experiment.lambda_schedule if distils else "constant",
-        partner_weights=experiment.partner_weights if "partners" in traits.knobs else "similarity",
-        relation=experiment.relation if "inter_instance" in traits.knobs else "inter_instance",
+        candidates=candidates,
         teacher_plm=_teacher_plm(plan) if traits.another == "teacher_plm" else None,
         projection=_projection(plan, pair.target, shared or {}) if traits.another == "source_plm" else None,
-        mixing_cap=experiment.mixing_cap if traits.mixes else MIXING_CAP,
+        **_method_settings(experiment, pair.method),
     )  # fmt: skip
     return base, space
 
@@ -68,10 +65,17 @@ def _projection(plan: Plan, target: str, shared: Mapping[tuple[str, str], int]) 
     return Projection(plan.source_plm, tasks, **shared_settings(ProjectorSettings, plan.experiment.projector))
 
 
+def _method_settings(experiment: Experiment, method: str) -> dict[str, Any]:
+    """The file's settings of methods, as far as this one reads them."""
+    settings = shared_settings(MethodSettings, experiment)
+    return {name: value for name, value in settings.items() if TRAITS[method].reads(name)}
+
+
 def steps_of(experiment: Experiment, method: str) -> int:
-    """Steps of a method's students: the control for longer tuning has those of the longest teacher too."""
-    steps = experiment.train.steps if TRAITS[method].trains != "nothing" else 0
-    if method != LONGER:
+    """Steps of a method's students: a control for longer tuning has those of the longest teacher too."""
+    traits = TRAITS[method]
+    steps = experiment.train.steps if traits.trains != "nothing" else 0
+    if not traits.as_long_as:
         return steps
-    teachers = experiment.method_space("panda").resolved(steps, 0).domain("teacher_steps")
+    teachers = experiment.method_space(traits.as_long_as).resolved(steps, 0).domain("teacher_steps")
     return steps + (max(teachers.values) if isinstance(teachers, Choice) else 0)

@@ -81,6 +81,6 @@ def _losses(experiment: Experiment) -> dict[str, list[str]]:
 
 def methods_weighing(experiment: Experiment, knob: str) -> list[str]:
     """The methods that have a loss of the file: their space gives its weight another value than zero."""
-    methods = [m for m in experiment.methods if knob in TRAITS[m].knobs and not TRAITS[m].as_released]
+    methods = [m for m in experiment.methods if knob in TRAITS[m].knobs and not TRAITS[m].fixed_loss]
     domains = {method: experiment.method_space(method).domain(knob) for method in methods}
     return [m for m, domain in domains.items() if not (isinstance(domain, Choice) and not any(domain.values))]

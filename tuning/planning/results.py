@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 
 from analysis.statistics.gains import Gain
 from panda_trainable.config.keys import content_key
-from panda_trainable.config.methods import KNOBS, TRAITS
+from panda_trainable.config.methods import TRAITS
 from panda_trainable.config.trial import TrialConfig
 from panda_trainable.library import PromptLibrary
-from tuning.experiment.experiment import BASELINE
 from tuning.planning.plan import Study
 
 LOGITS, SCORES, ROWS, REFERENCE = "logits.parquet", "scores.json", "rows.npy", "reference.npy"
@@ -62,13 +61,14 @@ def twin(config: TrialConfig) -> TrialConfig | None:
     Distilled students have plain prompt tuning of the same rate, steps and seeds, which is λ = 0; a prompt
     taken over with its head has a random prompt with that head.
     """
-    if config.method != "random_prompt" and TRAITS[config.method].shares_head:
-        return replace(config, method="random_prompt", projection=None)
-    if "lambda" not in KNOBS[config.method]:
+    name = TRAITS[config.method].twin
+    if not name:
         return None
+    if TRAITS[name].sources == "pair":
+        return replace(config, method=name, projection=None)
     return TrialConfig(
-        config.setting.of_targets, config.target, BASELINE, config.seeds, config.steps, config.learning_rate
-    )
+        config.setting.of_targets, config.target, name, config.seeds, config.steps, config.learning_rate
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

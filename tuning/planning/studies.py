@@ -44,7 +44,7 @@ def _weights(plan: Plan, pair: Pair, similarities: Similarities) -> dict[str, fl
     """Source -> the similarity that weighs it for this target and method."""
     weigh_by, target = plan.experiment.weigh_by, pair.target
     names = sources_of(plan.experiment, target)
-    if weigh_by == "none" or TRAITS[pair.method].as_released or TRAITS[pair.method].sources == "all":
+    if weigh_by == "none" or not TRAITS[pair.method].weighs_sources:
         return dict.fromkeys(names, 1.0)
     if isinstance(weigh_by, dict):  # of every source: a rule of the file
         return {name: weigh_by[target][name] for name in (*names, *only_weighed(plan.experiment, target))}

@@ -14,6 +14,7 @@ from optuna.trial import FixedTrial
 
 from analysis.statistics.gains import NONE, RESAMPLES, Gain, paired_gain
 from panda_trainable.config.keys import content_key
+from panda_trainable.config.methods import BASELINE
 from panda_trainable.config.trial import TrialConfig
 from panda_trainable.data.tokens import token_table
 from panda_trainable.library import PromptLibrary
@@ -21,7 +22,7 @@ from panda_trainable.training.heads import reference_logits
 from panda_trainable.training.metrics import METRICS
 from panda_trainable.worker import single_threaded
 from tuning.engine.journal import best_trials
-from tuning.experiment.experiment import BASELINE, Experiment
+from tuning.experiment.experiment import Experiment
 from tuning.planning.jobs import Job
 from tuning.planning.partners import study_path
 from tuning.planning.plan import Study

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from panda_trainable.config.methods import TRAITS
+from panda_trainable.config.methods import BASELINE, TRAITS
 from panda_trainable.config.trial import TrialConfig
 from panda_trainable.library import PromptLibrary
 from panda_trainable.worker import single_threaded
 from tuning.engine.journal import open_study
-from tuning.experiment.experiment import BASELINE, Experiment
+from tuning.experiment.experiment import Experiment
 from tuning.planning.bases import steps_of, study_base
 from tuning.planning.jobs import Job, source_jobs, target_jobs
 from tuning.planning.overlap import shared_texts
@@ -75,7 +75,7 @@ def _described(plan: Plan, library: PromptLibrary, notes: list[str]) -> str:
 
 def _on_other_plms(plan: Plan) -> list[Job]:
     """What methods need of the larger PLM, and of that whose prompts are projected: the same for all sources of a target."""
-    plain = {"teacher_plm": "distill", "source_plm": "tpt_model"}
+    plain = {traits.another: name for name, traits in TRAITS.items() if traits.another and traits.sources == "none"}
     needed = ((pair, TRAITS[pair.method].another) for pair in plan.pairs)
     pairs = dict.fromkeys(replace(pair, source=None, method=plain[key]) for pair, key in needed if key)
     own = plan.setting.plm

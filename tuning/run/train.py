@@ -7,11 +7,11 @@ from statistics import fmean
 from typing import Any
 
 from analysis.statistics.gains import spread
-from panda_trainable.config.methods import SOURCELESS, TRAITS
+from panda_trainable.config.methods import BASELINE, SOURCELESS, TRAITS
 from panda_trainable.config.trial import TrialConfig
 from panda_trainable.library import PromptLibrary
 from search_spaces.space import Choice
-from tuning.experiment.experiment import BASELINE, Experiment
+from tuning.experiment.experiment import Experiment
 from tuning.experiment.problems import Misuse, Problem
 from tuning.planning.jobs import source_jobs, target_jobs
 from tuning.planning.overlap import shared_texts

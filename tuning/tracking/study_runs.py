@@ -2,15 +2,15 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from analysis.records import names as records
-from panda_trainable.config.keys import content
 from panda_trainable.config.methods import TRAITS
+from panda_trainable.config.section import as_filed, flattened
 from panda_trainable.config.task import Mixture
 from panda_trainable.config.trial import TrialConfig
 from panda_trainable.data.demo import DEMO
+from tuning.experiment.pinned import trial_settings
 from tuning.planning.jobs import Job
 from tuning.planning.plan import Plan, Study
 from tuning.tracking.tracker import RUNNING, RunUpdate
@@ -48,24 +48,16 @@ def study_tags(study: Study) -> dict[str, str]:
         records.TARGET: pair.target, records.SOURCE: pair.source or "", records.METHOD: pair.method,
         records.PLM: base.setting.plm.label, records.STUDY: study.key, records.CURRENT: "true",
         records.PROTOCOL: base.setting.protocol, records.CONSTRUCTED: str(pair.target in DEMO).lower(),
-        records.OVERLAP: str(study.overlap),
+        records.OVERLAP: str(study.overlap), records.LOSS_HOLDS_SIMILARITY: str(TRAITS[pair.method].loss_holds_similarity).lower(),
     }  # fmt: skip
 
 
 def _of_study(plan: Plan, study: Study, poor: bool) -> RunUpdate:
-    base, setting = study.base, study.base.setting
-    partners = [source.task.name for source in base.sources[1:]]
+    base = study.base
     params = {
-        "steps": base.steps, "seeds": list(base.seeds), "prompt_length": setting.prompt.length,
-        "batch_size": setting.train.batch_size, "max_length": setting.train.max_length, "kd": base.kd,
-        "lambda_schedule": base.lambda_schedule, "partner_weights": base.partner_weights,
-        "precision": setting.train.precision, "prompt_form": setting.prompt.form, "prompt_init": setting.prompt.init.kind,
-        "prompt_mlp": setting.prompt.mlp, "shots": setting.shots, "source_shots": setting.source_shots, "metric": base.target.metrics[0],
-        "eval_every": setting.train.eval_every, "limit_train": setting.limit.train, "selection_fraction": setting.selection.fraction,
-        **{f"prompt_init.{name}": value for name, value in content(setting.prompt.init).items() if name != "kind"},
-        **_other_plms(base), **_mixed(base), "partners_available": partners, "weigh_by": _weigh_by(plan),
-        "source_steps": base.source_steps, "source_learning_rate": base.source_learning_rate,
-        **_measured(plan, study), **_searched(plan, study),
+        **dict(flattened(trial_settings(plan.experiment, base))), "train.steps": base.steps, "metric": base.target.metrics[0],
+        "partners_available": [source.task.name for source in base.sources[1:]], "weigh_by": _weigh_by(plan),
+        **_mixtures(base), **_measured(plan, study), **_searched(plan, study),
     }  # fmt: skip
     similarities = {f"{records.SIMILARITY}/{name}": value for name, value in study.similarities.items()}
     return RunUpdate(
@@ -74,38 +66,16 @@ def _of_study(plan: Plan, study: Study, poor: bool) -> RunUpdate:
     )  # fmt: skip
 
 
-def _other_plms(base: TrialConfig) -> dict[str, Any]:
-    """Which other PLMs a study uses, and how."""
-    said: dict[str, Any] = {}
-    if base.teacher_plm:
-        said |= {
-            "teacher_plm": base.teacher_plm.plm.label, "teacher_trains": base.teacher_plm.trains, "teacher_tuning_steps": base.teacher_plm.steps,
-            "teacher_learning_rate": base.teacher_plm.learning_rate, "relation": base.relation,
-        }  # fmt: skip
-    if base.projection:
-        how = base.projection
-        said |= {
-            "source_plm": how.plm.label, "projector": how.form, "objective": how.objective,
-            "projector_tasks": [task.name for task in how.tasks], "projector_hidden": how.hidden, "projector_steps": how.steps,
-            "projector_learning_rate": how.learning_rate,
-        }  # fmt: skip
-    return said
-
-
-def _mixed(base: TrialConfig) -> dict[str, Any]:
-    """What its mixtures hold, and how many rows of a task count there."""
+def _mixtures(base: TrialConfig) -> dict[str, Any]:
+    """What its mixtures hold."""
     mixtures = [source.task for source in base.sources if isinstance(source.task, Mixture)]
-    caps = {mixture.cap for mixture in mixtures} | ({base.mixing_cap} if TRAITS[base.method].mixes else set())
-    held = {f"mixture.{mixture.name}": [task.name for task in mixture.tasks] for mixture in mixtures}
-    return {**held, **({"mixing_cap": max(caps)} if caps else {})}
+    return {f"mixture.{mixture.name}": [task.name for task in mixture.tasks] for mixture in mixtures}
 
 
 def _measured(plan: Plan, study: Study) -> dict[str, Any]:
     """Of what its similarities were measured; nothing where there are none."""
-    if not study.similarities:
-        return {}
-    how = {f"measured.{name}": value for name, value in asdict(plan.experiment.similarity_settings).items()}
-    return {"early_step": plan.experiment.source_train.early_step, **how}
+    measured = plan.experiment.similarity_settings
+    return dict(flattened(as_filed(measured))) if study.similarities else {}
 
 
 def _searched(plan: Plan, study: Study) -> dict[str, Any]:

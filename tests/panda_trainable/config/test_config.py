@@ -255,7 +255,7 @@ def test_kl_is_refused_for_a_regression_alone(kind: str) -> None:
     spec = {
         "classification": TASK,
         "multiple_choice": CHOICE,
-        "tagging": replace(TASK, kind="tagging", metrics=("entity_f1",)),
+        "tagging": replace(TASK, kind="tagging", classes=("O", "B-X"), metrics=("entity_f1",)),
         "extractive_qa": replace(TASK, kind="extractive_qa", classes=(), text=("q", "p"), metrics=("answer_f1",)),
     }[kind]
     assert replace(TRIAL, target=spec, kd="kl").kd == "kl"

@@ -7,7 +7,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 import yaml
 
-from panda_trainable.config.methods import KD_KINDS, KNOBS, SIMILARITY_NAMES, TRAITS
+from panda_trainable.config.methods import BASELINE, KD_KINDS, KNOBS, SIMILARITY_NAMES, TRAITS
 from panda_trainable.config.origin import Unlocated
 from panda_trainable.config.setting import READ_BY, InitSettings, NeuronSettings, PromptSettings, SimilaritySettings
 from panda_trainable.config.task import KINDS, METRIC_NAMES
@@ -24,7 +24,7 @@ from search_spaces.defaults import SPACES
 from search_spaces.space import Choice, Float, Int
 from tests.kits.command import experiment_file
 from tests.kits.small import UNUSUAL
-from tuning.experiment.experiment import BASELINE, LONGER, Experiment, sources_of
+from tuning.experiment.experiment import Experiment, sources_of
 from tuning.experiment.loading import load
 from tuning.experiment.problems import Misuse
 from tuning.experiment.sections import TaskSection
@@ -341,7 +341,8 @@ def test_every_distillation_loss_has_its_kinds_and_every_similarity_its_name() -
 
 def test_every_method_has_its_knobs_its_space_and_its_session() -> None:
     assert set(KNOBS) == set(SPACES) == set(METHODS) == set(TRAITS)
-    assert {BASELINE, LONGER} <= set(METHODS)
+    others = {name for traits in TRAITS.values() for name in (traits.twin, traits.as_long_as) if name}
+    assert {BASELINE, *others} <= set(METHODS)
 
 
 def test_every_kind_of_task_has_its_metrics_and_its_tokeniser() -> None:

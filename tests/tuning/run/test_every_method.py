@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
-from panda_trainable.config.methods import KNOBS, TRAITS
+from panda_trainable.config.methods import BASELINE, KNOBS, TRAITS
 from panda_trainable.config.task import MIXING_CAP, Mixture
 from panda_trainable.config.trial import TrialConfig
 from panda_trainable.library import PromptLibrary
 from tests.kits.small import UNUSUAL, every_method, plan_of, studies_of
-from tuning.experiment.experiment import BASELINE, LONGER, Experiment
+from tuning.experiment.experiment import Experiment
 from tuning.experiment.loading import load
 from tuning.experiment.pinned import pinned
 from tuning.planning.plan import Plan, Study
@@ -86,7 +86,7 @@ def test_a_method_has_a_study_of_each_source_or_of_the_target_as_its_traits_say(
 def test_a_study_has_what_its_method_takes_and_nothing_else(unusual: Planned, method: str) -> None:
     traits = TRAITS[method]
     for study in unusual.studies[method]:
-        base, distils = study.base, "lambda" in traits.knobs and not traits.as_released
+        base, distils = study.base, "lambda" in traits.knobs and not traits.fixed_loss
         sources = {"none": [], "pair": [study.pair.source], "all": ["s1", "s2", "pool"]}[traits.sources]
         assert [source.task.name for source in base.sources][: len(sources)] == sources
         assert len(base.sources) == len(sources) + (2 if "partners" in traits.knobs else 0)
@@ -122,7 +122,7 @@ def test_a_winner_of_any_method_printed_as_a_file_is_the_same_trial_again(
         config, there = winner(study, partners=partners), tmp_path / str(number)
         again = pinned_trial(filed(there, planned.plan, config, study.pair.source), PromptLibrary(there / "library"))
         # Trained anew, tuning for longer is tuning with the steps that it had.
-        expected = replace(config, method=BASELINE) if method == LONGER else config
+        expected = replace(config, method=BASELINE) if TRAITS[method].as_long_as else config
         assert replace(again, candidates=()) == replace(expected, candidates=())
         assert confirm_key(again) == confirm_key(expected)
 

@@ -110,7 +110,7 @@ def test_more_trials_extend_and_a_changed_setting_searches_beside(
     panda_tune_here("search", file, *(word for key in changed for word in ("-o", key)), "--address", ray_address)
     store = records.client(f"sqlite:///{folder / 'runs' / 'mlflow.db'}")
     current = list(records.runs(store, "small", "tags.stage = 'study' and tags.current = 'true'"))
-    assert [run.data.params["steps"] for run in current] == ["10"]
+    assert [run.data.params["train.steps"] for run in current] == ["10"]
 
 
 def test_a_trial_that_diverges_is_failed_with_its_reason_and_the_search_goes_on(

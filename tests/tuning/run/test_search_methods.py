@@ -72,7 +72,7 @@ def test_what_a_method_brings_beside_its_score_is_recorded(searched: Searched) -
     assert {key for key, run in studies.items() if "similarity/on" in run.data.metrics} == {
         key for key in STUDIES if key[1]
     }
-    assert studies["tpt_model", ""].data.params["projector_tasks"] == "['s2', 's1']"
+    assert studies["tpt_model", ""].data.params["projector.tasks"] == "['s2', 's1']"
     kinds = {path.parts[-3] for path in artefacts(folder)}
     assert {"prompts", "models", "projectors", "teachers", "embeddings", "neurons", "confirmed"} <= kinds
 

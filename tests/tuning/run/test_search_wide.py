@@ -13,7 +13,6 @@ from safetensors import safe_open
 from analysis.records import reader as records
 from tests.kits.command import panda_tune_here
 from tests.kits.tasks import WORDS, rows_of, write_task
-from tuning.experiment.experiment import BASELINE
 from tuning.experiment.loading import load
 from tuning.run.train import train
 
@@ -129,7 +128,7 @@ def test_every_target_plm_and_method_has_a_confirmed_winner(
     assert said == {(target, plm, method) for target in TARGETS for plm in names for method in METHODS}
     assert len(found) == len(said)
     assert {run.data.metrics["steps"] for run in found} == {4}
-    assert {run.data.params["shots"] for run in found} == {"4"}
+    assert {run.data.params["shots.per_class"] for run in found} == {"4"}
     for title in ("Confirmed winner of each study", "Best configuration per target", "PLM", "majority class"):
         assert title in printed
 

@@ -237,24 +237,26 @@ def test_a_study_says_which_other_plm_it_uses_and_how_and_no_other_says_so(
     plan = planned(**every_method(plms, **UNUSUAL))
     study = next(study for study in studies_of(plan).values() if study.pair.method == method)
     (said,) = of_plan(plan, [], [study], lambda job: [])
+    read = {"pooling": "mean", "layers": None, "positions": "after_prompt"}
     expected: dict[str, Any] = {}
     if TRAITS[method].another == "teacher_plm":
+        plm = {"from": str(plms("distilbert")), **read}
         expected |= {
-            "teacher_plm": str(plms("distilbert")).strip("/"), "teacher_trains": "model", "teacher_tuning_steps": 3,
-            "teacher_learning_rate": 1e-4, "relation": "gram",
+            **{f"teacher_plm.{name}": value for name, value in plm.items()}, "teacher_train.trains": "model",
+            "teacher_train.steps": 3, "teacher_train.learning_rate": 1e-4,
         }  # fmt: skip
     if TRAITS[method].another == "source_plm":
+        plm = {"from": str(plms("roberta")), **read}
         expected |= {
-            "source_plm": str(plms("roberta")).strip("/"), "projector": "flat", "objective": "distance",
-            "projector_tasks": ["s2", "s1"], "projector_hidden": 5, "projector_steps": 7, "projector_learning_rate": 0.01,
+            **{f"source_plm.{name}": value for name, value in plm.items()}, "projector.form": "flat",
+            "projector.objective": "distance", "projector.tasks": ["s2", "s1"], "projector.hidden": 5,
+            "projector.steps": 7, "projector.learning_rate": 0.01,
         }  # fmt: skip
-    told = {
-        name: v
-        for name, v in said.params.items()
-        if name.startswith(("teacher_", "projector", "source_plm")) or name in ("relation", "objective")
-    }
-    assert told == expected
-    assert said.params["kd"] == ("kl" if "lambda" in KNOBS[method] and not TRAITS[method].as_released else "mse")
+    others = ("teacher_plm.", "teacher_train.", "projector.", "source_plm.")
+    assert {name: value for name, value in said.params.items() if name.startswith(others)} == expected
+    assert said.params["relation"] == ("gram" if "inter_instance" in KNOBS[method] else "inter_instance")
+    assert said.tags["loss_holds_similarity"] == str(method in ("panda", "panda_distill")).lower()
+    assert said.params["kd"] == ("kl" if "lambda" in KNOBS[method] and not TRAITS[method].fixed_loss else "mse")
     assert json.loads(json.dumps(said.__dict__))["params"] == said.params
 
 
