@@ -11,6 +11,7 @@ import pytest
 from safetensors import safe_open
 
 from analysis.records import reader as records
+from panda_trainable.config.methods import BASELINE
 from tests.kits.command import panda_tune_here
 from tests.kits.tasks import WORDS, rows_of, write_task
 from tuning.experiment.loading import load
