@@ -12,14 +12,14 @@ from analysis.figures.drawing import save
 from analysis.figures.gallery import Gallery, gallery
 from analysis.findings.answer import Answer, answer, coefficients, correlations
 from analysis.findings.best import winners
-from analysis.findings.comparisons import Against
+from analysis.findings.comparisons import MethodComparison
 from analysis.findings.method_table import PAPERS, paper_table
-from analysis.findings.retrieval import following, regrets
-from analysis.findings.search_history import Insight, insight
+from analysis.findings.retrieval import retrieval_metrics, retrieval_summaries
+from analysis.findings.search_history import SearchHistory, search_history
 from analysis.records.evidence import Evidence, gather
 from analysis.records.measures import MEASURES, SCOPES, spreads, value
-from analysis.records.names import GAIN, REPORT, SIMILARITY
-from analysis.records.reader import NoRecords, StudyRecord, winner_config
+from analysis.records.reader import NoRecords, winner_config
+from analysis.records.studies import StudyRecord
 from analysis.records.writer import write_analysis
 from analysis.report.report import Config, report
 from analysis.statistics.correlation import Correlation
@@ -45,7 +45,7 @@ class Analysis:
     answer: Answer
     found: tuple[Correlation, ...]
     within: tuple[Correlation, ...]
-    search: Insight
+    search: SearchHistory
     shown: Gallery
     folder: Path
 
@@ -76,10 +76,14 @@ def analyze(uri: str, experiment: str, out: Path) -> Analysis:
     if not evidence.studies and not evidence.unfinished:
         raise NoRecords(f"experiment {experiment!r} has no study yet: run `panda-tune search` on its file first")
     found = correlations(evidence)
-    said, search = answer(evidence, found), insight(evidence)
-    within = correlations(evidence, exclude_self=False) if len(evidence.heard_others) < len(evidence.heard) else []
+    result, search = answer(evidence, found), search_history(evidence)
+    within = (
+        correlations(evidence, exclude_self=False)
+        if len(evidence.transfer_pairs) < len(evidence.pairs_with_signal)
+        else []
+    )
     analysis = Analysis(
-        evidence, said, tuple(found), tuple(within), search, gallery(evidence, said, found, search), out
+        evidence, result, tuple(found), tuple(within), search, gallery(evidence, result, found, search), out
     )
     _write(analysis, configs(uri, winners(evidence.studies)))
     return analysis
@@ -138,42 +142,44 @@ def tables(analysis: Analysis) -> dict[str, list[dict[str, Any]]]:
     return {
         "pairs": [_pair(evidence, study) for study in evidence.studies],
         "correlations": [_correlation(one) for one in analysis.found],
-        "retrieval": [asdict(one) for one in following(evidence)],
+        "retrieval": [asdict(one) for one in retrieval_summaries(evidence)],
         "spreads": [asdict(one) for one in spreads(evidence.studies)],
         "importances": [
             {"method": one.method, "knob": knob, "share": share, "chance": one.chance, "trials": one.trials, "studies": one.studies}
             for one in analysis.search.importances for knob, share in one.shares.items()
         ],
-        "against": [_against(one) for one in analysis.search.comparisons],
+        "comparisons": [_comparison(one) for one in analysis.search.comparisons],
         "contrasts": [{**asdict(one), "interval": json.dumps(one.interval)} for one in analysis.search.contrasts],
     }  # fmt: skip
 
 
 def _pair(evidence: Evidence, study: StudyRecord) -> dict[str, Any]:
+    gain = study.confirmed.gain
     measured = {f"{scope}/{name}": value(study, name, scope) for name in MEASURES for scope in SCOPES}
     return {
         "target": study.target, "plm": study.plm, "method": study.method, "source": study.source or "",
-        **measured, **{name: study.metrics.get(f"{GAIN}/{name}") for name in ("low", "high", "p")},
-        "std": study.metrics.get(f"{REPORT}/std"), **{name: study.metrics.get(f"{SIMILARITY}/{name}") for name in evidence.similarities},
+        **measured, **{name: gain and getattr(gain, name) for name in ("low", "high", "p")},
+        "std": study.confirmed.score.std, **{name: study.similarities.get(name) for name in evidence.similarities},
     }  # fmt: skip
 
 
-def _against(one: Against) -> dict[str, Any]:
+def _comparison(one: MethodComparison) -> dict[str, Any]:
     low, high = one.interval or (None, None)
     return {
-        "method": one.method, "against": one.reference, "difference": one.mean, "low": low, "high": high, "detectable": one.detectable,
-        "above_0": one.better, "studies": one.n, "targets": len(one.heard), "no_signal": len(one.silent),
+        "method": one.method, "reference": one.reference, "difference": one.mean, "low": low, "high": high,
+        "minimum_detectable_effect": one.minimum_detectable_effect, "above_0": one.above_zero, "studies": one.n,
+        "targets": len(one.with_signal), "no_signal": len(one.without_signal),
     }  # fmt: skip
 
 
 def _correlation(one: Correlation) -> dict[str, Any]:
     prefix = f"corr/{one.measure}/{one.method}/{one.similarity}/"
-    said = {name.removeprefix(prefix): number for name, number in coefficients([one])}
+    numbers = {name.removeprefix(prefix): number for name, number in coefficients([one])}
     return {
         "measure": one.measure,
         "method": one.method,
         "similarity": one.similarity,
-        **{name: said.get(name) for name in COLUMNS},
+        **{name: numbers.get(name) for name in COLUMNS},
     }
 
 
@@ -200,7 +206,7 @@ def publish(uri: str, experiment: str, analysis: Analysis) -> str:
     metrics = {
         **dict(coefficients(analysis.found)),
         **dict(coefficients(analysis.within, "corr_with_self")),
-        **dict(regrets(following(analysis.evidence))),
+        **dict(retrieval_metrics(retrieval_summaries(analysis.evidence))),
     }
     return write_analysis(
         uri, experiment, {name: analysis.folder / name for name in analysis.files}, tables(analysis), metrics,

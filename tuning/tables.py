@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis.findings.best import corrected, over_plms, row, winners
-from analysis.records.names import PROTOCOL
-from analysis.records.reader import StudyRecord, confirmed_studies
+from analysis.records.reader import confirmed_studies
+from analysis.records.studies import StudyRecord
 from analysis.statistics.correlation import Correlation, OfTarget
 from tuning.experiment.experiment import Experiment
 
@@ -152,10 +152,10 @@ def _notes(rows: Sequence[tuple[StudyRecord, Mapping[str, Any]]], marked: set[st
         **{told: True for value in values if (told := _gap(value))},
         "● the best PLM of the target": bool(marked),
         "protocol: paper, so the search looked at validation rows": any(
-            record.tags.get(PROTOCOL) == "paper" for record, _ in rows
+            record.protocol == "paper" for record, _ in rows
         ),
         "constructed demonstration tasks: these numbers say nothing about real ones": any(
-            record.tags.get("constructed") == "true" for record, _ in rows
+            record.constructed for record, _ in rows
         ),
     }
     return [note for note, holds in told.items() if holds]

@@ -5,7 +5,7 @@ from statistics import fmean
 from typing import Any
 
 from analysis.figures.drawing import BLUE, GREY, INK, WIDTH, Drawing, NotDrawn, minus_ticks, zero_line
-from analysis.findings.comparisons import Against
+from analysis.findings.comparisons import TWIN, MethodComparison
 from analysis.findings.contrasts import SIDES, Contrast
 from analysis.records.evidence import Evidence, left_out
 from analysis.wording import by_reason, counted, counts, listed, points
@@ -17,13 +17,13 @@ def contrasts_figure(found: Sequence[Contrast]) -> Drawing | NotDrawn:
     if not shown:
         reasons = by_reason({f"{one.name} of {one.method}": one.note for one in found})
         return NotDrawn("contrasts", reasons or "no trial has partners or a fusion")
-    silent = [f"{one.name} of {one.method} ({one.note})" for one in found if one.difference is None]
+    missing = [f"{one.name} of {one.method} ({one.note})" for one in found if one.difference is None]
     return Drawing(
         "contrasts",
         _says_contrasts(shown),
         "Difference of selection scores of complete trials, without each study's first; 95\u00a0% intervals over studies, where there are three or more. "
         + "; ".join(f"{one.name}, {one.method}: {counted(one.trials, 'trial')} of {counted(one.studies, 'study')}, {one.how}" for one in shown)
-        + ". Other hyperparameters are not held equal." + (f" Not shown: {listed(silent)}." if silent else ""),
+        + ". Other hyperparameters are not held equal." + (f" Not shown: {listed(missing)}." if missing else ""),
         "Interval plot: " + "; ".join(f"{one.name} of {one.method} {points(one.difference or 0.0)} points" for one in shown) + ".",
         (WIDTH, 1.0 + 0.45 * len(shown)),
         lambda figure: _paint_contrasts(figure, shown),
@@ -33,7 +33,7 @@ def contrasts_figure(found: Sequence[Contrast]) -> Drawing | NotDrawn:
 def _says_contrasts(shown: Sequence[Contrast]) -> str:
     clear = [one for one in shown if one.interval and (one.interval[0] > 0 or one.interval[1] < 0)]
     if not clear:
-        return "Neither partners nor the kind of fusion make a difference that can be told from chance"
+        return "Neither partners nor the kind of fusion make a significant difference"
     return "; ".join(_says_contrast(one) for one in clear)
 
 
@@ -66,9 +66,9 @@ def _paint_contrasts(figure: Any, shown: Sequence[Contrast]) -> None:
     minus_ticks(axes.xaxis)
 
 
-def twins_figure(evidence: Evidence, compared: Sequence[Against]) -> Drawing | NotDrawn:
+def twins_figure(evidence: Evidence, compared: Sequence[MethodComparison]) -> Drawing | NotDrawn:
     """Winners against the same configurations without what the method transfers."""
-    found = [one for one in compared if one.reference == "twin"]
+    found = [one for one in compared if one.reference == TWIN]
     if not found:
         return NotDrawn("twins", "no confirmed winner has a twin")
     targets = sorted({target for one in found for target in one.differences})
@@ -85,32 +85,37 @@ def twins_figure(evidence: Evidence, compared: Sequence[Against]) -> Drawing | N
     )  # fmt: skip
 
 
-def _mean(one: Against) -> str:
+def _mean(one: MethodComparison) -> str:
     return "unknown" if one.mean is None else points(one.mean)
 
 
-def _says_twins(found: Sequence[Against]) -> str:
+def _says_twins(found: Sequence[MethodComparison]) -> str:
     said = [
-        f"{one.method} scores {_far(one, one.mean)} its twins without transfer" for one in found if one.mean is not None
+        f"{one.method} scores {_difference(one.mean)} its twins without transfer{_certainty(one)}"
+        for one in found
+        if one.mean is not None
     ]
     return "; ".join(said) or "No target with a signal has a winner with a twin"
 
 
-def _far(one: Against, mean: float) -> str:
-    sure = "" if one.interval is None else ", beyond chance," if one.is_clear else ", within chance,"
-    return f"{points(abs(mean), signed=False)} points {'below' if mean < 0 else 'above'}{sure}"
+def _difference(mean: float) -> str:
+    return f"{points(abs(mean), signed=False)} points {'below' if mean < 0 else 'above'}"
 
 
-def _paint_twins(figure: Any, found: Sequence[Against], targets: Sequence[str]) -> None:
+def _certainty(one: MethodComparison) -> str:
+    return "" if one.interval is None else " (significant)" if one.is_significant else " (not significant)"
+
+
+def _paint_twins(figure: Any, found: Sequence[MethodComparison], targets: Sequence[str]) -> None:
     panels = figure.subplots(len(found), 1, sharex=True, squeeze=False)[:, 0]
     for axes, one in zip(panels, found, strict=True):
         zero_line(axes, vertical=True)
         for place, target in enumerate(targets):
             values = [100 * value for value in one.differences.get(target, ())]
             if values:
-                is_heard = target not in one.silent
+                has_signal = target not in one.without_signal
                 axes.plot(
-                    values, [place] * len(values), linestyle="none", marker="o", markersize=6, color=BLUE if is_heard else GREY,
+                    values, [place] * len(values), linestyle="none", marker="o", markersize=6, color=BLUE if has_signal else GREY,
                     alpha=0.6, markeredgecolor="white", markeredgewidth=0.6,
                 )  # fmt: skip
                 axes.plot(
@@ -119,11 +124,11 @@ def _paint_twins(figure: Any, found: Sequence[Against], targets: Sequence[str]) 
                     marker="|",
                     markersize=15,
                     markeredgewidth=2.4,
-                    color=INK if is_heard else GREY,
+                    color=INK if has_signal else GREY,
                 )
         span = f", {points(one.interval[0])} to {points(one.interval[1])}" if one.interval else ""
         axes.set_title(f"{one.method} ({_mean(one)}{span})", fontweight="bold")
-        axes.set_yticks(range(len(targets)), [f"{t} (no signal)" if t in one.silent else t for t in targets])
+        axes.set_yticks(range(len(targets)), [f"{t} (no signal)" if t in one.without_signal else t for t in targets])
         axes.set_ylim(len(targets) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
         axes.grid(color="#eeeeee")

@@ -9,10 +9,9 @@ import numpy as np
 from scipy import stats
 
 from analysis.figures.drawing import BLUE, GREY, INK, ORANGE, WIDTH, Drawing, NotDrawn, dashes, minus_ticks, zero_line
-from analysis.findings.answer import Answer, is_clear, is_marked, points_of
+from analysis.findings.answer import Answer, is_marked, is_significant, points_of
 from analysis.records.evidence import Evidence, left_out
-from analysis.records.names import GAIN, HIGH, LOW
-from analysis.records.reader import StudyRecord
+from analysis.records.studies import StudyRecord
 from analysis.statistics.correlation import Correlation, OfTarget, Point
 from analysis.wording import chance, counted, rho, span
 
@@ -37,8 +36,8 @@ def coefficients_figure(evidence: Evidence, found: Sequence[Correlation]) -> Dra
         "coefficients",
         _says_coefficients(rows, methods[0]),
         "Mean over targets of Spearman's coefficient between similarity and gain of the sources; lines are 95\u00a0% intervals over targets "
-        "and sources. Filled: confirmed winners; hollow: the first trial, the same settings on every pair, scored on selection rows with the search seeds. Better than chance: p below 0.05 when sources are permuted jointly over targets, corrected over similarities; an interval may still span zero, for it asks about other targets too. Grey tick: the ceiling, what "
-        f"another measurement of the gain with other seeds would reach.{note} {_n(rows)} {evidence.protocol}.",
+        "and sources. Filled: confirmed winners; hollow: the first trial, the same settings on every pair, scored on selection rows with the search seeds. Better than chance: p below 0.05 when sources are permuted jointly over targets, corrected over similarities; an interval may still span zero, since it is about other targets too. Grey tick: the noise ceiling, what "
+        f"another measurement of the gain with other seeds would reach as a predictor.{note} {_n(rows)} {evidence.protocol}.",
         f"Interval plot of {counted(len(rows), 'coefficient')}: {counted(len(similarities), 'similarity')} × {counted(len(methods), 'method')}.",
         (WIDTH, 0.9 + len(methods) * 0.35 + 0.42 * len(similarities) * len(methods)),
         lambda figure: _paint_coefficients(figure, rows, methods, similarities, marked),
@@ -54,18 +53,18 @@ def _mean_of(rows: Sequence[Correlation], method: str, similarity: str) -> float
 
 def _says_coefficients(rows: Sequence[Correlation], method: str) -> str:
     own = [c for c in rows if c.method == method and c.measure == "gain"] or list(rows)
-    clear = [c.similarity for c in own if is_clear(c)]
+    significant = [c.similarity for c in own if is_significant(c)]
     best = max(own, key=lambda c: c.spearman_mean or 0.0)
     told = f"{best.similarity} {rho(best.spearman_mean)}"
     if len(own) == 1:
-        return f"{best.similarity} {'orders' if clear else 'does not order'} the sources of {best.method} better than chance ({rho(best.spearman_mean)})"
-    if not clear:
+        return f"{best.similarity} {'orders' if significant else 'does not order'} the sources of {best.method} better than chance ({rho(best.spearman_mean)})"
+    if not significant:
         return f"No similarity orders the sources of {best.method} better than chance; highest: {told}"
-    if clear == [best.similarity]:
+    if significant == [best.similarity]:
         return f"Of {len(own)} similarities only {best.similarity} orders the sources of {best.method} better than chance (mean ρ {rho(best.spearman_mean)})"
-    spanning = all(c.mean_interval is None or c.mean_interval[0] <= 0 for c in own if is_clear(c))
+    spanning = all(c.mean_interval is None or c.mean_interval[0] <= 0 for c in own if is_significant(c))
     doubt = " on these targets, though every interval spans zero" if spanning else ""
-    return f"{len(clear)} of {len(own)} similarities {'order' if len(clear) > 1 else 'orders'} the sources of {best.method} better than chance{doubt}; highest: {told}"
+    return f"{len(significant)} of {len(own)} similarities {'order' if len(significant) > 1 else 'orders'} the sources of {best.method} better than chance{doubt}; highest: {told}"
 
 
 def _n(rows: Sequence[Correlation]) -> str:
@@ -111,7 +110,7 @@ def scatter_figure(evidence: Evidence, answer: Answer) -> Drawing | NotDrawn:
     """Similarity against gain, a panel per target; those without signal too, in grey, for they count nowhere."""
     if answer.found is None or answer.method is None or answer.similarity is None:
         return NotDrawn("scatter", "there is no coefficient to show the pairs of")
-    pairs = [pair for pair in evidence.heard_others if pair.method == answer.method]
+    pairs = [pair for pair in evidence.transfer_pairs if pair.method == answer.method]
     shown = points_of(evidence, pairs, answer.similarity, "gain")
     targets = {
         target: [(p, pair) for p, pair in zip(shown, pairs, strict=True) if p.target == target and p.is_known]
@@ -142,7 +141,7 @@ def _paint_scatter(figure: Any, targets: dict[str, list[tuple[Point, StudyRecord
         zero_line(panel)
         x, y = (np.array([getattr(p, side) for p, _ in known]) for side in ("similarity", "value"))
         for point, pair in known:
-            ends = [100 * pair.metrics[f"{GAIN}/{end}"] for end in (LOW, HIGH) if f"{GAIN}/{end}" in pair.metrics]
+            ends = [100 * end for end in (pair.gain and pair.gain.interval) or ()]
             panel.plot([point.similarity] * len(ends), ends, color=BLUE, alpha=0.35, linewidth=1.4)
         panel.plot(x, 100 * y, "o", color=BLUE, markersize=5.5, markeredgecolor="white", markeredgewidth=0.6)
         of = answer.found.targets[target]

@@ -23,8 +23,7 @@ from analysis.figures.matrix import (
 )
 from analysis.records.evidence import Evidence
 from analysis.records.measures import share_above
-from analysis.records.names import GAIN, HIGH, LOW
-from analysis.records.reader import StudyRecord
+from analysis.records.studies import StudyRecord
 from analysis.statistics.gains import Floats
 from analysis.wording import counted, points
 
@@ -35,13 +34,13 @@ WIDEST = 0.95
 def gain_map(evidence: Evidence, method: str) -> Drawing | NotDrawn:
     """The gain of every pair of a method: the best sources above, the targets that gain most at the left."""
     pairs = [pair for pair in evidence.pairs if pair.method == method]
-    gains = table(evidence, pairs, GAIN)
+    gains = table(evidence, pairs, lambda pair: pair.gained)
     if not gains.cells.size:
         return NotDrawn(f"gain-{method}", f"{method} has no confirmed pair")
-    silent = np.array([name in evidence.silent for name in gains.targets])
-    heard = gains.cells[:, ~silent] if not silent.all() else gains.cells
-    columns = sorted(_descending(gains.cells.T), key=lambda column: bool(silent[column]))
-    shown = gains.ordered(_descending(heard), columns)
+    without = np.array([name in evidence.targets_without_signal for name in gains.targets])
+    with_signal = gains.cells[:, ~without] if not without.all() else gains.cells
+    columns = sorted(_descending(gains.cells.T), key=lambda column: bool(without[column]))
+    shown = gains.ordered(_descending(with_signal), columns)
     unsure = _unsure(evidence, pairs, shown)
     known = shown.cells[~np.isnan(shown.cells)]
     limit = float(np.quantile(np.abs(known), WIDEST)) or 0.01
@@ -49,12 +48,12 @@ def gain_map(evidence: Evidence, method: str) -> Drawing | NotDrawn:
         f"gain-{method}",
         _says_gain(method, shown, evidence),
         f"Gain over prompt tuning in points on report rows, {counted(len(known), 'pair')}; rows by mean gain on targets with a signal, columns by mean gain. "
-        f"{_hatching(pairs, unsure)} {_beyond(known, limit)}{_silent(evidence, shown)}{evidence.protocol}."
+        f"{_hatching(pairs, unsure)} {_beyond(known, limit)}{_brackets(evidence, shown)}{evidence.protocol}."
         + missing_pairs(int(np.isnan(shown.cells).sum())),
         f"Heat-map of the gains of {method}: {extent(shown)}, from {points(float(known.min()))} to {points(float(known.max()))} points; "
         f"{counted(int(unsure.sum()), 'cell')} hatched.",
         size_of(shown, tree=False),
-        lambda figure: _paint_gain(figure, shown, unsure, limit, evidence.silent),
+        lambda figure: _paint_gain(figure, shown, unsure, limit, evidence.targets_without_signal),
     )
 
 
@@ -65,17 +64,17 @@ def _descending(cells: Floats) -> list[int]:
 
 
 def _says_gain(method: str, shown: Table, evidence: Evidence) -> str:
-    pairs = [pair for pair in evidence.heard if pair.method == method]
+    pairs = [pair for pair in evidence.pairs_with_signal if pair.method == method]
     if not pairs:
         return f"{method} has no pair on a target with a signal"
-    gains = [pair.metrics[GAIN] for pair in pairs]
-    lows = [pair.metrics[f"{GAIN}/{LOW}"] for pair in pairs if f"{GAIN}/{LOW}" in pair.metrics]
+    gains = [pair.gained for pair in pairs]
+    lows = [pair.gain.low for pair in pairs if pair.gain and pair.gain.low is not None]
     up = round(share_above(gains) * len(gains))
-    clear = f", on {round(share_above(lows) * len(lows))} clearly" if lows else ""
+    clear = f", on {round(share_above(lows) * len(lows))} significantly" if lows else ""
     said = f"{method} beats prompt tuning on {up} of {counted(len(gains), 'pair')}{clear}"
     if len(shown.sources) == 1:
         return said
-    best = fmean(pair.metrics[GAIN] for pair in pairs if pair.source == shown.sources[0])
+    best = fmean(pair.gained for pair in pairs if pair.source == shown.sources[0])
     how = "helps most" if best > 0 else "costs least"
     return f"{said}; {shown.sources[0]} {how}, {points(best)} points on average"
 
@@ -83,51 +82,51 @@ def _says_gain(method: str, shown: Table, evidence: Evidence) -> str:
 def _beyond(known: Floats, limit: float) -> str:
     over = int((np.abs(known) > limit + 1e-12).sum())
     return (
-        f"{over} beyond ±{points(limit, signed=False)} {'have' if over != 1 else 'has'} the colour of the end. "
+        f"{over} beyond ±{points(limit, signed=False)} {'exceed' if over != 1 else 'exceeds'} the colour scale. "
         if over
         else ""
     )
 
 
-def _silent(evidence: Evidence, shown: Table) -> str:
-    silent = [name for name in evidence.silent if name in shown.targets]
+def _brackets(evidence: Evidence, shown: Table) -> str:
+    without = set(evidence.targets_without_signal) & set(shown.targets)
     return (
-        "In brackets: prompt tuning does not beat the majority class, and the title does not count them. "
-        if silent
+        "In brackets: prompt tuning does not beat the majority class; the title does not count these. "
+        if without
         else ""
     )
 
 
 def _hatching(pairs: Sequence[StudyRecord], unsure: NDArray[np.bool_]) -> str:
-    unknown = sum(f"{GAIN}/{LOW}" not in pair.metrics for pair in pairs)
+    unknown = sum(_interval(pair) is None for pair in pairs)
     if unknown == len(pairs):
         return "No intervals are known."
     without = f"; {counted(unknown, 'pair')} without an interval" if unknown else ""
-    return f"Hatched: the 95\u00a0% interval over rows and seeds spans zero ({int(unsure.sum())}{without}); “clearly”: it lies above zero."
+    return f"Hatched: the 95\u00a0% interval over rows and seeds spans zero ({int(unsure.sum())}{without}); “significantly”: it lies above zero."
 
 
 def _unsure(evidence: Evidence, pairs: Sequence[StudyRecord], shown: Table) -> NDArray[np.bool_]:
     """[S, T] whether the interval spans zero."""
     ends = {
-        (pair.source, evidence.place(pair.target, pair.plm)): (
-            pair.metrics.get(f"{GAIN}/{LOW}", math.nan),
-            pair.metrics.get(f"{GAIN}/{HIGH}", math.nan),
-        )
-        for pair in pairs
+        (pair.source, evidence.place(pair.target, pair.plm)): _interval(pair) or (math.nan, math.nan) for pair in pairs
     }
     return np.array([[_spans(*ends.get((s, t), (math.nan, math.nan))) for t in shown.targets] for s in shown.sources])
+
+
+def _interval(pair: StudyRecord) -> tuple[float, float] | None:
+    return pair.gain.interval if pair.gain else None
 
 
 def _spans(low: float, high: float) -> bool:
     return low <= 0 <= high
 
 
-def _paint_gain(figure: Any, shown: Table, unsure: NDArray[np.bool_], limit: float, silent: Sequence[str]) -> None:
+def _paint_gain(figure: Any, shown: Table, unsure: NDArray[np.bool_], limit: float, without: Sequence[str]) -> None:
     from matplotlib.colors import Normalize
     from matplotlib.patches import Rectangle
 
     axes = figure.add_subplot()
-    named = Table(shown.sources, [f"({name})" if name in silent else name for name in shown.targets], shown.cells)
+    named = Table(shown.sources, [f"({name})" if name in without else name for name in shown.targets], shown.cells)
     drawn = axes.pcolormesh(
         np.ma.masked_invalid(100 * shown.cells),
         cmap="PuOr_r",

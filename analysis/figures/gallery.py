@@ -11,7 +11,7 @@ from analysis.figures.retrieval import pooled_figure, retrieval_figure
 from analysis.figures.search import importance_figure, progress_figure, slices_figure
 from analysis.figures.similarity import similarity_map
 from analysis.findings.answer import Answer
-from analysis.findings.search_history import Insight
+from analysis.findings.search_history import SearchHistory
 from analysis.records.evidence import Evidence
 from analysis.statistics.correlation import Correlation
 
@@ -50,7 +50,7 @@ class Gallery:
         return (figure for figure in self.all if isinstance(figure, NotDrawn))
 
 
-def gallery(evidence: Evidence, answer: Answer, found: Sequence[Correlation], search: Insight) -> Gallery:
+def gallery(evidence: Evidence, answer: Answer, found: Sequence[Correlation], search: SearchHistory) -> Gallery:
     """Every figure of an experiment, none of them painted yet."""
     similarities = sorted(evidence.similarities, key=lambda name: (name != answer.similarity, name))
     methods = sorted(evidence.methods, key=lambda name: (name != answer.method, name))

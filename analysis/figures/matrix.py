@@ -1,7 +1,7 @@
-"""Sources × targets: a matrix of a metric, and how it is drawn."""
+"""Sources × targets: a matrix of values of pairs, and how it is drawn."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from analysis.figures.drawing import INK, WIDTH
 from analysis.records.evidence import Evidence
-from analysis.records.reader import StudyRecord
+from analysis.records.studies import StudyRecord
 from analysis.statistics.gains import Floats
 from analysis.wording import counted
 
@@ -37,12 +37,12 @@ class Table:
         return Table([self.sources[i] for i in rows], [self.targets[i] for i in columns], cells)
 
 
-def table(evidence: Evidence, pairs: Sequence[StudyRecord], metric: str) -> Table:
-    """A metric of pairs as a matrix; rows and columns without any value are left out."""
+def table(evidence: Evidence, pairs: Sequence[StudyRecord], read: Callable[[StudyRecord], float | None]) -> Table:
+    """A value of pairs as a matrix; rows and columns without any value are left out."""
     known = {
-        (pair.source or "", evidence.place(pair.target, pair.plm)): pair.metrics[metric]
+        (pair.source or "", evidence.place(pair.target, pair.plm)): value
         for pair in pairs
-        if not math.isnan(pair.metrics.get(metric, math.nan))
+        if (value := read(pair)) is not None
     }
     sources, targets = (sorted({names[i] for names in known}) for i in (0, 1))
     cells = np.array([[known.get((s, t), math.nan) for t in targets] for s in sources]).reshape(

@@ -34,7 +34,7 @@ def pooled_figure(evidence: Evidence, answer: Answer) -> Drawing | NotDrawn:
     found = answer.found
     if found is None or found.pooled.spearman is None or answer.method is None or answer.similarity is None:
         return NotDrawn("pooled", found.pooled.note if found else "there is no pooled coefficient")
-    pairs = [pair for pair in evidence.heard_others if pair.method == answer.method]
+    pairs = [pair for pair in evidence.transfer_pairs if pair.method == answer.method]
     known = [point for point in points_of(evidence, pairs, answer.similarity, "gain") if point.is_known]
     names = sorted({point.target for point in known})
     return Drawing(
@@ -97,7 +97,7 @@ def _fifths(axes: Any, x: Any, y: Any) -> None:
 
 def retrieval_figure(evidence: Evidence, answer: Answer) -> Drawing | NotDrawn:
     """The gain that is kept where only the most similar sources are tried."""
-    own = [pair for pair in evidence.heard_others if pair.method == answer.method]
+    own = [pair for pair in evidence.transfer_pairs if pair.method == answer.method]
     curves = {
         name: rows for name in evidence.similarities if (rows := top_k(own, str(answer.method), name) if own else [])
     }

@@ -20,7 +20,6 @@ from analysis.figures.matrix import (
     write_names,
 )
 from analysis.records.evidence import Evidence
-from analysis.records.names import SIMILARITY
 from analysis.statistics.gains import Floats
 from analysis.wording import counted, minus
 
@@ -28,7 +27,7 @@ from analysis.wording import counted, minus
 def similarity_map(evidence: Evidence, similarity: str) -> Drawing | NotDrawn:
     """One similarity of all pairs; sources and targets that are alike stand side by side."""
     name = f"similarity-{similarity}"
-    measured = table(evidence, evidence.pairs, f"{SIMILARITY}/{similarity}")
+    measured = table(evidence, evidence.pairs, lambda pair: pair.similarities.get(similarity))
     if not measured.cells.size:
         return NotDrawn(name, f"no pair has the similarity {similarity}")
     rows, columns = _clusters(measured.cells), _clusters(measured.cells.T)
@@ -54,10 +53,12 @@ def _says_similarity(similarity: str, measured: Table) -> str:
         for s, row in zip(measured.sources, measured.cells, strict=True)
     ]
     if np.isnan(others).all():
-        return f"By {similarity}, each task was compared with itself alone"
+        return f"By {similarity}, each task was only compared with itself"
     s, t = np.unravel_index(np.nanargmax(others), measured.cells.shape)
     most = minus(f"{measured.cells[s, t]:.{_decimals(measured.cells)}f}")
-    return f"By {similarity}, {measured.sources[s]} is the source most like a target: {measured.targets[t]} ({most})"
+    return (
+        f"By {similarity}, {measured.sources[s]} is the source most similar to a target, {measured.targets[t]} ({most})"
+    )
 
 
 def _decimals(cells: Floats) -> int:

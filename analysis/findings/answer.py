@@ -7,10 +7,10 @@ from statistics import fmean
 from types import MappingProxyType
 
 from analysis.findings.retrieval import random_order, top_k
-from analysis.records.evidence import Evidence, contains_similarity
-from analysis.records.measures import MEASURES, SCOPES, share_above, value
-from analysis.records.names import GAIN, SIMILARITY
-from analysis.records.reader import StudyRecord, by_seed
+from analysis.records.evidence import Evidence
+from analysis.records.measures import MEASURES, SCOPES, seed_values, share_above, value
+from analysis.records.names import OFF
+from analysis.records.studies import StudyRecord
 from analysis.statistics.correlation import MINIMUM, Correlation, Point, adjusted, correlation
 from analysis.statistics.gains import LEVEL, ROUNDING
 from analysis.wording import chance, counted, points, rho, span
@@ -21,13 +21,12 @@ def points_of(
 ) -> list[Point]:
     """Pairs as points of a similarity and a measure; NaN where one is not known."""
     chosen = list(pairs)
-    metric = MEASURES[measure].winner if scope == "winner" else MEASURES[measure].first
-    seeds = sorted({seed for pair in chosen for seed in by_seed(pair.metrics, metric)})
+    seeds = sorted({seed for pair in chosen for seed in seed_values(pair, measure, scope)})
     return [
         Point(
             pair.source or "", evidence.place(pair.target, pair.plm),
-            pair.metrics.get(f"{SIMILARITY}/{similarity}", math.nan),
-            _or_nan(value(pair, measure, scope)), tuple(by_seed(pair.metrics, metric).get(seed, math.nan) for seed in seeds),
+            pair.similarities.get(similarity, math.nan),
+            _or_nan(value(pair, measure, scope)), tuple(seed_values(pair, measure, scope).get(seed, math.nan) for seed in seeds),
         )
         for pair in chosen
     ]  # fmt: skip
@@ -51,7 +50,7 @@ def correlations(evidence: Evidence, exclude_self: bool = True) -> list[Correlat
         evidence: of the experiment.
         exclude_self: leaves out pairs of a task with itself, whose similarity is known beforehand.
     """
-    pairs = evidence.heard
+    pairs = evidence.pairs_with_signal
     asked = [(method, measure, scope) for method in evidence.methods for measure in MEASURES for scope in SCOPES]
     found = [
         correlation(
@@ -67,14 +66,13 @@ def correlations(evidence: Evidence, exclude_self: bool = True) -> list[Correlat
 
 
 def headline_method(evidence: Evidence) -> str | None:
-    """The method that answers: spot, else panda where its loss does not hold the similarity, else another."""
-    usable = [method for method in evidence.methods if not is_marked(evidence, method)]
-    return next(iter(sorted(usable, key=lambda m: (m != "spot", m != "panda", m))), None)
+    """The method that answers: the one that takes a source as a mere start, else the first whose loss is free of it."""
+    return next((method for method in evidence.methods if not is_marked(evidence, method)), None)
 
 
 def is_marked(evidence: Evidence, method: str) -> bool:
     """Whether a method's gains contain the similarity in their loss, so that they cannot answer."""
-    return any(contains_similarity(pair) for pair in evidence.pairs if pair.method == method)
+    return any(pair.contains_similarity for pair in evidence.pairs if pair.method == method)
 
 
 @dataclass(frozen=True)
@@ -103,30 +101,30 @@ def answer(evidence: Evidence, found: Sequence[Correlation]) -> Answer:
     known = [c for c in found if c.method == method and c.measure == "gain" and c.spearman_mean is not None]
     if method is None or not known:
         return Answer("cannot say", (_obstacle(evidence, found, method), _second(evidence, method, None)), method)
-    best = max(known, key=lambda c: (is_clear(c), c.spearman_mean or 0.0))
-    sources = len({pair.source for pair in evidence.heard_others if pair.method == method})
+    best = max(known, key=lambda c: (is_significant(c), c.spearman_mean or 0.0))
+    sources = len({pair.source for pair in evidence.transfer_pairs if pair.method == method})
     verdict = _verdict(best, sources)
     first = _first(best, len(known), verdict, sources) + _others(evidence, found, best)
     return Answer(verdict, (first, _second(evidence, method, best.similarity)), method, best.similarity, best)
 
 
-def is_clear(found: Correlation) -> bool:
+def is_significant(found: Correlation) -> bool:
     """Whether a similarity predicts better than chance, corrected for the number of similarities."""
     p, pooled = found.pooled.p_adjusted, found.pooled.spearman
     return p is not None and p < 1 - LEVEL and pooled is not None and pooled > 0
 
 
-def least_p(sources: int) -> float:
+def smallest_p(sources: int) -> float:
     """The smallest p-value that permuting so many sources can give: that of a perfect order."""
     return min(1.0, 2 / math.factorial(sources))
 
 
 def _verdict(best: Correlation, sources: int) -> str:
-    if is_clear(best):
+    if is_significant(best):
         return "yes" if best.mean_interval and best.mean_interval[0] > 0 else "probably"
     p = best.pooled.p_permutation
-    as_good_as_can_be = p is not None and p <= least_p(sources) * (1 + ROUNDING)
-    return "cannot say" if as_good_as_can_be or least_p(sources) >= 1 - LEVEL else "no sign"
+    is_best_order = p is not None and p <= smallest_p(sources) * (1 + ROUNDING)
+    return "cannot say" if is_best_order or smallest_p(sources) >= 1 - LEVEL else "no sign"
 
 
 def _first(best: Correlation, similarities: int, verdict: str, sources: int) -> str:
@@ -138,7 +136,7 @@ def _first(best: Correlation, similarities: int, verdict: str, sources: int) -> 
         f"{rho(best.pooled.spearman)} ({chance(best.pooled.p_adjusted)}{correction})"
     )
     which = f"{best.similarity}, the best of {similarities} similarities," if similarities > 1 else best.similarity
-    return f"{VERDICTS[verdict].format(which=which, method=best.method, sources=sources, p=chance(least_p(sources)))}: {numbers}"
+    return f"{VERDICTS[verdict].format(which=which, method=best.method, sources=sources, p=chance(smallest_p(sources)))}: {numbers}"
 
 
 VERDICTS: Mapping[str, str] = MappingProxyType(
@@ -153,12 +151,11 @@ VERDICTS: Mapping[str, str] = MappingProxyType(
 
 
 def _others(evidence: Evidence, found: Sequence[Correlation], best: Correlation) -> str:
-    """What panda says where it may speak beside the headline's method."""
-    if best.method == "panda" or "panda" not in evidence.methods or is_marked(evidence, "panda"):
-        return "."
-    same = [c for c in found if (c.method, c.measure, c.similarity) == ("panda", "gain", best.similarity)]
+    """The coefficient of a method that could weigh its loss by the similarity, but was told not to."""
+    free = sorted({pair.method for pair in evidence.pairs if pair.similarity_in_loss == OFF} - {best.method})
+    same = [c for c in found if (c.measure, c.similarity) == ("gain", best.similarity) and c.method in free[:1]]
     known = [c for c in same if c.spearman_mean is not None]
-    return f"; of panda, unweighed, it is {rho(known[0].spearman_mean)}{_within(known[0])}." if known else "."
+    return f"; of {free[0]}, unweighted, it is {rho(known[0].spearman_mean)}{_within(known[0])}." if known else "."
 
 
 def _within(found: Correlation) -> str:
@@ -171,9 +168,9 @@ def _obstacle(evidence: Evidence, found: Sequence[Correlation], method: str | No
     reasons = {
         "no study is confirmed yet": not evidence.studies,
         "no method with sources is confirmed": not evidence.pairs,
-        "every method's loss contains the similarity (search spot too, or set weigh_by: none)": method is None,
+        "the loss of every method contains the similarity (search spot too, or set weigh_by: none)": method is None,
         "no similarity was measured": not evidence.similarities,
-        "no target carries a signal: prompt tuning beats the majority class nowhere": not evidence.heard,
+        "no target carries a signal: prompt tuning beats the majority class nowhere": not evidence.pairs_with_signal,
         f"there {_are(sources)}, and a coefficient needs at least {MINIMUM}": sources < MINIMUM,
     }
     reason = next((said for said, holds in reasons.items() if holds), "")
@@ -187,12 +184,12 @@ def _are(sources: int) -> str:
 
 def _second(evidence: Evidence, method: str | None, similarity: str | None) -> str:
     """What one gets who follows it, or the gains alone."""
-    own = [pair for pair in evidence.heard_others if pair.method == method]
+    own = [pair for pair in evidence.transfer_pairs if pair.method == method]
     if not own or method is None:
-        return "What there is, and what is missing, stands below."
+        return "What was measured and what is missing is listed below."
     count = max(len({pair.source for pair in own if pair.target == target}) for target in {pair.target for pair in own})
     if similarity is None:
-        gains = [pair.metrics[GAIN] for pair in own]
+        gains = [pair.gained for pair in own]
         better = round(share_above(gains) * len(gains))
         return (
             f"{method} gains {points(fmean(gains))} points over prompt tuning on average, and beats it on {better} of "

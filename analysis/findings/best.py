@@ -1,38 +1,12 @@
 """The best configuration per target, from MLflow alone."""
 
-import math
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any
 
-from analysis.records.names import (
-    BASELINE,
-    COMPARABLE,
-    CONVERGENCE,
-    ERROR_REDUCTION,
-    GAIN,
-    GAP_CLOSED,
-    HIGH,
-    LOW,
-    MAJORITY,
-    NEVER,
-    OVERLAP,
-    POOR_SOURCE,
-    PROTOCOL,
-    RELATIVE,
-    REPORT,
-    SECONDS,
-    SELECTION,
-    SIGNAL,
-    STD,
-    STEPS,
-    TEACHER,
-    TEACHER_STEPS,
-    TRUNCATED,
-    TWIN,
-    N,
-    P,
-)
-from analysis.records.reader import StudyRecord, confirmed_studies, winner_config
+from analysis.records.names import BASELINE
+from analysis.records.reader import confirmed_studies, winner_config
+from analysis.records.studies import Estimate, StudyRecord
 from analysis.statistics.gains import LEVEL, holm
 
 
@@ -44,7 +18,7 @@ def winners(records: Sequence[StudyRecord]) -> list[StudyRecord]:
     chosen: dict[tuple[str, str], StudyRecord] = {}
     for record in sorted(records, key=_cost):
         key = (record.target, record.plm)
-        if key not in chosen or record.metrics[SELECTION] > chosen[key].metrics[SELECTION]:
+        if key not in chosen or _selection(record) > _selection(chosen[key]):
             chosen[key] = record
     return list(chosen.values())
 
@@ -55,22 +29,25 @@ def corrected(records: Sequence[StudyRecord]) -> dict[str, float]:
     The family is that of the given studies: one per target (and PLM), as `winners` gives them; the
     baseline has no gain over itself and is no test.
     """
-    tested = [r for r in records if r.metrics.get(f"{GAIN}/{N}", 0) > 0 and f"{GAIN}/{P}" in r.metrics]
-    adjusted = holm([record.metrics[f"{GAIN}/{P}"] for record in tested])
-    return {record.run_id: p for record, p in zip(tested, adjusted, strict=True)}
+    tested = {record.run_id: record.gain.p for record in records if record.gain and record.gain.p is not None}
+    return dict(zip(tested, holm(list(tested.values())), strict=True))
 
 
 def over_plms(records: Sequence[StudyRecord]) -> dict[str, str]:
     """Target -> the PLM whose winner has the best selection score."""
     best_of: dict[str, StudyRecord] = {}
     for record in winners(records):
-        if record.target not in best_of or record.metrics[SELECTION] > best_of[record.target].metrics[SELECTION]:
+        if record.target not in best_of or _selection(record) > _selection(best_of[record.target]):
             best_of[record.target] = record
     return {target: record.plm for target, record in best_of.items()}
 
 
+def _selection(record: StudyRecord) -> float:
+    return record.confirmed.selection.mean
+
+
 def _cost(record: StudyRecord) -> tuple[str, bool, bool, str, str]:
-    return record.target, record.method != BASELINE, record.source is not None, record.method, record.source or ""
+    return record.target, record.reference != BASELINE, record.source is not None, record.method, record.source or ""
 
 
 def best(uri: str, experiment: str, target: str | None = None) -> list[dict[str, Any]]:
@@ -98,7 +75,7 @@ def best(uri: str, experiment: str, target: str | None = None) -> list[dict[str,
             **row(record, p_values.get(record.run_id)),
             "best_plm": plms[record.target] == record.plm,
             "config": winner_config(uri, record.run_id),
-            "run_id": record.winner_run,
+            "run_id": record.confirmed.run,
         }
         for record in chosen
         if target in (None, record.target)
@@ -112,42 +89,51 @@ def row(record: StudyRecord, p_holm: float | None = None) -> dict[str, Any]:
         record: the study.
         p_holm: its p-value corrected for the number of targets; None where that is not asked.
     """
-    get = record.metrics.get
+    winner = record.confirmed
+    gain = winner.gain
     return {
         "target": record.target,
         "plm": record.plm,
         "method": record.method,
         "source": record.source,
-        "score": {"mean": get(REPORT), "std": get(f"{REPORT}/{STD}"), "n": _whole(get(f"{REPORT}/{N}"))},
+        "score": _plain(winner.score),
         "gain": {
-            "mean": get(GAIN),
-            "std": get(f"{GAIN}/{STD}"),
-            "interval": [get(f"{GAIN}/{LOW}"), get(f"{GAIN}/{HIGH}")],
-            "p": get(f"{GAIN}/{P}"),
+            **_plain(gain),
+            "interval": [gain and gain.low, gain and gain.high],
+            "p": gain and gain.p,
             "p_holm": p_holm,
-            "n": _whole(get(f"{GAIN}/{N}")),
         },
         "significant": p_holm is not None and p_holm < 1 - LEVEL,
-        "twin": {"mean": get(TWIN)} if get(TWIN) is not None else None,
-        "majority": get(MAJORITY),
-        "relative_performance": get(RELATIVE),
-        "error_reduction": get(ERROR_REDUCTION),
-        "teacher": {"mean": get(TEACHER), "gap_closed": get(GAP_CLOSED)} if get(TEACHER) is not None else None,
-        "speedup": {
-            "convergence": get(CONVERGENCE),
-            "comparable": "never" if record.tags.get(NEVER) == "true" else get(COMPARABLE),
-        },
-        "selection_score": get(SELECTION),
-        "steps": _whole(get(STEPS)),
-        "teacher_steps": _whole(get(TEACHER_STEPS)) or None,
-        "seconds": get(SECONDS),
-        "signal": record.tags.get(SIGNAL) == "true",
-        "overlap": int(record.tags.get(OVERLAP, 0)),
-        "source_at_majority": record.tags.get(POOR_SOURCE) == "true",
-        "truncated": {split: get(f"{TRUNCATED}/{split}") for split in ("train", "report")},
-        "protocol": record.tags.get(PROTOCOL),
+        "twin": {"mean": winner.twin} if winner.twin is not None else None,
+        "majority": winner.majority,
+        "relative_performance": winner.relative_performance,
+        "error_reduction": winner.error_reduction,
+        "teacher": ({"mean": winner.teacher, "gap_closed": winner.gap_closed} if winner.teacher is not None else None),
+        "speedup": _speedup(record),
+        "selection_score": winner.selection.mean,
+        "steps": winner.steps,
+        "teacher_steps": winner.teacher_steps or None,
+        "seconds": winner.seconds,
+        "signal": record.signal is True,
+        "overlap": record.overlap,
+        "source_at_majority": record.source_at_majority is True,
+        "truncated": {split: winner.truncated.get(split) for split in ("train", "report")},
+        "protocol": record.protocol or None,
     }
 
 
-def _whole(value: float | None) -> int | None:
-    return None if value is None or math.isnan(value) else int(value)
+def _plain(estimate: Estimate | None) -> dict[str, Any]:
+    return {name: estimate and getattr(estimate, name) for name in ("mean", "std", "n")}
+
+
+def _speedup(record: StudyRecord) -> dict[str, float | str | None]:
+    """Ratios that JSON has: infinite ones are None."""
+    found = record.confirmed.speedups
+    if found is None:
+        return {"convergence": None, "comparable": None}
+    comparable = "never" if found.comparable is None else _finite(found.comparable)
+    return {"convergence": _finite(found.convergence), "comparable": comparable}
+
+
+def _finite(ratio: float) -> float | None:
+    return ratio if isfinite(ratio) else None

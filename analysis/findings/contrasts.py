@@ -7,7 +7,7 @@ from statistics import fmean
 import numpy as np
 
 from analysis.findings.importance import centred
-from analysis.records.reader import TrialRecord
+from analysis.records.studies import TrialRecord
 from analysis.statistics.gains import LEVEL, RESAMPLES
 
 Interval = tuple[float, float]

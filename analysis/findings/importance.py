@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.records.reader import TrialRecord
+from analysis.records.studies import TrialRecord
 
 LEAST = 10
 """Complete trials below which an importance is an accident."""

@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from analysis.records.evidence import Evidence
-from analysis.records.measures import has_gain
-from analysis.records.names import BASELINE, GAIN, HIGH, LOW, MAJORITY, REPORT, SELECTION, STD, N
-from analysis.records.reader import StudyRecord
+from analysis.records.studies import StudyRecord
 from analysis.statistics.gains import ROUNDING
 
 BEST, TIE, PLAIN = "best", "tie", ""
 SIGNS = {BEST: "*", TIE: "=", PLAIN: " "}
 RULE = (
     "Report score in percent, mean ± standard deviation over seeds; of methods with sources, the source with the best selection score. "
-    "Bold: the highest mean of a target. Marked: not distinguishable from it, for the 95% interval of the difference of their gains holds zero "
+    "Bold: the highest mean of a target. Marked: not significantly different from it: the 95% interval of the difference of their gains contains zero "
     "(MOVER, from the two gains' intervals over rows and seeds as if they were independent, which is cautious: they share rows and baseline)."
 )
 
@@ -42,7 +40,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class MethodTable:
     """Methods × targets.
 
     Attributes:
@@ -58,34 +56,34 @@ class Comparison:
     majority: Mapping[str, float]
 
 
-def comparison(evidence: Evidence) -> Comparison:
+def method_table(evidence: Evidence) -> MethodTable:
     """The winners of each method on each target."""
     chosen: dict[tuple[str, str], StudyRecord] = {}
     for study in sorted(evidence.studies, key=lambda s: s.source or ""):
         key = study.method, evidence.place(study.target, study.plm)
-        if key not in chosen or study.metrics[SELECTION] > chosen[key].metrics[SELECTION]:
+        if key not in chosen or study.confirmed.selection.mean > chosen[key].confirmed.selection.mean:
             chosen[key] = study
-    methods = sorted({method for method, _ in chosen}, key=lambda name: (name != BASELINE, name))
+    methods = sorted({method for method, _ in chosen}, key=lambda name: (name != evidence.baseline, name))
     targets = sorted({target for _, target in chosen})
     cells = {key: cell for target in targets for key, cell in _column(target, chosen).items()}
-    majority = {target: study.metrics[MAJORITY] for (_, target), study in chosen.items() if MAJORITY in study.metrics}
-    return Comparison(tuple(methods), tuple(targets), MappingProxyType(cells), MappingProxyType(majority))
+    classes = {target: study.confirmed.majority for (_, target), study in chosen.items()}
+    majority = {target: score for target, score in classes.items() if score is not None}
+    return MethodTable(tuple(methods), tuple(targets), MappingProxyType(cells), MappingProxyType(majority))
 
 
 def _column(target: str, chosen: Mapping[tuple[str, str], StudyRecord]) -> dict[tuple[str, str], Cell]:
     own = {key: study for key, study in chosen.items() if key[1] == target}
-    best = max(own.values(), key=lambda study: study.metrics[REPORT])
+    best = max(own.values(), key=lambda study: study.confirmed.score.mean)
     return {key: _cell(study, _mark(best, study)) for key, study in own.items()}
 
 
 def _cell(study: StudyRecord, mark: str) -> Cell:
-    seeds = int(study.metrics.get(f"{REPORT}/{N}", 1))
-    std = study.metrics.get(f"{REPORT}/{STD}") if seeds > 1 else None
-    return Cell(study.metrics[REPORT], std, seeds, study.source, mark)
+    score = study.confirmed.score
+    return Cell(score.mean, score.spread, score.n or 1, study.source, mark)
 
 
 def _mark(best: StudyRecord, other: StudyRecord) -> str:
-    if other.metrics[REPORT] >= best.metrics[REPORT] - ROUNDING:
+    if other.confirmed.score.mean >= best.confirmed.score.mean - ROUNDING:
         return BEST
     return PLAIN if is_distinguishable(best, other) else TIE
 
@@ -93,7 +91,7 @@ def _mark(best: StudyRecord, other: StudyRecord) -> str:
 def is_distinguishable(best: StudyRecord, other: StudyRecord) -> bool:
     """Whether the 95 % interval of the difference of two gains lies above zero.
 
-    Against the baseline, whose gain is 0 without an interval, that is the gain's own interval. Where an interval
+    MethodComparison the baseline, whose gain is 0 without an interval, that is the gain's own interval. Where an interval
     is not known, nothing can be told apart.
 
     Source: Zou and Donner (2008), the method of variance estimates recovery; here without the covariance.
@@ -104,13 +102,11 @@ def is_distinguishable(best: StudyRecord, other: StudyRecord) -> bool:
 
 
 def _gain(study: StudyRecord) -> tuple[float, float, float]:
-    if not has_gain(study):
-        return 0.0, 0.0, 0.0
-    get = study.metrics.get
-    return study.metrics[GAIN], get(f"{GAIN}/{LOW}", -math.inf), get(f"{GAIN}/{HIGH}", math.inf)
+    gain = study.gain
+    return (gain.mean, *(gain.interval or (-math.inf, math.inf))) if gain else (0.0, 0.0, 0.0)
 
 
-def as_csv(table: Comparison) -> str:
+def as_csv(table: MethodTable) -> str:
     """A line per method and one of the majority class, four columns per target: mean, deviation, mark, source; in percent."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -133,7 +129,7 @@ def _fields(cell: Cell | None) -> list[str]:
     return [f"{100 * cell.mean:.2f}", "" if cell.std is None else f"{100 * cell.std:.2f}", cell.mark, cell.source or ""]
 
 
-def as_text(table: Comparison) -> str:
+def as_text(table: MethodTable) -> str:
     """Aligned columns for a terminal; * is the best, = not distinguishable from it."""
     rows = [["method", *table.targets], ["majority class", *(_share(table.majority.get(t)) for t in table.targets)]]
     rows += [[m, *(_plain(table.cells.get((m, t))) for t in table.targets)] for m in table.methods]
@@ -167,7 +163,7 @@ def latex_text(text: str) -> str:
     return "".join(LATEX_SIGNS.get(sign, sign) for sign in text)
 
 
-def as_latex(table: Comparison) -> str:
+def as_latex(table: MethodTable) -> str:
     """A table for the package booktabs."""
     caption = latex_text(RULE).replace("Marked:", r"$^\dagger$:").replace("±", r"$\pm$")
     lines = [
@@ -193,7 +189,7 @@ def _latex_cell(cell: Cell | None) -> str:
     return shown + spread + (r"$^\dagger$" if cell.mark == TIE else "")
 
 
-FORMATS: Mapping[str, Callable[[Comparison], str]] = MappingProxyType(
+FORMATS: Mapping[str, Callable[[MethodTable], str]] = MappingProxyType(
     {"table": as_text, "csv": as_csv, "latex": as_latex}
 )
 """Name of a format -> what writes it."""
@@ -209,4 +205,4 @@ def paper_table(evidence: Evidence, form: str) -> str:
     """
     if form not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {form!r}")
-    return FORMATS[form](comparison(evidence))
+    return FORMATS[form](method_table(evidence))

@@ -7,8 +7,8 @@ from statistics import fmean
 from typing import Any
 
 from analysis.records.evidence import Evidence
-from analysis.records.names import GAIN, SELECTION, SIMILARITY
-from analysis.records.reader import NoRecords, StudyRecord, confirmed_studies
+from analysis.records.reader import NoRecords, confirmed_studies
+from analysis.records.studies import StudyRecord
 from analysis.statistics.gains import ROUNDING
 
 
@@ -62,7 +62,7 @@ def top_k(records: Sequence[StudyRecord], method: str, similarity: str) -> list[
 def _best_of(k: int, targets: Sequence[Sequence[StudyRecord]], similarity: str, unranked: int) -> TopK:
     tried = [ranked(studies, similarity)[:k] for studies in targets]
     left_out = fmean(1 - len(_used(some)) / len(_used(studies)) for some, studies in zip(tried, targets, strict=True))
-    gain, oracle = (fmean(chosen(studies).metrics[GAIN] for studies in sets) for sets in (tried, targets))
+    gain, oracle = (fmean(chosen(studies).gained for studies in sets) for sets in (tried, targets))
     return TopK(k, left_out, gain, gain / oracle if oracle > ROUNDING else None, len(targets), unranked)
 
 
@@ -78,8 +78,7 @@ def ranked(studies: Iterable[StudyRecord], similarity: str) -> list[StudyRecord]
 
 
 def _similarity(study: StudyRecord, name: str) -> float | None:
-    value = study.metrics.get(f"{SIMILARITY}/{name}", math.nan)
-    return None if math.isnan(value) else value
+    return study.similarities.get(name)
 
 
 def chosen(studies: Iterable[StudyRecord]) -> StudyRecord:
@@ -88,7 +87,7 @@ def chosen(studies: Iterable[StudyRecord]) -> StudyRecord:
 
 
 def _by_selection(study: StudyRecord) -> tuple[float, str]:
-    return -study.metrics[SELECTION], study.source or ""
+    return -study.confirmed.selection.mean, study.source or ""
 
 
 def hindsight(records: Sequence[StudyRecord], method: str) -> float:
@@ -99,7 +98,7 @@ def hindsight(records: Sequence[StudyRecord], method: str) -> float:
     Raises:
         ValueError: if the method has no study with a source.
     """
-    return fmean(max(study.metrics[GAIN] for study in studies) for studies in _targets(records, method))
+    return fmean(max(study.gained for study in studies) for studies in _targets(records, method))
 
 
 def regret(records: Sequence[StudyRecord], method: str, similarity: str) -> float | None:
@@ -117,7 +116,7 @@ def regret(records: Sequence[StudyRecord], method: str, similarity: str) -> floa
         ValueError: if the method has no study with a source.
     """
     known = [(ranked(studies, similarity), studies) for studies in _targets(records, method)]
-    lost = [max(s.metrics[GAIN] for s in studies) - order[0].metrics[GAIN] for order, studies in known if order]
+    lost = [max(study.gained for study in studies) - order[0].gained for order, studies in known if order]
     return fmean(lost) if lost else None
 
 
@@ -151,7 +150,7 @@ def _expected(studies: Sequence[StudyRecord], k: int) -> float:
     """The j-th by selection score is the choice if it is drawn and the other k − 1 come from the S − j behind it."""
     sources, drawn = len(studies), min(k, len(studies))
     ways = [math.comb(sources - j, drawn - 1) for j in range(1, sources + 1)]
-    gains = [study.metrics[GAIN] for study in sorted(studies, key=_by_selection)]
+    gains = [study.gained for study in sorted(studies, key=_by_selection)]
     return math.fsum(n / math.comb(sources, drawn) * gain for n, gain in zip(ways, gains, strict=True))
 
 
@@ -194,8 +193,7 @@ def retrieval_rows(uri: str, experiment: str, similarity: str, target: str | Non
 
 def _measured(studies: Iterable[StudyRecord]) -> list[str]:
     """The similarities that some study has."""
-    prefix = f"{SIMILARITY}/"
-    return sorted({name.removeprefix(prefix) for study in studies for name in study.metrics if name.startswith(prefix)})
+    return sorted({name for study in studies for name in study.similarities})
 
 
 def _rows(records: Sequence[StudyRecord], method: str, similarity: str) -> list[dict[str, Any]]:
@@ -223,7 +221,7 @@ ENOUGH = 0.9
 
 
 @dataclass(frozen=True)
-class Followed:
+class RetrievalSummary:
     """Mean gains over targets with a signal, in score units, of a method whose sources are chosen by a similarity.
 
     Attributes:
@@ -249,33 +247,31 @@ class Followed:
     targets: int
 
 
-def following(evidence: Evidence) -> list[Followed]:
+def retrieval_summaries(evidence: Evidence) -> list[RetrievalSummary]:
     """Every method with sources and every similarity that ranks some; without pairs of a task with itself."""
     found = []
     for method in evidence.methods:
         for similarity in evidence.similarities:
-            own = [pair for pair in evidence.heard_others if pair.method == method]
+            own = [pair for pair in evidence.transfer_pairs if pair.method == method]
             rows = top_k(own, method, similarity) if own else []
             if rows:
                 found.append(_followed(evidence, method, similarity, rows))
     return found
 
 
-def _followed(evidence: Evidence, method: str, similarity: str, rows: list[TopK]) -> Followed:
-    ranked = [
-        pair for pair in evidence.heard_others if pair.method == method and f"{SIMILARITY}/{similarity}" in pair.metrics
-    ]
+def _followed(evidence: Evidence, method: str, similarity: str, rows: list[TopK]) -> RetrievalSummary:
+    ranked = [pair for pair in evidence.transfer_pairs if pair.method == method and similarity in pair.similarities]
     places = {(pair.target, pair.plm) for pair in ranked}
-    same = [pair for pair in evidence.heard_others if pair.method == method and (pair.target, pair.plm) in places]
+    same = [pair for pair in evidence.transfer_pairs if pair.method == method and (pair.target, pair.plm) in places]
     lost = regret(same, method, similarity)
     assert lost is not None
-    return Followed(
+    return RetrievalSummary(
         method, similarity, rows[0].gain, random_order(same, method, 1), random_order(same, method, len(same)), rows[0].kept, lost,
         next((1 - row.left_out for row in rows if row.kept is not None and row.kept >= ENOUGH), None), rows[0].targets,
     )  # fmt: skip
 
 
-def regrets(found: Iterable[Followed]) -> Iterator[tuple[str, float]]:
+def retrieval_metrics(found: Iterable[RetrievalSummary]) -> Iterator[tuple[str, float]]:
     """Names that sort well, and values: `retrieval/spot/c_mean/regret`."""
     for one in found:
         yield f"retrieval/{one.method}/{one.similarity}/regret", one.regret

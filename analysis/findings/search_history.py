@@ -7,11 +7,11 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.findings.comparisons import Against, comparisons
+from analysis.findings.comparisons import MethodComparison, comparisons
 from analysis.findings.contrasts import FEWEST, Contrast, Interval, contrasts, interval
 from analysis.findings.importance import LEAST, Importance, centred, importances
 from analysis.records.evidence import Evidence
-from analysis.records.reader import TrialRecord
+from analysis.records.studies import TrialRecord
 from analysis.statistics.gains import LEVEL, RESAMPLES
 
 Floats = NDArray[np.float64]
@@ -188,7 +188,7 @@ def _along(grid: Floats, spent: Floats, above: Floats) -> Floats:
 
 
 @dataclass(frozen=True)
-class Insight:
+class SearchHistory:
     """All that the search says.
 
     Attributes:
@@ -203,13 +203,13 @@ class Insight:
     slices: tuple[Slice, ...]
     progress: Mapping[str, tuple[Progress, ...]]
     contrasts: tuple[Contrast, ...]
-    comparisons: tuple[Against, ...]
+    comparisons: tuple[MethodComparison, ...]
 
 
-def insight(evidence: Evidence) -> Insight:
+def search_history(evidence: Evidence) -> SearchHistory:
     """What the search of an experiment says, on targets with a signal."""
-    trials = evidence.heard_trials
-    return Insight(
+    trials = evidence.trials_with_signal
+    return SearchHistory(
         tuple(importances(trials)),
         tuple(slices(trials)),
         {cost: tuple(progress(trials, cost)) for cost in COSTS},

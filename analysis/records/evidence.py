@@ -3,12 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from analysis.records.measures import has_gain
-from analysis.records.names import BASELINE, CONSTRUCTED, FIRST, GAIN, PROTOCOL, SEED, SIGNAL, SIMILARITY, STUDY
-from analysis.records.reader import StudyRecord, TrialRecord, current_studies, trials
-
-LOSSES_WITH_SIMILARITY = ("panda", "panda_distill")
-"""Methods whose loss is weighed by the similarity of the pair, unless `weigh_by` is none."""
+from analysis.records.names import BASELINE, START
+from analysis.records.reader import current_studies, trials
+from analysis.records.studies import Estimate, StudyRecord, TrialRecord
 
 
 @dataclass(frozen=True)
@@ -42,52 +39,63 @@ class Evidence:
         return sorted({self.place(study.target, study.plm) for study in self.studies})
 
     @property
-    def silent(self) -> list[str]:
+    def targets_without_signal(self) -> list[str]:
         """Targets whose prompt tuning does not beat the majority class: they stay out of pooled figures."""
-        return sorted({self.place(s.target, s.plm) for s in self.studies if s.tags.get(SIGNAL) == "false"})
+        return sorted({self.place(s.target, s.plm) for s in self.studies if s.signal is False})
 
     @property
     def pairs(self) -> list[StudyRecord]:
         """Studies that have a source and a gain."""
-        return [study for study in self.studies if study.source is not None and has_gain(study)]
+        return [study for study in self.studies if study.source is not None and study.gain]
 
     @property
-    def heard(self) -> list[StudyRecord]:
+    def pairs_with_signal(self) -> list[StudyRecord]:
         """The pairs whose target carries a signal."""
-        return [pair for pair in self.pairs if self.place(pair.target, pair.plm) not in set(self.silent)]
+        without = set(self.targets_without_signal)
+        return [pair for pair in self.pairs if self.place(pair.target, pair.plm) not in without]
 
     @property
-    def heard_others(self) -> list[StudyRecord]:
-        """Those of them that are no pair of a task with itself, which needs no prediction."""
-        return [pair for pair in self.heard if pair.source != pair.target]
+    def transfer_pairs(self) -> list[StudyRecord]:
+        """Those of them that are no pair of a task with itself, whose similarity needs no measurement."""
+        return [pair for pair in self.pairs_with_signal if pair.source != pair.target]
 
     @property
-    def heard_trials(self) -> list[TrialRecord]:
+    def trials_with_signal(self) -> list[TrialRecord]:
         """The trials on targets that carry a signal."""
-        return [trial for trial in self.trials if self.place(trial.target, trial.plm) not in set(self.silent)]
+        without = set(self.targets_without_signal)
+        return [trial for trial in self.trials if self.place(trial.target, trial.plm) not in without]
 
     @property
     def methods(self) -> list[str]:
-        """Methods that have pairs; spot first, then by name."""
-        return sorted({pair.method for pair in self.pairs}, key=lambda name: (name != "spot", name))
+        """Methods that have pairs; those that others are compared with first, then by name."""
+        known = {pair.method: pair.reference for pair in self.pairs}
+        return sorted(known, key=lambda name: (known[name] != START, name))
+
+    @property
+    def baseline(self) -> str:
+        """The method that gains are over; empty where none of its studies is confirmed."""
+        return self.reference_method(BASELINE)
+
+    def reference_method(self, reference: str) -> str:
+        """The method of the studies that others are compared with as `baseline` or `start`; empty where there is none."""
+        return next((study.method for study in self.studies if study.reference == reference), "")
 
     @property
     def similarities(self) -> list[str]:
         """Similarities that some pair has, by name."""
-        prefix = f"{SIMILARITY}/"
-        return sorted({m.removeprefix(prefix) for pair in self.pairs for m in pair.metrics if m.startswith(prefix)})
+        return sorted({name for pair in self.pairs for name in pair.similarities})
 
     @property
     def protocol(self) -> str:
         """How it was searched and scored, for captions."""
-        kinds = {study.tags.get(PROTOCOL, "") for study in self.studies} - {""}
-        made = any(study.tags.get(CONSTRUCTED) == "true" for study in self.studies)
-        said = "; ".join(PROTOCOLS.get(kind, kind) for kind in sorted(kinds)) or "Protocol not recorded"
-        return said + "; constructed demonstration tasks, which say nothing about real ones" * made
+        kinds = {study.protocol for study in self.studies} - {""}
+        made = any(study.constructed for study in self.studies)
+        names = "; ".join(PROTOCOLS.get(kind, kind) for kind in sorted(kinds)) or "Protocol not recorded"
+        return names + "; constructed demonstration tasks, which say nothing about real ones" * made
 
 
 PROTOCOLS = {
-    "held_out": "Held-out protocol: searched on rows of train, scored on report rows that nothing was chosen by",
+    "held_out": "Held-out protocol: searched on rows of train, scored on report rows that no choice was based on",
     "paper": "The papers' protocol: searched on validation rows",
 }
 
@@ -99,24 +107,24 @@ def gather(uri: str, experiment: str) -> Evidence:
         NoRecords: if there is no such experiment.
     """
     found = sorted(current_studies(uri, experiment), key=lambda s: (s.target, s.plm, s.method, s.source or ""))
-    keys = {study.tags[STUDY] for study in found if STUDY in study.tags}
-    tried = trials(uri, experiment, keys)
-    confirmed, unfinished = split(with_first_seeds(found, tried))
-    return Evidence(experiment, tuple(confirmed), tuple(unfinished), tuple(tried))
+    recorded = trials(uri, experiment, {study.key for study in found if study.key})
+    confirmed, unfinished = split(with_first_seeds(found, recorded))
+    return Evidence(experiment, tuple(confirmed), tuple(unfinished), tuple(recorded))
 
 
-def with_first_seeds(studies: Sequence[StudyRecord], tried: Iterable[TrialRecord]) -> list[StudyRecord]:
+def with_first_seeds(studies: Sequence[StudyRecord], recorded: Iterable[TrialRecord]) -> list[StudyRecord]:
     """Studies with score and gain of their first trial by seed, where they were logged: gains over the baseline's first."""
-    first = {trial.study: trial.by_seed for trial in tried if trial.number == 0 and trial.is_complete}
-    own = {study.run_id: first.get(study.tags.get(STUDY, ""), {}) for study in studies}
-    base = {(study.target, study.plm): own[study.run_id] for study in studies if study.method == BASELINE}
-    return [_with_seeds(study, own[study.run_id], base.get((study.target, study.plm), {})) for study in studies]
+    first = {trial.study: trial.by_seed for trial in recorded if trial.number == 0 and trial.is_complete}
+    base = {(s.target, s.plm): first.get(s.key, {}) for s in studies if s.reference == BASELINE}
+    return [_with_seeds(s, first.get(s.key, {}), base.get((s.target, s.plm), {})) for s in studies]
 
 
 def _with_seeds(study: StudyRecord, ours: Mapping[int, float], theirs: Mapping[int, float]) -> StudyRecord:
-    scores = {f"{FIRST}/score/{SEED}/{seed}": score for seed, score in ours.items()}
-    gains = {f"{FIRST}/{GAIN}/{SEED}/{seed}": score - theirs[seed] for seed, score in ours.items() if seed in theirs}
-    return replace(study, metrics={**study.metrics, **scores, **gains})
+    if study.first is None:
+        return study
+    gains = {seed: score - theirs[seed] for seed, score in ours.items() if seed in theirs}
+    gain: Estimate | None = study.first.gain and replace(study.first.gain, by_seed=gains)
+    return replace(study, first=replace(study.first, score=replace(study.first.score, by_seed=ours), gain=gain))
 
 
 def split(studies: Iterable[StudyRecord]) -> tuple[list[StudyRecord], list[StudyRecord]]:
@@ -125,11 +133,7 @@ def split(studies: Iterable[StudyRecord]) -> tuple[list[StudyRecord], list[Study
     return [study for study in every if study.is_confirmed], [study for study in every if not study.is_confirmed]
 
 
-def contains_similarity(study: StudyRecord) -> bool:
-    """Whether a study's loss holds the similarity that is to predict its gain, or may hold it."""
-    return study.method in LOSSES_WITH_SIMILARITY and study.params.get("weigh_by", "unknown") != "none"
-
-
 def left_out(evidence: Evidence) -> str:
     """A sentence that names the targets without signal; empty where there is none."""
-    return f"Left out, without signal: {', '.join(evidence.silent)}. " if evidence.silent else ""
+    names = ", ".join(evidence.targets_without_signal)
+    return f"Left out, since prompt tuning does not beat the majority class there: {names}. " if names else ""

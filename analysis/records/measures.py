@@ -1,26 +1,12 @@
 """MEASURES: what a study's winner, or its first trial, is measured by; and how it spreads over sources and seeds."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isnan
+from math import isfinite
 from statistics import fmean
 from types import MappingProxyType
 
-from analysis.records.names import (
-    COMPARABLE,
-    CONVERGENCE,
-    EARLY,
-    ERROR_REDUCTION,
-    FIRST,
-    GAIN,
-    LOW,
-    NEVER,
-    RELATIVE,
-    REPORT,
-    STD,
-    N,
-)
-from analysis.records.reader import StudyRecord, by_seed
+from analysis.records.studies import Estimate, Outcome, StudyRecord
 from analysis.statistics.gains import ROUNDING, spread
 
 
@@ -30,47 +16,48 @@ class Measure:
 
     Attributes:
         label: for people, with what it is measured on.
-        winner: metric of a study's winner.
-        first: metric of its first trial, the published setting that every pair ran; on selection rows.
-        neutral: the value where transfer makes no difference; None where only other studies can tell.
-        is_points: whether it is a share that people read in percent.
-        higher_is_better: whether more is better, as it is of all here.
+        read: its value of an outcome; an estimate where it has values by seed, None where it is not known.
     """
 
     label: str
-    winner: str
-    first: str
-    neutral: float | None
-    is_points: bool = True
-    higher_is_better: bool = True
+    read: Callable[[Outcome], Estimate | float | None]
 
 
-def _measure(label: str, metric: str, neutral: float | None, is_points: bool = True) -> Measure:
-    return Measure(label, metric, f"{FIRST}/{metric}", neutral, is_points)
+def _convergence(outcome: Outcome) -> float | None:
+    return outcome.speedups.convergence if outcome.speedups else None
+
+
+def _comparable(outcome: Outcome) -> float | None:
+    """0 where prompt tuning's score is never reached.
+
+    That is the limit of ever more steps, and the worst there is, where leaving the pair out would hide it.
+    """
+    return None if outcome.speedups is None else outcome.speedups.comparable or 0.0
 
 
 MEASURES: Mapping[str, Measure] = MappingProxyType(
     {
-        "gain": _measure("gain over prompt tuning", GAIN, 0.0),
-        "score": Measure("score", REPORT, f"{FIRST}/score", None),
-        "relative_performance": _measure("score as a multiple of prompt tuning's", RELATIVE, 1.0, is_points=False),
-        "error_reduction": _measure("share of prompt tuning's error that is gone", ERROR_REDUCTION, 0.0),
-        "early": _measure("score at the first evaluation", EARLY, None),
-        "convergence": _measure("times sooner converged", CONVERGENCE, 1.0, is_points=False),
-        "comparable": _measure("times sooner at prompt tuning's score", COMPARABLE, 1.0, is_points=False),
+        "gain": Measure("gain over prompt tuning", lambda outcome: outcome.gain),
+        "score": Measure("score", lambda outcome: outcome.score),
+        "relative_performance": Measure(
+            "score as a multiple of prompt tuning's", lambda outcome: outcome.relative_performance
+        ),
+        "error_reduction": Measure(
+            "share of prompt tuning's error that is gone", lambda outcome: outcome.error_reduction
+        ),
+        "early": Measure("score at the first evaluation", lambda outcome: outcome.early),
+        "convergence": Measure("steps of prompt tuning until convergence / own steps", _convergence),
+        "comparable": Measure("steps of prompt tuning until convergence / own steps to its score", _comparable),
     }
 )
 """Name -> measure."""
 
 SCOPES = ("winner", "first")
-"""Whose value: the confirmed winner's, or the first trial's."""
+"""Whose value: the confirmed winner's on report rows, or the first trial's on selection rows."""
 
 
 def value(study: StudyRecord, measure: str, scope: str = "winner") -> float | None:
-    """A measure of a study; None where it is not known.
-
-    A comparable speed-up is 0 where prompt tuning's score is never reached: the limit of ever more steps,
-    and the worst there is, where leaving the pair out would hide it.
+    """A measure of a study; None where it is not known, or infinite.
 
     Args:
         study: whose.
@@ -80,17 +67,25 @@ def value(study: StudyRecord, measure: str, scope: str = "winner") -> float | No
     Raises:
         ValueError: if the measure or the scope is unknown.
     """
+    found = _read(study, measure, scope)
+    number = found.mean if isinstance(found, Estimate) else found
+    return None if number is None or not isfinite(number) else number
+
+
+def seed_values(study: StudyRecord, measure: str, scope: str = "winner") -> Mapping[int, float]:
+    """A measure of a study by seed; empty where it is not known by seed. Arguments and errors as of `value`."""
+    found = _read(study, measure, scope)
+    return found.by_seed if isinstance(found, Estimate) else {}
+
+
+def _read(study: StudyRecord, measure: str, scope: str) -> Estimate | float | None:
     if measure not in MEASURES or scope not in SCOPES:
         raise ValueError(
             f"measure must be one of {', '.join(MEASURES)} and scope one of {', '.join(SCOPES)}, "
             f"got {measure!r} and {scope!r}"
         )
-    name = MEASURES[measure].winner if scope == "winner" else MEASURES[measure].first
-    found = study.metrics.get(name)
-    never = NEVER if scope == "winner" else f"{FIRST}_{NEVER}"
-    if found is None and measure == "comparable" and study.tags.get(never) == "true":
-        return 0.0
-    return None if found is None or isnan(found) else found
+    outcome = study.winner if scope == "winner" else study.first
+    return MEASURES[measure].read(outcome) if outcome else None
 
 
 @dataclass(frozen=True)
@@ -126,39 +121,32 @@ def spreads(studies: Iterable[StudyRecord]) -> list[Spread]:
     """How each method's gains spread, of winners and of first trials, by method, target and PLM; the baseline has none."""
     groups: dict[tuple[str, str, str], list[StudyRecord]] = {}
     for study in studies:
-        if has_gain(study):
+        if study.gain:
             groups.setdefault((study.method, study.target, study.plm), []).append(study)
     scoped = ((scope, names) for scope in SCOPES for names in sorted(groups))
     found = (_spread(scope, *names, groups[names]) for scope, names in scoped)
     return [one for one in found if one is not None]
 
 
-def has_gain(study: StudyRecord) -> bool:
-    """Whether a study is compared with prompt tuning: the baseline itself, with a gain over 0 seeds, is not."""
-    return value(study, "gain") is not None and study.metrics.get(f"{GAIN}/{N}", 1) > 0
-
-
 def _spread(scope: str, method: str, target: str, plm: str, studies: Sequence[StudyRecord]) -> Spread | None:
-    prefix = "" if scope == "winner" else f"{FIRST}/"
-    known = [(gain, study.metrics) for study in studies if (gain := value(study, "gain", scope)) is not None]
+    outcomes = (study.winner if scope == "winner" else study.first for study in studies)
+    known = [outcome.gain for outcome in outcomes if outcome and outcome.gain]
     if not known:
         return None
-    gains = [gain for gain, _ in known]
-    deviations = [_over_seeds(metrics, f"{prefix}{GAIN}") for _, metrics in known]
-    variances = [std**2 for std in deviations if std is not None]
-    lows = [metrics[f"{GAIN}/{LOW}"] for _, metrics in known if f"{GAIN}/{LOW}" in metrics and scope == "winner"]
+    gains = [gain.mean for gain in known]
+    variances = [std**2 for gain in known if (std := _over_seeds(gain)) is not None]
+    lows = [gain.low for gain in known if gain.low is not None and scope == "winner"]
     return Spread(
         scope, method, target, plm, len(gains), fmean(gains), spread(gains) if len(gains) > 1 else None,
         fmean(variances) ** 0.5 if variances else None, share_above(gains), share_above(lows) if lows else None,
     )  # fmt: skip
 
 
-def _over_seeds(metrics: Mapping[str, float], name: str) -> float | None:
-    """The deviation of a metric over seeds, as it was logged or of its values by seed; None of one seed."""
-    values = list(by_seed(metrics, name).values())
-    if f"{name}/{STD}" in metrics:
-        return metrics[f"{name}/{STD}"] if metrics.get(f"{name}/{N}", 0) > 1 else None
-    return spread(values) if len(values) > 1 else None
+def _over_seeds(gain: Estimate) -> float | None:
+    """The deviation over seeds, as it was logged or of the values by seed; None of one seed."""
+    if gain.std is not None:
+        return gain.std if (gain.n or 0) > 1 else None
+    return spread(list(gain.by_seed.values())) if len(gain.by_seed) > 1 else None
 
 
 def share_above(values: Sequence[float], bound: float = 0.0) -> float:

@@ -1,4 +1,4 @@
-"""Names of runs, tags and metrics in MLflow."""
+"""Names of runs, tags, metrics and states in MLflow: what its users and their charts know them by."""
 
 ID = "panda.id"
 """Tag by which a run is found before it is made: its stage and key."""
@@ -7,13 +7,27 @@ STAGE, TARGET, SOURCE, METHOD, PLM = "stage", "target", "source", "method", "plm
 STUDY, TRIAL, CURRENT, STATE, FAILURE, NODE = "study", "trial", "current", "state", "failure", "node"
 SIGNAL, PROTOCOL, WINNER_RUN, CONSTRUCTED = "signal", "protocol", "winner_run", "constructed"
 OVERLAP, POOR_SOURCE = "overlap", "source_at_majority"
-LOSS_HOLDS_SIMILARITY = "loss_holds_similarity"
-"""Whether the similarity of a study's pair weighs its loss, by its method: true or false."""
 STAGES = ("source", "study", "trial", "confirm", "analysis")
 PARENT = "mlflow.parentRunId"
 
+REFERENCE, BASELINE, START = "reference", "baseline", "start"
+"""Tag of studies that others are compared with, and its values: `baseline`, which gains are over, and `start`, a
+source's prompt as a mere start."""
+
+SIMILARITY_IN_LOSS = "similarity_in_loss"
+YES, NO, OFF = "yes", "no", "off"
+"""Tag, and its values: whether the pair's similarity weighs the loss; `off` of a method that could, but was told not to."""
+
+CONFIRMED, UNCONFIRMED = "confirmed", "unconfirmed"
+"""States of a study that has ended: with a winner, and without."""
+
+COMPLETE, STOPPED, FAILED, RUNNING = "complete", "stopped early", "failed", "running"
+TRIAL_STATES = (COMPLETE, STOPPED, FAILED, RUNNING)
+PROCESS_LOST = "its process was lost"
+"""The failure of a trial that left no result."""
+
 SELECTION, REPORT, GAIN, TWIN, MAJORITY = "score/selection", "score/report", "gain", "twin", "majority"
-STD, N, LOW, HIGH, P = "std", "n", "low", "high", "p"
+SCORE, STD, N, LOW, HIGH, P = "score", "std", "n", "low", "high", "p"
 STEPS, TEACHER_STEPS, SECONDS, TRUNCATED = "steps", "teacher_steps", "seconds", "truncated"
 PARTNERS = "partners"
 """Tag: the sources that joined the winner's own, with commas between."""
@@ -33,9 +47,6 @@ NEVER = "never_comparable"
 
 SUPERSEDED = "superseded_by"
 """Tag of an earlier analysis: the run of the later one."""
-
-BASELINE = "prompt_tuning"
-"""The method that gains are over."""
 
 CONFIG_FILE = "config.json"
 """Artifact of a study's run: the winner as a complete experiment file."""

@@ -3,124 +3,18 @@
 import json
 import os
 import tempfile
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from analysis.records.names import (
-    CONFIG_FILE,
-    CURRENT,
-    FAILURE,
-    METHOD,
-    PARTNERS,
-    PLM,
-    REPORT,
-    SECONDS,
-    SEED,
-    SOURCE,
-    STAGE,
-    STATE,
-    STUDY,
-    TARGET,
-    TRIAL,
-    WINNER_RUN,
-)
+from analysis.records.conversion import study_of_run, trial_of_run
+from analysis.records.names import CONFIG_FILE, CURRENT, STAGE, STUDY
+from analysis.records.studies import StudyRecord, TrialRecord
 
 
 class NoRecords(Exception):
     """There is nothing to read: no such experiment, or no finished study in it."""
-
-
-@dataclass(frozen=True)
-class StudyRecord:
-    """What MLflow knows of a study whose winner is confirmed.
-
-    Attributes:
-        target: the target task.
-        source: the source task; None for methods without one.
-        method: the method.
-        plm: the PLM's name.
-        run_id: of the study's run.
-        winner_run: of the confirmed winner's run.
-        metrics: as logged: scores, gain, similarities, cost.
-        tags: as logged.
-        params: settings of the study, as logged: texts.
-    """
-
-    target: str
-    source: str | None
-    method: str
-    plm: str
-    run_id: str
-    winner_run: str
-    metrics: dict[str, float]
-    tags: dict[str, str]
-    params: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def is_confirmed(self) -> bool:
-        """Whether its winner has a report score; without one, there is only what was known beforehand."""
-        return REPORT in self.metrics
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """All sources that its winner used: its own and the partners; none of methods without one."""
-        partners = (name for name in self.tags.get(PARTNERS, "").split(",") if name)
-        return (self.source, *partners) if self.source else ()
-
-    @property
-    def name(self) -> str:
-        """For people: `panda ← mnli`."""
-        return f"{self.method} ← {self.source}" if self.source else self.method
-
-
-def by_seed(metrics: Mapping[str, float], name: str) -> dict[int, float]:
-    """Seed -> value of a metric that was logged by seed; empty where it was not."""
-    prefix = f"{name}/{SEED}/"
-    found = {key.removeprefix(prefix): number for key, number in metrics.items() if key.startswith(prefix)}
-    return {int(seed): found[seed] for seed in sorted(found, key=int)}
-
-
-@dataclass(frozen=True)
-class TrialRecord:
-    """What MLflow knows of a trial.
-
-    Attributes:
-        study: the key of its study.
-        number: in the study; 0 is the published setting.
-        target: the target task.
-        source: the source task; None for methods without one.
-        method: the method.
-        plm: the PLM's name.
-        knobs: hyperparameter -> value, a number where it is one.
-        score: of its last evaluation, mean over seeds; None where it has none.
-        step: of that evaluation.
-        seconds: from its start to that evaluation; None where it has none.
-        state: `complete`, `stopped early`, `failed` or `running`.
-        failure: why it failed; empty otherwise.
-        by_seed: seed -> score of its last evaluation; empty where it was not logged.
-    """
-
-    target: str
-    source: str | None
-    method: str
-    plm: str
-    study: str
-    number: int
-    knobs: dict[str, float | str]
-    score: float | None
-    step: int
-    seconds: float | None
-    state: str
-    failure: str = ""
-    by_seed: Mapping[int, float] = field(default_factory=dict)
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether it ran all its steps, so that its score may be compared with others'."""
-        return self.state == "complete" and self.score is not None
 
 
 def client(uri: str, reads: bool = False) -> Any:
@@ -216,28 +110,12 @@ def trials(uri: str, experiment: str, studies: Container[str]) -> list[TrialReco
 
 
 def _record(run: Any) -> StudyRecord:
-    tags = run.data.tags
-    return StudyRecord(
-        tags[TARGET], tags.get(SOURCE) or None, tags[METHOD], tags[PLM], run.info.run_id,
-        tags.get(WINNER_RUN, ""), dict(run.data.metrics), dict(tags), dict(run.data.params),
-    )  # fmt: skip
+    return study_of_run(run.data.metrics, run.data.tags, run.data.params, run.info.run_id)
 
 
 def _trial(run: Any) -> TrialRecord:
-    tags, metrics = run.data.tags, run.data.metrics
     steps = {metric.key: metric.step for metric in run.data.to_proto().metrics}  # `metrics` has no steps
-    return TrialRecord(
-        tags[TARGET], tags.get(SOURCE) or None, tags[METHOD], tags[PLM], tags[STUDY], int(tags[TRIAL].split("/")[-1]),
-        {name: _number(text) for name, text in run.data.params.items()}, metrics.get("score"),
-        int(steps.get("score", 0)), metrics.get(SECONDS), tags.get(STATE, ""), tags.get(FAILURE, ""), by_seed(metrics, "score"),
-    )  # fmt: skip
-
-
-def _number(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text
+    return trial_of_run(run.data.metrics, run.data.tags, run.data.params, steps)
 
 
 def winner_config(uri: str, run_id: str) -> dict[str, Any]:

@@ -5,29 +5,14 @@ from typing import TypeVar
 
 from analysis.findings.answer import is_marked
 from analysis.findings.best import corrected, winners
-from analysis.findings.comparisons import Against
-from analysis.findings.method_table import BEST, RULE, TIE, comparison
+from analysis.findings.comparisons import MethodComparison
+from analysis.findings.method_table import BEST, RULE, TIE, method_table
 from analysis.findings.method_table import Cell as Compared
-from analysis.findings.retrieval import Followed, following
+from analysis.findings.retrieval import RetrievalSummary, retrieval_summaries
 from analysis.records.evidence import Evidence
-from analysis.records.measures import MEASURES, Spread, has_gain, spreads, value
-from analysis.records.names import (
-    GAIN,
-    HIGH,
-    LOW,
-    MAJORITY,
-    REPORT,
-    SECONDS,
-    SELECTION,
-    SIMILARITY,
-    STD,
-    STEPS,
-    TWIN,
-    N,
-    P,
-)
-from analysis.records.reader import StudyRecord
-from analysis.report.page import Cell, Html, number, table
+from analysis.records.measures import MEASURES, Spread, spreads, value
+from analysis.records.studies import Estimate, StudyRecord
+from analysis.report.page import Cell, Table, number
 from analysis.statistics.correlation import Correlation
 from analysis.statistics.gains import LEVEL
 from analysis.wording import chance, minus, points, rho, span
@@ -37,12 +22,12 @@ Columns = Mapping[str, Callable[[Row], Cell]]
 """Head -> the cell of a row."""
 
 
-def _table(name: str, caption: str, columns: Columns[Row], rows: Sequence[Row], sortable: bool = False) -> Html:
+def _table(name: str, caption: str, columns: Columns[Row], rows: Sequence[Row], sortable: bool = False) -> Table:
     cells = [[cell(row) for cell in columns.values()] for row in rows]
-    return table(name, caption, [head.strip() for head in columns], cells, sortable)
+    return Table(name, caption, [head.strip() for head in columns], cells, sortable)
 
 
-def best_table(evidence: Evidence) -> Html:
+def best_table(evidence: Evidence) -> Table:
     """The best configuration of each target."""
     chosen = sorted(winners(evidence.studies), key=lambda study: (study.target, study.plm))
     p_values = corrected(chosen)
@@ -53,49 +38,49 @@ def best_table(evidence: Evidence) -> Html:
         "p and * (below 0.05) after Holm's correction over targets",
         {
             "target": lambda s: Cell(evidence.place(s.target, s.plm) + _no_signal(evidence, s)), "method": lambda s: Cell(s.method),
-            "source": lambda s: Cell(s.source or "–"), "score": _score, "majority": lambda s: percent(s.metrics.get(MAJORITY)),
+            "source": lambda s: Cell(s.source or "–"), "score": _score, "majority": lambda s: percent(s.confirmed.majority),
             "gain": lambda s: _gain(s, " *" if stars.get(s.run_id) else ""), "interval": _interval, "p": lambda s: _chance(p_values.get(s.run_id)),
-            "steps": lambda s: _whole(s.metrics.get(STEPS)), "seconds": lambda s: _whole(s.metrics.get(SECONDS)),
+            "steps": lambda s: _whole(s.confirmed.steps), "seconds": lambda s: _whole(s.confirmed.seconds),
         },
         chosen,
     )  # fmt: skip
 
 
 def _no_signal(evidence: Evidence, study: StudyRecord) -> str:
-    return " (no signal)" if evidence.place(study.target, study.plm) in evidence.silent else ""
+    return " (no signal)" if evidence.place(study.target, study.plm) in evidence.targets_without_signal else ""
 
 
-def pairs_table(evidence: Evidence) -> Html:
+def pairs_table(evidence: Evidence) -> Table:
     """Every confirmed study with all that was measured of it."""
     columns: dict[str, Callable[[StudyRecord], Cell]] = {
         "target": lambda s: Cell(s.target), **({"PLM": lambda s: Cell(s.plm)} if evidence.several_plms else {}),
         "method": lambda s: Cell(s.method), "source": lambda s: Cell(s.source or "–"), "score": _score, "gain": _gain, "interval": _interval,
-        "p": lambda s: _chance(s.metrics.get(f"{GAIN}/{P}") if has_gain(s) else None),
+        "p": lambda s: _chance(s.gain.p if s.gain else None),
         **{name: _similarity(name) for name in evidence.similarities},
         "first trial's gain": lambda s: percent(value(s, "gain", "first"), signed=True), "first evaluation": lambda s: percent(value(s, "early")),
-        "error reduction": lambda s: percent(value(s, "error_reduction"), signed=True), "× sooner converged": lambda s: _times(value(s, "convergence")),
-        "× sooner as good": lambda s: _times(value(s, "comparable")), "twin": lambda s: percent(s.metrics.get(TWIN)),
-        "selection": lambda s: percent(s.metrics.get(SELECTION)), "steps": lambda s: _whole(s.metrics.get(STEPS)), "seconds": lambda s: _whole(s.metrics.get(SECONDS)),
+        "error reduction": lambda s: percent(value(s, "error_reduction"), signed=True), "× faster to convergence": lambda s: _times(value(s, "convergence")),
+        "× faster to prompt tuning's score": lambda s: _times(value(s, "comparable")), "twin": lambda s: percent(s.confirmed.twin),
+        "selection": lambda s: percent(s.confirmed.selection.mean), "steps": lambda s: _whole(s.confirmed.steps), "seconds": lambda s: _whole(s.confirmed.seconds),
     }  # fmt: skip
-    caption = "Every confirmed study; scores and gains in percent. p is not corrected. The first trial is scored on selection rows with the search seeds. × sooner: against prompt tuning, in the search; 0 is never. The heads sort"
+    caption = "Every confirmed study; scores and gains in percent. p is not corrected. The first trial is scored on selection rows with the search seeds. × faster: steps of prompt tuning divided by own steps, in the search; 0 is never. Click a column header to sort"
     return _table("pairs-table", caption, columns, evidence.studies, sortable=True)
 
 
 def _similarity(name: str) -> Callable[[StudyRecord], Cell]:
     def cell(study: StudyRecord) -> Cell:
-        found = study.metrics.get(f"{SIMILARITY}/{name}")
+        found = study.similarities.get(name)
         return number(found, "" if found is None else minus(f"{found:.3f}"))
 
     return cell
 
 
-def coefficients_table(evidence: Evidence, found: Sequence[Correlation], name: str = "coefficients-table") -> Html:
+def coefficients_table(evidence: Evidence, found: Sequence[Correlation], name: str = "coefficients-table") -> Table:
     """Every coefficient."""
     told = "; ".join(f"{measure.replace('_', ' ')}: {kind.label}" for measure, kind in MEASURES.items())
     caption = (
         "ρ: Spearman's, r: Pearson's coefficient, mean over targets; intervals: 95\u00a0% over targets and sources; p: sources permuted jointly over targets, corrected over "
-        "similarities; ceiling: what another measurement with other seeds would reach; missing: pairs without a value; * the loss contains a similarity. "
-        f"{told}. The heads sort"
+        "similarities; ceiling: what another measurement of the gain with other seeds would reach as a predictor; missing: pairs without a value; * the loss contains a similarity. "
+        f"{told}. Click a column header to sort"
     )
     columns: dict[str, Callable[[Correlation], Cell]] = {
         "measure": lambda c: Cell(measure_label(c.measure)), "method": lambda c: Cell(c.method + " *" * is_marked(evidence, c.method)),
@@ -118,33 +103,33 @@ def measure_label(name: str) -> str:
     return f"{name.removeprefix('first_').replace('_', ' ')}, {whose}"
 
 
-def spread_table(evidence: Evidence) -> Html:
+def spread_table(evidence: Evidence) -> Table:
     """How gains spread over sources and seeds."""
     columns: dict[str, Callable[[Spread], Cell]] = {
         "target": lambda s: Cell(evidence.place(s.target, s.plm)), "method": lambda s: Cell(s.method),
         "of": lambda s: Cell("winner" if s.scope == "winner" else "first trial"), "pairs": lambda s: number(s.n),
         "mean gain": lambda s: percent(s.mean, signed=True), "± over sources": lambda s: percent(s.over_sources), "± over seeds": lambda s: percent(s.over_seeds),
-        "above 0": lambda s: _share(s.beat), "clearly above 0": lambda s: _share(s.beat_clearly),
+        "above 0": lambda s: _share(s.beat), "significantly above 0": lambda s: _share(s.beat_clearly),
     }  # fmt: skip
     caption = (
         "Gains in points: of confirmed winners on report rows, of first trials (the published setting) on selection rows with the search seeds; "
-        "clearly: the 95\u00a0% interval lies above 0. The heads sort"
+        "significantly: the 95\u00a0% interval lies above 0. Click a column header to sort"
     )
     return _table("spread-table", caption, columns, spreads(evidence.studies), sortable=True)
 
 
-def against_table(found: Sequence[Against]) -> Html:
-    """Methods against what they are to beat."""
-    columns: dict[str, Callable[[Against], Cell]] = {
-        "method": lambda a: Cell(a.method), "against": lambda a: Cell(a.reference), "difference": lambda a: percent(a.mean, signed=True),
-        "interval": lambda a: _points_span(a.interval), "detectable": lambda a: percent(a.detectable), "above 0": lambda a: _share(a.better),
-        "studies": lambda a: number(a.n), "targets": lambda a: number(len(a.heard)),
+def comparisons_table(found: Sequence[MethodComparison]) -> Table:
+    """Methods and what they are compared with."""
+    columns: dict[str, Callable[[MethodComparison], Cell]] = {
+        "method": lambda a: Cell(a.method), "compared with": lambda a: Cell(a.reference), "difference": lambda a: percent(a.mean, signed=True),
+        "interval": lambda a: _points_span(a.interval), "detectable effect": lambda a: percent(a.minimum_detectable_effect), "above 0": lambda a: _share(a.above_zero),
+        "studies": lambda a: number(a.n), "targets": lambda a: number(len(a.with_signal)),
     }  # fmt: skip
     caption = (
         "Report scores of winners minus those of the target's prompt tuning, of the same source as a start (spot), or of the twin without transfer; in points, mean of targets with a signal. "
-        "Interval: 95\u00a0% over targets (t), from three on. Detectable: the smallest true difference that so many targets would show in four of five experiments. The heads sort"
+        "Interval: 95\u00a0% over targets (t), from three on. Detectable effect: the smallest true difference that a test over so many targets finds in four of five experiments. Click a column header to sort"
     )
-    return _table("against-table", caption, columns, found, sortable=True)
+    return _table("comparisons-table", caption, columns, found, sortable=True)
 
 
 def _points_span(interval: tuple[float, float] | None) -> Cell:
@@ -153,26 +138,26 @@ def _points_span(interval: tuple[float, float] | None) -> Cell:
     )
 
 
-def following_table(evidence: Evidence) -> Html:
-    """What one gets who follows a similarity."""
-    columns: dict[str, Callable[[Followed], Cell]] = {
+def retrieval_table(evidence: Evidence) -> Table:
+    """What choosing sources by a similarity gains."""
+    columns: dict[str, Callable[[RetrievalSummary], Cell]] = {
         "method": lambda f: Cell(f.method), "similarity": lambda f: Cell(f.similarity), "most similar": lambda f: percent(f.first, signed=True),
         "random": lambda f: percent(f.random, signed=True), "all": lambda f: percent(f.oracle, signed=True), "kept": lambda f: _share(f.kept),
         "regret": lambda f: percent(f.regret), "tried for 90\u00a0%": lambda f: _share(f.enough), "targets": lambda f: number(f.targets),
     }  # fmt: skip
     caption = (
         "Mean gains in points over targets with a signal, of the most similar source, of one drawn at random, and of the best of all by selection score. Kept: of the gain of all; "
-        "regret: what the best source in hindsight gains more; tried for 90\u00a0%: share of the sources, the most similar first, that keeps so much. The heads sort"
+        "regret: how much more the best source in hindsight gains; tried for 90\u00a0%: share of the sources, the most similar first, that keeps so much. Click a column header to sort"
     )
-    return _table("following-table", caption, columns, following(evidence), sortable=True)
+    return _table("retrieval-table", caption, columns, retrieval_summaries(evidence), sortable=True)
 
 
-def methods_table(evidence: Evidence) -> Html:
+def methods_table(evidence: Evidence) -> Table:
     """Methods × targets, as for a paper."""
-    shown = comparison(evidence)
+    shown = method_table(evidence)
     rows = [[Cell("majority class"), *(percent(shown.majority.get(target)) for target in shown.targets)]]
     rows += [[Cell(m), *(_compared(shown.cells.get((m, t))) for t in shown.targets)] for m in shown.methods]
-    return table("methods-table", RULE.replace("Marked", "="), ["method", *shown.targets], rows)
+    return Table("methods-table", RULE.replace("Marked", "="), ["method", *shown.targets], rows)
 
 
 def _compared(cell: Compared | None) -> Cell:
@@ -183,24 +168,22 @@ def _compared(cell: Compared | None) -> Cell:
 
 
 def _score(study: StudyRecord) -> Cell:
-    found = study.metrics[REPORT]
-    return number(found, f"{100 * found:.1f}{_spread(study, REPORT)}")
+    score = study.confirmed.score
+    return number(score.mean, f"{100 * score.mean:.1f}{_spread(score)}")
 
 
 def _gain(study: StudyRecord, star: str = "") -> Cell:
-    found = study.metrics[GAIN] if has_gain(study) else None
-    return number(found, "" if found is None else points(found) + _spread(study, GAIN) + star)
+    gain = study.gain
+    return number(gain.mean, points(gain.mean) + _spread(gain) + star) if gain else number(None)
 
 
-def _spread(study: StudyRecord, metric: str) -> str:
+def _spread(estimate: Estimate) -> str:
     """The deviation over seeds; nothing where there is one seed only."""
-    std = study.metrics.get(f"{metric}/{STD}")
-    return f" ± {100 * std:.1f}" if std is not None and study.metrics.get(f"{metric}/{N}", 1) > 1 else ""
+    return "" if estimate.spread is None else f" ± {100 * estimate.spread:.1f}"
 
 
 def _interval(study: StudyRecord) -> Cell:
-    low, high = (study.metrics.get(f"{GAIN}/{end}") if has_gain(study) else None for end in (LOW, HIGH))
-    return number(low, "" if low is None or high is None else f"{points(low)} to {points(high)}")
+    return _points_span(study.gain.interval if study.gain else None)
 
 
 def _span(interval: tuple[float, float] | None) -> Cell:

@@ -10,7 +10,7 @@ from scipy import stats
 
 from analysis.statistics.coefficients import EXACT, coefficients, exact_p, levels, shares
 from analysis.statistics.gains import Floats
-from analysis.statistics.reliability import ceiling_of
+from analysis.statistics.reliability import noise_ceiling
 from analysis.statistics.resampling import Interval, mean_interval, permutation_p, pooled_interval
 
 MINIMUM = 4
@@ -185,7 +185,7 @@ def correlation(
         pearson_mean=_mean(found.pearson for found in of_target.values()),
         mean_interval=mean_interval(*_grids(clear), seed) if clear else None,
         pooled=_pooled(asked, relative_to, pool, seed),
-        ceiling=ceiling_of([(p.target, p.seeds) for p in known], MINIMUM, seed),
+        ceiling=noise_ceiling([(p.target, p.seeds) for p in known], MINIMUM, seed),
         missing=len(asked) - len(known),
         self_pairs=sum(point.source == point.target for point in known),
     )

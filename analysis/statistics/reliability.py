@@ -15,7 +15,7 @@ SPLITS = 200
 """Splits of seeds that are drawn where there are more."""
 
 
-def ceiling_of(measured: Sequence[tuple[str, Sequence[float]]], minimum: int, seed: int = 0) -> float | None:
+def noise_ceiling(measured: Sequence[tuple[str, Sequence[float]]], minimum: int, seed: int = 0) -> float | None:
     """Correlation of a measure with another measurement of it, with as many other seeds.
 
     Half the seeds against the other half, per target over its sources, mean of targets and of splits, then

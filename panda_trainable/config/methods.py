@@ -17,6 +17,8 @@ class Traits:
         trains: `prompt` (and head), `head`, `model` (all weights), or `nothing`.
         shares_head: whether it takes over a source's head, which must fit the target's classes.
         mixes: whether it trains on several sources at once, which `mixing_cap` caps.
+        reference: what other methods' winners are compared with: `baseline`, which gains are over, or `start`,
+            a source's prompt as a mere start; empty for all others.
         twin: the method that is the same without what is transferred, with which its winners are compared; empty:
             the winner of the baseline serves.
         as_long_as: the method whose whole cost it has in steps, those of the student and of the longest teacher; empty: its own.
@@ -32,6 +34,7 @@ class Traits:
     trains: Literal["prompt", "head", "model", "nothing"] = "prompt"
     shares_head: bool = False
     mixes: bool = False
+    reference: Literal["", "baseline", "start"] = ""
     twin: str = ""
     as_long_as: str = ""
     weighs_sources: bool = True
@@ -62,12 +65,12 @@ _RELATIONS = ("inter_class", "inter_instance", "temperature")
 
 TRAITS: Mapping[str, Traits] = MappingProxyType(
     {
-        BASELINE: Traits(_RATE),
+        BASELINE: Traits(_RATE, reference="baseline"),
         "prompt_tuning_longer": Traits(_RATE, as_long_as="panda"),
         "model_tuning": Traits(_RATE, trains="model"),
         "multitask_model_tuning": Traits(_RATE, "all", trains="model", mixes=True, weighs_sources=False),
         "linear_probe": Traits(_RATE, trains="head"),
-        "spot": Traits(("learning_rate", "partners"), "pair"),
+        "spot": Traits(("learning_rate", "partners"), "pair", reference="start"),
         "spot_mixture": Traits(("learning_rate", "partners"), "pair", mixes=True),
         "zero_shot": Traits((), "pair", trains="nothing", shares_head=True, twin="random_prompt"),
         "random_prompt": Traits((), "pair", trains="nothing", shares_head=True),

@@ -10,6 +10,7 @@ import pytest
 
 from analysis.analyze import Analysis, analyze, publish
 from analysis.records import reader as records
+from analysis.records.conversion import study_run
 from analysis.records.evidence import gather
 from analysis.records.reader import NoRecords
 from tests.kits.worlds import SOURCES, World, made, stored, unconfirmed
@@ -23,9 +24,11 @@ SMALL = World(
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     """An experiment of one unfinished study and a stale one beside it."""
     studies, trials = made(SMALL)
-    stale = replace(studies[1], tags={**studies[1].tags, "current": "false", "study": "old"})
+    stale = replace(studies[1], key="old")
     orphan = replace(trials[0], study="old")
-    return stored(tmp_path_factory.mktemp("store"), [*studies[:-1], unconfirmed(studies[-1]), stale], [*trials, orphan])
+    return stored(
+        tmp_path_factory.mktemp("store"), [*studies[:-1], unconfirmed(studies[-1])], [*trials, orphan], stale=[stale]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +47,11 @@ def test_what_is_read_is_what_was_written(store: str) -> None:
     known = gather(store, "made-up")
     written = sorted(studies[:-1], key=lambda s: (s.target, s.method, s.source or ""))
     assert [(s.target, s.method, s.source) for s in known.studies] == [(s.target, s.method, s.source) for s in written]
-    assert [study.metrics for study in known.studies] == [pytest.approx(study.metrics) for study in written]
+    assert [study_run(study).metrics for study in known.studies] == [
+        pytest.approx(study_run(study).metrics) for study in written
+    ]
     assert [study.source for study in known.unfinished] == [studies[-1].source]
-    assert known.studies[0].params["weigh_by"] == "task_embedding"
+    assert known.studies[0].settings["weigh_by"] == "task_embedding"
     expected = sorted(trials, key=lambda t: (t.study, t.number))
     assert [replace(t, score=None, seconds=None) for t in known.trials] == [
         replace(t, score=None, seconds=None) for t in expected

@@ -196,7 +196,7 @@ def study_entry(
     """
     is_baseline = method == "prompt_tuning"
     usual = {
-        records.STAGE: "study", records.CURRENT: "true", records.TARGET: target, records.METHOD: method, records.PLM: plm,
+        records.STAGE: "study", records.CURRENT: "true", records.TARGET: target, records.METHOD: method, records.REFERENCE: {"prompt_tuning": "baseline", "spot": "start"}.get(method, ""), records.PLM: plm,
         records.SOURCE: "" if is_baseline else "s", records.SIGNAL: "true", records.OVERLAP: "0", records.POOR_SOURCE: "false",
         records.PROTOCOL: "held_out", records.CONSTRUCTED: "false",
     }  # fmt: skip

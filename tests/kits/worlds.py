@@ -5,7 +5,7 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -14,8 +14,11 @@ from typing import Any
 import numpy as np
 
 from analysis.records import reader as records
+from analysis.records.conversion import study_run, trial_run
 from analysis.records.evidence import Evidence, split
-from analysis.records.reader import StudyRecord, TrialRecord
+from analysis.records.names import CONFIG_FILE, CURRENT
+from analysis.records.studies import Estimate, Outcome, StudyRecord, TrialRecord, Winner
+from analysis.statistics.speedups import Speedups
 
 SOURCES = ("mnli", "qnli", "sst2", "trec", "qqp", "squad")
 TARGETS = ("cb", "copa", "cr", "rte")
@@ -94,40 +97,66 @@ def _study(
     )  # fmt: skip
     scores = np.clip(alone + gains, 0, 1)
     gains = scores - alone
-    half = 1.96 * math.hypot(world.noise, 0.008) / math.sqrt(len(world.seeds))
+    half = 1.96 * math.hypot(world.noise, 0.008) / math.sqrt(len(world.seeds)) * (not is_baseline)
     gain, score, base = float(gains.mean()), float(scores.mean()), float(alone.mean())
     spread = float(scores.std(ddof=1)) if len(world.seeds) > 1 else 0.0
-    key = f"{target}/{plm}/{method}/{source or ''}"
     knobs = _knobs(method, generator, world.trials)
     first = score - 0.01 + float(generator.normal(0, 0.01)) - 0.3 * max(0.0, -gain)
     similar = {
-        f"similarity/{name}": float(1 / (1 + math.exp(-related - generator.normal(0, 0.3 + noisier))))
+        name: float(1 / (1 + math.exp(-related - generator.normal(0, 0.3 + noisier))))
         for noisier, name in enumerate(world.similarities)
     }
-    metrics: dict[str, float] = {
-        **(similar if source else {}),
-        "score/selection": score + float(generator.normal(0, 0.01)), "score/selection/std": spread, "score/selection/n": len(scores),
-        "score/report": score, "score/report/std": spread, "score/report/n": len(scores),
-        "gain": gain, "gain/std": float(gains.std(ddof=1)) if len(scores) > 1 else 0.0, "gain/low": gain - half * (not is_baseline),
-        "gain/high": gain + half * (not is_baseline), "gain/p": 1.0 if is_baseline else 0.04, "gain/n": 0 if is_baseline else len(scores),
-        "majority": 0.5, "steps": 60, "teacher_steps": 15 if method == "panda" else 0, "seconds": 50 + 30 * float(generator.random()),
-        "truncated/train": 0.0, "truncated/report": 0.0, "relative_performance": score / base,
-        "error_reduction": gain / (1 - base), "early": score - 0.05, "speedup/convergence": float(generator.choice([0.5, 1, 1.5, 3])),
-        "speedup/comparable": float(generator.choice([0.5, 1, 1.5, 3])),
-        "first/score": first, "first/gain": first - base + 0.01, "first/early": first - 0.06,
-        "first/relative_performance": first / base, "first/error_reduction": (first - base) / (1 - base),
-        **({"twin": score - 0.004 * (1 + related) + float(generator.normal(0, 0.004))} if method == "panda" else {}),
-        **{f"score/report/seed/{seed}": float(s) for seed, s in zip(world.seeds, scores, strict=True)},
-        **{f"gain/seed/{seed}": float(g) for seed, g in zip(world.seeds, gains, strict=True)},
-    }  # fmt: skip
-    tags = {
-        "stage": "study", "current": "true", "target": target, "source": source or "", "method": method, "plm": plm, "study": key,
-        "signal": str(target not in world.silent).lower(), "protocol": "held_out", "constructed": "false", "overlap": "0",
-        "source_at_majority": "false", "state": "confirmed",
-    }  # fmt: skip
-    params = {"steps": "60", "seeds": "[0, 1]", "weigh_by": world.weigh_by}
-    study = StudyRecord(target, source, method, plm, f"run {key}", "winner", metrics, tags, params)
+    selection = score + float(generator.normal(0, 0.01))
+    seconds = 50 + 30 * float(generator.random())
+    speeds = [float(generator.choice([0.5, 1, 1.5, 3])) for _ in range(2)]
+    winner = Winner(
+        score=Estimate(score, spread, len(scores), by_seed=dict(zip(world.seeds, scores.tolist(), strict=True))),
+        selection=Estimate(selection, spread, len(scores)),
+        gain=Estimate(
+            gain, float(gains.std(ddof=1)) if len(scores) > 1 else 0.0, 0 if is_baseline else len(scores), gain - half, gain + half,
+            1.0 if is_baseline else 0.04, dict(zip(world.seeds, gains.tolist(), strict=True)),
+        ),
+        majority=0.5, steps=60, teacher_steps=15 if method == "panda" else 0, seconds=seconds, truncated={"train": 0.0, "report": 0.0},
+        relative_performance=score / base, error_reduction=gain / (1 - base), early=score - 0.05, speedups=Speedups(*speeds),
+        twin=score - 0.004 * (1 + related) + float(generator.normal(0, 0.004)) if method == "panda" else None,
+    )  # fmt: skip
+    published = Outcome(
+        score=Estimate(first), gain=Estimate(first - base + 0.01), early=first - 0.06, relative_performance=first / base,
+        error_reduction=(first - base) / (1 - base),
+    )  # fmt: skip
+    key = f"{target}/{plm}/{method}/{source or ''}"
+    study = StudyRecord(
+        target=target, source=source, method=method, plm=plm, key=key, run_id=f"run {key}", state="confirmed",
+        reference=REFERENCES.get(method, ""), similarity_in_loss=_in_loss(world, method), similarities=similar if source else {},
+        signal=target not in world.silent, protocol="held_out", source_at_majority=False,
+        settings={"steps": "60", "seeds": "[0, 1]", "weigh_by": world.weigh_by}, winner=winner, first=published,
+    )  # fmt: skip
     return study, [_trial(study, number, knobs[number], generator) for number in range(world.trials)]
+
+
+REFERENCES = {"prompt_tuning": "baseline", "spot": "start"}
+
+
+def _in_loss(world: World, method: str) -> str:
+    return "no" if method != "panda" else "off" if world.weigh_by == "none" else "yes"
+
+
+def changed(
+    study: StudyRecord, *, gain: float | None = None, selection: float | None = None, similarities: Mapping[str, float] | None = None,
+    **winner: Any,
+) -> StudyRecord:  # fmt: skip
+    """The same study with other numbers: means of gain and of selection score, similarities beside those there are."""
+    won = study.confirmed
+    if gain is not None:
+        winner["gain"] = Estimate(gain, n=2) if won.gain is None else replace(won.gain, mean=gain)
+    if selection is not None:
+        winner["selection"] = replace(won.selection, mean=selection)
+    return replace(study, winner=replace(won, **winner), similarities={**study.similarities, **(similarities or {})})
+
+
+def with_studies(known: Evidence, change: Callable[[StudyRecord], StudyRecord]) -> Evidence:
+    """The same evidence, each pair of it changed."""
+    return replace(known, studies=tuple(change(study) if study.source else study for study in known.studies))
 
 
 def _knobs(method: str, generator: np.random.Generator, count: int) -> list[dict[str, Any]]:
@@ -149,14 +178,14 @@ def _knobs(method: str, generator: np.random.Generator, count: int) -> list[dict
 
 def _trial(study: StudyRecord, number: int, knobs: dict[str, Any], generator: np.random.Generator) -> TrialRecord:
     rate = math.log10(knobs["learning_rate"] / 0.015)
-    score = study.metrics["score/selection"] - 0.06 * rate**2 - 0.01 * math.log10(knobs.get("lambda", 0.3) / 0.3) ** 2
+    score = study.confirmed.selection.mean - 0.06 * rate**2 - 0.01 * math.log10(knobs.get("lambda", 0.3) / 0.3) ** 2
     score += (
         0.004 * knobs.get("partners", 0) - 0.006 * (knobs.get("fusion") == "late") + float(generator.normal(0, 0.005))
     )
     fate = "complete" if number == 0 else str(generator.choice(["complete"] * 6 + ["stopped early"] * 3 + ["failed"]))
     step = {"complete": 60, "stopped early": 20, "failed": 0}[fate]
     return TrialRecord(
-        study.target, study.source, study.method, study.plm, study.tags["study"], number, knobs,
+        study.target, study.source, study.method, study.plm, study.key, number, knobs,
         None if fate == "failed" else score - 0.05 * (step == 20), step, None if fate == "failed" else step * (0.9 + 0.2 * float(generator.random())),
         fate, "the loss is not finite at step 7 (seed 0)" if fate == "failed" else "",
     )  # fmt: skip
@@ -164,8 +193,7 @@ def _trial(study: StudyRecord, number: int, knobs: dict[str, Any], generator: np
 
 def unconfirmed(study: StudyRecord) -> StudyRecord:
     """The same study before it was confirmed."""
-    kept = {name: value for name, value in study.metrics.items() if name.startswith("similarity/")}
-    return replace(study, metrics=kept, tags={**study.tags, "state": "unconfirmed"})
+    return replace(study, winner=None, first=None, state="unconfirmed")
 
 
 @cache
@@ -178,8 +206,9 @@ def _empty_store() -> Path:
 
 
 def stored(
-    folder: Path, studies: Iterable[StudyRecord], trials: Iterable[TrialRecord] = (), name: str = "made-up"
-) -> str:
+    folder: Path, studies: Sequence[StudyRecord], trials: Iterable[TrialRecord] = (), name: str = "made-up",
+    stale: Sequence[StudyRecord] = (),
+) -> str:  # fmt: skip
     """Writes records into a fresh store, as the search would; the store's address."""
     from mlflow.entities import Metric, Param, RunTag
 
@@ -200,22 +229,33 @@ def stored(
         store.set_terminated(run, status)
         return run
 
-    for study in studies:
-        run = write(
-            study.name, study.tags, study.params, study.metrics, 0, "FINISHED" if study.is_confirmed else "FAILED"
-        )
+    for study in (*studies, *stale):
+        run = study_run(study)
+        status = "FINISHED" if study.is_confirmed else "FAILED"
+        current = {CURRENT: str(study not in stale).lower()}
+        written = write(study.name, {**current, **run.tags}, run.params, run.metrics, 0, status)
         if study.is_confirmed:
-            store.log_text(
-                run,
-                json.dumps({"name": f"{study.target}-best", "targets": [study.target], "train": {"steps": 60}}),
-                "config.json",
-            )
+            config = {"name": f"{study.target}-best", "targets": [study.target], "train": {"steps": 60}}
+            store.log_text(written, json.dumps(config), CONFIG_FILE)
     for trial in trials:
-        tags = {
-            "stage": "trial", "current": "true", "target": trial.target, "source": trial.source or "", "method": trial.method, "plm": trial.plm,
-            "study": trial.study, "trial": f"{trial.study}/{trial.number}", "state": trial.state, **({"failure": trial.failure} if trial.failure else {}),
-        }  # fmt: skip
-        said = {"score": trial.score, "seconds": trial.seconds}
-        known = {key: value for key, value in said.items() if value is not None}
-        write(f"trial {trial.number}", tags, trial.knobs, known, trial.step, "FAILED" if trial.failure else "FINISHED")
+        run = trial_run(trial)
+        status = "FAILED" if trial.failure else "FINISHED"
+        write(f"trial {trial.number}", {CURRENT: "true", **run.tags}, run.params, run.metrics, trial.step, status)
     return uri
+
+
+def record(
+    method: str = "spot", source: str | None = "a", target: str = "t", plm: str = "bert", *, score: float | Estimate = 0.5,
+    selection: float = 0.5, gain: float | Estimate | None = None, signal: bool | None = True,
+    similarities: Mapping[str, float] | None = None, first: Outcome | None = None, **winner: Any,
+) -> StudyRecord:  # fmt: skip
+    """A confirmed study with these numbers alone; others of its winner by name."""
+    won = Winner(
+        score=score if isinstance(score, Estimate) else Estimate(score), selection=Estimate(selection),
+        gain=Estimate(gain, n=2) if isinstance(gain, float) else gain, **winner,
+    )  # fmt: skip
+    return StudyRecord(
+        target=target, source=source, method=method, plm=plm, key=f"{method} {source} {target} {plm}",
+        run_id=f"{method} {source} {target} {plm}", state="confirmed", reference=REFERENCES.get(method, ""), signal=signal,
+        similarities=similarities or {}, winner=won, first=first,
+    )  # fmt: skip

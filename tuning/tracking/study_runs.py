@@ -2,9 +2,12 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from analysis.records import names as records
+from analysis.records.conversion import identity_tags, study_run
+from analysis.records.studies import StudyRecord
 from panda_trainable.config.methods import TRAITS
 from panda_trainable.config.section import as_filed, flattened
 from panda_trainable.config.task import Mixture
@@ -41,15 +44,26 @@ def _of_source(card: Mapping[str, Any]) -> RunUpdate:
     )  # fmt: skip
 
 
+def study_record(study: Study, weigh_by: object = None) -> StudyRecord:
+    """A study before it has a winner.
+
+    Args:
+        study: the study.
+        weigh_by: as the experiment's file has it; without it, whether the loss holds the similarity is left open.
+    """
+    pair, setting = study.pair, study.base.setting
+    traits = TRAITS[pair.method]
+    holds = records.NO if not traits.loss_holds_similarity else records.OFF if weigh_by == "none" else records.YES
+    return StudyRecord(
+        target=pair.target, source=pair.source, method=pair.method, plm=setting.plm.label, key=study.key,
+        reference=traits.reference, similarity_in_loss=None if weigh_by is None else holds, similarities=study.similarities,
+        protocol=setting.protocol, constructed=pair.target in DEMO, overlap=study.overlap,
+    )  # fmt: skip
+
+
 def study_tags(study: Study) -> dict[str, str]:
     """What a study's own run, its trials' and its winner's are found by."""
-    pair, base = study.pair, study.base
-    return {
-        records.TARGET: pair.target, records.SOURCE: pair.source or "", records.METHOD: pair.method,
-        records.PLM: base.setting.plm.label, records.STUDY: study.key, records.CURRENT: "true",
-        records.PROTOCOL: base.setting.protocol, records.CONSTRUCTED: str(pair.target in DEMO).lower(),
-        records.OVERLAP: str(study.overlap), records.LOSS_HOLDS_SIMILARITY: str(TRAITS[pair.method].loss_holds_similarity).lower(),
-    }  # fmt: skip
+    return {**identity_tags(study_record(study)), records.CURRENT: "true"}
 
 
 def _of_study(plan: Plan, study: Study, poor: bool) -> RunUpdate:
@@ -59,10 +73,10 @@ def _of_study(plan: Plan, study: Study, poor: bool) -> RunUpdate:
         "partners_available": [source.task.name for source in base.sources[1:]], "weigh_by": _weigh_by(plan),
         **_mixtures(base), **_measured(plan, study), **_searched(plan, study),
     }  # fmt: skip
-    similarities = {f"{records.SIMILARITY}/{name}": value for name, value in study.similarities.items()}
+    run = study_run(replace(study_record(study, plan.experiment.weigh_by), source_at_majority=poor))
     return RunUpdate(
-        f"study:{study.key}", study.pair.name, tags={records.STAGE: "study", **study_tags(study), records.POOR_SOURCE: str(poor).lower()},
-        params=params, metrics=similarities, status=RUNNING,
+        f"study:{study.key}", study.pair.name, tags={**run.tags, records.CURRENT: "true"}, params=params, metrics=run.metrics,
+        status=RUNNING,
     )  # fmt: skip
 
 

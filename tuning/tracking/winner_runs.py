@@ -2,21 +2,24 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from analysis.records import names as records
+from analysis.records.conversion import estimate_metrics, study_run
+from analysis.records.studies import Estimate, Outcome
+from analysis.records.studies import Winner as WinnerRecord
 from analysis.statistics.gains import gap_closed, relative_error_reduction, relative_performance, spread
-from analysis.statistics.speedups import Curve, Speedups, speedups
+from analysis.statistics.speedups import Curve, speedups
 from panda_trainable.config.methods import KNOBS
 from panda_trainable.config.trial import TrialConfig
 from tuning.experiment.experiment import Experiment
 from tuning.experiment.pinned import pinned
 from tuning.planning.plan import Study
 from tuning.planning.results import LOGITS, Confirmed, Winner, confirm_key
-from tuning.tracking.study_runs import study_tags
+from tuning.tracking.study_runs import study_record, study_tags
 from tuning.tracking.tracker import FAILED, RunUpdate
 
 
@@ -35,8 +38,8 @@ def _of_confirmed(study: Study, confirmed: Confirmed, name: str) -> RunUpdate:
         confirmed_id(study, confirmed.config), name, parent=f"study:{study.key}",
         tags={records.STAGE: "confirm", **study_tags(study)}, params=_knobs(confirmed.config),
         metrics={
-            **score_metrics(confirmed.selection, records.SELECTION), **score_metrics(confirmed.report, records.REPORT),
-            **others, records.STEPS: confirmed.config.steps, records.SECONDS: confirmed.seconds,
+            **estimate_metrics(records.SELECTION, _over_seeds(confirmed.selection)),
+            **estimate_metrics(records.REPORT, _over_seeds(confirmed.report)), **others, records.STEPS: confirmed.config.steps, records.SECONDS: confirmed.seconds,
         },
         files=(str(confirmed.folder / LOGITS),),
     )  # fmt: skip
@@ -81,87 +84,61 @@ def of_study_end(experiment: Experiment, winner: Winner, ours: Learnt = UNKNOWN,
         ours: how its trials learnt.
         theirs: how those of the target's baseline did.
     """
-    gain, confirmed, study = asdict(winner.gain), winner.confirmed, winner.study
-    gains = {records.GAIN: gain.pop("mean"), **{f"{records.GAIN}/{name}": value for name, value in gain.items()}}
-    twins = {records.TWIN: float(np.mean(winner.twin.report))} if winner.twin else {}
-    cut = {f"{records.TRUNCATED}/{split}": share for split, share in confirmed.truncated.items()}
-    config = pinned(experiment, confirmed.config, study.pair.source)
-    speeds = {"": speedups(theirs.won, ours.won), f"{records.FIRST}/": speedups(theirs.first, ours.first)}
-    never = {
-        prefix.replace("/", "_") + records.NEVER: str(speed.comparable is None).lower()
-        for prefix, speed in speeds.items()
-        if speed
-    }
-    seeds = confirmed.config.seeds
+    study, config = winner.study, winner.confirmed.config
+    record = replace(
+        study_record(study, experiment.weigh_by), state=records.CONFIRMED, signal=winner.signal.low > 0,
+        winner=_winner(winner, ours, theirs), first=_first(ours.first, theirs.first),
+    )  # fmt: skip
+    run = study_run(record)
     return RunUpdate(
-        f"study:{study.key}", study.pair.name,
-        tags={
-            records.SIGNAL: str(winner.signal.low > 0).lower(), records.CURRENT: "true", records.STATE: "confirmed",
-            records.PARTNERS: ",".join(source.task.name for source in confirmed.config.sources[1:]),
-            **never,
-        },
-        metrics={
-            **score_metrics(confirmed.selection, records.SELECTION), **score_metrics(confirmed.report, records.REPORT),
-            **gains, **twins, records.MAJORITY: confirmed.majority,
-            records.STEPS: confirmed.config.steps, records.TEACHER_STEPS: confirmed.config.teacher_steps,
-            records.SECONDS: confirmed.seconds, **cut, **_beside(winner), **_first(ours.first, theirs.first),
-            **_early("", ours.won), **{k: v for prefix, speed in speeds.items() for k, v in _faster(prefix, speed).items()},
-            **_by_seed(records.REPORT, seeds, confirmed.report),
-            **_by_seed(records.GAIN, seeds, np.subtract(confirmed.report, winner.baseline.report).tolist()),
-        },
-        links={records.WINNER_RUN: confirmed_id(study, confirmed.config)},
-        artifacts={records.CONFIG_FILE: json.dumps(config, indent=1)},
+        f"study:{study.key}", study.pair.name, tags={**run.tags, records.CURRENT: "true"}, metrics=run.metrics,
+        links={records.WINNER_RUN: confirmed_id(study, config)},
+        artifacts={records.CONFIG_FILE: json.dumps(pinned(experiment, config, study.pair.source), indent=1)},
     )  # fmt: skip
 
 
-def _beside(winner: Winner) -> dict[str, float]:
-    """How the winner stands to its baseline, and to the larger PLM that taught it, where that is defined."""
-    ours, base = float(np.mean(winner.confirmed.report)), float(np.mean(winner.baseline.report))
-    found = {
-        records.RELATIVE: relative_performance(ours, base),
-        records.ERROR_REDUCTION: relative_error_reduction(ours, base),
-    }
-    if winner.confirmed.teacher:
-        teacher = float(np.mean(winner.confirmed.teacher))
-        found |= {records.TEACHER: teacher, records.GAP_CLOSED: gap_closed(base, ours, teacher)}
-    return {name: value for name, value in found.items() if value is not None}
+def _winner(winner: Winner, ours: Learnt, theirs: Learnt) -> WinnerRecord:
+    """The winner with how it compares to its baseline, and to the larger PLM that taught it."""
+    confirmed, base = winner.confirmed, float(np.mean(winner.baseline.report))
+    seeds, score = confirmed.config.seeds, _over_seeds(confirmed.report)
+    gains = np.subtract(confirmed.report, winner.baseline.report).tolist()
+    teacher = float(np.mean(confirmed.teacher)) if confirmed.teacher else None
+    return WinnerRecord(
+        score=replace(score, by_seed=dict(zip(seeds, confirmed.report, strict=True))), selection=_over_seeds(confirmed.selection),
+        gain=Estimate(**asdict(winner.gain), by_seed=dict(zip(seeds, gains, strict=True))),
+        relative_performance=relative_performance(score.mean, base), error_reduction=relative_error_reduction(score.mean, base),
+        early=_early(ours.won), speedups=speedups(theirs.won, ours.won), majority=confirmed.majority,
+        twin=float(np.mean(winner.twin.report)) if winner.twin else None,
+        teacher=teacher, gap_closed=None if teacher is None else gap_closed(base, score.mean, teacher),
+        partners=tuple(source.task.name for source in confirmed.config.sources[1:]), truncated=confirmed.truncated,
+        steps=confirmed.config.steps, teacher_steps=confirmed.config.teacher_steps, seconds=confirmed.seconds,
+    )  # fmt: skip
 
 
-def _by_seed(name: str, seeds: Sequence[int], values: Sequence[float]) -> dict[str, float]:
-    return {f"{name}/{records.SEED}/{seed}": value for seed, value in zip(seeds, values, strict=True)}
+def _over_seeds(scores: Sequence[float]) -> Estimate:
+    return Estimate(float(np.mean(scores)), spread(list(scores)), len(scores))
 
 
-def _first(ours: Curve, theirs: Curve) -> dict[str, float]:
-    """Measures of the first trial, on selection rows; `score` alone where there is no baseline's."""
+def _first(ours: Curve, theirs: Curve) -> Outcome | None:
+    """The first trial, on selection rows; without a gain where the baseline's is not known."""
     if not ours:
-        return {}
+        return None
     score = ours[max(ours)]
-    found: dict[str, float | None] = {"score": score}
-    if theirs:
-        base = theirs[max(theirs)]
-        found |= {
-            records.GAIN: score - base, records.RELATIVE: relative_performance(score, base),
-            records.ERROR_REDUCTION: relative_error_reduction(score, base),
-        }  # fmt: skip
-    known = {f"{records.FIRST}/{name}": value for name, value in found.items() if value is not None}
-    return {**known, **_early(f"{records.FIRST}/", ours)}
+    outcome = Outcome(score=Estimate(score), early=_early(ours), speedups=speedups(theirs, ours))
+    if not theirs:
+        return outcome
+    base = theirs[max(theirs)]
+    return replace(
+        outcome, gain=Estimate(score - base), relative_performance=relative_performance(score, base),
+        error_reduction=relative_error_reduction(score, base),
+    )  # fmt: skip
 
 
-def _early(prefix: str, curve: Curve) -> dict[str, float]:
+def _early(curve: Curve) -> float | None:
     """The score at the first evaluation."""
-    return {prefix + records.EARLY: curve[min(curve)]} if curve else {}
-
-
-def _faster(prefix: str, speed: Speedups | None) -> dict[str, float]:
-    found = {records.CONVERGENCE: speed.convergence, records.COMPARABLE: speed.comparable} if speed else {}
-    return {prefix + name: value for name, value in found.items() if value is not None and np.isfinite(value)}
+    return curve[min(curve)] if curve else None
 
 
 def of_unconfirmed(study: Study) -> RunUpdate:
     """A study's run that ends without a winner."""
-    return RunUpdate(f"study:{study.key}", study.pair.name, tags={records.STATE: "unconfirmed"}, status=FAILED)
-
-
-def score_metrics(scores: Sequence[float], name: str) -> dict[str, float]:
-    """Mean, spread and number of scores, named for MLflow."""
-    return {name: float(np.mean(scores)), f"{name}/std": spread(list(scores)), f"{name}/n": float(len(scores))}
+    return RunUpdate(f"study:{study.key}", study.pair.name, tags={records.STATE: records.UNCONFIRMED}, status=FAILED)

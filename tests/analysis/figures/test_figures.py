@@ -24,17 +24,18 @@ from analysis.figures.similarity import similarity_map
 from analysis.findings.answer import answer, correlations
 from analysis.findings.contrasts import Contrast
 from analysis.findings.importance import Importance
-from analysis.findings.search_history import insight
+from analysis.findings.search_history import search_history
 from analysis.records.evidence import Evidence
+from analysis.records.studies import Estimate, StudyRecord
 from analysis.wording import by_reason, chance, counted, listed, points, rho
-from tests.kits.worlds import SOURCES, World, evidence
+from tests.kits.worlds import SOURCES, World, changed, evidence, with_studies
 
 WORLD = World(trials=3, similarities=("c_mean", "e_avg"), silent=("rte",), noise=0.02)
 
 
 def of(known: Evidence) -> Gallery:
     found = correlations(known)
-    return gallery(known, answer(known, found), found, insight(known))
+    return gallery(known, answer(known, found), found, search_history(known))
 
 
 @pytest.fixture(scope="module")
@@ -91,9 +92,9 @@ def test_figures_of_report_scores_name_their_protocol(name: str, drawn: dict[str
 
 def test_pooled_figures_name_the_targets_they_leave_out(drawn: dict[str, Drawing]) -> None:
     for name in ("scatter", "pooled", "retrieval"):
-        assert "Left out, without signal: rte." in drawn[name].caption
+        assert "Left out, since prompt tuning does not beat the majority class there: rte." in drawn[name].caption
     assert (
-        "In brackets: prompt tuning does not beat the majority class, and the title does not count them."
+        "In brackets: prompt tuning does not beat the majority class; the title does not count these."
         in drawn["gain-spot"].caption
     )
 
@@ -101,16 +102,19 @@ def test_pooled_figures_name_the_targets_they_leave_out(drawn: dict[str, Drawing
 def test_the_title_of_the_gains_counts_them() -> None:
     known = evidence(WORLD)
     pairs = [pair for pair in known.pairs if pair.method == "spot"]
-    for pair, gain in zip(pairs, [0.05, 0.03, 0.01] + [-0.02] * (len(pairs) - 3), strict=True):
-        pair.metrics.update({"gain": gain, "gain/low": gain - 0.02, "gain/high": gain + 0.02})
+    gains = dict(zip((pair.run_id for pair in pairs), [0.05, 0.03, 0.01] + [-0.02] * (len(pairs) - 3), strict=True))
+
+    def gaining(pair: StudyRecord, gain: float) -> StudyRecord:
+        low, high = gain - 0.02, gain + 0.02
+        return replace(pair, winner=replace(pair.confirmed, gain=Estimate(gain, 0.0, 3, low, high)))
+
+    known = with_studies(known, lambda pair: gaining(pair, gains.get(pair.run_id, 0.0)))
     figure = gain_map(known, "spot")
     assert isinstance(figure, Drawing)
     assert figure.title.startswith(
-        "spot beats prompt tuning on 3 of 18 pairs, on 2 clearly; mnli helps most, "
+        "spot beats prompt tuning on 3 of 18 pairs, on 2 significantly; mnli helps most, "
     )  # not on rte
-    for pair in pairs:
-        pair.metrics["gain"] = -0.02
-    worse = gain_map(known, "spot")
+    worse = gain_map(with_studies(known, lambda pair: changed(pair, gain=-0.02)), "spot")
     assert isinstance(worse, Drawing)
     assert worse.title.endswith("costs least, −2.0 points on average")
     assert "spans zero (22)" in figure.caption  # +0.01 and −0.02, which touches zero
@@ -119,14 +123,14 @@ def test_the_title_of_the_gains_counts_them() -> None:
 
 def test_the_title_of_a_similarity_names_the_closest_pair_but_no_task_with_itself() -> None:
     known = evidence(replace(WORLD, targets=("sst2", "cb"), methods=("spot",)))
-    for pair in known.pairs:
-        pair.metrics["similarity/c_mean"] = 0.9 if (pair.source, pair.target) == ("qqp", "cb") else 0.1
-    own = replace(
-        known.pairs[0], source="sst2", target="sst2", metrics={**known.pairs[0].metrics, "similarity/c_mean": 1.0}
+    close = {("qqp", "cb"): 0.9}
+    known = with_studies(
+        known, lambda pair: changed(pair, similarities={"c_mean": close.get((str(pair.source), pair.target), 0.1)})
     )
+    own = replace(known.pairs[0], source="sst2", target="sst2", similarities={"c_mean": 1.0})
     figure = similarity_map(replace(known, studies=(*known.studies, own)), "c_mean")
     assert isinstance(figure, Drawing)
-    assert figure.title == "By c_mean, qqp is the source most like a target: cb (0.90)"
+    assert figure.title == "By c_mean, qqp is the source most similar to a target, cb (0.90)"
 
 
 def test_the_scatter_counts_the_targets_on_which_both_rise(drawn: dict[str, Drawing]) -> None:
@@ -157,14 +161,12 @@ def test_an_importance_below_chance_is_not_called_one() -> None:
     assert importance_figure(both).title == "The learning rate mattered most for panda and spot"  # type: ignore[union-attr]
 
 
+LITTLE = replace(WORLD, similarities=("c_mean",), sources=SOURCES[:5], targets=("cb", "rte"))
 SINGLE: dict[str, World] = {
-    "one target": replace(WORLD, targets=("cr",), silent=()),
-    "one source": replace(WORLD, sources=("sst2",)),
-    "one of both": replace(WORLD, sources=("sst2",), targets=("cr",), silent=()),
-    "one seed": replace(WORLD, seeds=(10,)),
-    "no signal": replace(WORLD, silent=WORLD.targets),
-    "two plms": replace(WORLD, plms=("bert", "a PLM of a long name"), targets=("cr", "cb")),
-    "signs in names": replace(WORLD, targets=("$x^2$ <b>&", "_hidden"), sources=("$\\frac{", "a_b", "<i>", "ö % #", "e"), silent=()),
+    "one source and target, one seed": replace(LITTLE, sources=("sst2",), targets=("cr",), silent=(), seeds=(10,)),
+    "no signal": replace(LITTLE, silent=LITTLE.targets),
+    "two plms": replace(LITTLE, plms=("bert", "a PLM of a long name"), methods=("spot",)),
+    "signs in names": replace(LITTLE, targets=("$x^2$ <b>&", "_hidden"), sources=("$\\frac{", "a_b", "<i>", "ö % #", "e"), silent=()),
 }  # fmt: skip
 
 
@@ -175,16 +177,13 @@ def test_every_figure_copes_or_gives_a_reason(case: str) -> None:
     for figure in found.drawn:
         assert not cut_at_the_border(figure), figure.name
     assert all(figure.reason for figure in found.not_drawn)
-    if case == "one source":
-        assert {f.name: f.reason for f in found.not_drawn}[
-            "retrieval"
-        ] == "there are not two sources of a target to choose from"
-
-
-def test_names_stand_in_figures_as_they_are_written() -> None:
-    found = {figure.name: texts(figure) for figure in of(evidence(SINGLE["signs in names"])).drawn}
-    assert {"$x^2$ <b>&", "_hidden"} <= set(found["pooled"])
-    assert {"$\\frac{", "a_b", "<i>", "ö % #"} <= set(found["gain-spot"])
+    if case == "one source and target, one seed":
+        reasons = {figure.name: figure.reason for figure in found.not_drawn}
+        assert reasons["retrieval"] == "there are not two sources of a target to choose from"
+    if case == "signs in names":
+        written = {figure.name: texts(figure) for figure in found.drawn}
+        assert {"$x^2$ <b>&", "_hidden"} <= set(written["pooled"])
+        assert {"$\\frac{", "a_b", "<i>", "ö % #"} <= set(written["gain-spot"])
 
 
 def test_numbers_at_axes_are_plain(drawn: dict[str, Drawing]) -> None:
@@ -195,9 +194,13 @@ def test_numbers_at_axes_are_plain(drawn: dict[str, Drawing]) -> None:
 def test_gaps_are_crossed_out_and_missing_intervals_are_told() -> None:
     known = evidence(replace(WORLD, methods=("spot",), similarities=("c_mean",)))
     pairs = known.pairs
-    for pair in pairs[:3]:
-        del pair.metrics["gain/low"], pair.metrics["gain/high"], pair.metrics["similarity/c_mean"]
-    gaps = replace(known, studies=tuple(study for study in known.studies if study is not pairs[5]))
+    without = {pair.run_id for pair in pairs[:3]}
+
+    def bare(pair: StudyRecord) -> StudyRecord:
+        won = replace(pair.confirmed, gain=Estimate(pair.gained, n=3))
+        return replace(pair, winner=won, similarities={}) if pair.run_id in without else pair
+
+    gaps = with_studies(replace(known, studies=tuple(study for study in known.studies if study is not pairs[5])), bare)
     gain, similarity = gain_map(gaps, "spot"), similarity_map(gaps, "c_mean")
     assert isinstance(gain, Drawing)
     assert isinstance(similarity, Drawing)
@@ -226,8 +229,8 @@ def test_nothing_confirmed_draws_nothing_and_says_why() -> None:
 
 def test_similarities_that_lie_close_together_have_more_decimals() -> None:
     known = evidence(replace(WORLD, similarities=("c_mean",)))
-    for pair, value in zip(known.pairs, itertools.cycle((0.0412, 0.0478, 0.0441)), strict=False):
-        pair.metrics["similarity/c_mean"] = value
+    values = itertools.cycle((0.0412, 0.0478, 0.0441))
+    known = with_studies(known, lambda pair: changed(pair, similarities={"c_mean": next(values)}))
     figure = similarity_map(known, "c_mean")
     assert isinstance(figure, Drawing)
     assert {"0.0412", "0.0478"} <= set(texts(figure))
@@ -245,7 +248,7 @@ def test_a_page_has_the_picture_without_its_title(drawn: dict[str, Drawing]) -> 
 
 def test_twins_on_a_target_without_signal_are_shown_as_such_and_not_in_the_mean(drawn: dict[str, Drawing]) -> None:
     assert "rte (no signal)" in texts(drawn["twins"])
-    assert "Left out, without signal: rte" in drawn["twins"].caption
+    assert "Left out, since prompt tuning does not beat the majority class there: rte" in drawn["twins"].caption
 
 
 @pytest.mark.parametrize(

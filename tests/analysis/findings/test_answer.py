@@ -5,10 +5,19 @@ from dataclasses import replace
 
 import pytest
 
-from analysis.findings.answer import answer, coefficients, correlations, headline_method, is_marked, least_p, points_of
-from analysis.findings.retrieval import following, regrets
+from analysis.findings.answer import (
+    answer,
+    coefficients,
+    correlations,
+    headline_method,
+    is_marked,
+    points_of,
+    smallest_p,
+)
+from analysis.findings.retrieval import retrieval_metrics, retrieval_summaries
 from analysis.records.evidence import Evidence
-from tests.kits.worlds import SOURCES, World, evidence
+from analysis.records.studies import StudyRecord
+from tests.kits.worlds import SOURCES, World, changed, evidence, with_studies
 
 SMALL = World(trials=1, similarities=("c_mean", "e_avg"))
 
@@ -42,10 +51,9 @@ def test_noise_is_no_sign_and_never_called_a_no() -> None:
 
 def test_an_order_that_is_as_good_as_so_few_sources_can_show_is_no_sign_of_nothing() -> None:
     """Of four sources even the perfect order has p = 2 / 24."""
-    assert (least_p(4), least_p(5), least_p(1)) == (pytest.approx(1 / 12), pytest.approx(1 / 60), 1.0)
+    assert (smallest_p(4), smallest_p(5), smallest_p(1)) == (pytest.approx(1 / 12), pytest.approx(1 / 60), 1.0)
     known = evidence(replace(SMALL, sources=SOURCES[:4], methods=("spot",), similarities=("c_mean",)))
-    for pair in known.pairs:
-        pair.metrics["gain"] = pair.metrics["similarity/c_mean"]
+    known = with_studies(known, lambda pair: changed(pair, gain=pair.similarities["c_mean"]))
     said = answer(known, correlations(known))
     assert said.verdict == "cannot say"
     assert said.sentences[0].startswith(
@@ -82,7 +90,7 @@ def test_four_sources_of_which_a_target_is_one_say_what_each_target_lacks() -> N
 
 def test_targets_without_signal_are_in_no_coefficient() -> None:
     known = evidence(replace(SMALL, silent=("cb",)))
-    assert known.silent == ["cb"]
+    assert known.targets_without_signal == ["cb"]
     assert all("cb" not in one.targets for one in correlations(known))
     assert answered(replace(SMALL, silent=SMALL.targets))[1].endswith(
         "no target carries a signal: prompt tuning beats the majority class nowhere."
@@ -95,19 +103,19 @@ def test_panda_answers_only_where_its_loss_does_not_hold_the_similarity() -> Non
     assert headline_method(weighed) is None
     said = answer(weighed, correlations(weighed))
     assert said.verdict == "cannot say"
-    assert "every method's loss contains the similarity" in said.sentences[0]
+    assert "the loss of every method contains the similarity" in said.sentences[0]
     free = evidence(replace(SMALL, methods=("panda",), weigh_by="none"))
     assert (is_marked(free, "panda"), headline_method(free)) == (False, "panda")
 
 
 def test_an_unweighed_panda_speaks_beside_spot_and_a_weighed_one_does_not() -> None:
-    assert "; of panda, unweighed, it is " in answered(replace(SMALL, weigh_by="none"))[1]
+    assert "; of panda, unweighted, it is " in answered(replace(SMALL, weigh_by="none"))[1]
     assert "panda" not in answered(SMALL)[1]
 
 
 def test_a_loss_of_which_nothing_is_known_counts_as_holding_the_similarity() -> None:
     known = evidence(replace(SMALL, methods=("panda",)))
-    bare = replace(known, studies=tuple(replace(study, params={}) for study in known.studies))
+    bare = replace(known, studies=tuple(replace(study, similarity_in_loss=None) for study in known.studies))
     assert is_marked(bare, "panda")
 
 
@@ -137,20 +145,26 @@ def test_a_pair_of_a_task_with_itself_is_left_out_and_can_be_asked_for() -> None
     without, within = correlations(known)[0], correlations(known, exclude_self=False)[0]
     assert (without.self_pairs, within.self_pairs) == (0, 1)
     assert within.pooled.n == without.pooled.n + 1
-    assert len(known.heard) == len(known.heard_others) + 2  # of spot and of panda
+    assert len(known.pairs_with_signal) == len(known.transfer_pairs) + 2  # of spot and of panda
 
 
 def test_points_hold_every_seed_in_one_order_and_gaps_are_nan() -> None:
     known = evidence(replace(SMALL, methods=("spot",), targets=("cb",)))
-    del known.pairs[0].metrics["gain/seed/11"], known.pairs[1].metrics["similarity/c_mean"]
-    found = points_of(known, known.pairs, "c_mean", "gain")
+    one, two, *others = known.pairs
+    gain = one.confirmed.gain
+    assert gain
+    one = replace(one, winner=replace(one.confirmed, gain=replace(gain, by_seed={10: 0.1, 12: 0.2})))
+    pairs = [one, replace(two, similarities={}), *others]
+    found = points_of(known, pairs, "c_mean", "gain")
     assert [len(point.seeds) for point in found] == [3] * 6
     assert math.isnan(found[0].seeds[1])
     assert math.isnan(found[1].similarity)
-    assert found[2].value == known.pairs[2].metrics["gain"]
-    assert points_of(known, known.pairs, "c_mean", "gain", "first")[0].seeds == ()
-    known.pairs[0].metrics["first/gain/seed/1"] = 0.25
-    first = points_of(known, known.pairs, "c_mean", "gain", "first")
+    assert found[2].value == others[0].gained
+    assert points_of(known, pairs, "c_mean", "gain", "first")[0].seeds == ()
+    assert one.first
+    assert one.first.gain
+    pairs[0] = replace(one, first=replace(one.first, gain=replace(one.first.gain, by_seed={1: 0.25})))
+    first = points_of(known, pairs, "c_mean", "gain", "first")
     assert first[0].seeds == (0.25,)
     assert math.isnan(first[1].seeds[0])
 
@@ -188,14 +202,17 @@ def test_following_a_similarity_in_numbers() -> None:
         replace(SMALL, methods=("spot",), targets=("cb",), sources=("a", "b", "c"), similarities=("c_mean",))
     )
     told = {"a": (0.9, 0.02, 0.6), "b": (0.5, 0.05, 0.9), "c": (0.1, -0.01, 0.7)}
-    for pair in known.pairs:
+
+    def told_of(pair: StudyRecord) -> StudyRecord:
         similarity, gain, selection = told[str(pair.source)]
-        pair.metrics.update({"similarity/c_mean": similarity, "gain": gain, "score/selection": selection})
-    (found,) = following(known)
+        return changed(pair, similarities={"c_mean": similarity}, gain=gain, selection=selection)
+
+    known = with_studies(known, told_of)
+    (found,) = retrieval_summaries(known)
     assert (found.method, found.similarity, found.targets) == ("spot", "c_mean", 1)
     assert (found.first, found.random, found.oracle) == pytest.approx((0.02, 0.02, 0.05))
     assert (found.kept, found.regret, found.enough) == pytest.approx((0.4, 0.03, 2 / 3))
-    assert dict(regrets([found])) == {
+    assert dict(retrieval_metrics([found])) == {
         "retrieval/spot/c_mean/regret": found.regret,
         "retrieval/spot/c_mean/first": found.first,
     }

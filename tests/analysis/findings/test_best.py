@@ -12,9 +12,11 @@ import pytest
 
 from analysis.findings.best import best, corrected, over_plms, row, winners
 from analysis.records import names as records
-from analysis.records.reader import NoRecords, StudyRecord, client, confirmed_studies
+from analysis.records.reader import NoRecords, client, confirmed_studies
+from analysis.records.studies import Estimate
 from panda_trainable.library import PromptLibrary
 from tests.kits.small import new_store, plan_of, recorded, study_entry, told
+from tests.kits.worlds import record
 
 SCORES = {
     "t · prompt_tuning": ([0.6, 0.6], [0.9, 0.95]),
@@ -32,39 +34,29 @@ def stored(tmp_path_factory: pytest.TempPathFactory, plms: Callable[[str], Path]
     return uri
 
 
-def record(
-    method: str,
-    source: str | None,
-    selection: float,
-    report: float = 0.5,
-    metrics: dict[str, float] | None = None,
-    **names: str,
-) -> StudyRecord:
-    said = {"score/selection": selection, "score/report": report, **(metrics or {})}
-    target, plm = names.get("target", "t"), names.get("plm", "bert")
-    run = names.get("run", f"{method} {source} {target} {plm}")
-    return StudyRecord(target, source, method, plm, run, "winner", said, {})
-
-
 def test_the_winner_of_a_target_is_chosen_by_selection_score() -> None:
-    poor, good = record("spot", "s1", 0.8, report=0.1), record("spot", "s2", 0.7, report=0.9)
+    poor, good = record("spot", "s1", selection=0.8, score=0.1), record("spot", "s2", selection=0.7, score=0.9)
     assert winners([good, poor]) == [poor]
 
 
 def test_among_equals_the_baseline_comes_first_then_names() -> None:
-    plain, spot, panda = record("prompt_tuning", None, 0.7), record("spot", "a", 0.7), record("panda", "b", 0.7)
+    plain, spot, panda = (
+        record("prompt_tuning", None, selection=0.7),
+        record("spot", "a", selection=0.7),
+        record("panda", "b", selection=0.7),
+    )
     assert winners([spot, panda, plain]) == [plain]
     assert winners([spot, panda]) == [panda]
 
 
 def test_every_target_and_plm_has_a_winner_of_its_own() -> None:
-    each = [record("spot", "s", 0.5, target=t, plm=p) for t in ("t", "u") for p in ("bert", "roberta")]
+    each = [record("spot", "s", selection=0.5, target=t, plm=p) for t in ("t", "u") for p in ("bert", "roberta")]
     assert winners(each) == each
 
 
 def test_the_baseline_wins_ties_within_each_target_and_plm() -> None:
     each = [
-        record(method, source, 0.7, target=target, plm=plm)
+        record(method, source, selection=0.7, target=target, plm=plm)
         for target in ("t", "u")
         for plm in ("bert", "roberta")
         for method, source in (("panda", "a"), ("prompt_tuning_longer", None), ("prompt_tuning", None))
@@ -72,13 +64,16 @@ def test_the_baseline_wins_ties_within_each_target_and_plm() -> None:
     assert [found.method for found in winners(each)] == ["prompt_tuning"] * 4
 
 
-def gained(p: float, n: float = 2.0) -> dict[str, float]:
-    return {"gain/p": p, "gain/n": n}
+def gain_of(p: float, n: int = 2) -> Estimate:
+    return Estimate(0.1, n=n, p=p)
 
 
 def test_the_correction_is_over_the_tests_and_a_baseline_is_none() -> None:
-    tested = [record("spot", "s", 0.5, metrics=gained(p), target=t) for t, p in (("a", 0.01), ("b", 0.04), ("c", 0.03))]
-    baseline = record("prompt_tuning", None, 0.5, metrics=gained(1.0, n=0.0), target="d")
+    tested = [
+        record("spot", "s", selection=0.5, gain=gain_of(p), target=t)
+        for t, p in (("a", 0.01), ("b", 0.04), ("c", 0.03))
+    ]
+    baseline = record("prompt_tuning", None, selection=0.5, gain=gain_of(1.0, n=0), target="d")
     found = corrected([tested[0], baseline, *tested[1:]])
     # Holm over three: 3 × 0.01, 2 × 0.03, and 0.04 stays where its forerunner is.
     assert found == pytest.approx({tested[0].run_id: 0.03, tested[1].run_id: 0.06, tested[2].run_id: 0.06})
@@ -88,11 +83,11 @@ def test_the_correction_is_over_the_tests_and_a_baseline_is_none() -> None:
 
 def test_the_best_plm_of_a_target_is_that_of_its_best_winner() -> None:
     each = [
-        record("prompt_tuning", None, 0.5, plm="bert"),
-        record("spot", "s", 0.8, report=0.1, plm="bert"),
-        record("prompt_tuning", None, 0.7, report=0.9, plm="roberta"),
-        record("prompt_tuning", None, 0.6, target="u", plm="bert"),
-        record("prompt_tuning", None, 0.6, target="u", plm="roberta"),
+        record("prompt_tuning", None, selection=0.5, plm="bert"),
+        record("spot", "s", selection=0.8, score=0.1, plm="bert"),
+        record("prompt_tuning", None, selection=0.7, score=0.9, plm="roberta"),
+        record("prompt_tuning", None, selection=0.6, target="u", plm="bert"),
+        record("prompt_tuning", None, selection=0.6, target="u", plm="roberta"),
     ]
     assert over_plms(each) == {"t": "bert", "u": "bert"}
     assert over_plms(each[2:]) == {"t": "roberta", "u": "bert"}
@@ -102,7 +97,7 @@ def test_the_best_plm_of_a_target_is_that_of_its_best_winner() -> None:
 def test_a_gain_is_significant_below_five_percent_after_correction_alone(
     p_holm: float | None, significant: bool
 ) -> None:
-    said = row(record("spot", "s", 0.5, metrics=gained(0.001)), p_holm)
+    said = row(record("spot", "s", selection=0.5, gain=gain_of(0.001)), p_holm)
     assert (said["gain"]["p"], said["gain"]["p_holm"], said["significant"]) == (0.001, p_holm, significant)
 
 
@@ -203,7 +198,7 @@ def test_studies_of_an_earlier_plan_are_not_counted(tmp_path: Path, plms: Callab
     longer = {"steps": 10, "batch_size": 4, "max_length": 16, "eval_every": 2, "seeds": [0, 1]}
     plain = {"t · prompt_tuning": ([0.5, 0.5], [0.5, 0.5])}
     recorded(plan_of(tmp_path, plms("bert"), train=longer, methods=[]), library, uri, plain)
-    assert [(r.method, r.metrics["steps"]) for r in confirmed_studies(uri, "small")] == [("prompt_tuning", 10)]
+    assert [(r.method, r.confirmed.steps) for r in confirmed_studies(uri, "small")] == [("prompt_tuning", 10)]
 
 
 def test_an_experiment_that_is_not_there_says_what_to_do(stored: str) -> None:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-from dataclasses import replace
 
 import pytest
 
@@ -10,30 +9,23 @@ from analysis.findings.method_table import (
     RULE,
     as_csv,
     as_latex,
-    comparison,
     is_distinguishable,
     latex_text,
+    method_table,
     paper_table,
 )
 from analysis.records.evidence import Evidence
-from analysis.records.reader import StudyRecord
-from tests.kits.worlds import World, evidence
+from analysis.records.studies import Estimate, StudyRecord
+from tests.kits.worlds import World, evidence, record
 
 
 def study(
-    method: str, score: float, gain: tuple[float, float, float] | None = None, *, target: str = "cb", source: str | None = None, selection: float = 0.5,
-    n: int = 3,
+    method: str, score: float, gain: tuple[float, float | None, float | None] | None = None, *, target: str = "cb",
+    source: str | None = None, selection: float = 0.5, n: int = 3,
 ) -> StudyRecord:  # fmt: skip
-    told = {} if gain is None else {"gain": gain[0], "gain/low": gain[1], "gain/high": gain[2], "gain/n": 3.0}
-    metrics = {
-        "score/report": score,
-        "score/report/std": 0.01,
-        "score/report/n": float(n),
-        "score/selection": selection,
-        "majority": 0.4,
-    }
-    return StudyRecord(
-        target, source, method, "bert", f"{method}{target}{source}", "w", {**metrics, **told}, {"signal": "true"}
+    gained = gain and Estimate(gain[0], n=3, low=gain[1], high=gain[2])
+    return record(
+        method, source, target, score=Estimate(score, 0.01, n), selection=selection, gain=gained, majority=0.4
     )
 
 
@@ -44,7 +36,7 @@ LOW = study("distill", 0.72, (0.02, -0.01, 0.05))
 
 
 def marks(*studies: StudyRecord) -> dict[str, str]:
-    table = comparison(Evidence("x", studies))
+    table = method_table(Evidence("x", studies))
     return {method: table.cells[method, "cb"].mark for method in table.methods}
 
 
@@ -61,8 +53,7 @@ def test_against_the_baseline_the_gains_own_interval_decides() -> None:
 
 
 def test_without_an_interval_nothing_can_be_told_apart() -> None:
-    unknown = study("panda", 0.9, (0.2, 0.1, 0.3))
-    del unknown.metrics["gain/low"]
+    unknown = study("panda", 0.9, (0.2, None, None))
     assert not is_distinguishable(unknown, LOW)
     assert marks(BASE, unknown)["prompt_tuning"] == "tie"
 
@@ -76,20 +67,15 @@ def test_of_a_methods_sources_the_one_with_the_best_selection_score_stands_there
         study("spot", 0.6, (0.0, 0, 0), source="a", selection=0.9),
         study("spot", 0.99, (0.3, 0, 0), source="b", selection=0.8),
     )
-    cell = comparison(Evidence("x", (BASE, lucky, poor))).cells["spot", "cb"]
+    cell = method_table(Evidence("x", (BASE, lucky, poor))).cells["spot", "cb"]
     assert (cell.mean, cell.source) == (0.6, "a")
 
 
 def test_one_seed_has_no_deviation() -> None:
-    assert (
-        comparison(Evidence("x", (replace(BASE, metrics={**BASE.metrics, "score/report/n": 1.0}),)))
-        .cells["prompt_tuning", "cb"]
-        .std
-        is None
-    )
+    assert method_table(Evidence("x", (study("prompt_tuning", 0.70, n=1),))).cells["prompt_tuning", "cb"].std is None
 
 
-TABLE = comparison(Evidence("x", (BASE, FAR, NEAR, LOW, study("prompt_tuning", 0.6, target="my_task"))))
+TABLE = method_table(Evidence("x", (BASE, FAR, NEAR, LOW, study("prompt_tuning", 0.6, target="my_task"))))
 
 
 def test_csv_has_mean_deviation_and_mark_of_each_target_and_empty_fields_for_what_did_not_run() -> None:
@@ -132,4 +118,4 @@ def test_an_unknown_format_is_refused() -> None:
 
 def test_the_rule_is_said_where_the_table_is() -> None:
     assert "MOVER" in RULE
-    assert "not distinguishable" in as_latex(TABLE)
+    assert "not significantly different" in as_latex(TABLE)

@@ -8,7 +8,7 @@ import pytest
 from analysis.findings.contrasts import contrast, contrasts, interval
 from analysis.findings.importance import LEAST, centred, importance, importances
 from analysis.findings.search_history import progress, slices
-from analysis.records.reader import TrialRecord
+from analysis.records.studies import TrialRecord
 
 
 def trial(

@@ -2,49 +2,52 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from analysis.records.evidence import with_first_seeds
-from analysis.records.measures import MEASURES, SCOPES, has_gain, share_above, spreads, value
-from analysis.records.reader import StudyRecord, TrialRecord, by_seed
-from tests.kits.worlds import World, made
+from analysis.records.measures import MEASURES, SCOPES, seed_values, share_above, spreads, value
+from analysis.records.studies import Estimate, Outcome, StudyRecord, TrialRecord, Winner
+from analysis.statistics.speedups import Speedups
+from tests.kits.worlds import record
 
 
-def study(source: str | None = "a", method: str = "spot", target: str = "t", **metrics: float) -> StudyRecord:
-    named = {name.replace("__", "/"): number for name, number in metrics.items()}
-    return StudyRecord(target, source, method, "bert", f"{method} {source}", "w", {"gain/n": 2.0, **named}, {})
+def study(
+    source: str | None = "a", method: str = "spot", target: str = "t", gain: Estimate | None = None, first: Outcome | None = None,
+    **winner: Any,
+) -> StudyRecord:  # fmt: skip
+    return record(method, source, target, gain=gain, first=first, **winner)
+
+
+def first_gain(mean: float, **by_seed: float) -> Outcome:
+    """A first trial with a gain; `s0=0.1` is that of seed 0."""
+    seeds = {int(seed[1:]): value for seed, value in by_seed.items()}
+    return Outcome(score=Estimate(0.5), gain=Estimate(mean, by_seed=seeds))
 
 
 @pytest.mark.parametrize("scope", SCOPES)
-@pytest.mark.parametrize("measure", MEASURES)
-def test_every_measure_is_read_of_winners_and_of_first_trials(measure: str, scope: str) -> None:
-    pair = next(one for one in made(World(trials=1))[0] if one.source)
-    metric = getattr(MEASURES[measure], scope)
-    if metric not in pair.metrics:
-        assert metric == "first/" + MEASURES[measure].winner
-        assert value(pair, measure, scope) is None
-        pair.metrics[metric] = 0.25
-    assert value(pair, measure, scope) == pair.metrics[metric]
-
-
-def test_the_first_trial_is_measured_by_its_own_metrics() -> None:
-    pair = study(gain=0.1, first__gain=0.3, score__report=0.8, first__score=0.7)
-    assert (value(pair, "gain"), value(pair, "gain", "first")) == (0.1, 0.3)
-    assert (value(pair, "score"), value(pair, "score", "first")) == (0.8, 0.7)
+def test_every_measure_is_read_of_winners_and_of_first_trials(scope: str) -> None:
+    outcome = {
+        "score": Estimate(0.1), "gain": Estimate(0.2), "relative_performance": 0.3, "error_reduction": 0.4, "early": 0.5,
+        "speedups": Speedups(0.6, 0.7),
+    }  # fmt: skip
+    known = (
+        {"winner": Winner(selection=Estimate(0.9), **outcome)} if scope == "winner" else {"first": Outcome(**outcome)}
+    )
+    found = StudyRecord(target="t", source="a", method="spot", plm="bert", **known)
+    assert {measure: value(found, measure, scope) for measure in MEASURES} == {
+        "score": 0.1, "gain": 0.2, "relative_performance": 0.3, "error_reduction": 0.4, "early": 0.5, "convergence": 0.6, "comparable": 0.7,
+    }  # fmt: skip
+    other = SCOPES[1 - SCOPES.index(scope)]
+    assert {value(found, measure, other) for measure in MEASURES} == {None}
 
 
 def test_a_score_that_was_never_reached_is_a_speed_up_of_zero_and_not_a_gap() -> None:
-    never = replace(study(), tags={"never_comparable": "true", "first_never_comparable": "false"})
-    assert value(never, "comparable") == 0.0
+    never = study(speedups=Speedups(2.0, None), first=Outcome(score=Estimate(0.5)))
+    assert (value(never, "comparable"), value(never, "convergence")) == (0.0, 2.0)
     assert value(never, "comparable", "first") is None
-    assert value(replace(never, tags={"first_never_comparable": "true"}), "comparable", "first") == 0.0
-    assert value(never, "convergence") is None
-
-
-def test_what_is_no_number_is_unknown() -> None:
-    assert value(study(gain=math.nan), "gain") is None
-    assert value(study(), "gain") is None
+    assert value(study(speedups=Speedups(math.inf, math.inf)), "comparable") is None
 
 
 def test_an_unknown_measure_is_refused_with_those_there_are() -> None:
@@ -54,17 +57,11 @@ def test_an_unknown_measure_is_refused_with_those_there_are() -> None:
         value(study(), "gain", "last")
 
 
-def test_values_of_seeds_come_in_the_order_of_the_seeds() -> None:
-    pair = study(gain__seed__11=0.2, gain__seed__9=0.1, score__report__seed__9=0.9)
-    assert list(by_seed(pair.metrics, "gain").items()) == [(9, 0.1), (11, 0.2)]
-    assert by_seed(pair.metrics, "early") == {}
-
-
 def test_gains_spread_over_sources_and_over_seeds_by_hand() -> None:
     pairs = [
-        study("a", gain=0.02, gain__std=0.03, gain__low=0.01),
-        study("b", gain=0.04, gain__std=0.01, gain__low=-0.01),
-        study("c", gain=-0.03, gain__std=0.02, gain__low=-0.05),
+        study("a", gain=Estimate(0.02, 0.03, 2, 0.01, 0.1)),
+        study("b", gain=Estimate(0.04, 0.01, 2, -0.01, 0.1)),
+        study("c", gain=Estimate(-0.03, 0.02, 2, -0.05, 0.1)),
     ]
     (found,) = spreads(pairs)
     assert (found.method, found.target, found.plm, found.n) == ("spot", "t", "bert", 3)
@@ -75,8 +72,10 @@ def test_gains_spread_over_sources_and_over_seeds_by_hand() -> None:
 
 
 def test_gains_of_first_trials_spread_too_and_have_no_intervals() -> None:
-    seeds = {"first__gain__seed__0": 0.01, "first__gain__seed__1": 0.05}
-    pairs = [study("a", gain=0.1, first__gain=0.03, **seeds), study("b", gain=0.2, first__gain=-0.01)]
+    pairs = [
+        study("a", gain=Estimate(0.1), first=first_gain(0.03, s0=0.01, s1=0.05)),
+        study("b", gain=Estimate(0.2), first=first_gain(-0.01)),
+    ]
     winner, first = spreads(pairs)
     assert (winner.scope, winner.mean, winner.over_seeds) == ("winner", pytest.approx(0.15), None)
     assert (first.scope, first.mean, first.beat, first.beat_clearly) == ("first", pytest.approx(0.01), 0.5, None)
@@ -85,31 +84,31 @@ def test_gains_of_first_trials_spread_too_and_have_no_intervals() -> None:
 
 
 def test_first_trials_are_compared_with_the_baselines_seed_by_seed() -> None:
-    own = study("a", first__gain=0.0)
-    base = study(None, "prompt_tuning")
-    own, base = (replace(one, run_id=name, tags={"study": name}) for one, name in ((own, "own"), (base, "base")))
+    own = replace(study("a", first=first_gain(0.0)), key="own")
+    base = replace(study(None, "prompt_tuning", first=first_gain(0.0)), key="base")
 
     def tried(key: str, scores: dict[int, float], number: int = 0, state: str = "complete") -> TrialRecord:
         return TrialRecord("t", "a", "spot", "bert", key, number, {}, 0.5, 60, 1.0, state, "", scores)
 
     trials = [tried("own", {0: 0.5, 1: 0.9}), tried("base", {0: 0.6, 2: 0.7}), tried("own", {0: 0.1}, number=1)]
     compared, alone = with_first_seeds([own, base], trials)
-    assert by_seed(compared.metrics, "first/gain") == {0: pytest.approx(-0.1)}
-    assert by_seed(compared.metrics, "first/score") == {0: 0.5, 1: 0.9}
-    assert by_seed(alone.metrics, "first/gain") == {0: 0.0, 2: 0.0}
+    assert seed_values(compared, "gain", "first") == {0: pytest.approx(-0.1)}
+    assert seed_values(compared, "score", "first") == {0: 0.5, 1: 0.9}
+    assert seed_values(alone, "gain", "first") == {0: 0.0, 2: 0.0}
     stopped = [tried("own", {0: 0.5}, state="stopped early"), trials[1]]
-    assert by_seed(with_first_seeds([own, base], stopped)[0].metrics, "first/gain") == {}
+    assert seed_values(with_first_seeds([own, base], stopped)[0], "gain", "first") == {}
 
 
 def test_one_source_and_one_seed_have_no_spread() -> None:
-    (found,) = spreads([study(gain=0.02, gain__std=0.0, gain__n=1.0)])
+    (found,) = spreads([study(gain=Estimate(0.02, 0.0, 1))])
     assert (found.over_sources, found.over_seeds, found.beat_clearly) == (None, None, None)
 
 
 def test_the_baseline_has_no_gain_and_methods_targets_and_plms_stay_apart() -> None:
-    baseline = study(None, "prompt_tuning", gain=0.0, gain__n=0.0)
-    others = [study(gain=0.1), study(gain=0.1, target="u"), study(gain=0.1, method="panda")]
-    assert not has_gain(baseline)
+    baseline = study(None, "prompt_tuning", gain=Estimate(0.0, n=0))
+    tenth = Estimate(0.1, n=2)
+    others = [study(gain=tenth), study(gain=tenth, target="u"), study(gain=tenth, method="panda")]
+    assert baseline.gain is None
     assert [(s.method, s.target) for s in spreads([baseline, *others])] == [
         ("panda", "t"),
         ("spot", "t"),

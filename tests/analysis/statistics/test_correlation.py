@@ -15,7 +15,7 @@ from scipy import stats
 from analysis.statistics.coefficients import exact_p, levels, shares
 from analysis.statistics.correlation import Correlation, Point, adjusted, correlation
 from analysis.statistics.gains import Floats
-from analysis.statistics.reliability import ceiling_of
+from analysis.statistics.reliability import noise_ceiling
 from analysis.statistics.resampling import mean_interval, permutation_p, pooled_interval, ranks, spearman
 
 Values = Sequence[Sequence[float]]
@@ -399,26 +399,26 @@ def seeded(targets: Sequence[str], table: Floats) -> list[tuple[str, Sequence[fl
 def test_the_ceiling_of_two_seeds_by_hand() -> None:
     """One split, ρ = 0.8, lengthened to two seeds: 1.6/1.8."""
     table = np.array([[1, 2], [2, 1.5], [3, 3], [4, 4]])
-    assert ceiling_of(seeded(["t"], table), 4) == pytest.approx(1.6 / 1.8)
+    assert noise_ceiling(seeded(["t"], table), 4) == pytest.approx(1.6 / 1.8)
 
 
 def test_the_ceiling_is_one_without_noise_and_none_without_a_second_seed() -> None:
     same = np.tile(np.arange(5.0)[:, None], 3)
-    assert ceiling_of(seeded(["t", "u"], same), 4) == pytest.approx(1.0)
-    assert ceiling_of(seeded(["t"], same[:, :1]), 4) is None
-    assert ceiling_of(seeded(["t"], same[:, :0]), 4) is None
-    assert ceiling_of(seeded(["t"], same[:3]), 4) is None
-    assert ceiling_of([], 4) is None
+    assert noise_ceiling(seeded(["t", "u"], same), 4) == pytest.approx(1.0)
+    assert noise_ceiling(seeded(["t"], same[:, :1]), 4) is None
+    assert noise_ceiling(seeded(["t"], same[:, :0]), 4) is None
+    assert noise_ceiling(seeded(["t"], same[:3]), 4) is None
+    assert noise_ceiling([], 4) is None
 
 
 def test_seeds_that_contradict_one_another_have_a_ceiling_of_zero() -> None:
     table = np.array([[1, 4], [2, 3], [3, 2], [4, 1]])
-    assert ceiling_of(seeded(["t"], table), 4) == 0
+    assert noise_ceiling(seeded(["t"], table), 4) == 0
 
 
 def test_a_pair_that_lacks_a_seed_is_not_in_the_ceiling() -> None:
     table = np.array([[1, 2], [2, 1.5], [3, 3], [4, 4], [0, math.nan]])
-    assert ceiling_of([*seeded(["t"], table), ("t", (1.0,))], 4) == pytest.approx(1.6 / 1.8)
+    assert noise_ceiling([*seeded(["t"], table), ("t", (1.0,))], 4) == pytest.approx(1.6 / 1.8)
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 4, 5, 12])
@@ -427,13 +427,13 @@ def test_the_ceiling_is_what_a_second_measurement_reaches(seeds: int) -> None:
     truth = generator.normal(size=400)
     one, other = (truth[:, None] + 2 * generator.normal(size=(400, seeds)) for _ in range(2))
     reached = stats.spearmanr(one.mean(axis=1), other.mean(axis=1))[0]
-    assert ceiling_of(seeded(["t"], one), 4) == pytest.approx(reached, abs=0.09)
+    assert noise_ceiling(seeded(["t"], one), 4) == pytest.approx(reached, abs=0.09)
 
 
 def test_splits_are_drawn_by_the_seed_where_there_are_many() -> None:
     table = np.random.default_rng(0).normal(size=(6, 14)) + np.arange(6)[:, None]
     asked = seeded(["t"], table)
-    assert ceiling_of(asked, 4, 1) == ceiling_of(asked, 4, 1) != ceiling_of(asked, 4, 2)
+    assert noise_ceiling(asked, 4, 1) == noise_ceiling(asked, 4, 1) != noise_ceiling(asked, 4, 2)
 
 
 def test_a_correlation_tells_the_ceiling_of_its_points() -> None:
