@@ -8,6 +8,8 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from typer.testing import CliRunner
 from panda_trainable.library import PromptLibrary
 from tests.kits.command import experiment_file, panda_tune
 from tests.kits.small import new_store, plan_of, recorded, studies_of
-from tuning.cli import app
+from tuning.cli import app, main
 from tuning.experiment.loading import load
 from tuning.tracking.study_runs import of_plan
 from tuning.tracking.tracker import Tracker
@@ -37,11 +39,15 @@ def ran(*arguments: Any) -> str:
 
 
 def told(*arguments: Any) -> str:
-    """What a mistake says on stderr: one message, exit code 2, nothing on stdout."""
-    done = panda_tune(*arguments, code=2)
-    assert done.stdout == ""
-    assert "Traceback" not in done.stderr
-    return done.stderr
+    """The message on stderr for a mistake, in this process: exit code 2, nothing on stdout, nothing else is raised."""
+    out, err = StringIO(), StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["panda-tune", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert (ended.value.code, out.getvalue()) == (2, "")
+    assert "Traceback" not in err.getvalue()
+    return err.getvalue()
 
 
 @pytest.mark.parametrize("command", ["search", "best", "analyze", "ui"])
@@ -165,7 +171,7 @@ def test_what_an_analysis_finds_nothing_in_is_a_mistake(tmp_path: Path, plms: Ca
     assert "small: has no confirmed study: the page says what is missing" in said
     assert "no study is confirmed yet" in (tmp_path / "out/report.html").read_text(encoding="utf-8")
     store.write_bytes(b"no database at all, but long enough to look like one" * 100)
-    assert "does not answer" in told("analyze", file)
+    assert "does not answer" in panda_tune("analyze", file, code=2).stderr  # this process has the store open
 
 
 def test_a_page_is_not_lost_where_mlflow_does_not_take_it(finished: Path, tmp_path: Path) -> None:

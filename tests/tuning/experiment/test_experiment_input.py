@@ -180,7 +180,7 @@ LINES = st.lists(
 
 
 @given(st.text() | LIKE_YAML | LINES | st.binary(max_size=60))
-@many(1500)
+@many(600)
 def test_any_text_in_the_files_place_is_an_experiment_or_a_misuse(file: Path, text: str | bytes) -> None:
     changed = file.with_name("any.yaml")
     changed.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
@@ -188,7 +188,7 @@ def test_any_text_in_the_files_place_is_an_experiment_or_a_misuse(file: Path, te
 
 
 @given(st.dictionaries(FIELDS, VALUES, max_size=8))
-@many(500)
+@many(300)
 def test_any_values_under_the_keys_of_the_file_are_an_experiment_or_a_misuse(file: Path, values: Any) -> None:
     changed = file.with_name("values.yaml")
     changed.write_text(json.dumps(values, ensure_ascii=False), encoding="utf-8")
@@ -203,19 +203,19 @@ def written_anew(file: Path, name: str, data: st.DataObject) -> Path:
 
 
 @given(st.data())
-@many(400)
+@many(300)
 def test_any_mutation_of_a_file_is_an_experiment_or_a_misuse(file: Path, data: st.DataObject) -> None:
     taken_or_refused(written_anew(file, "mutated.yaml", data))
 
 
 @given(st.lists(st.text(max_size=12) | st.builds("{}={}".format, FIELDS, st.text(max_size=8)), min_size=1, max_size=3))
-@many(150)
+@many(100)
 def test_any_override_is_taken_or_refused(file: Path, overrides: list[str]) -> None:
     taken_or_refused(file, overrides)
 
 
 @given(st.data())
-@many(80)
+@many(50)
 def test_any_mutation_is_told_with_what_is_wrong_with_its_tasks_and_plm(
     file: Path, without_hub: None, data: st.DataObject
 ) -> None:
