@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from benchmarks.cases import Case, saved_plm, written_task
+from panda_trainable.result import TrialResult
 from panda_trainable.trainable import PandaTrainable
 from tuning.experiment.loading import load
 from tuning.planning.resolve import make_plans
@@ -40,10 +41,8 @@ class NoOp(PandaTrainable):
     def step(self) -> dict[str, Any]:
         """A result without work."""
         self.at += 1
-        return {
-            "score": 0.5, "score_std": 0.0, "loss": 1.0, "step": self.at, "seconds": 0.0, "evaluation_share": 0.0,
-            "lambda_effective": 0.0, "node": self.node, "failure": "", "done": self.at >= RESULTS,
-        }  # fmt: skip
+        result = TrialResult(self.at, 0.0, self.node, {"accuracy": {0: 0.5}}, {0: 1.0}, is_last=self.at >= RESULTS)
+        return result.as_ray()
 
 
 class NoOps(Run):
@@ -70,11 +69,12 @@ class Timed(Tracker):
 
     spent = 0.0
 
-    def write(self, entry: RunUpdate) -> None:
+    def write(self, *updates: RunUpdate) -> bool:
         """Writes, on the clock."""
         began = time.perf_counter()
-        super().write(entry)
+        written = super().write(*updates)
         self.spent += time.perf_counter() - began
+        return written
 
 
 def resident() -> float:
@@ -88,12 +88,14 @@ def measured(trials: int, studies: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         marks = stack.enter_context(Marks())
         run = NoOps(make_plans(load(written(Path(folder), trials // studies, studies))), None, marks, stack)
-        tracker = Timed(run.experiment.tracking_uri, run.experiment.name, run.experiment.search_path)
+        tracker = Timed(run.experiment.tracking_uri, run.experiment.name, run.experiment.search_path, run.updates)
         run.tracker = tracker
-        found = [study for plan in run.plans for study in run.studies_of(plan)]
+        for plan in run.plans:
+            run.make_studies(plan)
+        run.show()
         slots = cluster.slots(run.asked())
         tracker.spent, began = 0.0, time.perf_counter()
-        run.search(found)
+        run.search()
         ended = time.perf_counter()
         failures = list(run.failures)
     quarter = len(marks.marks) // 4
@@ -103,7 +105,7 @@ def measured(trials: int, studies: int) -> dict[str, Any]:
         return (part[-1][0] - part[0][0]) / (len(part) - 1) / RESULTS
 
     return {
-        "trials": len(marks.marks), "studies": len(found), "slots": slots, "failures": failures,
+        "trials": len(marks.marks), "studies": len(run.all_studies), "slots": slots, "failures": failures,
         "seconds": ended - began, "seconds_per_trial": (ended - began) / len(marks.marks),
         "mlflow_seconds_per_trial": tracker.spent / len(marks.marks),
         "first_seconds_per_result": per_result(first), "last_seconds_per_result": per_result(last),

@@ -1,5 +1,6 @@
 """PandaTrainable: a Session as a Ray Tune trial. The only module of this package that knows Ray."""
 
+import math
 import socket
 import time
 import traceback
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from panda_trainable.config.trial import TrialConfig
 from panda_trainable.library import PromptLibrary
+from panda_trainable.result import TrialResult
 from panda_trainable.worker import single_threaded
 
 STATE = "state.safetensors"
@@ -63,10 +65,10 @@ class PandaTrainable(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Trains up to the next evaluation and scores the selection rows."""
         try:
-            return self._advance()
+            return self._advance().as_ray()
         except Exception as error:  # noqa: BLE001  # the border: whatever goes wrong is this trial's failure, with its reason
             traceback.print_exc()
-            return self._failed(f"{type(error).__name__}: {error}")
+            return self._failed(f"{type(error).__name__}: {error}").as_ray()
 
     def _opened(self) -> Any:
         from panda_trainable.transfer.methods import open_session  # torch is imported in the worker alone
@@ -76,42 +78,27 @@ class PandaTrainable(tune.Trainable):
             self.session = open_session(self.library, self.trial_config)
         return self.session
 
-    def _advance(self) -> dict[str, Any]:
-        import numpy as np
-
-        session = self._opened()
-        session.advance(self.trial_config.setting.train.eval_every)
-        losses = session.losses()
-        scores = session.select()[self.trial_config.target.metrics[0]]
-        for what, values in (("loss", losses), ("score", scores)):
-            diverged = [str(s) for s, v in zip(self.trial_config.seeds, values, strict=True) if not np.isfinite(v)]
+    def _advance(self) -> TrialResult:
+        session, config = self._opened(), self.trial_config
+        session.advance(config.setting.train.eval_every)
+        losses = dict(zip(config.seeds, session.losses(), strict=True))
+        scores = {m: dict(zip(config.seeds, values, strict=True)) for m, values in session.select().items()}
+        for what, values in (("loss", losses), ("score", scores[config.target.metrics[0]])):
+            diverged = [str(seed) for seed, value in values.items() if not math.isfinite(value)]
             if diverged:
                 return self._failed(f"{what} of seed {', '.join(diverged)} is not finite at step {session.done}")
-        return {
-            "score": float(np.mean(scores)),
-            "score_std": float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0,
-            **{f"score/seed/{s}": float(v) for s, v in zip(self.trial_config.seeds, scores, strict=True)},
-            "loss": float(np.mean(losses)),
-            "step": session.done,
-            "seconds": time.perf_counter() - self.began,
-            "evaluation_share": session.evaluate_s / max(session.evaluate_s + session.train_s, 1e-9),
-            "lambda_effective": self.trial_config.lambda_effective,
-            "node": self.node,
-            "failure": "",
-            "done": session.done >= self.trial_config.steps,
-        }
+        return TrialResult(
+            session.done, self._seconds(), self.node,
+            {m: scores[m] for m in config.target.metrics if all(map(math.isfinite, scores[m].values()))}, losses,
+            session.evaluate_s / max(session.evaluate_s + session.train_s, 1e-9),
+            config.lambda_effective, session.done >= config.steps,
+        )  # fmt: skip
 
-    def _failed(self, reason: str) -> dict[str, Any]:
-        step = self.session.done if self.session else 0
-        seconds = time.perf_counter() - self.began
-        return {
-            "score": float("nan"),
-            "step": step,
-            "seconds": seconds,
-            "node": self.node,
-            "failure": reason[:500],
-            "done": True,
-        }
+    def _seconds(self) -> float:
+        return time.perf_counter() - self.began
+
+    def _failed(self, reason: str) -> TrialResult:
+        return TrialResult.failed(reason, self.session.done if self.session else 0, self._seconds(), self.node)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Writes the session's state."""

@@ -18,7 +18,8 @@ MAY = {
 }
 ORDER = {
     "panda_trainable": [
-        "config", "library", "plm", "data", "prompt", "worker", "training", "transfer", "similarity", "trainable",
+        "config", "library", "plm", "data", "prompt", "worker", "training", "transfer", "similarity", "result",
+        "trainable",
     ],
     "search_spaces": ["space", "defaults"],
     "analysis": ["wording", "statistics", "records", "external", "findings", "figures", "report", "analyze"],

@@ -9,6 +9,12 @@ SIGNAL, PROTOCOL, WINNER_RUN, CONSTRUCTED = "signal", "protocol", "winner_run", 
 OVERLAP, POOR_SOURCE = "overlap", "source_at_majority"
 STAGES = ("source", "study", "trial", "confirm", "analysis")
 PARENT = "mlflow.parentRunId"
+RUNNING, COMPLETE, STOPPED_EARLY, FAILED = "running", "complete", "stopped early", "failed"
+"""States of a trial, in its tag `state`."""
+
+SCORE, SCORE_STD, LOSS = "score", "score_std", "loss"
+EVALUATION_SHARE, LAMBDA_EFFECTIVE = "evaluation_share", "lambda_effective"
+"""Metrics of a trial's evaluations."""
 
 REFERENCE, BASELINE, START = "reference", "baseline", "start"
 """Tag of studies that others are compared with, and its values: `baseline`, which gains are over, and `start`, a

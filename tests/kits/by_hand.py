@@ -9,11 +9,12 @@ from typing import Any
 from optuna.trial import FrozenTrial
 from ray.tune.search import Searcher
 
+from panda_trainable.result import TrialResult
 from search_spaces.defaults import SPACES
-from tuning.engine.journal import StudyHandle, open_study
+from tuning.engine.journal import Journal, StudyHandle, results_of
 from tuning.engine.searcher import SearchPolicy, StudySearcher
 
-EVERY, STEPS = 2, 18
+EVERY, STEPS = 2, 8
 IDS = itertools.count()
 Score = Callable[[dict[str, Any], int], float]
 
@@ -30,15 +31,20 @@ def score(config: dict[str, Any], step: int) -> float:
     return 0.9 - distance / 2 - 0.05 * knobs["partners"] + 0.01 * step / (1 + distance)
 
 
+def result(step: int, score: float, **fields: Any) -> TrialResult:
+    """An evaluation with one seed, whose loss falls as its score rises."""
+    return TrialResult(step, float(step), "host/1", {"accuracy": {0: score}}, {0: 1 - score}, **fields)
+
+
 def play(
     searched: list[StudyHandle],
-    rules: SearchPolicy,
+    policy: SearchPolicy,
     results: int | None = None,
     score: Score = score,
     live: list[str] | None = None,
 ) -> StudySearcher:
     """Gives results in turn to all live trials, until nothing is left or so many were given."""
-    searcher = StudySearcher(searched, rules)
+    searcher = StudySearcher(searched, policy)
     running: dict[str, tuple[dict[str, Any], Iterator[int]]] = {}
     given = 0
     while True:
@@ -57,18 +63,19 @@ def play(
             if given == results:
                 return searcher
             step = next(steps)
-            result = {"step": step, "score": score(config, step)}
+            found = result(step, score(config, step))
             given += 1
-            if searcher.judge(trial_id, result):
-                searcher.on_trial_complete(trial_id=trial_id, result=result, error=False)
+            if searcher.should_stop(trial_id, found):
+                searcher.on_trial_complete(trial_id=trial_id, result=found.as_ray(), error=False)
                 del running[trial_id]
 
 
 def history(searched: list[StudyHandle]) -> dict[str, list[tuple[Any, ...]]]:
-    """Study -> what its journal says of each trial: parameters, state, value and curve."""
-    return {s.key: [said(trial) for trial in open_study(s.key, s.journal).trials] for s in searched}
+    """Study -> what its journal holds of each trial: parameters, state, value and whole results."""
+    return {s.key: [content_of(trial) for trial in Journal(s.key, s.journal).trials] for s in searched}
 
 
-def said(trial: FrozenTrial) -> tuple[Any, ...]:
+def content_of(trial: FrozenTrial) -> tuple[Any, ...]:
     """What of a trial must be the same after a restart."""
-    return trial.number, trial.params, trial.state.name, trial.value, trial.intermediate_values
+    assert [result.score for result in results_of(trial)] == [v for _, v in sorted(trial.intermediate_values.items())]
+    return trial.number, trial.params, trial.state.name, trial.value, trial.intermediate_values, trial.user_attrs

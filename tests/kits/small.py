@@ -169,7 +169,7 @@ def recorded(
     for entry in [*said, *(of_study_end(plan.experiment, winner) for winner in found)]:
         tracker.write(entry)
     tracker.mark_current({study.key for study in studies})
-    assert not tracker.waiting
+    assert not tracker.is_behind
     return {winner.study.pair.name: winner for winner in found}
 
 
@@ -213,4 +213,4 @@ def told(uri: str, experiment: str, folder: Path, studies: Sequence[RunUpdate]) 
     tracker = Tracker(uri, experiment, folder)
     for entry in studies:
         tracker.write(entry)
-    assert not tracker.waiting
+    assert not tracker.is_behind

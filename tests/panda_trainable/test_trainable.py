@@ -13,6 +13,7 @@ from panda_trainable import worker as encoder
 from panda_trainable.config.task import KINDS, TaskSpec
 from panda_trainable.config.trial import TrialConfig
 from panda_trainable.library import PromptLibrary
+from panda_trainable.result import TrialResult
 from panda_trainable.trainable import PandaTrainable
 from panda_trainable.transfer.methods import open_session
 
@@ -48,21 +49,29 @@ def asked(**knobs: Any) -> dict[str, Any]:
     return {"study": "study", "number": 0, "knobs": {"learning_rate": 0.02, **knobs}}
 
 
+def step(running: PandaTrainable) -> TrialResult:
+    return TrialResult.from_ray(running.step())
+
+
 def test_a_trial_reports_at_every_evaluation_until_its_last_step(
     actor: Callable[..., PandaTrainable], trial: Trial, library: PromptLibrary
 ) -> None:
     config = trial("panda", steps=10)
     running, session = actor(config, **{"lambda": 2.0}), open_session(library, replace(config, lambda_=2.0))
     for step in (4, 8, 10):
-        result = running.step()
+        reported = running.step()
+        result = TrialResult.from_ray(reported)
         session.advance(4)
-        scores, losses = session.select()["accuracy"], session.losses()
-        assert (result["step"], result["failure"], result["done"]) == (step, "", step == 10)
-        assert result["score"] == pytest.approx(sum(scores) / 2)
-        assert result["score_std"] == pytest.approx(abs(scores[0] - scores[1]) / math.sqrt(2))
-        assert [result[f"score/seed/{seed}"] for seed in config.seeds] == scores
-        assert result["loss"] == pytest.approx(sum(losses) / 2, abs=1e-6)
-        assert result["lambda_effective"] == pytest.approx(2.0 * 0.5)
+        scores, losses = session.select(), session.losses()
+        assert (result.step, result.failure, result.is_last, reported["done"]) == (step, "", step == 10, step == 10)
+        assert result.scores == {
+            metric: dict(zip(config.seeds, values, strict=True)) for metric, values in scores.items()
+        }
+        assert reported["score"] == result.score == pytest.approx(sum(scores["accuracy"]) / 2)
+        assert list(result.losses.values()) == losses
+        assert result.lambda_effective == pytest.approx(2.0 * 0.5)
+        assert 0 < result.evaluation_share < 1
+        assert result.seconds > 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -77,18 +86,18 @@ def test_a_trial_of_any_kind_reports_the_score_of_its_first_metric(
 ) -> None:
     config = trial(method, target=kind_task(kind))
     running, session = actor(config), open_session(library, config)
-    result = running.step()
+    result = step(running)
     session.advance(4)
-    assert (result["failure"], result["step"]) == ("", 4)
-    assert result["score"] == pytest.approx(sum(session.select()[config.target.metrics[0]]) / 2)
+    assert (result.failure, result.step) == ("", 4)
+    assert result.score == pytest.approx(sum(session.select()[config.target.metrics[0]]) / 2)
 
 
 def test_an_actor_turned_to_another_trial_begins_anew(actor: Callable[..., PandaTrainable], trial: Trial) -> None:
     running, fresh = actor(trial()), actor(trial(), learning_rate=0.3)
     running.step()
     assert running.reset_config(asked(learning_rate=0.3))
-    first, second = (each.step() for each in (running, fresh))
-    assert (first["step"], first["score"], first["loss"]) == (second["step"], second["score"], second["loss"])
+    first, second = (step(each) for each in (running, fresh))
+    assert (first.step, first.scores, first.losses) == (second.step, second.scores, second.losses)
 
 
 def test_an_actor_turned_to_a_trial_of_another_plm_has_it_before_the_first_step(
@@ -101,7 +110,7 @@ def test_an_actor_turned_to_a_trial_of_another_plm_has_it_before_the_first_step(
     running.bases["other"] = other
     assert running.reset_config({**asked(), "study": "other"})
     assert [key[0] for key in encoder._loaded] == [other.setting.plm]
-    assert running.step()["failure"] == ""
+    assert step(running).failure == ""
 
 
 def test_a_plm_that_is_gone_is_the_failure_of_its_trial_alone(
@@ -112,9 +121,9 @@ def test_a_plm_that_is_gone_is_the_failure_of_its_trial_alone(
     running = actor(config)
     running.bases["gone"] = replace(config, setting=replace(config.setting, plm=gone))
     assert running.reset_config({**asked(), "study": "gone"})
-    assert "gone" in running.step()["failure"]
+    assert "gone" in step(running).failure
     assert running.reset_config(asked())
-    assert running.step()["failure"] == ""
+    assert step(running).failure == ""
 
 
 @pytest.mark.parametrize("method", ["prompt_tuning", "spot", "model_tuning"])
@@ -125,8 +134,8 @@ def test_a_checkpoint_goes_on_as_the_uninterrupted_trial(
     killed.step()
     killed.save_checkpoint(str(tmp_path))
     again.load_checkpoint(str(tmp_path))
-    one, other = killed.step(), again.step()
-    assert (one["step"], one["score"], one["loss"]) == (other["step"], other["score"], other["loss"])
+    one, other = step(killed), step(again)
+    assert (one.step, one.scores, one.losses) == (other.step, other.scores, other.losses)
 
 
 @pytest.mark.parametrize("eval_every", [1, 4])
@@ -138,20 +147,18 @@ def test_a_trial_that_diverges_is_a_failure_with_its_seeds_and_no_score(
         replace(base, setting=replace(base.setting, train=replace(base.setting.train, eval_every=eval_every))),
         learning_rate=1e38,
     )
-    result = running.step()
-    assert math.isnan(result["score"])
-    assert result["done"]
-    assert "seed 0, 1 is not finite at step" in result["failure"]
+    reported = running.step()
+    assert math.isnan(reported["score"])
+    assert reported["done"]
+    assert "seed 0, 1 is not finite at step" in TrialResult.from_ray(reported).failure
     assert running.reset_config(asked())
-    assert running.step()["failure"] == ""
+    assert step(running).failure == ""
 
 
 def test_a_fault_of_a_trial_is_told_and_the_actor_lives(actor: Callable[..., PandaTrainable], trial: Trial) -> None:
     base = trial()
     running = actor(replace(base, setting=replace(base.setting, train=replace(base.setting.train, max_length=62))))
-    result = running.step()
-    assert "ValueError: prompt length 3 + max_length 62 is over the 64 positions" in result["failure"]
-    assert (math.isnan(result["score"]), result["done"]) == (True, True)
+    assert "ValueError: prompt length 3 + max_length 62 is over the 64 positions" in step(running).failure
 
 
 def test_knobs_that_make_no_trial_are_a_failure_and_not_the_end_of_the_actor(
@@ -159,4 +166,4 @@ def test_knobs_that_make_no_trial_are_a_failure_and_not_the_end_of_the_actor(
 ) -> None:
     running = actor(trial())
     assert running.reset_config(asked(learning_rate=-1.0))
-    assert "learning_rate must be positive, got -1.0" in running.step()["failure"]
+    assert "learning_rate must be positive, got -1.0" in step(running).failure

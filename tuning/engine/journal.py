@@ -1,22 +1,37 @@
-"""A study's append-only Optuna journal: the only state of a search."""
+"""A study's append-only Optuna journal, with the whole result of every evaluation: the only state of a search."""
 
 import fcntl
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import optuna
+from optuna.distributions import BaseDistribution
+from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from panda_trainable.result import LOST, TrialResult
 from search_spaces.space import Space
 from tuning.experiment.problems import Misuse, Problem
+
+_FAILURE = "failure"
 
 
 @dataclass(frozen=True)
 class StudyHandle:
-    """What the searcher needs of a study."""
+    """What the searcher needs of a study.
+
+    Attributes:
+        key: its content key.
+        journal: the file of its trials.
+        space: of its knobs.
+        budget: trials, those that fail included.
+        steps: of a trial that runs to its end.
+    """
 
     key: str
     journal: Path
@@ -51,40 +66,107 @@ def only_driver(folder: Path) -> IO[str]:
     return claim
 
 
-def open_study(key: str, journal: Path) -> optuna.Study:
-    """The study in a journal, made where there is none. A torn last line is cut off first.
+class Journal:
+    """A study's trials in an append-only file, made where there is none.
 
-    A line that a killed driver left half written would swallow the next one and poison the file.
+    Every evaluation is kept twice: its score as Optuna's intermediate value, which samplers read, and the whole
+    result as an attribute of the trial, from which MLflow can be written again at any time.
+
+    Args:
+        key: name of the study.
+        path: of the file. A line that a killed driver left half written is cut off first: it would swallow the
+            next one and poison the file.
     """
-    journal.parent.mkdir(parents=True, exist_ok=True)
-    if journal.exists():
-        with journal.open("rb+") as file:
-            file.truncate(file.read().rfind(b"\n") + 1)
-    path = str(journal.resolve())
-    storage = optuna.storages.JournalStorage(JournalFileBackend(path, JournalFileOpenLock(path)))
-    if any(study.study_name == key for study in storage.get_all_studies()):
-        return optuna.load_study(study_name=key, storage=storage)  # creating anew would append a line each time
-    return optuna.create_study(study_name=key, storage=storage, direction="maximize")
+
+    def __init__(self, key: str, path: Path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            with path.open("rb+") as file:
+                file.truncate(file.read().rfind(b"\n") + 1)
+        name = str(path.resolve())
+        self._storage = JournalStorage(JournalFileBackend(name, JournalFileOpenLock(name)))
+        if all(study.study_name != key for study in self._storage.get_all_studies()):  # creating anew appends a line
+            self._storage.create_new_study([StudyDirection.MAXIMIZE], key)
+        self._study = self._storage.get_study_id_from_name(key)
+
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        """All trials by number; not to be changed."""
+        return self._storage.get_all_trials(self._study, deepcopy=False)
+
+    def add(self, params: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]) -> None:
+        """Adds a running trial as one record: a killed driver leaves all of it or nothing."""
+        running = optuna.create_trial(state=TrialState.RUNNING, params=dict(params), distributions=dict(distributions))
+        self._storage.create_new_trial(self._study, running)
+
+    def record(self, number: int, result: TrialResult) -> None:
+        """Keeps an evaluation of a running trial; one that an earlier life left at this step is overwritten."""
+        trial = self._trial_id(number)
+        self._storage.set_trial_user_attr(trial, _attribute(result.step), result.as_json())
+        self._storage.set_trial_intermediate_value(trial, result.step, result.score)
+
+    def end(self, number: int, result: TrialResult, stopped: bool = False) -> None:
+        """Ends a trial with its last result.
+
+        Args:
+            number: of the trial.
+            result: its last; one with a failure ends the trial as failed.
+            stopped: whether it was stopped early.
+        """
+        trial = self._trial_id(number)
+        if result.failure:
+            self._storage.set_trial_user_attr(trial, _FAILURE, result.as_json())
+            self._storage.set_trial_state_values(trial, TrialState.FAIL)
+        else:
+            state = TrialState.PRUNED if stopped else TrialState.COMPLETE
+            self._storage.set_trial_state_values(trial, state, [result.score])
+
+    def _trial_id(self, number: int) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study, number)
+
+    def best_trials(self, steps: int) -> list[FrozenTrial]:
+        """The trials that ran all their steps, best first, one of each configuration."""
+        best: dict[str, FrozenTrial] = {}
+        for trial in sorted(self.trials, key=lambda t: (-(t.value or 0.0), t.number)):
+            if _is_whole(trial, steps):
+                best.setdefault(repr(sorted(trial.params.items())), trial)
+        return list(best.values())
+
+    def curves(self, steps: int) -> list["TrialCurve"]:
+        """The selection score by step of each trial; empty where it did not run all its steps, whose last is no result."""
+        return [TrialCurve(t.params, dict(t.intermediate_values) if _is_whole(t, steps) else {}) for t in self.trials]
 
 
-def best_trials(key: str, journal: Path, steps: int) -> list[FrozenTrial]:
-    """The trials that ran to their end, best first, one of each configuration."""
-    trials = open_study(key, journal).get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    best: dict[str, FrozenTrial] = {}
-    for trial in sorted(trials, key=lambda t: (-(t.value or 0.0), t.number)):
-        if max(trial.intermediate_values, default=0) >= steps:
-            best.setdefault(repr(sorted(trial.params.items())), trial)
-    return list(best.values())
+@dataclass(frozen=True)
+class TrialCurve:
+    """How a trial learnt.
 
-
-def curves(key: str, journal: Path, steps: int) -> list[tuple[dict[str, Any], dict[int, float]]]:
-    """Parameters of each trial of a study, and its selection score by step; the first is the published setting.
-
-    A trial that did not run all its steps, for it failed or was stopped, has no curve: its last score is no result.
+    Attributes:
+        params: what Optuna suggested.
+        scores: step -> selection score.
     """
-    trials = open_study(key, journal).get_trials(deepcopy=False)
-    whole = [t.state == TrialState.COMPLETE and max(t.intermediate_values, default=0) >= steps for t in trials]
-    return [
-        (trial.params, dict(trial.intermediate_values) if is_whole else {})
-        for trial, is_whole in zip(trials, whole, strict=True)
-    ]
+
+    params: Mapping[str, Any]
+    scores: Mapping[int, float]
+
+
+def results_of(trial: FrozenTrial) -> list[TrialResult]:
+    """The evaluations of a trial by step; how it failed is not among them."""
+    kept = trial.user_attrs
+    return [TrialResult.from_json(kept[_attribute(step)]) for step in sorted(trial.intermediate_values)]
+
+
+def failure_of(trial: FrozenTrial) -> TrialResult | None:
+    """How a trial failed; None where it did not."""
+    if trial.state != TrialState.FAIL:
+        return None
+    kept = trial.user_attrs.get(_FAILURE)
+    return TrialResult.from_json(kept) if kept else TrialResult.failed(LOST)
+
+
+def _attribute(step: int) -> str:
+    return f"result/{step}"
+
+
+def _is_whole(trial: FrozenTrial, steps: int) -> bool:
+    return trial.state == TrialState.COMPLETE and max(trial.intermediate_values, default=0) >= steps

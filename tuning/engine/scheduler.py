@@ -1,10 +1,11 @@
-"""StudyScheduler: stops trials as the searcher says."""
+"""StudyScheduler: stops trials as the searcher decides."""
 
 from typing import Any
 
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from panda_trainable.result import TrialResult
 from tuning.engine.searcher import StudySearcher
 
 
@@ -21,18 +22,18 @@ class StudyScheduler(FIFOScheduler):
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Remembers Tune's trial, to see when it is lost."""
-        self.searcher.tune[trial.trial_id] = trial
+        self.searcher.tune_trials[trial.trial_id] = trial
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Stops what the searcher gives up."""
-        stop = self.searcher.judge(trial.trial_id, result)
+        stop = self.searcher.should_stop(trial.trial_id, TrialResult.from_ray(result))
         return str(TrialScheduler.STOP if stop else TrialScheduler.CONTINUE)
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Records the last result of a trial that ended by itself. Also called after a stop."""
-        if trial.trial_id in self.searcher.live:
-            self.searcher.record(trial.trial_id, result)
+        if trial.trial_id in self.searcher.running:
+            self.searcher.record(trial.trial_id, TrialResult.from_ray(result))
 
     def debug_string(self) -> str:
         """For Ray's own status line."""
-        return f"{len(self.searcher.live)} live, {len(self.searcher.pruned)} stopped early"
+        return f"{len(self.searcher.running)} trials running"

@@ -3,7 +3,6 @@
 Starting, resuming and asking for more trials are one road: a new Tuner over the same journals.
 """
 
-import math
 import time
 import warnings
 import zlib
@@ -15,13 +14,13 @@ import numpy as np
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.trial import FixedTrial, FrozenTrial, TrialState
+from optuna.trial import FixedTrial, TrialState
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
-from tuning.engine.journal import StudyHandle, open_study
+from panda_trainable.result import METRIC, TrialResult
+from tuning.engine.journal import Journal, StudyHandle
 
-METRIC = "score"
 REDUCTION = 3
 """ASHA keeps the best third at each rung; rungs lie at 1, 3, 9, … evaluations."""
 
@@ -53,12 +52,13 @@ class SearchPolicy:
 
 
 @dataclass
-class _Live:
+class _RunningTrial:
     """A trial that runs now."""
 
     key: str
     number: int
     last_step: int = -1
+    is_stopped: bool = False
 
 
 class StudySearcher(Searcher):
@@ -66,126 +66,125 @@ class StudySearcher(Searcher):
 
     A suggestion depends on the study's history alone; a trial that a dead driver left running is
     run again under its number with its parameters.
+
+    Attributes:
+        studies: key -> study.
+        journals: key -> its trials.
+        requeued: key -> numbers of the trials to run again.
+        asked: key -> trials that its journal holds.
+        running: Tune's id -> the trial that runs under it.
+        tune_trials: Tune's id -> Tune's trial, as the scheduler saw it begin.
     """
 
-    def __init__(self, studies: Sequence[StudyHandle], rules: SearchPolicy):
+    def __init__(self, studies: Sequence[StudyHandle], policy: SearchPolicy):
         super().__init__(METRIC, "max")
-        self.rules = rules
-        self.searched = {study.key: study for study in studies}
-        self.study = {study.key: open_study(study.key, study.journal) for study in studies}
-        self.again = {key: [t.number for t in self._trials(key) if t.state == TrialState.RUNNING] for key in self.study}
-        self.count = {key: len(self._trials(key)) for key in self.study}
-        self.live: dict[str, _Live] = {}
-        self.pruned: set[str] = set()
-        self.tune: dict[str, Trial] = {}
+        self.policy = policy
+        self.studies = {study.key: study for study in studies}
+        self.journals = {study.key: Journal(study.key, study.journal) for study in studies}
+        self.requeued = {
+            key: [t.number for t in journal.trials if t.state == TrialState.RUNNING]
+            for key, journal in self.journals.items()
+        }
+        self.asked = {key: len(journal.trials) for key, journal in self.journals.items()}
+        self.running: dict[str, _RunningTrial] = {}
+        self.tune_trials: dict[str, Trial] = {}
 
-    def left(self) -> int:
+    def remaining(self) -> int:
         """Trials still to run, those to run again included."""
-        return sum(max(s.budget - self.count[key], 0) + len(self.again[key]) for key, s in self.searched.items())
+        return sum(max(s.budget - self.asked[key], 0) + len(self.requeued[key]) for key, s in self.studies.items())
 
-    def ended(self, key: str) -> list[FrozenTrial]:
-        """The trials of a study that have ended, however."""
-        return [trial for trial in self._trials(key) if trial.state.is_finished()]
-
-    def _trials(self, key: str) -> list[FrozenTrial]:
-        return self.study[key].get_trials(deepcopy=False)
+    def finished_studies(self) -> int:
+        """How many studies have used their budget and run no trial."""
+        busy = {trial.key for trial in self.running.values()}
+        full = {key for key, study in self.studies.items() if self.asked[key] >= study.budget}
+        return len({key for key in full if not self.requeued[key]} - busy)
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial's config; None: not now; FINISHED: never again."""
-        for lost, trial in list(self.tune.items()):  # Tune tells of no trial that it lost between two
-            if lost in self.live and trial.is_finished():
-                self.on_trial_complete(lost, error=True)
-        late = self.rules.deadline is not None and time.time() > self.rules.deadline
-        open_keys = [] if late else [k for k, s in self.searched.items() if self.again[k] or self.count[k] < s.budget]
-        if not open_keys:
+        self._end_lost_trials()
+        is_late = self.policy.deadline is not None and time.time() > self.policy.deadline
+        unfinished = [] if is_late else [key for key in self.studies if self._has_next(key)]
+        if not unfinished:
             return Searcher.FINISHED
-        busy = [live.key for live in self.live.values()]
-        free = [key for key in open_keys if busy.count(key) < self.rules.per_study]
-        if not free or len(busy) >= self.rules.slots:
+        busy = [trial.key for trial in self.running.values()]
+        free = [key for key in unfinished if busy.count(key) < self.policy.per_study]
+        if not free or len(busy) >= self.policy.slots:
             return None
-        key = min(free, key=self._progress)
-        number = self.again[key].pop(0) if self.again[key] else self._ask(key)
-        self.live[trial_id] = _Live(key, number)
-        knobs = self.searched[key].space(FixedTrial(self._trials(key)[number].params, number))
+        key = min(free, key=self._used_share)
+        number = self.requeued[key].pop(0) if self.requeued[key] else self._ask(key)
+        self.running[trial_id] = _RunningTrial(key, number)
+        knobs = self.studies[key].space(FixedTrial(self.journals[key].trials[number].params, number))
         return {"study": key, "number": number, "knobs": knobs}
 
-    def _progress(self, key: str) -> float:
-        return (self.count[key] - len(self.again[key])) / self.searched[key].budget
+    def _end_lost_trials(self) -> None:
+        """Ends the trials that Tune lost between two results, of which it tells no searcher."""
+        for trial_id, trial in list(self.tune_trials.items()):
+            if trial_id in self.running and trial.is_finished():
+                self.on_trial_complete(trial_id, error=True)
+
+    def _has_next(self, key: str) -> bool:
+        return bool(self.requeued[key]) or self.asked[key] < self.studies[key].budget
+
+    def _used_share(self, key: str) -> float:
+        return (self.asked[key] - len(self.requeued[key])) / self.studies[key].budget
 
     def _ask(self, key: str) -> int:
         """Samples in a throw-away copy, then adds the whole trial as one record, never half a trial."""
-        number, space = self.count[key], self.searched[key].space
+        number, space = self.asked[key], self.studies[key].space
         draft = optuna.create_study(direction="maximize", sampler=self._sampler(key, number))
-        draft.add_trials(self._trials(key))
+        draft.add_trials(self.journals[key].trials)
         if number == 0:
             draft.enqueue_trial(space.first())
         trial = draft.ask()
         space(trial)
-        params = {name: trial.params[name] for name in trial.distributions}
-        self.study[key].add_trial(
-            optuna.create_trial(state=TrialState.RUNNING, params=params, distributions=trial.distributions)
-        )
-        self.count[key] += 1
+        self.journals[key].add({name: trial.params[name] for name in trial.distributions}, trial.distributions)
+        self.asked[key] += 1
         return number
 
     def _sampler(self, key: str, number: int) -> BaseSampler:
-        seed = zlib.crc32(f"{self.rules.seed}/{key}/{number}".encode())
-        if self.rules.sampler == "random":
+        seed = zlib.crc32(f"{self.policy.seed}/{key}/{number}".encode())
+        if self.policy.sampler == "random":
             return RandomSampler(seed=seed)
         return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
 
-    def record(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Writes one result into the journal; the same step again is overwritten."""
-        live = self.live[trial_id]
-        step, score = int(result.get("step", 0)), float(result.get(METRIC, math.nan))
-        if step > live.last_step and math.isfinite(score):
-            trial = self._trials(live.key)[live.number]
-            storage = self.study[live.key]._storage  # noqa: SLF001  # Trial.report keeps the old value of a step
-            storage.set_trial_intermediate_value(trial._trial_id, step, score)  # noqa: SLF001
-            live.last_step = step
+    def record(self, trial_id: str, result: TrialResult) -> None:
+        """Keeps a result in the journal; one that is begun again on another worker reports old steps, which stay."""
+        trial = self.running[trial_id]
+        if result.step > trial.last_step and not result.failure:
+            self.journals[trial.key].record(trial.number, result)
+            trial.last_step = result.step
 
-    def judge(self, trial_id: str, result: dict[str, Any]) -> bool:
+    def should_stop(self, trial_id: str, result: TrialResult) -> bool:
         """Whether the trial must stop: ASHA, whose rungs are what the journal holds at this step.
 
-        A study's first trial, the published setting, runs to its end whatever ASHA says.
+        A study's first trial, the published setting, runs to its end whatever ASHA decides.
         """
         self.record(trial_id, result)
-        live = self.live[trial_id]
-        step, score = int(result.get("step", 0)), float(result.get(METRIC, math.nan))
-        if not math.isfinite(score) or step >= self.searched[live.key].steps:
+        trial = self.running[trial_id]
+        if result.failure or result.step >= self.studies[trial.key].steps:
             return True
-        if self.rules.scheduler == "none" or live.number == 0 or not self._is_rung(step):
+        if self.policy.scheduler == "none" or trial.number == 0 or not self._is_rung(result.step):
             return False
         others = [
-            t.intermediate_values[step]
-            for t in self._trials(live.key)
-            if step in t.intermediate_values and t.number != live.number
+            other.intermediate_values[result.step]
+            for other in self.journals[trial.key].trials
+            if result.step in other.intermediate_values and other.number != trial.number
         ]
-        if others and score < np.percentile(others, 100 * (1 - 1 / REDUCTION)):
-            self.pruned.add(trial_id)
-        return trial_id in self.pruned
+        if others and result.score < np.percentile(others, 100 * (1 - 1 / REDUCTION)):
+            trial.is_stopped = True
+        return trial.is_stopped
 
     def _is_rung(self, step: int) -> bool:
-        evaluations = step / self.rules.eval_every
+        evaluations = step / self.policy.eval_every
         return any(evaluations == REDUCTION**power for power in range(32))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tells the study how a trial ended. Tune calls this by keyword."""
-        self.tune.pop(trial_id, None)
-        live = self.live.pop(trial_id, None)
-        if live is None:
-            return
-        score = float((result or {}).get(METRIC, math.nan))
-        study = self.study[live.key]
-        if error or not math.isfinite(score):
-            reason = (result or {}).get("failure") or "its process was lost"
-            trial = self._trials(live.key)[live.number]
-            study._storage.set_trial_user_attr(trial._trial_id, "failure", reason)  # noqa: SLF001  # as above
-            study.tell(live.number, state=TrialState.FAIL)
-        elif trial_id in self.pruned:
-            study.tell(live.number, state=TrialState.PRUNED)
-        else:
-            study.tell(live.number, score)
+        """Ends a trial in its journal. Tune calls this by keyword."""
+        self.tune_trials.pop(trial_id, None)
+        trial = self.running.pop(trial_id, None)
+        if trial is not None:
+            last = TrialResult.from_ray(None if error else result)
+            self.journals[trial.key].end(trial.number, last, trial.is_stopped)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """The scheduler records results: it also sees the one that stops a trial."""

@@ -21,7 +21,7 @@ from panda_trainable.library import PromptLibrary
 from panda_trainable.training.heads import reference_logits
 from panda_trainable.training.metrics import METRICS
 from panda_trainable.worker import single_threaded
-from tuning.engine.journal import best_trials
+from tuning.engine.journal import Journal
 from tuning.experiment.experiment import Experiment
 from tuning.planning.jobs import Job
 from tuning.planning.partners import study_path
@@ -100,7 +100,7 @@ def candidates(experiment: Experiment, studies: Sequence[Study]) -> dict[str, li
     """Study key -> its best `confirm.top` configurations of the search, with the confirm seeds."""
     chosen = {}
     for study in studies:
-        trials = best_trials(study.key, study_path(experiment, study, "journal"), study.base.steps)
+        trials = Journal(study.key, study_path(experiment, study, "journal")).best_trials(study.base.steps)
         chosen[study.key] = [
             replace(study.base.with_knobs(study.space(FixedTrial(t.params))), seeds=tuple(experiment.confirm.seeds))
             for t in trials[: experiment.confirm.top]

@@ -12,7 +12,7 @@ from panda_trainable.config.methods import BASELINE, TRAITS
 from panda_trainable.config.trial import TrialConfig
 from panda_trainable.library import PromptLibrary
 from panda_trainable.worker import single_threaded
-from tuning.engine.journal import open_study
+from tuning.engine.journal import Journal
 from tuning.experiment.experiment import Experiment
 from tuning.planning.bases import steps_of, study_base
 from tuning.planning.jobs import Job, source_jobs, target_jobs
@@ -93,7 +93,7 @@ def _trials_there(plan: Plan, library: PromptLibrary) -> int:
     journals = [(study.key, study_path(plan.experiment, study, "journal")) for study in studies]
     with tempfile.TemporaryDirectory() as folder:  # a copy: only who holds the driver's lock may mend a journal
         copies = [(key, Path(shutil.copy(path, folder))) for key, path in journals if path.exists()]
-        return sum(len(open_study(key, path).trials) for key, path in copies)
+        return sum(len(Journal(key, path).trials) for key, path in copies)
 
 
 def _seconds_per_step(plan: Plan, library: PromptLibrary, name: str) -> float:

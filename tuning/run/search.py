@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +12,7 @@ from ray import tune
 
 from panda_trainable.library import PromptLibrary
 from panda_trainable.trainable import PandaTrainable
-from tuning.engine.journal import StudyHandle, curves, only_driver
+from tuning.engine.journal import StudyHandle, only_driver
 from tuning.engine.scheduler import StudyScheduler
 from tuning.engine.searcher import SearchPolicy, StudySearcher
 from tuning.experiment.experiment import Experiment
@@ -29,8 +29,8 @@ from tuning.run.jobs import is_made, make, measure, source_cards
 from tuning.run.progress import Progress
 from tuning.run.watch import Watcher
 from tuning.tracking.study_runs import of_plan
-from tuning.tracking.tracker import Tracker
-from tuning.tracking.trial_runs import of_journal, trial_id
+from tuning.tracking.tracker import RunUpdate, Tracker
+from tuning.tracking.trial_runs import of_trial
 from tuning.tracking.winner_runs import Learnt, of_study_end, of_unconfirmed, of_winner
 
 WORKER_LOSSES = 3
@@ -59,6 +59,9 @@ class Run:
 
     Attributes:
         trainable: what Tune runs as a trial.
+        studies: of each PLM's plan, once they are made.
+        winners: once they are confirmed.
+        is_over: whether studies without a winner will have none.
     """
 
     trainable: type[PandaTrainable] = PandaTrainable
@@ -67,15 +70,37 @@ class Run:
         self.plans, self.address, self.progress, self.stack = plans, address, progress, stack
         self.experiment = plans[0].experiment
         self.library = PromptLibrary(self.experiment.storage_path / "library")
-        self.tracker = Tracker(self.experiment.tracking_uri, self.experiment.name, self.experiment.search_path)
+        self.tracker = Tracker(
+            self.experiment.tracking_uri, self.experiment.name, self.experiment.search_path, self.updates, progress.say
+        )
         self.failures: list[str] = []
+        self.studies: list[tuple[Plan, list[Study]]] = []
+        self.winners: list[Winner] = []
+        self.is_over = False
         self.began = time.time()
+        self._searcher: StudySearcher | None = None
         self._asked: dict[str, float] | None = None
 
     @property
     def computed(self) -> bool:
         """Whether Ray was needed."""
         return self._asked is not None
+
+    @property
+    def all_studies(self) -> list[Study]:
+        """The studies of all PLMs."""
+        return [study for _, studies in self.studies for study in studies]
+
+    @property
+    def searcher(self) -> StudySearcher:
+        """The studies' journals, and what is left to run of them."""
+        if self._searcher is None:
+            handles = [
+                StudyHandle(s.key, study_path(self.experiment, s, "journal"), s.space, s.budget, s.base.steps)
+                for s in self.all_studies
+            ]
+            self._searcher = StudySearcher(handles, self._policy())
+        return self._searcher
 
     def asked(self) -> dict[str, float]:
         """Resources of a trial; connects to Ray at the first call."""
@@ -104,9 +129,8 @@ class Run:
         calls = [(str(self.library.root), job) for job in missing]
         self.run_all(stage, make, calls, [job.lineage.task.name for job in missing])
 
-    def studies_of(self, plan: Plan) -> list[Study]:
-        """The studies of a PLM's plan, told to MLflow; its sources and embeddings are made."""
-        sources = source_jobs(plan)
+    def make_studies(self, plan: Plan) -> None:
+        """The studies of a PLM's plan; its sources and embeddings are made."""
         shared = shared_texts(self.library, plan)
         for (source, target), count in shared.items():
             dropped = "dropped from" if self.experiment.overlap == "drop" else "left in"
@@ -118,69 +142,77 @@ class Run:
             self.progress.say(note)
         for study in studies:
             record_study(plan, study)
-        for entry in of_plan(plan, sources, studies, lambda job: list(source_cards(self.library, job))):
-            self.tracker.write(entry)
-        return studies
+        self.studies.append((plan, studies))
 
-    def search(self, studies: Sequence[Study]) -> None:
+    def updates(self) -> Iterator[RunUpdate]:
+        """All that MLflow should show so far, parents first, from the plan, the library and the journals."""
+        for plan, studies in self.studies:
+            yield from of_plan(plan, source_jobs(plan), studies, lambda job: list(source_cards(self.library, job)))
+        for study in self.all_studies:
+            yield from (of_trial(study, trial) for trial in self.searcher.journals[study.key].trials)
+        for winner in self.winners:
+            yield from of_winner(winner)
+        yield from self._study_ends()
+
+    def _study_ends(self) -> Iterator[RunUpdate]:
+        curves = {winner.study.key: self._curves(winner) for winner in self.winners}
+        for winner in self.winners:
+            yield of_study_end(self.experiment, winner, curves[winner.study.key], curves[winner.baseline_study])
+        yield from (of_unconfirmed(study) for study in self.unconfirmed() if self.is_over)
+
+    def unconfirmed(self) -> list[Study]:
+        """The studies without a winner."""
+        won = {winner.study.key for winner in self.winners}
+        return [study for study in self.all_studies if study.key not in won]
+
+    def _curves(self, winner: Winner) -> Learnt:
+        """How a study's first trial learnt, and the trial that won it, with the seeds of the search."""
+        study = winner.study
+        wanted = replace(winner.confirmed.config, seeds=study.base.seeds)
+        trials = self.searcher.journals[study.key].curves(study.base.steps)
+        configs = (study.base.with_knobs(study.space(FixedTrial(dict(trial.params)))) for trial in trials)
+        won = (trial.scores for trial, config in zip(trials, configs, strict=True) if config == wanted)
+        return Learnt(trials[0].scores, next(won, {}))
+
+    def show(self) -> None:
+        """Makes MLflow show all of this call so far, and its studies alone as current."""
+        self.tracker.write_everything()
+        self.tracker.mark_current({study.key for study in self.all_studies})
+
+    def search(self) -> None:
         """Runs what is left of all studies in one Tuner."""
-        rules = self._rules()
-        searched = [
-            StudyHandle(s.key, study_path(self.experiment, s, "journal"), s.space, s.budget, s.base.steps)
-            for s in studies
-        ]
-        searcher = StudySearcher(searched, rules)
-        self._catch_up(studies, searcher)
-        left = searcher.left()
-        if not left:
-            self.progress.say(
-                f"search: all {sum(study.budget for study in studies)} trials of {len(studies)} studies are there"
-            )
+        remaining = self.searcher.remaining()
+        if not remaining:
+            count = sum(study.budget for study in self.all_studies)
+            self.progress.say(f"search: all {count} trials of {len(self.all_studies)} studies are there")
             return
-        asked = self.asked()
-        searcher.rules = self._rules(cluster.slots(asked))
-        self.progress.stage("search", left)
-        watcher = Watcher(self.tracker, self.progress, {study.key: study for study in studies}, searcher)
-        self._tune(studies, searcher, watcher, asked)
+        self.searcher.policy = self._policy(cluster.slots(self.asked()))
+        self.progress.stage("search", remaining)
+        watcher = Watcher(self.tracker, self.progress, {study.key: study for study in self.all_studies}, self.searcher)
+        self._tune(watcher)
         self.failures += watcher.failures
-        if searcher.left():
+        if self.searcher.remaining():
             self.failures.append(
-                f"search: ended after {self.experiment.search.hours} hours with {searcher.left()} trials to go"
+                f"search: ended after {self.experiment.search.hours} hours with {self.searcher.remaining()} trials to go"
             )
 
-    def _catch_up(self, studies: Sequence[Study], searcher: StudySearcher) -> None:
-        """Tells MLflow of trials that ended just before their driver died: the journals are the truth."""
-        for study in studies:
-            for trial in searcher.ended(study.key):
-                if not self.tracker.has_ended(trial_id(study, trial.number)):
-                    for entry in of_journal(study, trial):
-                        self.tracker.write(entry)
-
-    def _rules(self, slots: int = 1) -> SearchPolicy:
+    def _policy(self, slots: int = 1) -> SearchPolicy:
         search = self.experiment.search
-        deadline = self.began + search.hours * 3600 if search.hours else None
         return SearchPolicy(
-            search.sampler,
-            search.scheduler,
-            search.seed,
-            search.per_study,
-            slots,
-            self.experiment.train.eval_every,
-            deadline,
-        )
+            search.sampler, search.scheduler, search.seed, search.per_study, slots, self.experiment.train.eval_every,
+            deadline=self.began + search.hours * 3600 if search.hours else None,
+        )  # fmt: skip
 
-    def _tune(
-        self, studies: Sequence[Study], searcher: StudySearcher, watcher: Watcher, asked: dict[str, float]
-    ) -> None:
+    def _tune(self, watcher: Watcher) -> None:
         folder = self.experiment.search_path / "ray"
         shutil.rmtree(folder, ignore_errors=True)  # Tune's own files of an earlier start: nobody reads them
         trainable = tune.with_parameters(
-            self.trainable, library=str(self.library.root), bases={study.key: study.base for study in studies}
+            self.trainable, library=str(self.library.root), bases={study.key: study.base for study in self.all_studies}
         )
         tune.Tuner(
-            tune.with_resources(trainable, asked),
+            tune.with_resources(trainable, self.asked()),
             tune_config=tune.TuneConfig(
-                search_alg=searcher, scheduler=StudyScheduler(searcher), num_samples=-1, reuse_actors=True
+                search_alg=self.searcher, scheduler=StudyScheduler(self.searcher), num_samples=-1, reuse_actors=True
             ),
             run_config=tune.RunConfig(
                 name=folder.name, storage_path=str(folder.parent), verbose=0, callbacks=[watcher],
@@ -189,19 +221,27 @@ class Run:
             ),
         ).fit()  # fmt: skip
 
-    def confirm(self, studies: Sequence[Study]) -> list[Winner]:
+    def confirm(self) -> None:
         """Trains the best configurations again with fresh seeds, then the twins of the winners."""
-        chosen = candidates(self.experiment, studies)
-        configs = [config for found in chosen.values() for config in found]
+        chosen = candidates(self.experiment, self.all_studies)
+        configs = [config for best in chosen.values() for config in best]
         self.make_prompts("sources for confirm", jobs_of(configs))
         self._confirm("confirm", configs)
         self._confirm("twins", [t for config in winning(self.library, chosen) if (t := twin(config))])
-        return list(winners(self.library, studies, chosen))
+        self.winners = list(winners(self.library, self.all_studies, chosen))
 
     def _confirm(self, stage: str, configs: Sequence[Any]) -> None:
         missing = {confirm_key(c): c for c in configs if not self.library.sound("confirmed", confirm_key(c))}
         names = [f"{config.target.name} · {config.method}" for config in missing.values()]
         self.run_all(stage, confirm_trial, [(str(self.library.root), config) for config in missing.values()], names)
+
+    def outcome(self) -> Outcome:
+        """What the call came to."""
+        if self.studies:
+            unconfirmed = tuple(study.pair.name for study in self.unconfirmed())
+        else:
+            unconfirmed = tuple(pair.name for plan in self.plans for pair in plan.pairs)
+        return Outcome(tuple(self.winners), unconfirmed, tuple(self.failures), self.computed)
 
 
 def search(experiment: Experiment, address: str | None = None, progress: Progress | None = None) -> Outcome:
@@ -225,50 +265,28 @@ def search(experiment: Experiment, address: str | None = None, progress: Progres
         stack.callback(run.tracker.close_left_running)
         for note in notes:
             progress.say(note)
-        return _run(run)
+        _experiment(run)
+        return run.outcome()
 
 
-def _run(run: Run) -> Outcome:
+def _experiment(run: Run) -> None:
+    """From sources to confirmed winners; MLflow is shown each part as it is done."""
     jobs = [job for plan in run.plans for job in (*source_jobs(plan), *target_jobs(plan))]
     run.make_prompts("sources and embeddings", jobs)
     if run.failures:
-        names = tuple(pair.name for plan in run.plans for pair in plan.pairs)
-        return Outcome((), names, tuple(run.failures), run.computed)
-    studies = [study for plan in run.plans for study in run.studies_of(plan)]
-    run.tracker.mark_current({study.key for study in studies})
-    more = [job for job in jobs_of([study.base for study in studies]) if job not in jobs]
+        return  # no similarities, no studies
+    for plan in run.plans:
+        run.make_studies(plan)
+    run.show()
+    more = [job for job in jobs_of([study.base for study in run.all_studies]) if job not in jobs]
     if any(not is_made(run.library, job) for job in more):
         run.make_prompts("other prompts and teachers", more)
-    run.search(studies)
-    found = run.confirm(studies)
-    for winner in found:
-        for entry in of_winner(winner):
-            run.tracker.write(entry)
-    _finish(run, studies, found)
-    missing = {study.key for study in studies} - {winner.study.key for winner in found}
-    unconfirmed = tuple(study.pair.name for study in studies if study.key in missing)
-    return Outcome(tuple(found), unconfirmed, tuple(run.failures), run.computed)
-
-
-def _learnt(experiment: Experiment, winner: Winner) -> Learnt:
-    """How a study's first trial learnt, and the trial that won it, with the seeds of the search."""
-    study, won = winner.study, winner.confirmed.config
-    trials = curves(study.key, study_path(experiment, study, "journal"), study.base.steps)
-    wanted = replace(won, seeds=study.base.seeds)
-    same = [curve for params, curve in trials if study.base.with_knobs(study.space(FixedTrial(params))) == wanted]
-    return Learnt(trials[0][1], same[0] if same else {})
-
-
-def _finish(run: Run, studies: Sequence[Study], found: Sequence[Winner]) -> None:
-    """Links winners to their runs, and leaves nothing running or unsaid."""
-    learnt = {winner.study.key: _learnt(run.experiment, winner) for winner in found}
-    for winner in found:
-        ours, theirs = learnt[winner.study.key], learnt[winner.baseline_study]
-        run.tracker.write(of_study_end(run.experiment, winner, ours, theirs))
-    for study in studies:
-        if study.key not in {winner.study.key for winner in found}:
-            run.tracker.write(of_unconfirmed(study))
-    if not run.tracker.flush():
+    run.search()
+    run.confirm()
+    run.is_over = True
+    run.show()
+    if run.tracker.is_behind:
         run.progress.say(
-            f"MLflow at {run.tracker.uri} is away: {len(run.tracker.waiting)} records wait in {run.tracker.spool}; the next search sends them"
+            f"MLflow at {run.tracker.uri} still does not answer: run the same command again once it does; "
+            "it computes nothing and writes what is missing"
         )

@@ -1,12 +1,11 @@
 """MLflow's only writer: one run per source, study, trial and confirmed configuration, found by tag before it is made."""
 
-import json
 import logging
 import os
 import time
-from collections import deque
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +26,14 @@ EXPERIMENT_TAGS = {
 
 RUNNING, FINISHED, FAILED = "RUNNING", "FINISHED", "FAILED"
 
+LOGGER = logging.getLogger(__name__)
+MOST_METRICS = 500
+"""Metrics of a call; MLflow takes 1,000 at most, params and tags included."""
+
 
 @dataclass(frozen=True)
 class RunUpdate:
-    """What is to be said of one run; saying it twice changes nothing.
+    """What MLflow must show of one run; writing it twice changes nothing.
 
     Attributes:
         id: `stage:key`, by which the run is found.
@@ -38,8 +41,8 @@ class RunUpdate:
         parent: id of the parent run; empty: none.
         tags: set, later ones win.
         params: written once.
-        metrics: name -> value.
-        step: of the metrics.
+        metrics: name -> value, without a step: later ones win.
+        history: step -> name -> value, by rising steps; those that the run has are skipped.
         links: tag -> id of another run, whose MLflow id becomes the tag's value.
         status: RUNNING, FINISHED or FAILED.
         artifacts: file name -> text, for small ones.
@@ -52,187 +55,211 @@ class RunUpdate:
     tags: Mapping[str, str] = field(default_factory=dict)
     params: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
-    step: int = 0
+    history: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     links: Mapping[str, str] = field(default_factory=dict)
     status: str = FINISHED
     artifacts: Mapping[str, str] = field(default_factory=dict)
     files: tuple[str, ...] = ()
 
 
+@dataclass
+class _KnownRun:
+    """What a run in MLflow holds."""
+
+    id: str
+    status: str = RUNNING
+    tags: dict[str, str] = field(default_factory=dict)
+    params: set[str] = field(default_factory=set)
+    metrics: dict[str, float] = field(default_factory=dict)
+    last_step: int = -1
+
+    @classmethod
+    def of(cls, run: Any) -> "_KnownRun":
+        """As MLflow's search gives it; only its protocol buffer has the steps of metrics."""
+        data = run.data
+        last_step = max((metric.step for metric in data.to_proto().metrics), default=-1)
+        return cls(run.info.run_id, run.info.status, dict(data.tags), set(data.params), dict(data.metrics), last_step)
+
+    def unseen_metrics(self, update: RunUpdate) -> list[tuple[int, str, float]]:
+        """Step, name and value of the metrics that the run lacks: of later steps, or without steps and of another value."""
+        changed = [(0, name, float(v)) for name, v in update.metrics.items() if self.metrics.get(name) != v]
+        later = [
+            (step, name, float(value))
+            for step, values in sorted(update.history.items())
+            if step > self.last_step
+            for name, value in values.items()
+        ]
+        return changed + later
+
+
 class Tracker:
-    """Writes entries into MLflow in order; while the server is away they wait on disk.
+    """Makes MLflow show what the plan, the library and the journals hold.
+
+    While the server is away, updates are left out, and nothing waits anywhere: since all of them can be made again,
+    everything is written anew as soon as it answers, and only what it lacks is sent.
 
     Args:
         uri: of MLflow.
         experiment: the experiment's name.
-        folder: where waiting entries, and with sqlite the artifacts, are kept.
+        folder: of the search; with sqlite the artifacts lie in its storage.
+        everything: all updates that can be made so far, parents first.
+        notify: told once, when the server stops answering.
     """
 
-    def __init__(self, uri: str, experiment: str, folder: Path):
+    def __init__(
+        self,
+        uri: str,
+        experiment: str,
+        folder: Path,
+        everything: Callable[[], Iterable[RunUpdate]] = tuple,
+        notify: Callable[[str], None] = LOGGER.warning,
+    ):
         self.uri, self.experiment, self.folder = uri, experiment, folder
-        self.spool = folder / "mlflow-waiting.jsonl"
-        self._trim()
-        self.waiting: deque[RunUpdate] = deque(self._spooled())
+        self.everything, self.notify = everything, notify
+        self.is_behind = False
         self.retry_at = 0.0
         self._store: Any = None
-        self._runs: dict[str, str] = {}
-        self._steps: dict[str, int] = {}
-        self._values: dict[str, dict[str, float]] = {}
-        self._params: dict[str, set[str]] = {}
-        self._status: dict[str, str] = {}
+        self._runs: dict[str, _KnownRun] = {}
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Strings alone: Ray pickles callbacks, and connections are made again where they are needed."""
-        return {"uri": self.uri, "experiment": self.experiment, "folder": self.folder}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]  # the state is exactly the arguments
-
-    def write(self, entry: RunUpdate) -> None:
-        """Says one entry, now or as soon as the server is there."""
-        self.waiting.append(entry)
-        if self.spool.exists():
-            self._append([entry])
-        if time.monotonic() >= self.retry_at:
-            self.flush()
-
-    def flush(self) -> bool:
-        """Says what waits; whether all of it was said."""
-        try:
-            while self.waiting:
-                self._say(self.waiting[0])
-                self.waiting.popleft()
-        except Exception as error:  # noqa: BLE001  # MLflow raises its own, requests' and SQLAlchemy's: all mean "later"
-            logging.getLogger(__name__).debug("MLflow is away: %s", error)
-            if not self.spool.exists():
-                self._append(self.waiting)
-            self.retry_at = time.monotonic() + PATIENCE_S
-            self._store = None
+    def write(self, *updates: RunUpdate) -> bool:
+        """Writes updates, and first whatever was left out before; whether MLflow has it all now."""
+        if time.monotonic() < self.retry_at:
             return False
-        self.spool.unlink(missing_ok=True)
-        return True
+        return self._write(chain(self.everything(), updates) if self.is_behind else updates)
 
-    def has_ended(self, entry_id: str) -> bool:
-        """Whether a run is there and ended; True while the server is away, since nothing is known then."""
-        return not self._connected() or self._status.get(entry_id) in (FINISHED, FAILED)
+    def write_everything(self) -> bool:
+        """Writes all updates that can be made so far, however short ago the server was away; whether MLflow has them."""
+        return self._write(self.everything())
+
+    def _write(self, updates: Iterable[RunUpdate]) -> bool:
+        self.is_behind = not all(self._is_done(self._log, update) for update in updates)
+        return not self.is_behind
 
     def mark_current(self, keys: set[str]) -> None:
         """Marks the present plan's studies as current and all earlier ones as not."""
-        if self._connected():
+
+        def mark() -> None:
             for run in runs(self._store, self.experiment, f"tags.{records.STAGE} = 'study'"):
                 current = str(run.data.tags.get(records.STUDY) in keys).lower()
                 if run.data.tags.get(records.CURRENT) != current:
                     self._store.set_tag(run.info.run_id, records.CURRENT, current)
 
+        self.is_behind |= not self._is_done(mark)
+
     def close_left_running(self) -> int:
         """Ends runs that a killed driver left running and nobody took up again; how many there were."""
-        if not self._connected():
-            return 0
-        left = list(runs(self._store, self.experiment, "attributes.status = 'RUNNING'"))
-        for run in left:
-            self._store.set_terminated(run.info.run_id, "KILLED")
-        return len(left)
+        closed = []
 
-    def _connected(self) -> bool:
-        return self.flush() and self._connect()
+        def close() -> None:
+            for run in list(runs(self._store, self.experiment, "attributes.status = 'RUNNING'")):
+                self._store.set_terminated(run.info.run_id, "KILLED")
+                closed.append(run)
 
-    def _connect(self) -> bool:
-        if self._store is None:
-            os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # we retry ourselves, without blocking
-            os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-            _quiet()
-            store = client(self.uri)
-            self._experiment_id = self._made_experiment(store)
-            found = list(runs(store, self.experiment))
-            self._runs = {run.data.tags.get(records.ID, ""): run.info.run_id for run in found}
-            self._status = {run.data.tags.get(records.ID, ""): run.info.status for run in found}
-            self._values = {run.info.run_id: dict(run.data.metrics) for run in found}
-            self._params = {run.info.run_id: set(run.data.params) for run in found}
-            self._steps = {}
-            self._store = store
+        self._is_done(close)
+        return len(closed)
+
+    def _is_done(self, action: Callable[..., None], *arguments: Any) -> bool:
+        """Whether MLflow answered to an action; where not, it is left alone for a while, and asked anew what it holds."""
+        try:
+            self._connect()
+            action(*arguments)
+        except Exception as error:  # noqa: BLE001  # MLflow raises its own, requests' and SQLAlchemy's: all mean "later"
+            self._store, self.retry_at = None, time.monotonic() + PATIENCE_S
+            if not self.is_behind:
+                self.notify(
+                    f"MLflow at {self.uri} does not answer ({_first_line(error)}); "
+                    "the search goes on, and what is missing is written as soon as it answers"
+                )
+            return False
         return True
 
-    def _made_experiment(self, store: Any) -> str:
-        known = store.get_experiment_by_name(self.experiment)
-        if known is not None:
-            return str(known.experiment_id)
-        local = self.uri.startswith("sqlite:")
-        artifacts = (self.folder.parent.parent / "artifacts" / self.experiment).as_uri() if local else None
+    def _connect(self) -> None:
+        if self._store is not None:
+            return
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # we retry ourselves, without blocking
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        _silence_loggers()
+        store = client(self.uri)
+        self._experiment_id = self._experiment_of(store)
+        self._runs = {run.data.tags.get(records.ID, ""): _KnownRun.of(run) for run in runs(store, self.experiment)}
+        self._store = store
+
+    def _experiment_of(self, store: Any) -> str:
+        found = store.get_experiment_by_name(self.experiment)
+        if found is not None:
+            return str(found.experiment_id)
+        is_local = self.uri.startswith("sqlite:")
+        artifacts = (self.folder.parent.parent / "artifacts" / self.experiment).as_uri() if is_local else None
         return str(store.create_experiment(self.experiment, artifact_location=artifacts, tags=EXPERIMENT_TAGS))
 
-    def _say(self, entry: RunUpdate) -> None:
+    def _log(self, update: RunUpdate) -> None:
+        """Sends what a run lacks, its status last: a run that has ended in MLflow is complete there."""
+        run = self._runs.get(update.id) or self._new_run(update)
+        links = {name: self._runs[other].id for name, other in update.links.items()}
+        tags = {name: str(value) for name, value in {**update.tags, **links}.items()}
+        tags = {name: value for name, value in tags.items() if run.tags.get(name) != value}
+        params = {name: str(value) for name, value in update.params.items() if name not in run.params}
+        metrics = run.unseen_metrics(update)
+        if tags or params or metrics or run.status != update.status:
+            self._log_files(run, update)
+            self._log_batch(run, metrics, params, tags)
+            self._set_status(run, update.status)
+
+    def _log_files(self, run: _KnownRun, update: RunUpdate) -> None:
+        for name, text in update.artifacts.items():
+            self._store.log_text(run.id, text, name)
+        for path in update.files:
+            self._store.log_artifact(run.id, path)
+
+    def _log_batch(
+        self, run: _KnownRun, metrics: Sequence[tuple[int, str, float]], params: dict[str, str], tags: dict[str, str]
+    ) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
-        self._connect()
-        run = self._runs.get(entry.id) or self._make(entry)
         now = int(time.time() * 1000)
-        metrics = [Metric(name, value, now, entry.step) for name, value in self._news(run, entry).items()]
-        known = self._params.setdefault(run, set())
-        params = [Param(name, str(value)) for name, value in entry.params.items() if name not in known]
-        known |= set(entry.params)
-        linked = {name: self._runs.get(other, "") for name, other in entry.links.items()}
-        tags = [RunTag(name, str(value)) for name, value in {**entry.tags, **linked}.items()]
-        if metrics or params or tags:
-            self._store.log_batch(run, metrics, params, tags)
-        for name, text in entry.artifacts.items():
-            self._store.log_text(run, text, name)
-        for path in entry.files:
-            self._store.log_artifact(run, path)
-        if self._status.get(entry.id) != entry.status:
-            self._set_status(run, entry)
+        for part in _parts(metrics):
+            self._store.log_batch(run.id, [Metric(name, value, now, step) for step, name, value in part])
+            run.metrics |= {name: value for _, name, value in part}
+            run.last_step = max(run.last_step, part[-1][0])
+        if params or tags:
+            self._store.log_batch(
+                run.id, params=[Param(*item) for item in params.items()], tags=[RunTag(*item) for item in tags.items()]
+            )
+        run.params |= set(params)
+        run.tags |= tags
 
-    def _set_status(self, run: str, entry: RunUpdate) -> None:
-        if entry.status == RUNNING:
-            self._store.update_run(run, RUNNING)
+    def _set_status(self, run: _KnownRun, status: str) -> None:
+        if run.status == status:
+            return
+        if status == RUNNING:
+            self._store.update_run(run.id, RUNNING)
         else:
-            self._store.set_terminated(run, entry.status)
-        self._status[entry.id] = entry.status
+            self._store.set_terminated(run.id, status)
+        run.status = status
 
-    def _make(self, entry: RunUpdate) -> str:
-        tags = {records.ID: entry.id, **({records.PARENT: self._runs[entry.parent]} if entry.parent else {})}
-        run = self._store.create_run(self._experiment_id, tags=tags, run_name=entry.name)
-        self._runs[entry.id], self._steps[run.info.run_id] = run.info.run_id, -1
-        self._status[entry.id] = RUNNING
-        return str(run.info.run_id)
-
-    def _news(self, run: str, entry: RunUpdate) -> dict[str, float]:
-        """The metrics that a run does not have yet: of a later step, or without steps and of another value."""
-        if not entry.metrics:
-            return {}
-        if entry.step == 0:
-            known = self._values.setdefault(run, {})
-            news = {name: float(value) for name, value in entry.metrics.items() if known.get(name) != value}
-            known.update(news)
-            return news
-        if run not in self._steps:
-            history = self._store.get_metric_history(run, next(iter(entry.metrics)))
-            self._steps[run] = max((point.step for point in history), default=-1)
-        if entry.step <= self._steps[run]:
-            return {}
-        self._steps[run] = entry.step
-        return {name: float(value) for name, value in entry.metrics.items()}
-
-    def _trim(self) -> None:
-        """Cuts a line that a killed driver left half written: it would swallow the next one."""
-        if self.spool.exists():
-            with self.spool.open("rb+") as file:
-                file.truncate(file.read().rfind(b"\n") + 1)
-
-    def _spooled(self) -> Iterator[RunUpdate]:
-        if self.spool.exists():
-            for line in self.spool.read_text(encoding="utf-8").splitlines():
-                try:
-                    values = json.loads(line)
-                except json.JSONDecodeError:  # the last line of a killed driver; its result is in the journal
-                    continue
-                yield RunUpdate(**{**values, "files": tuple(values["files"])})
-
-    def _append(self, entries: deque[RunUpdate] | list[RunUpdate]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with self.spool.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(asdict(entry)) + "\n" for entry in entries)
+    def _new_run(self, update: RunUpdate) -> _KnownRun:
+        tags = {records.ID: update.id, **({records.PARENT: self._runs[update.parent].id} if update.parent else {})}
+        made = self._store.create_run(self._experiment_id, tags=tags, run_name=update.name)
+        self._runs[update.id] = _KnownRun(made.info.run_id, tags=tags)
+        return self._runs[update.id]
 
 
-def _quiet() -> None:
+def _parts(metrics: Sequence[tuple[int, str, float]]) -> Iterator[list[tuple[int, str, float]]]:
+    """Metrics in calls that MLflow takes, those of one step together: a step that is there is there as a whole."""
+    part: list[tuple[int, str, float]] = []
+    for metric in metrics:
+        if len(part) >= MOST_METRICS and metric[0] != part[-1][0]:
+            yield part
+            part = []
+        part.append(metric)
+    if part:
+        yield part
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def _silence_loggers() -> None:
     for name in ("mlflow", "alembic", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.ERROR)

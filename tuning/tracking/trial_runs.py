@@ -1,15 +1,26 @@
-"""What MLflow is told of trials."""
+"""What MLflow is told of trials: what their journals hold."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
+from types import MappingProxyType
 
-import numpy as np
-from optuna.trial import FixedTrial, FrozenTrial
+from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from analysis.records import names as records
+from panda_trainable.result import TrialResult
+from tuning.engine.journal import failure_of, results_of
 from tuning.planning.plan import Study
 from tuning.tracking.study_runs import study_tags
 from tuning.tracking.tracker import FAILED, FINISHED, RUNNING, RunUpdate
+
+STATES: Mapping[TrialState, tuple[str, str]] = MappingProxyType(
+    {
+        TrialState.RUNNING: (records.RUNNING, RUNNING),
+        TrialState.COMPLETE: (records.COMPLETE, FINISHED),
+        TrialState.PRUNED: (records.STOPPED_EARLY, FINISHED),
+        TrialState.FAIL: (records.FAILED, FAILED),
+    }
+)
+"""Optuna's state of a trial -> its tag `state`, and the status of its run."""
 
 
 def trial_id(study: Study, number: int) -> str:
@@ -17,42 +28,32 @@ def trial_id(study: Study, number: int) -> str:
     return f"trial:{study.key}/{number}"
 
 
-def of_trial(
-    study: Study, number: int, knobs: Mapping[str, Any], result: Mapping[str, Any] | None, status: str
-) -> RunUpdate:
-    """A trial's run: knobs as params, scores by step, how it ended.
+def of_trial(study: Study, trial: FrozenTrial) -> RunUpdate:
+    """A trial's run: knobs as params, every evaluation by its step, how it ended.
 
     Args:
         study: its study.
-        number: in the study.
-        knobs: what was suggested.
-        result: as the trainable reported it; None when its process was lost.
-        status: RUNNING, FINISHED or FAILED.
+        trial: as its journal holds it, still running or ended.
     """
-    said = result or {}
-    failure = said.get("failure") or ("" if result else "its process was lost")
-    ended = "failed" if failure else "complete" if said.get("step", 0) >= study.base.steps else "stopped early"
-    state = "running" if status == RUNNING else ended
-    by_seed = [name for name in said if name.startswith(f"score/{records.SEED}/")]
-    names = ["score", "score_std", "loss", "seconds", "evaluation_share", "lambda_effective", *by_seed]
-    metrics = {name: said[name] for name in names if name in said and np.isfinite(said[name])}
-    tags = {records.STAGE: "trial", **study_tags(study), records.TRIAL: f"{study.key}/{number}", records.STATE: state}
-    if "node" in said:
-        tags[records.NODE] = said["node"]
-    if failure:
-        tags[records.FAILURE] = failure
+    results, failure = results_of(trial), failure_of(trial)
+    state, status = STATES[trial.state]
+    nodes = [result.node for result in (*results, failure) if result and result.node]
     return RunUpdate(
-        trial_id(study, number), f"trial {number}", parent=f"study:{study.key}", tags=tags,
-        params=knobs, metrics=metrics if not failure else {}, step=int(said.get("step", 0)),
-        status=FAILED if failure else status,
+        trial_id(study, trial.number), f"trial {trial.number}", parent=f"study:{study.key}",
+        tags={
+            records.STAGE: "trial", **study_tags(study), records.TRIAL: f"{study.key}/{trial.number}",
+            records.STATE: state,
+            **({records.NODE: nodes[-1]} if nodes else {}), **({records.FAILURE: failure.failure} if failure else {}),
+        },
+        params=study.space(FixedTrial(trial.params, trial.number)),
+        history={result.step: _metrics(result) for result in results}, status=status,
     )  # fmt: skip
 
 
-def of_journal(study: Study, trial: FrozenTrial) -> Iterator[RunUpdate]:
-    """A trial's run as its journal tells it: for one whose driver died before it could tell MLflow."""
-    knobs = study.space(FixedTrial(trial.params, trial.number))
-    last = max(trial.intermediate_values, default=0)
-    for step, score in sorted(trial.intermediate_values.items()):
-        yield of_trial(study, trial.number, knobs, {"score": score, "step": step}, RUNNING)
-    failure = trial.user_attrs.get("failure", "")
-    yield of_trial(study, trial.number, knobs, {"step": last, "failure": failure}, FINISHED)
+def _metrics(result: TrialResult) -> dict[str, float]:
+    by_seed = {f"{records.SCORE}/{records.SEED}/{seed}": score for seed, score in result.by_seed.items()}
+    return {
+        records.SCORE: result.score, records.SCORE_STD: result.score_std, records.LOSS: result.loss,
+        records.SECONDS: result.seconds, records.EVALUATION_SHARE: result.evaluation_share,
+        records.LAMBDA_EFFECTIVE: result.lambda_effective, **by_seed,
+    }  # fmt: skip

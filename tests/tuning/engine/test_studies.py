@@ -10,21 +10,22 @@ from optuna.trial import TrialState
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
+from panda_trainable.result import LOST, TrialResult
 from search_spaces.defaults import SPACES
-from tests.kits.by_hand import EVERY, STEPS, history, play, score, studies
-from tuning.engine.journal import StudyHandle, best_trials, open_study
+from tests.kits.by_hand import EVERY, STEPS, history, play, result, score, studies
+from tuning.engine.journal import Journal, StudyHandle, failure_of, results_of
 from tuning.engine.scheduler import StudyScheduler
 from tuning.engine.searcher import SearchPolicy, StudySearcher
 
-RULES = SearchPolicy(eval_every=EVERY)
+POLICY = SearchPolicy(eval_every=EVERY)
 RUNGS = (2, 6)
 
 
 @pytest.mark.parametrize("method", SPACES)
 def test_the_first_trial_is_the_published_setting_and_runs_to_its_end_however_poor(tmp_path: Path, method: str) -> None:
     searched = [StudyHandle(method, tmp_path / "a.journal", SPACES[method].resolved(STEPS, 2), 6, STEPS)]
-    play(searched, RULES, score=lambda config, step: -1.0 if config["number"] == 0 else 0.01 * step)
-    first = open_study(method, searched[0].journal).trials[0]
+    play(searched, POLICY, score=lambda config, step: -1.0 if config["number"] == 0 else 0.01 * step)
+    first = Journal(method, searched[0].journal).trials[0]
     assert {**searched[0].space.first(), **first.params} == searched[0].space.first()
     assert first.state == TrialState.COMPLETE
     assert max(first.intermediate_values) == STEPS
@@ -33,10 +34,10 @@ def test_the_first_trial_is_the_published_setting_and_runs_to_its_end_however_po
 def test_budgets_are_met_exactly_and_asked_no_further(tmp_path: Path) -> None:
     a, b = studies(tmp_path, budget=3)
     searched = [a, StudyHandle(b.key, b.journal, b.space, 7, b.steps)]
-    assert StudySearcher(searched, RULES).left() == 10
-    assert play(searched, RULES).left() == 0
+    assert StudySearcher(searched, POLICY).remaining() == 10
+    assert play(searched, POLICY).remaining() == 0
     assert {key: len(trials) for key, trials in history(searched).items()} == {"panda": 3, "spot": 7}
-    assert StudySearcher(searched, RULES).suggest("one-more") == Searcher.FINISHED
+    assert StudySearcher(searched, POLICY).suggest("one-more") == Searcher.FINISHED
 
 
 def test_the_study_with_the_smallest_share_of_its_budget_is_next(tmp_path: Path) -> None:
@@ -81,37 +82,36 @@ def test_asha_stops_what_is_below_the_best_third_of_its_own_study_at_a_rung(tmp_
     searched = studies(tmp_path, budget=len(CURVES))
     play(
         searched,
-        RULES,
+        POLICY,
         score=lambda config, step: (
             CURVES[config["number"]][int(step >= RUNGS[1])] if config["study"] == "panda" else 0.9
         ),
     )
-    trials = open_study("panda", searched[0].journal).trials
+    trials = Journal("panda", searched[0].journal).trials
     assert [trial.state.name for trial in trials] == [state for _, _, state in CURVES.values()]
-    assert [max(trial.intermediate_values) for trial in trials] == [18, 18, 2, 6, 6, 18, 18]
+    assert [max(trial.intermediate_values) for trial in trials] == [STEPS, STEPS, 2, 6, 6, STEPS, STEPS]
 
 
 def test_without_a_scheduler_every_trial_runs_to_its_end(tmp_path: Path) -> None:
     searched = studies(tmp_path, budget=5)
     play(searched, SearchPolicy(eval_every=EVERY, scheduler="none"))
-    assert {(state, max(curve)) for trials in history(searched).values() for *_, state, _, curve in trials} == {
+    assert {(state, max(curve)) for trials in history(searched).values() for _, _, state, _, curve, _ in trials} == {
         ("COMPLETE", STEPS)
     }
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_a_score_that_is_no_number_is_a_failure_with_its_reason_and_never_a_score(tmp_path: Path, bad: float) -> None:
-    searcher = StudySearcher(studies(tmp_path, budget=3, methods=("panda",)), RULES)
+def test_a_failed_trial_has_its_reason_and_keeps_its_results_but_never_a_value(tmp_path: Path) -> None:
+    searcher = StudySearcher(studies(tmp_path, budget=3, methods=("panda",)), POLICY)
     searcher.suggest("a")
-    assert not searcher.judge("a", {"step": 2, "score": 0.5})
-    result = {"step": 4, "score": bad, "failure": "loss of seed 1 is not finite at step 4"}
-    assert searcher.judge("a", result)
-    searcher.on_trial_complete(trial_id="a", result=result, error=False)
-    (trial,) = searcher.study["panda"].trials
-    assert (trial.state, trial.value, trial.intermediate_values) == (TrialState.FAIL, None, {2: 0.5})
-    assert trial.user_attrs == {"failure": "loss of seed 1 is not finite at step 4"}
-    assert best_trials("panda", tmp_path / "panda.journal", 2) == []
-    assert searcher.left() == 2
+    assert not searcher.should_stop("a", result(2, 0.5))
+    failed = TrialResult.failed("loss of seed 1 is not finite at step 4", 4, 1.5, "host/1")
+    assert searcher.should_stop("a", failed)
+    searcher.on_trial_complete(trial_id="a", result=failed.as_ray(), error=False)
+    (trial,) = searcher.journals["panda"].trials
+    assert (trial.state, trial.value, results_of(trial)) == (TrialState.FAIL, None, [result(2, 0.5)])
+    assert failure_of(trial) == failed
+    assert searcher.journals["panda"].best_trials(2) == []
+    assert searcher.remaining() == 2
 
 
 def test_a_trial_whose_process_is_lost_fails_and_the_others_go_on(tmp_path: Path) -> None:
@@ -124,9 +124,8 @@ def test_a_trial_whose_process_is_lost_fails_and_the_others_go_on(tmp_path: Path
     trial.set_status(Trial.ERROR)  # Tune lost it between two trials and told nobody
     assert isinstance(searcher.suggest("next"), dict)
     for lost in (told, untold):
-        trials = searcher.study[lost["study"]].trials
-        assert trials[lost["number"]].state == TrialState.FAIL
-        assert trials[lost["number"]].user_attrs == {"failure": "its process was lost"}
+        ended = searcher.journals[lost["study"]].trials[lost["number"]]
+        assert (ended.state, failure_of(ended)) == (TrialState.FAIL, TrialResult.failed(LOST))
 
 
 def test_a_trial_begun_again_on_another_worker_is_judged_at_the_step_it_is_at(tmp_path: Path) -> None:
@@ -134,18 +133,18 @@ def test_a_trial_begun_again_on_another_worker_is_judged_at_the_step_it_is_at(tm
         return 0.1 if step < RUNGS[1] else 0.5
 
     searched = studies(tmp_path, budget=3, methods=("panda",))
-    play(searched, RULES, results=2 * STEPS // EVERY, score=grows)
-    searcher = StudySearcher(searched, RULES)
+    play(searched, POLICY, results=2 * STEPS // EVERY, score=grows)
+    searcher = StudySearcher(searched, POLICY)
     config = searcher.suggest("a")
-    begun = [searcher.judge("a", {"step": step, "score": grows(config, step)}) for step in (2, 4, 6)]
-    again = [searcher.judge("a", {"step": step, "score": grows(config, step)}) for step in (2, 4, 6)]
+    begun = [searcher.should_stop("a", result(step, grows(config, step))) for step in (2, 4, 6)]
+    again = [searcher.should_stop("a", result(step, grows(config, step))) for step in (2, 4, 6)]
     assert begun == again == [False, False, False]
 
 
 def test_a_search_whose_time_is_over_asks_for_nothing_more(tmp_path: Path) -> None:
     searcher = StudySearcher(studies(tmp_path, budget=3), SearchPolicy(eval_every=EVERY, deadline=0.0))
     assert searcher.suggest("late") == Searcher.FINISHED
-    assert searcher.left() == 6
+    assert searcher.remaining() == 6
 
 
 def test_random_suggestions_depend_on_the_seed_and_on_no_score(tmp_path: Path) -> None:
@@ -176,10 +175,11 @@ def test_tpe_learns_from_the_scores(tmp_path: Path) -> None:
 def test_the_best_trials_ran_to_their_end_best_first_one_of_each_configuration(tmp_path: Path) -> None:
     searched = studies(tmp_path, budget=12)
     play(
-        searched, RULES, score=lambda config, step: score(config, step) - 2
+        searched, POLICY, score=lambda config, step: score(config, step) - 2
     )  # all scores negative, as correlations may be
-    found = best_trials("panda", searched[0].journal, STEPS)
-    complete = [t for t in open_study("panda", searched[0].journal).trials if t.state == TrialState.COMPLETE]
+    journal = Journal("panda", searched[0].journal)
+    found = journal.best_trials(STEPS)
+    complete = [t for t in journal.trials if t.state == TrialState.COMPLETE]
     assert [t.value for t in found] == sorted((t.value for t in complete), reverse=True)
     assert len({repr(t.params) for t in found}) == len(found)
-    assert best_trials("panda", searched[0].journal, STEPS + 1) == []
+    assert journal.best_trials(STEPS + 1) == []

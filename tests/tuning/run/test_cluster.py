@@ -14,7 +14,7 @@ import pytest
 from analysis.records import reader as records
 from tests.kits.command import COMMAND, experiment_file, panda_tune, panda_tune_here
 from tests.tuning.run.test_search import runs_by_stage, statuses
-from tuning.engine.journal import open_study
+from tuning.engine.journal import Journal
 
 pytestmark = pytest.mark.slow
 
@@ -52,8 +52,7 @@ def journals(folder: Path) -> dict[str, list[Any]]:
     paths = sorted((folder / "runs/searches/small/studies").glob("*.journal"))
     return {
         path.stem: [
-            (t.number, t.state.name, t.params, t.value, t.intermediate_values)
-            for t in open_study(path.stem, path).trials
+            (t.number, t.state.name, t.params, t.value, t.intermediate_values) for t in Journal(path.stem, path).trials
         ]
         for path in paths
     }

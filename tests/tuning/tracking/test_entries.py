@@ -1,28 +1,32 @@
 """What MLflow is told of sources, studies, trials and winners."""
 
 import json
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import optuna
 import pytest
-from optuna.trial import FixedTrial, TrialState
+from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from analysis.records import names as records
 from analysis.records.reader import client, runs, winner_config
 from panda_trainable.config.methods import KNOBS, TRAITS
 from panda_trainable.library import PromptLibrary
+from panda_trainable.result import TrialResult
 from tests.kits.small import UNUSUAL, every_method, put_confirmed, recorded, studies_of
+from tuning.engine.journal import Journal
 from tuning.planning.jobs import Job, source_jobs
 from tuning.planning.plan import Plan, Study
 from tuning.planning.results import twin
 from tuning.tracking.study_runs import of_plan
 from tuning.tracking.tracker import FAILED, FINISHED, RUNNING, Tracker
-from tuning.tracking.trial_runs import of_journal, of_trial
-from tuning.tracking.winner_runs import _knobs, of_study_end, of_unconfirmed, of_winner
+from tuning.tracking.trial_runs import of_trial
+from tuning.tracking.winner_runs import _knobs, of_unconfirmed, of_winner
 
 Plms = Callable[[str], Path]
 Planned = Callable[..., Plan]
@@ -34,49 +38,67 @@ def study(planned: Planned) -> Study:
     return studies_of(planned())["t ← s1 · panda"]
 
 
-def result(step: int, **changes: Any) -> dict[str, Any]:
-    return {
-        "score": 0.5,
-        "score_std": 0.1,
-        "loss": 0.7,
-        "step": step,
-        "seconds": 1.0,
-        "lambda_effective": 0.4,
-        "failure": "",
-        **changes,
-    }
+def ended(
+    study: Study, results: Sequence[TrialResult], state: TrialState, failure: TrialResult | None = None
+) -> FrozenTrial:
+    """The trial of the published setting as the study's journal holds it."""
+    ghost = optuna.create_study().ask()
+    study.space(ghost)
+    with TemporaryDirectory() as folder:
+        journal = Journal(study.key, Path(folder) / "journal")
+        journal.add(ghost.params, ghost.distributions)
+        for found in results:
+            journal.record(0, found)
+        if state != TrialState.RUNNING:
+            journal.end(0, failure or results[-1], stopped=state == TrialState.PRUNED)
+        (trial,) = journal.trials
+    assert trial.state == state
+    return trial
+
+
+def evaluation(step: int) -> TrialResult:
+    scores = {"accuracy": {0: step / 10, 1: step / 20}, "f1": {0: 0.9, 1: 0.8}}
+    return TrialResult(step, step / 2, f"host/{step}", scores, {0: 1.0, 1: 2.0 / step}, 0.25, 0.4, step == 8)
 
 
 @pytest.mark.parametrize(
-    ("step", "status", "state"), [(2, RUNNING, "running"), (2, FINISHED, "stopped early"), (8, FINISHED, "complete")]
-)
-def test_a_trial_says_how_far_it_came(study: Study, step: int, status: str, state: str) -> None:
-    entry = of_trial(study, 3, {"lambda": 0.5}, result(step), status)
-    assert (entry.id, entry.parent, entry.step, entry.status) == (
-        f"trial:{study.key}/3",
-        f"study:{study.key}",
-        step,
-        status,
-    )
-    assert (entry.tags["state"], entry.tags["trial"], entry.params) == (state, f"{study.key}/3", {"lambda": 0.5})
-    assert entry.metrics["score"] == 0.5
-    assert entry.metrics["lambda_effective"] == 0.4
-
-
-@pytest.mark.parametrize(
-    ("said", "reason"),
+    ("steps", "optuna_state", "state", "status"),
     [
-        (
-            result(4, score=float("nan"), failure="loss of seed 1 is not finite at step 4"),
-            "loss of seed 1 is not finite at step 4",
-        ),
-        (None, "its process was lost"),
+        ((2,), TrialState.RUNNING, "running", RUNNING),
+        ((2, 4), TrialState.PRUNED, "stopped early", FINISHED),
+        ((2, 4, 6, 8), TrialState.COMPLETE, "complete", FINISHED),
     ],
 )
-def test_a_failed_trial_has_its_reason_and_no_score(study: Study, said: dict[str, Any] | None, reason: str) -> None:
-    entry = of_trial(study, 0, {}, said, FINISHED)
-    assert (entry.status, entry.tags["state"], entry.tags["failure"]) == (FAILED, "failed", reason)
-    assert entry.metrics == {}
+def test_a_trials_run_has_every_evaluation_of_its_journal_and_how_it_ended(
+    study: Study, steps: tuple[int, ...], optuna_state: TrialState, state: str, status: str
+) -> None:
+    trial = ended(study, [evaluation(step) for step in steps], optuna_state)
+    update = of_trial(study, trial)
+    assert (update.id, update.parent, update.status) == (f"trial:{study.key}/0", f"study:{study.key}", status)
+    assert (update.tags["state"], update.tags["node"]) == (state, f"host/{steps[-1]}")
+    assert update.params == study.space(FixedTrial(trial.params))
+    assert tuple(update.history) == steps
+    assert update.history[2] == {
+        "score": pytest.approx(0.15), "score_std": pytest.approx(0.1 / math.sqrt(2)), "score/seed/0": 0.2,
+        "score/seed/1": 0.1, "loss": 1.0, "seconds": 1.0, "evaluation_share": 0.25, "lambda_effective": 0.4,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("results", "failure"),
+    [
+        ([], TrialResult.failed("loss of seed 1 is not finite at step 4", 4)),
+        ([evaluation(2)], TrialResult.failed("loss of seed 1 is not finite at step 4", 4, node="host/4")),
+        ([evaluation(2)], TrialResult.from_ray(None)),
+    ],
+)
+def test_a_failed_trial_has_its_reason_and_the_evaluations_before(
+    study: Study, results: list[TrialResult], failure: TrialResult
+) -> None:
+    update = of_trial(study, ended(study, results, TrialState.FAIL, failure))
+    assert (update.status, update.tags["state"], update.tags["failure"]) == (FAILED, "failed", failure.failure)
+    assert tuple(update.history) == tuple(found.step for found in results)
+    assert failure.failure in ("its process was lost", "loss of seed 1 is not finite at step 4")
 
 
 def by_id(uri: str) -> dict[str, Any]:
@@ -166,37 +188,6 @@ def test_a_source_that_does_not_beat_its_majority_class_is_flagged(planned: Plan
     assert flagged == {"t ← s1 · spot", "t ← s1 · panda"}
 
 
-def test_an_entry_can_wait_on_disk(planned: Planned, library: PromptLibrary, uri: str) -> None:
-    plan = planned()
-    winner = recorded(plan, library, uri, SCORES)["t ← s1 · spot"]
-    for entry in [
-        *of_plan(plan, [], [winner.study], lambda job: []),
-        *of_winner(winner),
-        of_study_end(plan.experiment, winner),
-    ]:
-        assert json.loads(json.dumps(entry.__dict__))["id"] == entry.id
-
-
-@pytest.mark.parametrize(
-    ("trial_state", "steps", "state"),
-    [(TrialState.COMPLETE, (2, 4, 8), "complete"), (TrialState.PRUNED, (2,), "stopped early")],
-)
-def test_a_trial_whose_driver_died_before_it_told_mlflow_is_told_from_its_journal(
-    study: Study, trial_state: TrialState, steps: tuple[int, ...], state: str
-) -> None:
-    ghost = optuna.create_study()
-    trial = ghost.ask(fixed_distributions=None)
-    knobs = study.space(trial)
-    curve = {step: step / 10 for step in steps}
-    ended = optuna.create_trial(
-        state=trial_state, value=curve[steps[-1]], params=trial.params, distributions=trial.distributions,
-        intermediate_values=curve,
-    )  # fmt: skip
-    told = list(of_journal(study, ended))
-    assert {entry.step: entry.metrics["score"] for entry in told[:-1]} == curve
-    assert (told[-1].status, told[-1].tags["state"], told[-1].params) == (FINISHED, state, knobs)
-
-
 TAUGHT = {"t · prompt_tuning": ([0.6, 0.6], [0.6, 0.7]), "t · distill": ([0.7, 0.7], [0.75, 0.8])}
 
 
@@ -261,13 +252,9 @@ def test_a_study_says_which_other_plm_it_uses_and_how_and_no_other_says_so(
 
 
 @pytest.mark.parametrize("method", TRAITS)
-def test_a_trial_and_a_confirmed_configuration_say_the_knobs_of_their_method(
-    planned: Planned, plms: Plms, method: str
-) -> None:
+def test_a_confirmed_configuration_has_the_knobs_of_their_method(planned: Planned, plms: Plms, method: str) -> None:
     study = next(study for study in studies_of(planned(**every_method(plms))).values() if study.pair.method == method)
     first = study.space(FixedTrial(study.space.first()))
-    entry = of_trial(study, 0, first, result(study.base.steps), FINISHED)
-    assert (entry.params, entry.tags["state"]) == (first, "complete")
     config = replace(study.base.with_knobs(first), seeds=(10, 11))
     told = _knobs(config)
     named = {"sources": [source.task.name for source in config.sources]} if config.sources else {}

@@ -1,9 +1,10 @@
-"""The tracker on a real store: one run per entry, one history, and nothing lost while the store is away."""
+"""The tracker on a real store: one run per id, one history, and nothing lost while the store is away."""
 
-import pickle
 import socket
 import sqlite3
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from analysis.records.reader import client, runs
 from tuning.tracking.tracker import FAILED, FINISHED, RUNNING, RunUpdate, Tracker
 
 TRIAL = RunUpdate(
-    "trial:a/0", "trial 0", parent="study:a", params={"lambda": 0.5}, metrics={"score": 0.25}, step=2, status=RUNNING
+    "trial:a/0", "trial 0", parent="study:a", params={"lambda": 0.5}, history={2: {"score": 0.25}}, status=RUNNING
 )
 STUDY = RunUpdate(
     "study:a", "rte ← sst2 · spot", tags={"stage": "study", "study": "a", "current": "true"}, status=RUNNING
@@ -44,14 +45,14 @@ def history(uri: str, name: str, metric: str = "score") -> list[tuple[int, float
     return [(point.step, point.value) for point in client(uri).get_metric_history(found(uri)[name].info.run_id, metric)]
 
 
-def said(entry: RunUpdate, **changes: Any) -> RunUpdate:
-    return RunUpdate(**{**entry.__dict__, **changes})
+def trial(*steps: int, **changes: Any) -> RunUpdate:
+    """The trial as its journal holds it after some evaluations."""
+    return replace(TRIAL, history={step: {"score": step / 10} for step in steps}, **changes)
 
 
 def test_a_run_is_found_by_its_id_and_not_made_twice(uri: str, tracker: Callable[[str], Tracker]) -> None:
     for driver in (tracker(uri), tracker(uri)):
-        for entry in (STUDY, TRIAL, TRIAL):
-            driver.write(entry)
+        driver.write(STUDY, TRIAL, TRIAL)
     assert len(list(runs(client(uri), "small"))) == 2
     assert history(uri, "trial:a/0") == [(2, 0.25)]
 
@@ -64,29 +65,34 @@ def test_trials_are_nested_under_their_study(uri: str, tracker: Callable[[str], 
     assert found(uri)["study:a"].info.run_name == STUDY.name
 
 
-def test_steps_that_are_there_already_are_skipped_by_the_next_driver(
+def test_only_later_steps_than_a_run_has_are_written_whoever_wrote_them(
     uri: str, tracker: Callable[[str], Tracker]
 ) -> None:
-    first, second = tracker(uri), tracker(uri)
-    first.write(STUDY)
-    for step in (2, 4):
-        first.write(said(TRIAL, step=step, metrics={"score": step / 10}))
-    for step in (2, 4, 6):
-        second.write(said(TRIAL, step=step, metrics={"score": step / 10}))
-    assert history(uri, "trial:a/0") == [(2, 0.2), (4, 0.4), (6, 0.6)]
+    first = tracker(uri)
+    first.write(STUDY, trial(2), trial(2, 4))
+    second = tracker(uri)
+    second.write(trial(2, 4, 6), trial(2, 4, 6, 8))
+    assert history(uri, "trial:a/0") == [(2, 0.2), (4, 0.4), (6, 0.6), (8, 0.8)]
 
 
-def test_an_entry_without_steps_has_one_history_however_often_it_is_said(
+def test_a_long_history_is_written_in_calls_that_the_store_takes(uri: str, tracker: Callable[[str], Tracker]) -> None:
+    many = {step: {"score": step / 1000, **{f"score/seed/{seed}": 0.5 for seed in range(9)}} for step in range(1, 121)}
+    assert tracker(uri).write(STUDY, replace(TRIAL, history=many))
+    assert history(uri, "trial:a/0") == [(step, step / 1000) for step in range(1, 121)]
+    assert len(history(uri, "trial:a/0", "score/seed/8")) == 120
+
+
+def test_a_run_without_steps_has_one_history_however_often_it_is_written(
     uri: str, tracker: Callable[[str], Tracker]
 ) -> None:
     for _ in range(3):
-        tracker(uri).write(said(STUDY, metrics={"similarity/c_mean": 0.5}))
+        tracker(uri).write(replace(STUDY, metrics={"similarity/c_mean": 0.5}))
     assert history(uri, "study:a", "similarity/c_mean") == [(0, 0.5)]
 
 
-def test_a_later_value_of_an_entry_without_steps_wins(uri: str, tracker: Callable[[str], Tracker]) -> None:
+def test_a_later_value_without_a_step_wins(uri: str, tracker: Callable[[str], Tracker]) -> None:
     for value in (0.9, 0.4):
-        tracker(uri).write(said(STUDY, metrics={"gain": value}, tags={"signal": str(value > 0.5)}))
+        tracker(uri).write(replace(STUDY, metrics={"gain": value}, tags={"signal": str(value > 0.5)}))
     assert found(uri)["study:a"].data.metrics["gain"] == 0.4
     assert found(uri)["study:a"].data.tags["signal"] == "False"
 
@@ -94,21 +100,18 @@ def test_a_later_value_of_an_entry_without_steps_wins(uri: str, tracker: Callabl
 def test_params_are_written_once_and_a_later_value_holds_up_nothing(
     uri: str, tracker: Callable[[str], Tracker]
 ) -> None:
-    tracker(uri).write(said(STUDY, params={"weigh_by": "task_embedding"}))
-    later = tracker(uri)
-    later.write(said(STUDY, params={"weigh_by": "none"}))
-    later.write(TRIAL)
-    assert list(later.waiting) == []
+    tracker(uri).write(replace(STUDY, params={"weigh_by": "task_embedding"}))
+    assert tracker(uri).write(replace(STUDY, params={"weigh_by": "none"}), TRIAL)
     assert found(uri)["study:a"].data.params == {"weigh_by": "task_embedding"}
     assert found(uri)["trial:a/0"].data.params == {"lambda": "0.5"}
 
 
 @pytest.mark.parametrize("ended", [FINISHED, FAILED])
-def test_a_run_has_the_status_that_was_said_last(uri: str, tracker: Callable[[str], Tracker], ended: str) -> None:
+def test_a_run_has_the_status_that_was_written_last(uri: str, tracker: Callable[[str], Tracker], ended: str) -> None:
     driver = tracker(uri)
     driver.write(STUDY)
     assert found(uri)["study:a"].info.status == RUNNING
-    driver.write(said(STUDY, status=ended))
+    driver.write(replace(STUDY, status=ended))
     assert found(uri)["study:a"].info.status == ended
     tracker(uri).write(STUDY)
     assert found(uri)["study:a"].info.status == RUNNING
@@ -116,8 +119,7 @@ def test_a_run_has_the_status_that_was_said_last(uri: str, tracker: Callable[[st
 
 def test_no_run_of_a_killed_driver_is_left_running(uri: str, tracker: Callable[[str], Tracker]) -> None:
     killed = tracker(uri)
-    for entry in (STUDY, TRIAL, said(TRIAL, id="trial:a/1", status=FINISHED)):
-        killed.write(entry)
+    killed.write(STUDY, TRIAL, replace(TRIAL, id="trial:a/1", status=FINISHED))
     assert tracker(uri).close_left_running() == 2
     assert sorted(run.info.status for run in found(uri).values()) == [FINISHED, "KILLED", "KILLED"]
     assert tracker(uri).close_left_running() == 0
@@ -126,7 +128,7 @@ def test_no_run_of_a_killed_driver_is_left_running(uri: str, tracker: Callable[[
 def test_only_studies_of_the_present_plan_are_current(uri: str, tracker: Callable[[str], Tracker]) -> None:
     driver = tracker(uri)
     for key in "abc":
-        driver.write(said(STUDY, id=f"study:{key}", tags={**STUDY.tags, "study": key}))
+        driver.write(replace(STUDY, id=f"study:{key}", tags={**STUDY.tags, "study": key}))
     driver.mark_current({"a", "b"})
     tracker(uri).mark_current({"b", "c"})
     current = {run.data.tags["study"]: run.data.tags["current"] for run in found(uri).values()}
@@ -138,86 +140,98 @@ def test_artifacts_of_a_local_store_lie_in_the_storage(
 ) -> None:
     kept = tmp_path / "logits.parquet"
     kept.write_bytes(b"logits")
-    tracker(uri).write(said(STUDY, artifacts={"config.json": "{}"}, files=(str(kept),)))
+    tracker(uri).write(replace(STUDY, artifacts={"config.json": "{}"}, files=(str(kept),)))
     files = {path.name: path.read_text() for path in (tmp_path / "runs/artifacts/small").rglob("*") if path.is_file()}
     assert files == {"config.json": "{}", "logits.parquet": "logits"}
 
 
-def test_entries_wait_on_disk_while_the_store_is_away_and_are_replayed_in_order(
-    uri: str, closed: str, tracker: Callable[[str], Tracker]
+class Away:
+    """A store whose answers stop and start again."""
+
+    def __init__(self, uri: str):
+        self.path = Path(uri.removeprefix("sqlite:///"))
+
+    def stop(self) -> None:
+        self._rename("metrics", "away")
+
+    def answer(self) -> None:
+        self._rename("away", "metrics")
+
+    def _rename(self, old: str, new: str) -> None:
+        with sqlite3.connect(self.path) as store:
+            store.execute(f"ALTER TABLE {old} RENAME TO {new}")
+
+
+EVERYTHING = (STUDY, trial(2, 4, 6, status=FINISHED), trial(2, id="trial:a/1"))
+
+
+def test_a_server_that_is_away_is_told_once_asked_rarely_and_nothing_is_kept_on_disk(
+    closed: str, tmp_path: Path
 ) -> None:
-    away = tracker(closed)
-    for entry in (
-        STUDY,
-        TRIAL,
-        said(TRIAL, step=4, metrics={"score": 0.5}),
-        said(TRIAL, step=6, metrics={"score": 0.75}, status=FINISHED),
-    ):
-        away.write(entry)
-    assert (away.flush(), away.close_left_running()) == (False, 0)
-    assert len(away.spool.read_text().splitlines()) == 4
-    back = tracker(uri)
-    assert back.flush()
-    assert history(uri, "trial:a/0") == [(2, 0.25), (4, 0.5), (6, 0.75)]
-    assert found(uri)["trial:a/0"].info.status == FINISHED
-    assert not back.spool.exists()
-    assert tracker(uri).flush()
-    assert len(found(uri)) == 2
+    notices: list[str] = []
+    away = Tracker(closed, "small", tmp_path / "runs/searches/small", lambda: EVERYTHING, notices.append)
+    began = time.monotonic()
+    assert [away.write(STUDY), away.write(TRIAL), away.write(trial(2, 4))] == [False] * 3
+    assert away.retry_at > began
+    assert away.is_behind
+    away.write_everything()
+    away.mark_current({"a"})
+    assert away.close_left_running() == 0
+    assert len(notices) == 1
+    assert closed in notices[0]
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_a_result_that_was_being_written_when_the_store_went_away_is_written_when_it_is_back(
+def test_what_was_left_out_while_the_server_was_away_is_written_once_it_answers(
     uri: str, tracker: Callable[[str], Tracker]
 ) -> None:
-    driver = tracker(uri)
-    driver.write(STUDY)
-    driver.write(TRIAL)
+    driver, store = tracker(uri), Away(uri)
+    driver.everything = lambda: EVERYTHING
+    driver.write(STUDY, trial(2))
+    store.stop()
+    assert not driver.write(trial(2, 4))
+    assert not driver.write(trial(2, 4, 6, status=FINISHED))
+    store.answer()
+    assert not driver.write(TRIAL)  # not asked again before its time
+    driver.retry_at = 0.0
+    assert driver.write(trial(2, id="trial:a/1"))  # of another trial, and all that is missing comes with it
+    assert not driver.is_behind
+    assert history(uri, "trial:a/0") == [(2, 0.2), (4, 0.4), (6, 0.6)]
+    assert {name: run.info.status for name, run in found(uri).items()} == {
+        "study:a": RUNNING, "trial:a/0": FINISHED, "trial:a/1": RUNNING,
+    }  # fmt: skip
+
+
+def test_another_driver_writes_what_the_first_could_not(
+    uri: str, closed: str, tracker: Callable[[str], Tracker]
+) -> None:
+    assert not tracker(closed).write(*EVERYTHING)
+    later = tracker(uri)
+    later.everything = lambda: EVERYTHING
+    for _ in range(2):
+        assert later.write_everything()
+    assert history(uri, "trial:a/0") == [(2, 0.2), (4, 0.4), (6, 0.6)]
+    assert len(list(runs(client(uri), "small"))) == 3
+
+
+def test_a_run_that_lacks_nothing_is_not_written_again(
+    uri: str, tracker: Callable[[str], Tracker], tmp_path: Path
+) -> None:
+    kept = tmp_path / "logits.parquet"
+    kept.write_bytes(b"logits")
+    confirmed = replace(STUDY, files=(str(kept),), metrics={"gain": 0.5}, status=FINISHED)
+    assert tracker(uri).write(confirmed)
     with sqlite3.connect(uri.removeprefix("sqlite:///")) as store:
-        store.execute("ALTER TABLE metrics RENAME TO away")
-        driver.write(said(TRIAL, step=4, metrics={"score": 0.5}))
-        assert len(driver.waiting) == 1
-        store.execute("ALTER TABLE away RENAME TO metrics")
-    assert driver.flush()
-    assert history(uri, "trial:a/0") == [(2, 0.25), (4, 0.5)]
+        store.execute("CREATE TRIGGER tags_are_final BEFORE UPDATE ON tags BEGIN SELECT RAISE(ABORT, 'written'); END")
+    (copy,) = (path for path in (tmp_path / "runs/artifacts").rglob("*.parquet"))
+    copy.unlink()
+    assert tracker(uri).write(confirmed)
+    assert not copy.exists()
 
 
 def test_a_run_names_another_by_its_id_in_the_store(uri: str, tracker: Callable[[str], Tracker]) -> None:
     driver = tracker(uri)
     driver.write(STUDY)
     driver.write(TRIAL)
-    driver.write(said(STUDY, links={"winner_run": TRIAL.id}))
+    driver.write(replace(STUDY, links={"winner_run": TRIAL.id}))
     assert found(uri)["study:a"].data.tags["winner_run"] == found(uri)[TRIAL.id].info.run_id
-
-
-def test_entries_of_several_drivers_without_a_store_wait_together(
-    uri: str, closed: str, tracker: Callable[[str], Tracker]
-) -> None:
-    tracker(closed).write(STUDY)
-    tracker(closed).write(TRIAL)
-    assert len(tracker(uri).waiting) == 2
-    assert tracker(uri).flush()
-    assert found(uri).keys() == {"study:a", "trial:a/0"}
-
-
-@pytest.mark.parametrize("torn", [1, 20, 60])
-def test_a_torn_last_line_of_the_spool_is_skipped_and_swallows_nothing(
-    uri: str, closed: str, tracker: Callable[[str], Tracker], torn: int
-) -> None:
-    killed = tracker(closed)
-    killed.write(STUDY)
-    whole = killed.spool.read_bytes()
-    killed.write(TRIAL)
-    killed.spool.write_bytes(whole + killed.spool.read_bytes()[len(whole) :][:torn])
-    again = tracker(closed)
-    assert list(again.waiting) == [STUDY]
-    again.write(TRIAL)
-    assert tracker(uri).flush()
-    assert found(uri).keys() == {"study:a", "trial:a/0"}
-
-
-def test_a_tracker_is_pickled_as_its_addresses_alone(uri: str, tracker: Callable[[str], Tracker]) -> None:
-    driver = tracker(uri)
-    driver.write(STUDY)
-    copy = pickle.loads(pickle.dumps(driver))
-    assert (copy.uri, copy.experiment, copy.folder, copy._store) == (uri, "small", driver.folder, None)
-    copy.write(TRIAL)
-    assert found(uri).keys() == {"study:a", "trial:a/0"}
