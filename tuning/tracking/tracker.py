@@ -261,5 +261,6 @@ def _first_line(error: Exception) -> str:
 
 
 def _silence_loggers() -> None:
+    """We tell ourselves, in one line, that a store does not answer."""
     for name in ("mlflow", "alembic", "mlflow.store.db.utils"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)
