@@ -4,7 +4,7 @@ A setting is one line of a section, `name: Annotated[type, range, Doc("meaning")
 their checks, its JSON schema, the table of docs/experiment-file.md, MLflow's parameters and pinned files follow from that line.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from inspect import get_annotations
 from types import MappingProxyType
@@ -40,6 +40,31 @@ class ShortFor:
 
     def _section_of(self, value: Any) -> Any:
         return {self.setting: value} if isinstance(value, str) else value
+
+
+@dataclass(frozen=True)
+class ReadBy:
+    """A setting that may be written in other ways, of which a function makes what its type wants.
+
+    Attributes:
+        function: value as written -> value of the type.
+        also: types of the other ways to write it, as pydantic's core calls them.
+    """
+
+    function: Callable[[Any], Any]
+    also: tuple[str, ...]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> dict[str, Any]:
+        """The setting's schema behind the function."""
+        inner = handler(source)
+        written = {"type": "union", "choices": [*({"type": name} for name in self.also), inner]}
+        function = {"type": "no-info", "function": self.function}
+        return {"type": "function-before", "function": function, "schema": inner, "json_schema_input_schema": written}
+
+
+def as_list(value: Any) -> Any:
+    """A single value stands for a list of one."""
+    return value if isinstance(value, list) else [value]
 
 
 class WrongSetting(ValueError):

@@ -4,8 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from string import Formatter
 from types import MappingProxyType
+from typing import Annotated
 
 from panda_trainable.config.origin import Origin, Unlocated
+from panda_trainable.config.section import Doc, Section, WrongSetting
 
 METRIC_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -28,11 +30,11 @@ CLASSES: Mapping[str, bool] = MappingProxyType(
 
 TEXTS: Mapping[str, tuple[int, int]] = MappingProxyType(
     {
-        "classification": (1, 2), "regression": (1, 2), "multiple_choice": (1, 1), "tagging": (1, 1),
+        "classification": (1, 2), "regression": (1, 2), "multiple_choice": (0, 1), "tagging": (1, 1),
         "extractive_qa": (2, 2),
     }
 )  # fmt: skip
-"""Kind -> how many texts its rows have, at least and at most; a choice is a second text."""
+"""Kind -> how many texts its rows have, at least and at most; a choice is a text more."""
 
 TAG_SCHEMES: Mapping[str, str] = MappingProxyType({"BIO": "BI", "BIOES": "BIES", "BILOU": "BILU"})
 """Scheme of tags -> the prefixes of words in an entity; words outside of one have the tag O."""
@@ -41,24 +43,25 @@ SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
-class Hub:
-    """Where the Hugging Face hub has a task, and what its columns are called there.
+class Hub(Section):
+    """Where the Hugging Face hub has a task, and what its columns are called there."""
 
-    Attributes:
-        path: of the dataset.
-        config: of the dataset; empty where it has one only.
-        columns: our field -> the hub's column, where the names differ.
-        splits: our split -> the hub's; splits without labels are not listed.
-        revision: branch; datasets that once were scripts have their files on `refs/convert/parquet`.
-        known: whether the columns were ever written down; a row without them is refused by name.
-    """
+    path: Annotated[str, Doc("of the dataset: owner/name")]
+    config: Annotated[str, Doc("of the dataset; empty where it has one only")] = ""
+    columns: Annotated[Mapping[str, str], Doc("the task's field: the hub's column, where the names differ")] = field(
+        default_factory=dict
+    )
+    splits: Annotated[Mapping[str, str], Doc("our split: the hub's, of those that have labels")] = field(
+        default_factory=lambda: {"train": "train", "validation": "validation"}
+    )
+    revision: Annotated[str, Doc("branch; former scripts have their files on refs/convert/parquet")] = ""
+    known: Annotated[bool, Doc("whether the columns are known; a task without them is refused by name")] = True
 
-    path: str
-    config: str = ""
-    columns: Mapping[str, str] = field(default_factory=dict)
-    splits: Mapping[str, str] = field(default_factory=lambda: {"train": "train", "validation": "validation"})
-    revision: str = ""
-    known: bool = True
+    def __post_init__(self) -> None:
+        if not {"train"} < set(self.splits) <= set(SPLITS):
+            raise WrongSetting(
+                "splits", f"splits must be train and some of {', '.join(SPLITS[1:])}, got {list(self.splits)}"
+            )
 
 
 @dataclass(frozen=True)
@@ -76,12 +79,12 @@ class TaskSpec:
         metrics: the first is the score.
         origin: where its rows come from.
         fingerprints: (split, hash of its rows) of the splits there are: the data's identity.
-        choices: second texts of a multiple choice, as `text`.
+        choices: texts of a multiple choice, each read behind `text` where there is one.
         prepare: a row of `rows.PREPARE`: checks and completes rows of this task.
         compared: fields whose texts tell that two rows, or two tasks, share a text; default those of `text`.
         question: fields that say which rows answer one question (`question_match`).
         id: field that must differ from row to row, where rows have it.
-        hub: where the hub has it.
+        hub: where the Hugging Face hub has it.
         counts: (split, rows of each class) where there are classes or choices.
     """
 
@@ -148,12 +151,13 @@ class TaskSpec:
     def fields(self) -> tuple[str, ...]:
         """The fields that a row must have."""
         named = [name for text in (*self.text, *self.choices) for name in fields_of(text)]
-        return tuple(dict.fromkeys([*named, *self.question, self.label]))
+        return tuple(dict.fromkeys([*named, *self.question, *self.compared, self.label]))
 
     @property
     def compared_fields(self) -> tuple[str, ...]:
         """The fields whose texts tell that two rows share a text."""
-        texts = self.text[1:] if self.kind == "extractive_qa" else self.text  # many passages may have one question
+        # Many passages may have one question; where choices have no stem, they are the texts.
+        texts = self.text[1:] if self.kind == "extractive_qa" else self.text or self.choices
         return self.compared or tuple(dict.fromkeys(name for text in texts for name in fields_of(text)))
 
     @property
@@ -226,8 +230,9 @@ def shared_head(source: TaskSpec | Mixture, target: TaskSpec) -> tuple[int, ...]
 
 
 def _count(least: int, most: int) -> str:
-    names = {1: "one text", 2: "two texts"}
-    return names[least] if least == most else "one or two texts"
+    return {(0, 1): "one text or none", (1, 1): "one text", (1, 2): "one or two texts", (2, 2): "two texts"}[
+        least, most
+    ]
 
 
 def fields_of(text: str) -> tuple[str, ...]:

@@ -11,14 +11,14 @@ from annotated_types import MinLen
 from pydantic import BeforeValidator, Field, Tag, TypeAdapter, ValidationInfo, field_validator
 
 from panda_trainable.config.methods import BASELINE, FUSIONS, KD_KINDS, KNOBS, SIMILARITY_NAMES, TRAITS
-from panda_trainable.config.origin import Unlocated
-from panda_trainable.config.section import Doc, shared_settings
+from panda_trainable.config.section import Doc, as_list, shared_settings
 from panda_trainable.config.setting import (
     CommonSettings,
     PlmSettings,
     SimilaritySettings,
 )
 from panda_trainable.config.task import Mixture, TaskSpec
+from panda_trainable.config.task_section import TaskSection
 from panda_trainable.config.trial import MethodSettings, TeacherTrainSettings
 from panda_trainable.data.task_table import TASKS, with_panda_metrics
 from search_spaces.defaults import SPACES
@@ -36,11 +36,9 @@ from tuning.experiment.sections import (
     ShotsSection,
     SourceTrainSection,
     TaskName,
-    TaskSection,
     TrackingSection,
     TrainSection,
     Weights,
-    as_list,
 )
 
 NAME_BYTES = 255
@@ -272,11 +270,7 @@ class Experiment(TrialKeys, SimilaritySettings):
         """A task by name: of the file or of the table."""
         if name not in self.tasks:
             return with_panda_metrics(TASKS[name]) if self.metrics == "panda" else TASKS[name]
-        own = self.tasks[name]
-        return TaskSpec(
-            name, own.kind, own.text, own.label, own.classes, own.all_metrics, Unlocated(own.path),
-            choices=own.choices, id=own.id,
-        )  # fmt: skip
+        return self.tasks[name].spec(name)
 
     def method_space(self, method: str) -> Space:
         """A method's space with the file's overrides."""

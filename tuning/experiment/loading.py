@@ -8,10 +8,11 @@ from typing import Any, get_type_hints
 from pydantic import ValidationError
 
 from panda_trainable.config.section import file_key, section_in, settings_of
+from panda_trainable.config.task_section import TaskSection
 from tuning.experiment.experiment import Experiment
 from tuning.experiment.problems import Misuse, Problem, near
 from tuning.experiment.rules import RULES
-from tuning.experiment.sections import MAPPING, TEXT, TaskSection, details
+from tuning.experiment.sections import MAPPING, TEXT, details
 from tuning.experiment.yaml_file import KeyPath, parse_yaml, read_yaml
 
 REQUIRED: Mapping[str, Any] = {"name": "x", "plm": {"from": "x"}}
@@ -165,7 +166,7 @@ def _keys_beside(path: KeyPath) -> list[str]:
     section: Any = Experiment
     parts = [part for part in path[:-1] if not isinstance(part, int)]
     if parts[:1] == ["tasks"]:
-        section, parts = TaskSection, []  # behind `tasks` stands a task's own name
+        section, parts = TaskSection, parts[2:]  # behind `tasks` stands a task's own name
     for part in parts:
         hints = {file_key(name): hint for name, hint in get_type_hints(section).items()}
         if part not in hints:  # the name of one of several alternatives

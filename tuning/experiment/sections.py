@@ -4,54 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Len, MinLen
+from annotated_types import Ge, Gt, MinLen
 from pydantic import BeforeValidator, Discriminator, Field, ValidationError
 
 from panda_trainable.config.section import Doc, Section, WrongSetting, file_key
 from panda_trainable.config.setting import TrainSettings
-from panda_trainable.config.task import METRIC_NAMES
 from panda_trainable.config.trial import ProjectorSettings
 from search_spaces.space import parse_domain
-
-
-def as_list(value: Any) -> Any:
-    """A single value stands for a list of one."""
-    return value if isinstance(value, list) else [value]
-
-
-def _as_name(value: Any) -> Any:
-    """A class as its name: YAML reads 1 and true as what they look like."""
-    return str(value).lower() if isinstance(value, bool) else str(value) if isinstance(value, int | float) else value
-
-
-Names = tuple[Annotated[str, BeforeValidator(_as_name, json_schema_input_type=str | float | bool)], ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaskSection(Section):
-    """A task of your own."""
-
-    kind: Annotated[
-        Literal["classification", "regression", "multiple_choice", "tagging", "extractive_qa"], Doc("what is predicted")
-    ] = "classification"
-    text: Annotated[
-        tuple[str, ...],
-        Len(1, 2),
-        BeforeValidator(as_list, json_schema_input_type=str | list[str]),
-        Doc("one text, or two read as a pair: fields, or templates of fields in braces"),
-    ]
-    choices: Annotated[tuple[str, ...], Doc("multiple_choice: the fields of the choices")] = ()
-    label: Annotated[str, Doc("field of the label")] = "label"
-    classes: Annotated[Names, Doc("class names in the order of their numbers; tags for tagging")] = ()
-    metrics: Annotated[tuple[str, ...], Doc("metrics; the first is the score; default those of the kind")] = ()
-    path: Annotated[str, Doc("folder inside `data`; default the task's name")] = ""
-    id: Annotated[str, Doc("field that must differ from row to row, where rows have it; '' for none")] = "id"
-
-    @property
-    def all_metrics(self) -> tuple[str, ...]:
-        """The metrics, or where none are named the kind's usual ones."""
-        usual = ("accuracy", "macro_f1") if self.kind == "classification" else METRIC_NAMES[self.kind]
-        return self.metrics or usual
 
 
 @dataclass(frozen=True)

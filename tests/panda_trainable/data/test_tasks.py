@@ -9,15 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
+from pydantic import TypeAdapter
 
 from panda_trainable.config.origin import Unlocated
-from panda_trainable.config.task import CLASSES, KINDS, METRIC_NAMES, SPLITS, TEXTS, TaskSpec, fields_of
+from panda_trainable.config.task import CLASSES, KINDS, METRIC_NAMES, SPLITS, TEXTS, Hub, TaskSpec, fields_of
+from panda_trainable.config.task_section import TaskSection
 from panda_trainable.data.demo import DEMO, Demonstration
 from panda_trainable.data.gold import AnswerGold, TagGold
 from panda_trainable.data.prepare import PREPARE
 from panda_trainable.data.readers import FolderFiles
 from panda_trainable.data.rows import examples, located
-from panda_trainable.data.task_table import TASKS, with_panda_metrics
+from panda_trainable.data.task_table import TABLE, TASKS, with_panda_metrics
 from panda_trainable.training.metrics import METRICS
 from tests.kits.tasks import SHARED, needs_real_data
 
@@ -122,6 +125,36 @@ def test_a_task_that_is_not_constructed_has_its_place_on_the_hub(name: str) -> N
 def test_no_two_tasks_are_the_same_rows_of_the_hub() -> None:
     places = [(h.path, h.config, *sorted(h.splits.items())) for spec in TASKS.values() if (h := spec.hub)]
     assert len(set(places)) == len(places)
+
+
+def test_the_file_of_the_table_is_read_as_users_tasks_are() -> None:
+    filed = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
+    sections = TypeAdapter(dict[str, TaskSection]).validate_python(filed)
+    specs = {name: section.spec(name) for name, section in sections.items()}
+    assert specs == {name: spec for name, spec in TASKS.items() if name not in DEMO}
+    assert [spec.hub for spec in specs.values()] == [TASKS[name].hub for name in specs]
+
+
+def test_a_users_task_says_what_the_table_says() -> None:
+    filed = {
+        "text": ["paragraph", "answer"], "classes": [False, 1], "metrics": ["question_match"], "question": "question",
+        "compared": ["paragraph"], "prepare": "wic", "hub": {"path": "o/n", "columns": {"answer": "a"}}, "id": "",
+    }  # fmt: skip
+    assert TypeAdapter(TaskSection).validate_python(filed).spec("t") == TaskSpec(
+        "t", "classification", ("paragraph", "answer"), "label", ("false", "1"), ("question_match",),
+        question=("question",), compared=("paragraph",), prepare="wic", id="", hub=Hub("o/n", columns={"answer": "a"}),
+    )  # fmt: skip
+
+
+def test_splits_of_the_hub_without_train_or_of_other_names_are_refused() -> None:
+    for splits in ({"validation": "v"}, {"train": "t"}, {"train": "t", "dev": "d"}):
+        with pytest.raises(ValueError, match="splits must be train and some of validation, test, got "):
+            Hub("o/n", splits=splits)
+
+
+def test_choices_without_a_stem_are_compared_by_themselves() -> None:
+    spec = TaskSpec("t", "multiple_choice", (), "label", (), ("accuracy",), choices=("a", "b"))
+    assert (spec.compared_fields, spec.fields) == (("a", "b"), ("a", "b", "label"))
 
 
 def test_all_tasks_of_panda_are_rows_of_the_table() -> None:
@@ -233,7 +266,7 @@ def test_the_classes_of_real_commitment_bank_are_counted() -> None:
         ({"kind": "extractive_qa"}, "text of a extractive_qa must name two texts, got ['a']"),
         (
             {"kind": "multiple_choice", "text": ("a", "b")},
-            "text of a multiple_choice must name one text, got ['a', 'b']",
+            "text of a multiple_choice must name one text or none, got ['a', 'b']",
         ),
         ({"metrics": ()}, "metrics of a classification must be of accuracy, f1, "),
         ({"metrics": ("bleu",)}, ", got ['bleu']"),

@@ -158,6 +158,12 @@ def test_an_example_of_choices_has_a_sequence_per_choice_next_to_each_other(
     assert table.labels.tolist() == [1, 0]
 
 
+def test_choices_without_a_stem_are_single_texts(table_of: Callable[..., TokenTable], setting: Setting) -> None:
+    spec = TaskSpec("m", "multiple_choice", (), "label", (), ("accuracy",), choices=("c", "d"))
+    table = table_of(setting, spec, {"c": "w1", "d": "w2 w3", "label": 1}, {"c": "w5", "d": "w2 w3", "label": 0})
+    assert table.ids.tolist() == [[3, 6, 4, 0], [3, 7, 8, 4], [3, 10, 4, 0], [3, 7, 8, 4]]
+
+
 def test_the_share_of_truncated_rows_is_known(table_of: Callable[..., TokenTable], setting: Setting) -> None:
     rows = [{"a": " ".join(["w1"] * n), "label": n % 2} for n in (1, 13, 14, 15, 30)]  # and two special tokens
     table = table_of(setting, SINGLE, *rows)
@@ -416,7 +422,7 @@ def test_the_key_of_a_table_is_what_decides_its_rows(
     ("change", "matters"),
     [
         ({"text": ("b",)}, True), ({"classes": ("c1", "c0")}, True), ({"compared": ("b",)}, True),
-        ({"question": ("b",)}, True), ({"kind": "tagging", "metrics": ("entity_f1",)}, True),
+        ({"question": ("b",)}, True), ({"kind": "tagging", "metrics": ("word_accuracy",)}, True),
         ({"name": "other"}, False), ({"origin": Imported()}, False), ({"metrics": ("matthews",)}, False),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,

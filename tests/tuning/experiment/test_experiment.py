@@ -11,6 +11,7 @@ from panda_trainable.config.methods import BASELINE, KD_KINDS, KNOBS, SIMILARITY
 from panda_trainable.config.origin import Unlocated
 from panda_trainable.config.setting import READ_BY, InitSettings, NeuronSettings, PromptSettings, SimilaritySettings
 from panda_trainable.config.task import KINDS, METRIC_NAMES
+from panda_trainable.config.task_section import TaskSection
 from panda_trainable.config.trial import MethodSettings, ProjectorSettings
 from panda_trainable.data.task_table import PANDA_METRICS, TASKS
 from panda_trainable.data.tokenisers import TOKENISERS
@@ -27,7 +28,6 @@ from tests.kits.small import UNUSUAL
 from tuning.experiment.experiment import Experiment, sources_of
 from tuning.experiment.loading import load
 from tuning.experiment.problems import Misuse
-from tuning.experiment.sections import TaskSection
 
 
 def refusal(file: Path, *overrides: str) -> list[str]:

@@ -1,0 +1,58 @@
+"""TaskSection: a task as files describe it, under `tasks:` of an experiment and in the table's tasks.yaml. Imports no torch."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from annotated_types import Len
+
+from panda_trainable.config.origin import Unlocated
+from panda_trainable.config.section import Doc, ReadBy, Section, as_list
+from panda_trainable.config.task import METRIC_NAMES, Hub, TaskSpec
+
+
+def _as_name(value: Any) -> Any:
+    """A class as its name: YAML reads 1 and true as what they look like."""
+    return str(value).lower() if isinstance(value, bool) else str(value) if isinstance(value, int | float) else value
+
+
+Texts = Annotated[tuple[str, ...], Len(0, 2), ReadBy(as_list, also=("str",))]
+Fields = Annotated[tuple[str, ...], ReadBy(as_list, also=("str",))]
+Names = tuple[Annotated[str, ReadBy(_as_name, also=("float", "bool"))], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSection(Section):
+    """A task of your own."""
+
+    kind: Annotated[
+        Literal["classification", "regression", "multiple_choice", "tagging", "extractive_qa"], Doc("what is predicted")
+    ] = "classification"
+    text: Annotated[
+        Texts,
+        Doc("one text, or two read as a pair: fields, or templates of fields in braces; [] for choices without a stem"),
+    ]
+    choices: Annotated[tuple[str, ...], Doc("multiple_choice: the fields of the choices")] = ()
+    label: Annotated[str, Doc("field of the label")] = "label"
+    classes: Annotated[Names, Doc("class names in the order of their numbers; tags for tagging")] = ()
+    metrics: Annotated[tuple[str, ...], Doc("metrics; the first is the score; default those of the kind")] = ()
+    path: Annotated[str, Doc("folder inside `data`; default the task's name")] = ""
+    id: Annotated[str, Doc("field that must differ from row to row, where rows have it; '' for none")] = "id"
+    question: Annotated[Fields, Doc("fields that rows of one question have in common; question_match needs them")] = ()
+    compared: Annotated[Fields, Doc("fields by which rows are said to share a text; default those of the texts")] = ()
+    prepare: Annotated[
+        Literal["", "copa", "wic", "wsc", "record"], Doc("checks and completes rows in the format of this task")
+    ] = ""
+    hub: Annotated[Hub | None, Doc("where the Hugging Face hub has it, if its files are not in `data`")] = None
+
+    def spec(self, name: str) -> TaskSpec:
+        """The task under a name, not yet located.
+
+        Raises:
+            ValueError: with all rules that it breaks.
+        """
+        usual = ("accuracy", "macro_f1") if self.kind == "classification" else METRIC_NAMES[self.kind]
+        return TaskSpec(
+            name, self.kind, self.text, self.label, self.classes, self.metrics or usual, Unlocated(self.path),
+            choices=self.choices, prepare=self.prepare, compared=self.compared, question=self.question, id=self.id,
+            hub=self.hub,
+        )  # fmt: skip
