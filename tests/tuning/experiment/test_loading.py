@@ -299,7 +299,7 @@ def test_a_mistake_in_a_section_is_placed_with_its_key_and_what_was_meant(tmp_pa
 
 TASK_MISTAKES: dict[str, str] = {
     "kind: classify, text: a, classes: [a, b]": "tasks.t.kind: Input should be 'classification', 'regression'",
-    "text: [], classes: [a, b]": "tasks.t.text: List should have at least 1 item, not 0",
+    "text: [], classes: [a, b]": "task t: text of a classification must name one or two texts, got []",
     "text: [a, b, c], classes: [a, b]": "tasks.t.text: List should have at most 2 items, not 3",
     "text: 3, classes: [a, b]": "tasks.t.text: Input should be a valid string, got 3",
     "text: [a, 3], classes: [a, b]": "tasks.t.text.1: Input should be a valid string, got 3",
