@@ -32,6 +32,7 @@ def ran(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
     def run(*arguments: Any) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["panda-tune", *map(str, arguments)])
+        capsys.readouterr()  # of what was made for the test, such as PLMs
         with pytest.raises(SystemExit) as ended:
             cli.main()
         said = capsys.readouterr()
