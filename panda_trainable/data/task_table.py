@@ -28,8 +28,9 @@ def _tasks() -> Iterator[TaskSpec]:
 
 def _section(filed: Mapping[str, Any]) -> TaskSection:
     """A section of the file, which needs no checks of types: a test reads it as users' files are read."""
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in filed.items()}
-    return TaskSection(**values | {"text": tuple(as_list(filed["text"])), "hub": Hub(**filed["hub"])})
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in filed.items()}
+    values |= {"text": tuple(as_list(filed["text"])), "hub": Hub(**filed["hub"])}
+    return TaskSection(**values)
 
 
 TASKS: Mapping[str, TaskSpec] = MappingProxyType({task.name: task for task in _tasks()})
