@@ -9,12 +9,9 @@ SIGNAL, PROTOCOL, WINNER_RUN, CONSTRUCTED = "signal", "protocol", "winner_run", 
 OVERLAP, POOR_SOURCE = "overlap", "source_at_majority"
 STAGES = ("source", "study", "trial", "confirm", "analysis")
 PARENT = "mlflow.parentRunId"
-RUNNING, COMPLETE, STOPPED_EARLY, FAILED = "running", "complete", "stopped early", "failed"
-"""States of a trial, in its tag `state`."""
 
-SCORE, SCORE_STD, LOSS = "score", "score_std", "loss"
-EVALUATION_SHARE, LAMBDA_EFFECTIVE = "evaluation_share", "lambda_effective"
-"""Metrics of a trial's evaluations."""
+SCORE_STD, LOSS, EVALUATION_SHARE, LAMBDA_EFFECTIVE = "score_std", "loss", "evaluation_share", "lambda_effective"
+"""Metrics of a trial's evaluations, beside `score`, `score/seed/…` and `seconds`."""
 
 REFERENCE, BASELINE, START = "reference", "baseline", "start"
 """Tag of studies that others are compared with, and its values: `baseline`, which gains are over, and `start`, a
@@ -29,8 +26,7 @@ CONFIRMED, UNCONFIRMED = "confirmed", "unconfirmed"
 
 COMPLETE, STOPPED, FAILED, RUNNING = "complete", "stopped early", "failed", "running"
 TRIAL_STATES = (COMPLETE, STOPPED, FAILED, RUNNING)
-PROCESS_LOST = "its process was lost"
-"""The failure of a trial that left no result."""
+"""States of a trial."""
 
 SELECTION, REPORT, GAIN, TWIN, MAJORITY = "score/selection", "score/report", "gain", "twin", "majority"
 SCORE, STD, N, LOW, HIGH, P = "score", "std", "n", "low", "high", "p"

@@ -16,7 +16,7 @@ STATES: Mapping[TrialState, tuple[str, str]] = MappingProxyType(
     {
         TrialState.RUNNING: (records.RUNNING, RUNNING),
         TrialState.COMPLETE: (records.COMPLETE, FINISHED),
-        TrialState.PRUNED: (records.STOPPED_EARLY, FINISHED),
+        TrialState.PRUNED: (records.STOPPED, FINISHED),
         TrialState.FAIL: (records.FAILED, FAILED),
     }
 )
