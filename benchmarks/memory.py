@@ -18,15 +18,15 @@ STEPS = 3
 
 def peak(case: Case, replicas: int, folder: str) -> tuple[float, float]:
     """MiB at their highest of this process: before the PLM is loaded, and after some steps and an evaluation."""
-    from panda_trainable.transfer.methods import open_session  # in the child alone
+    from panda_trainable.transfer.methods import open_trainer  # in the child alone
 
     torch.set_num_threads(1)
     before = highest()
     setting, _, target = staged(case, Path(folder))
     config = TrialConfig(setting, target, "prompt_tuning", tuple(range(replicas)), STEPS, 1e-2)
-    session = open_session(PromptLibrary(Path(folder) / "library"), config)
-    session.advance(STEPS)
-    session.select()
+    trainer = open_trainer(PromptLibrary(Path(folder) / "library"), config)
+    trainer.advance(STEPS)
+    trainer.select()
     return before, highest()
 
 

@@ -25,10 +25,11 @@ from benchmarks.yardstick import Loop, Network, Padded, plain_models
 from panda_trainable.config.setting import Precision
 from panda_trainable.config.trial import TrialConfig
 from panda_trainable.library import PromptLibrary
-from panda_trainable.training.session import Session
+from panda_trainable.training.trainer import Trainer
 from panda_trainable.transfer.lineage import starting_prompts, tuned_prompts
-from panda_trainable.transfer.methods import open_session
+from panda_trainable.transfer.methods import open_trainer
 from panda_trainable.transfer.teachers import source_lineage, teacher_lineages
+from tests.kits.sessions import order_of, prompt_trainer
 
 
 def compared(case: Case, trials: int, replicas: int, steps: int, device: str, precision: Precision) -> dict[str, Any]:
@@ -45,9 +46,9 @@ def compared(case: Case, trials: int, replicas: int, steps: int, device: str, pr
         tuned_prompts(library, source_lineage(base, 0), base.seeds)
         models = plain_models(setting.plm.source, 2, device)
         plain = replace(base, method="prompt_tuning", sources=(), lambda_=0.0, steps=1)
-        warm = open_session(library, plain)
+        warm = open_trainer(library, plain)
         warm.advance(1)
-        rows = Padded.of(warm.table, device)
+        rows = Padded.of(warm.data.parts[0].table, device)
         here, there, peaks = list[Cost](), list[Cost](), list[float]()
         loss = logit = 0.0
         for config in drawn(base, trials):
@@ -59,7 +60,7 @@ def compared(case: Case, trials: int, replicas: int, steps: int, device: str, pr
             apart = zip(found["dev"], found["engine_dev"], strict=True)
             logit = max(logit, *(float((a - torch.from_numpy(b)).abs().max()) for a, b in apart))
             peaks.append(peak_gflops(device, precision, tries=1))
-        gflop = counted_gflop(lambda: alone(open_session(library, base)))
+        gflop = counted_gflop(lambda: alone(open_trainer(library, base)))
     ours, theirs = summed(here), summed(there)
     later = summed(here[1:]) if trials > 1 else ours
     return {
@@ -91,17 +92,19 @@ def drawn(base: TrialConfig, trials: int) -> list[TrialConfig]:
 
 def stacked(library: PromptLibrary, config: TrialConfig, found: dict[str, Any]) -> None:
     """A trial in the engine."""
-    session = open_session(library, config)
+    session = open_trainer(library, config)
     losses = []
     while session.done < config.steps:
         session.advance(config.setting.train.eval_every)
         losses.append(session.losses())
-        found["engine_dev"] = session.logits(session.table, [rows.selection for rows in session.rows])
+        found["engine_dev"] = session.student.logits(
+            session.data.parts[0].table, [rows.selection for rows in session.data.parts[0].rows]
+        )
     found["engine_losses"] = list(zip(*losses, strict=True))
 
 
 def published(
-    models: list[Any], seeds: list[tuple[Session, Session]], config: TrialConfig, rows: Padded, found: dict[str, Any]
+    models: list[Any], seeds: list[tuple[Trainer, Trainer]], config: TrialConfig, rows: Padded, found: dict[str, Any]
 ) -> None:
     """A trial in the published loop: a warm-up and a student for each seed, one after the other."""
     found["losses"], found["dev"] = [], []
@@ -111,7 +114,7 @@ def published(
             Network(model, session.prompts()[0], setting.plm.pooling)
             for model, session in zip(models, sessions, strict=True)
         )
-        first, second = (session.order[:, 0] for session in sessions)
+        first, second = (order_of(session)[:, 0] for session in sessions)
         warm = Loop(teacher, rows, first, config.source_learning_rate, constant=True, precision=setting.train.precision)
         warm.advance(config.teacher_steps)
         loop = Loop(
@@ -122,21 +125,21 @@ def published(
         for done in range(0, config.steps, every):
             loop.advance(min(every, config.steps - done))
             losses.append(float(torch.stack(loop.losses[done:]).mean()))
-            said = loop.evaluate(sessions[1].rows[0].selection.tolist())
+            said = loop.evaluate(sessions[1].data.parts[0].rows[0].selection.tolist())
         found["losses"].append(losses)
         found["dev"].append(said)
 
 
-def begun(library: PromptLibrary, config: TrialConfig, seed: int) -> tuple[Session, Session]:
+def begun(library: PromptLibrary, config: TrialConfig, seed: int) -> tuple[Trainer, Trainer]:
     """Where the teacher's warm-up and the student of a seed start: prompt, head and order of rows."""
     ((_, lineage),) = teacher_lineages(config)
     starts = starting_prompts(library, lineage, (seed,))
     plain = replace(config, method="prompt_tuning", sources=(), lambda_=0.0, seeds=(seed,))
-    warm_up = Session(
+    warm_up = prompt_trainer(
         library, config.setting, config.target, (seed,), starts, steps=config.teacher_steps,
         learning_rate=config.source_learning_rate, schedule="constant",
     )  # fmt: skip
-    return warm_up, open_session(library, plain)
+    return warm_up, open_trainer(library, plain)
 
 
 def main() -> None:

@@ -16,10 +16,11 @@ from panda_trainable.config.setting import Precision
 from panda_trainable.config.trial import TrialConfig
 from panda_trainable.library import PromptLibrary
 from panda_trainable.training import forward as engine
-from panda_trainable.training.session import Session
+from panda_trainable.training.trainer import Trainer
 from panda_trainable.transfer.lineage import tuned_prompts
-from panda_trainable.transfer.methods import open_session
+from panda_trainable.transfer.methods import open_trainer
 from panda_trainable.transfer.teachers import teacher_lineages
+from tests.kits.sessions import order_of
 
 STEPS = {"tiny": 8, "mini": 4, "small": 2, "minilm": 2, "base": 1}
 """Shape -> steps of a repeat."""
@@ -37,10 +38,10 @@ def compared(case: Case, replicas: int, repeats: int, steps: int, device: str, p
         config = trial(setting, source, target, range(replicas), steps, (1,))
         models = plain_models(setting.plm.source, 2, device)
 
-        def fresh() -> Session:
-            return open_session(library, config)
+        def fresh() -> Trainer:
+            return open_trainer(library, config)
 
-        def loop(replica: int, session: Session) -> Loop:
+        def loop(replica: int, session: Trainer) -> Loop:
             return published(models, library, config, replica, session, device)
 
         fresh().advance(1)  # tables, teachers and caches are made before the clock runs
@@ -68,7 +69,7 @@ def compared(case: Case, replicas: int, repeats: int, steps: int, device: str, p
 
 
 def published(
-    models: list[Any], library: PromptLibrary, config: TrialConfig, replica: int, session: Session, device: str
+    models: list[Any], library: PromptLibrary, config: TrialConfig, replica: int, session: Trainer, device: str
 ) -> Loop:
     """The published loop on what one replica of a session that has not begun trains."""
     ((_, lineage),) = teacher_lineages(config)
@@ -77,32 +78,32 @@ def published(
         Network(model, start, config.setting.plm.pooling)
         for model, start in zip(models, (session.prompts()[replica], taught), strict=True)
     ]
-    rows = Padded.of(session.table, device)
+    rows = Padded.of(session.data.parts[0].table, device)
     return Loop(
-        networks[0], rows, session.order[:, replica], config.learning_rate, teacher=networks[1],
+        networks[0], rows, order_of(session)[:, replica], config.learning_rate, teacher=networks[1],
         weight=config.lambda_effective, precision=config.setting.train.precision,
     )  # fmt: skip
 
 
-def alone(session: Session) -> None:
+def alone(session: Trainer) -> None:
     """One step with every row by itself: what has to be computed, without padding."""
-    before, engine.GROUP_VALUES = engine.GROUP_VALUES, dict.fromkeys(engine.GROUP_VALUES, 1)
+    before, engine.BUCKET_VALUES = engine.BUCKET_VALUES, dict.fromkeys(engine.BUCKET_VALUES, 1)
     session.advance(1)
-    engine.GROUP_VALUES = before
+    engine.BUCKET_VALUES = before
 
 
-def differences(session: Session, loops: list[Loop], steps: int) -> dict[str, float]:
+def differences(session: Trainer, loops: list[Loop], steps: int) -> dict[str, float]:
     """Largest distance of losses over the steps, and of dev logits after them, of the first replicas."""
     losses = []
     for _ in range(steps):
         session.advance(1)
         losses.append(session.losses())
     loss = logits = 0.0
-    dev = session.logits(session.table, [rows.selection for rows in session.rows])
+    dev = session.student.logits(session.data.parts[0].table, [rows.selection for rows in session.data.parts[0].rows])
     for k, other in enumerate(loops):
         other.advance(steps)
         loss = max(loss, *(abs(float(a) - b[k]) for a, b in zip(other.losses, losses, strict=True)))
-        said = other.evaluate(session.rows[k].selection.tolist())
+        said = other.evaluate(session.data.parts[0].rows[k].selection.tolist())
         logits = max(logits, float((said - torch.from_numpy(dev[k])).abs().max()))
     return {"max_loss_difference": loss, "max_dev_logit_difference": logits}
 

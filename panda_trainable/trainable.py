@@ -1,4 +1,4 @@
-"""PandaTrainable: a Session as a Ray Tune trial. The only module of this package that knows Ray."""
+"""PandaTrainable: a Trainer as a Ray Tune trial. The only module of this package that knows Ray."""
 
 import math
 import socket
@@ -42,7 +42,7 @@ class PandaTrainable(tune.Trainable):
         self._open(config)
 
     def _open(self, config: dict[str, Any]) -> None:
-        self.session: Any = None  # a Session; its module imports torch, which the driver does without
+        self.trainer: Any = None  # a Trainer; its module imports torch, which the driver does without
         self.began = time.perf_counter()
         self.asked = config
 
@@ -71,37 +71,37 @@ class PandaTrainable(tune.Trainable):
             return self._failed(f"{type(error).__name__}: {error}").as_ray()
 
     def _opened(self) -> Any:
-        from panda_trainable.transfer.methods import open_session  # torch is imported in the worker alone
+        from panda_trainable.transfer.methods import open_trainer  # torch is imported in the worker alone
 
-        if self.session is None:
+        if self.trainer is None:
             self.trial_config = self.bases[self.asked["study"]].with_knobs(self.asked["knobs"])
-            self.session = open_session(self.library, self.trial_config)
-        return self.session
+            self.trainer = open_trainer(self.library, self.trial_config)
+        return self.trainer
 
     def _advance(self) -> TrialResult:
-        session, config = self._opened(), self.trial_config
-        session.advance(config.setting.train.eval_every)
-        losses = dict(zip(config.seeds, session.losses(), strict=True))
-        scores = {m: dict(zip(config.seeds, values, strict=True)) for m, values in session.select().items()}
+        trainer, config = self._opened(), self.trial_config
+        trainer.advance(config.setting.train.eval_every)
+        losses = dict(zip(config.seeds, trainer.losses(), strict=True))
+        scores = {m: dict(zip(config.seeds, values, strict=True)) for m, values in trainer.select().items()}
         for what, values in (("loss", losses), ("score", scores[config.target.metrics[0]])):
             diverged = [str(seed) for seed, value in values.items() if not math.isfinite(value)]
             if diverged:
-                return self._failed(f"{what} of seed {', '.join(diverged)} is not finite at step {session.done}")
+                return self._failed(f"{what} of seed {', '.join(diverged)} is not finite at step {trainer.done}")
         return TrialResult(
-            session.done, self._seconds(), self.node,
+            trainer.done, self._seconds(), self.node,
             {m: scores[m] for m in config.target.metrics if all(map(math.isfinite, scores[m].values()))}, losses,
-            session.evaluate_s / max(session.evaluate_s + session.train_s, 1e-9),
-            config.lambda_effective, session.done >= config.steps,
+            trainer.evaluate_s / max(trainer.evaluate_s + trainer.train_s, 1e-9),
+            config.lambda_effective, trainer.done >= config.steps,
         )  # fmt: skip
 
     def _seconds(self) -> float:
         return time.perf_counter() - self.began
 
     def _failed(self, reason: str) -> TrialResult:
-        return TrialResult.failed(reason, self.session.done if self.session else 0, self._seconds(), self.node)
+        return TrialResult.failed(reason, self.trainer.done if self.trainer else 0, self._seconds(), self.node)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Writes the session's state."""
+        """Writes the trainer's state."""
         save_file(self._opened().state(), Path(checkpoint_dir) / STATE)
 
     def load_checkpoint(self, checkpoint: Any) -> None:

@@ -15,7 +15,7 @@ from benchmarks.cases import Case, staged, trial
 from benchmarks.measure import counted_gflop
 from benchmarks.yardstick import plain_models
 from panda_trainable.library import PromptLibrary
-from panda_trainable.transfer.methods import open_session
+from panda_trainable.transfer.methods import open_trainer
 
 SMALL = Case(lengths="cola", rows=60, batch_size=4, eval_every=2)
 PROMISED = {
@@ -48,7 +48,7 @@ def test_the_published_loop_trains_the_student_alone_and_its_teacher_runs_backwa
     library, config = PromptLibrary(tmp_path / "library"), trial(setting, source, target, (0,), 3, (1,))
     models = plain_models(setting.plm.source, 2, "cpu")
     before = [{name: value.clone() for name, value in model.state_dict().items()} for model in models]
-    loop = step.published(models, library, config, 0, open_session(library, config), "cpu")
+    loop = step.published(models, library, config, 0, open_trainer(library, config), "cpu")
     assert loop.teacher is not None
     start, taught = loop.network.prompt.detach().clone(), loop.teacher.prompt.detach().clone()
     loop.advance(1)

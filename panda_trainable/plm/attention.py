@@ -51,16 +51,16 @@ class Pass:
             query, mask, position_bias = self.of_row(query, 2), self.of_row(mask, 2), self.of_row(position_bias, 2)
         if self.asked is not None:
             scale = options.get("scaling") or query.shape[3] ** -0.5
-            self.answer = absorbed(*self.asked, query.shape[1], scale, mask, before), None
-            raise _Answered
+            self.answer = single_query_attention(*self.asked, query.shape[1], scale, mask, before), None
+            raise _RowAttended
         if before is not None:
-            key, value, mask, position_bias = _behind(before, key, value, mask, position_bias)
+            key, value, mask, position_bias = _with_prefix(before, key, value, mask, position_bias)
         if position_bias is not None:
             options["position_bias"] = position_bias
         answer = _fast(module, query, key, value, mask, **options)
         if self.at_last:
             self.answer = answer
-            raise _Answered
+            raise _RowAttended
         return answer
 
     def of_row(self, x: Any, dim: int) -> Any:
@@ -72,7 +72,7 @@ class Pass:
         self.at_last = True
         try:
             layer(x, *args, **kwargs)
-        except _Answered:
+        except _RowAttended:
             return layer(self.of_row(x, 1), *args, **kwargs)
         raise AssertionError("the last layer must call attention")
 
@@ -82,7 +82,7 @@ _attend = AttentionInterface()["sdpa"]
 _mask = AttentionMaskInterface()["sdpa"]
 
 
-class _Answered(Exception):
+class _RowAttended(Exception):
     """Ends the first visit to the last layer: what its attention answers for the wanted row is known."""
 
 
@@ -95,7 +95,7 @@ def _fast(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Te
     return made.to(query.dtype), weights
 
 
-def _behind(
+def _with_prefix(
     before: tuple[Tensor, Tensor], key: Tensor, value: Tensor, mask: Tensor | None, bias: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
     """Keys, values, mask and bias with a prefix before them, which is never masked and has no bias."""
@@ -194,11 +194,11 @@ def shorten(block: nn.Module, layers: int, projections: tuple[nn.Linear, nn.Line
 
     block.forward = forward
     if projections is not None:
-        _put_off(*projections)
+        defer_projections(*projections)
 
 
-def _put_off(query: nn.Linear, key: nn.Linear, value: nn.Linear) -> None:
-    """Lets three projections wait on the first visit to the last layer: `absorbed` does their work."""
+def defer_projections(query: nn.Linear, key: nn.Linear, value: nn.Linear) -> None:
+    """Lets three projections wait on the first visit to the last layer: `single_query_attention` does their work."""
     project = query.forward
 
     def asking(x: Tensor) -> Tensor:
@@ -206,14 +206,14 @@ def _put_off(query: nn.Linear, key: nn.Linear, value: nn.Linear) -> None:
         if here is None or not here.at_last or here.answer is not None:
             return project(x)
         here.asked = project(here.of_row(x, 1)), x, key, value
-        return _unread(x, query)
+        return placeholder(x, query)
 
     def waiting(linear: nn.Linear) -> Callable[[Tensor], Tensor]:
         forward = linear.forward
 
         def wait(x: Tensor) -> Tensor:
             here = running.get()
-            return forward(x) if here is None or not here.at_last or here.answer is not None else _unread(x, linear)
+            return forward(x) if here is None or not here.at_last or here.answer is not None else placeholder(x, linear)
 
         return wait
 
@@ -221,12 +221,12 @@ def _put_off(query: nn.Linear, key: nn.Linear, value: nn.Linear) -> None:
         setattr(linear, "forward", forward)  # noqa: B010  # mypy takes methods for constants
 
 
-def _unread(x: Tensor, linear: nn.Linear) -> Tensor:
-    """Something of the shape that a projection makes, which nobody reads."""
+def placeholder(x: Tensor, linear: nn.Linear) -> Tensor:
+    """A placeholder of the shape that a projection makes; its values are never used."""
     return x.new_zeros(1).expand(*x.shape[:-1], linear.out_features)
 
 
-def absorbed(
+def single_query_attention(
     query: Tensor, x: Tensor, key: nn.Linear, value: nn.Linear, heads: int, scale: float, mask: Tensor | None,
     before: tuple[Tensor, Tensor] | None,
 ) -> Tensor:  # fmt: skip

@@ -20,7 +20,7 @@ SPARSE_STD = 0.01
 
 
 @dataclass(frozen=True)
-class Ground:
+class InitContext:
     """What an initialiser may look at.
 
     Attributes:
@@ -46,58 +46,58 @@ class Ground:
         return torch.Generator().manual_seed(self.seed)
 
 
-def _normal(ground: Ground) -> Tensor:
+def _normal(context: InitContext) -> Tensor:
     """N(0, std), 0.02 by default. Source: P-tuning v2 (the embeddings of its prefix encoder)."""
-    return torch.empty(ground.shape).normal_(0, ground.setting.prompt.init.std, generator=ground.generator)
+    return torch.empty(context.shape).normal_(0, context.setting.prompt.init.std, generator=context.generator)
 
 
-def _uniform(ground: Ground) -> Tensor:
+def _uniform(context: InitContext) -> Tensor:
     """U(-scale, scale), 0.5 by default. Source: Lester et al. (arXiv:2104.08691), as the paper describes it."""
-    scale = ground.setting.prompt.init.scale
-    return torch.empty(ground.shape).uniform_(-scale, scale, generator=ground.generator)
+    scale = context.setting.prompt.init.scale
+    return torch.empty(context.shape).uniform_(-scale, scale, generator=context.generator)
 
 
-def _uniform_positive(ground: Ground) -> Tensor:
+def _uniform_positive(context: InitContext) -> Tensor:
     """U[0, scale), 0.5 by default. Source: Google's prompt-tuning code, whose uniform is not symmetric."""
-    return torch.empty(ground.shape).uniform_(0, ground.setting.prompt.init.scale, generator=ground.generator)
+    return torch.empty(context.shape).uniform_(0, context.setting.prompt.init.scale, generator=context.generator)
 
 
-def _zeros(ground: Ground) -> Tensor:
+def _zeros(context: InitContext) -> Tensor:
     """Zeros. Source: PANDA's comparison of initialisations."""
-    return torch.zeros(ground.shape)
+    return torch.zeros(context.shape)
 
 
-def _sparse(ground: Ground) -> Tensor:
+def _sparse(context: InitContext) -> Tensor:
     """N(0, 0.01) of which a share is zero. Source: PANDA's comparison; torch.nn.init.sparse_."""
-    generator = ground.generator
-    drawn = torch.empty(ground.shape).normal_(0, SPARSE_STD, generator=generator)
-    return drawn.masked_fill(torch.rand(ground.shape, generator=generator) < ground.setting.prompt.init.sparsity, 0.0)
+    generator = context.generator
+    drawn = torch.empty(context.shape).normal_(0, SPARSE_STD, generator=generator)
+    return drawn.masked_fill(torch.rand(context.shape, generator=generator) < context.setting.prompt.init.sparsity, 0.0)
 
 
-def _vocabulary(ground: Ground) -> Tensor:
+def _vocabulary(context: InitContext) -> Tensor:
     """Embeddings of sampled tokens. Source: Lester et al.: of the first ids, without replacement."""
-    return _of_embeddings(ground, ground.encoder.embed(_sampled(ground, ground.setting.prompt.length)))
+    return _of_embeddings(context, context.encoder.embed(_sampled(context, context.setting.prompt.length)))
 
 
-def _labels(ground: Ground) -> Tensor:
+def _labels(context: InitContext) -> Tensor:
     """The mean embedding of each class name's tokens, then sampled tokens. Source: Lester et al."""
-    tokenizer = load_tokenizer(ground.setting.plm)
-    names = [name.replace("_", " ") for name in ground.task.classes][: ground.setting.prompt.length]
-    means = [ground.encoder.embed(_ids(ground, tokenizer, name)).mean(0) for name in names]
-    rest = ground.encoder.embed(_sampled(ground, ground.setting.prompt.length - len(means)))
-    return _of_embeddings(ground, torch.cat((torch.stack(means), rest)))
+    tokenizer = load_tokenizer(context.setting.plm)
+    names = [name.replace("_", " ") for name in context.task.classes][: context.setting.prompt.length]
+    means = [context.encoder.embed(_ids(context, tokenizer, name)).mean(0) for name in names]
+    rest = context.encoder.embed(_sampled(context, context.setting.prompt.length - len(means)))
+    return _of_embeddings(context, torch.cat((torch.stack(means), rest)))
 
 
-def _text(ground: Ground) -> Tensor:
+def _text(context: InitContext) -> Tensor:
     """The embeddings of a text's tokens, then sampled tokens. Source: Lester et al.'s from-string."""
-    length = ground.setting.prompt.length
-    ids = _ids(ground, load_tokenizer(ground.setting.plm), ground.setting.prompt.init.text)[:length]
-    return _of_embeddings(ground, ground.encoder.embed(torch.cat((ids, _sampled(ground, length - len(ids))))))
+    length = context.setting.prompt.length
+    ids = _ids(context, load_tokenizer(context.setting.plm), context.setting.prompt.init.text)[:length]
+    return _of_embeddings(context, context.encoder.embed(torch.cat((ids, _sampled(context, length - len(ids))))))
 
 
-def _file(ground: Ground) -> Tensor:
+def _file(context: InitContext) -> Tensor:
     """The tensor `prompt` of a safetensors file, of exactly the prompt's shape."""
-    return read_prompt(Path(ground.setting.prompt.init.file), ground.shape)
+    return read_prompt(Path(context.setting.prompt.init.file), context.shape)
 
 
 def read_prompt(path: Path, shape: Sequence[int]) -> Tensor:
@@ -116,30 +116,30 @@ def read_prompt(path: Path, shape: Sequence[int]) -> Tensor:
     return tensors["prompt"].float()
 
 
-def _ids(ground: Ground, tokenizer: Any, text: str) -> Tensor:
+def _ids(context: InitContext, tokenizer: Any, text: str) -> Tensor:
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return torch.tensor(ids or [tokenizer.unk_token_id or 0], device=ground.encoder.device)
+    return torch.tensor(ids or [tokenizer.unk_token_id or 0], device=context.encoder.device)
 
 
-def _sampled(ground: Ground, count: int) -> Tensor:
+def _sampled(context: InitContext, count: int) -> Tensor:
     """[count] ids of the first `population` of the vocabulary, special ones left out."""
-    special = set(load_tokenizer(ground.setting.plm).all_special_ids)
-    size = min(ground.setting.prompt.init.population, len(ground.encoder.model.get_input_embeddings().weight))
+    special = set(load_tokenizer(context.setting.plm).all_special_ids)
+    size = min(context.setting.prompt.init.population, len(context.encoder.model.get_input_embeddings().weight))
     ids = torch.tensor([i for i in range(size) if i not in special])
     if count > len(ids):
-        drawn = torch.randint(len(ids), (count,), generator=ground.generator)
+        drawn = torch.randint(len(ids), (count,), generator=context.generator)
     else:
-        drawn = torch.randperm(len(ids), generator=ground.generator)[:count]
-    return ids[drawn].to(ground.encoder.device)
+        drawn = torch.randperm(len(ids), generator=context.generator)[:count]
+    return ids[drawn].to(context.encoder.device)
 
 
-def _of_embeddings(ground: Ground, embeddings: Tensor) -> Tensor:
+def _of_embeddings(context: InitContext, embeddings: Tensor) -> Tensor:
     """The prompt that token embeddings [P, E] make: themselves, or for a prefix their keys and values."""
-    made = embeddings if ground.setting.prompt.form == "input" else ground.encoder.activations(embeddings)
+    made = embeddings if context.setting.prompt.form == "input" else context.encoder.activations(embeddings)
     return made.detach().cpu().clone()
 
 
-INITIALISERS: Mapping[str, Callable[[Ground], Tensor]] = MappingProxyType(
+INITIALISERS: Mapping[str, Callable[[InitContext], Tensor]] = MappingProxyType(
     {
         "normal": _normal,
         "uniform": _uniform,

@@ -1,7 +1,7 @@
 """Soft prompts: kept as safetensors, averaged, flattened to tokens, and reparameterised by an MLP."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
@@ -21,15 +21,31 @@ class SoftPrompt:
         prompt: prefix [L, 2, heads, P, d]: keys and values in every layer; or input prompt [P, E].
         weight: [C, H] of the linear head.
         bias: [C].
+        label_scale: [2, C] mean and deviation of the labels that each output was trained on; 0 and 1 where they
+            were not scaled; None: the same.
     """
 
     prompt: Tensor
     weight: Tensor
     bias: Tensor
+    label_scale: Tensor | None = None
+
+    def scaled(self, label_scale: Tensor) -> "SoftPrompt":
+        """The same with the scale [2, C] of its labels."""
+        return replace(self, label_scale=label_scale)
+
+    def in_units(self, logits: Tensor) -> Tensor:
+        """Logits [n, C], a regression's in the units of its labels; those of other kinds as they are."""
+        if self.label_scale is None:
+            return logits
+        mean, deviation = self.label_scale
+        return logits * deviation + mean
 
     def save(self, path: Path) -> None:
         """Writes it as safetensors."""
         tensors = {"prompt": self.prompt, "weight": self.weight, "bias": self.bias}
+        if self.label_scale is not None:
+            tensors["label_scale"] = self.label_scale
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
 
     @classmethod

@@ -1,6 +1,6 @@
-"""Activated neurons: what a prompt switches on in its PLM's feed-forward layers, and what that is worth."""
+"""Activated neurons: what a prompt activates in its PLM's feed-forward layers."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
@@ -21,7 +21,7 @@ from panda_trainable.plm.attention import running
 from panda_trainable.plm.encoder import PROBE, FrozenEncoder
 from panda_trainable.plm.files import load_tokenizer
 from panda_trainable.training.forward import encoded
-from panda_trainable.transfer.lineage import Lineage, teaching_session, tuned, tuned_prompts
+from panda_trainable.transfer.lineage import Lineage, tuned_prompts
 from panda_trainable.worker import device, load_encoder
 
 READ_ROWS = 1000
@@ -214,78 +214,3 @@ def _behind_prompt(encoder: FrozenEncoder, prompt: Tensor, run: Callable[[], Ten
         run()
     sums = torch.stack([torch.stack(groups).sum(0) for groups in seen])
     return sums[:, 1:] / sums[:, :1]
-
-
-def masked_scores(library: PromptLibrary, lineage: Lineage, seed: int, ratio: float = 0.2) -> list[dict[str, float]]:
-    """What a prompt's most activated neurons are worth: its selection score without those of one layer.
-
-    Args:
-        library: where prompts come from.
-        lineage: of the prompt; its own head is evaluated with it.
-        seed: of the prompt.
-        ratio: share of a layer's neurons that are masked, the most activated first, in [0, 1].
-
-    Returns:
-        For layer 0 (none is masked) and each layer from 1: `layer`, `score`, `drop` (the whole score less this one)
-        and `masked`, the number of neurons.
-
-    Raises:
-        ValueError: if the ratio is not a share, the task is a mixture, or the neurons cannot be found.
-
-    Source: Su et al. (2022), masking activated neurons; a masked neuron's output is 0, as of ReLU and GELU at 0.
-    """
-    task: TaskSpec | Mixture = lineage.task
-    if isinstance(task, Mixture):
-        raise ValueError(f"{task.name}: neurons are masked for one task, and it is a mixture of {len(task.tasks)}")
-    if not 0 <= ratio <= 1:
-        raise ValueError(f"ratio must be a share of a layer's neurons, in [0, 1], got {ratio}")
-    known = activations(library, lineage, seed)
-    strongest = known.topk(round(ratio * known.shape[1]), dim=1).indices  # [L, masked]
-    session = teaching_session(library, lineage, [seed], tuned(library, lineage, [seed]))
-
-    def score(layer: int) -> float:
-        with _watched(session.encoder, _masking(strongest.to(session.encoder.device), layer)):
-            return session.select()[task.metrics[0]][0]
-
-    scores = [score(layer) for layer in range(len(known) + 1)]
-    return [
-        {"layer": layer, "score": left, "drop": scores[0] - left, "masked": strongest.shape[1] if layer else 0}
-        for layer, left in enumerate(scores)
-    ]
-
-
-def _masking(neurons: Tensor, layer: int) -> Watch:
-    """Sets neurons [L, n] of a layer, from 1, to zero in every pass; layer 0 is none."""
-
-    def mask(call: int, made: Tensor) -> Tensor | None:
-        here = call % len(neurons)
-        return made.index_fill(-1, neurons[here], 0) if here == layer - 1 else None
-
-    return mask
-
-
-def masking_figure(rows: Sequence[dict[str, float]], path: Path) -> None:
-    """Draws the score that is left when one layer's neurons are masked, beside the unmasked score.
-
-    Args:
-        rows: of `masked_scores`.
-        path: of the image; its suffix decides the format.
-    """
-    from matplotlib.figure import Figure
-
-    whole, *masked = rows
-    layers = [int(row["layer"]) for row in masked]
-    most = max(masked, key=lambda row: row["drop"])
-    costs = f"Masking layer {most['layer']} costs most: −{most['drop']:.3g}"
-    said = costs if most["drop"] > 0 else "Masking any one layer costs nothing"
-    figure = Figure(figsize=(1.8 + 0.25 * max(len(layers), 12), 3), layout="constrained")
-    axes = figure.subplots()
-    axes.axhline(whole["score"], color="#000000", linewidth=1, linestyle="--", label="nothing masked")
-    axes.plot(layers, [row["score"] for row in masked], "o-", color="#0072B2", label="one layer masked")
-    axes.set(
-        title=said, xlabel=f"masked layer ({masked[0]['masked']:.0f} most activated neurons)", ylabel="selection score",
-        xticks=layers if len(layers) <= 16 else layers[::2],
-    )  # fmt: skip
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    figure.savefig(path, dpi=150)

@@ -16,13 +16,14 @@ from panda_trainable.config.task import Mixture, TaskSpec
 from panda_trainable.data.splits import selection_split
 from panda_trainable.data.tokens import gold_of, token_table
 from panda_trainable.library import PromptLibrary
-from panda_trainable.prompt.initialisers import INITIALISERS, Ground
+from panda_trainable.prompt.initialisers import INITIALISERS, InitContext
 from panda_trainable.prompt.soft_prompt import SoftPrompt, average_prompt
+from panda_trainable.training.data import TaskData, training_data
 from panda_trainable.training.heads import reference_logits
 from panda_trainable.training.metrics import METRICS
-from panda_trainable.training.model_session import ModelSession, read_model_heads
-from panda_trainable.training.session import Part, Session
-from panda_trainable.worker import device, load_encoder
+from panda_trainable.training.model_student import ModelStudent, read_model_heads
+from panda_trainable.training.student import Student, encoder_of, prompt_student
+from panda_trainable.training.trainer import Recipe, Trainer
 
 FILE, MODEL_FILE = "prompt.safetensors", "model.safetensors"
 
@@ -59,6 +60,22 @@ class Lineage:
         """The library's folder: `models`, or `prompts` from a random start and `teachers` from source prompts."""
         return "models" if self.trains == "model" else "teachers" if self.start else "prompts"
 
+    @classmethod
+    def of_source(
+        cls, setting: Setting, task: TaskSpec | Mixture, steps: int, learning_rate: float,
+        exclude_overlap_with: TaskSpec | None = None,
+    ) -> "Lineage":  # fmt: skip
+        """The source prompt of a task under a plan's setting; whoever names a source prompt calls this."""
+        return cls(setting.of_sources, task, steps, learning_rate, exclude_overlap_with=exclude_overlap_with)
+
+    @classmethod
+    def of_target(
+        cls, setting: Setting, task: TaskSpec, steps: int, learning_rate: float,
+        start: tuple[tuple[float, "Lineage"], ...] = (),
+    ) -> "Lineage":  # fmt: skip
+        """A target's plain tuning under a plan's setting: for its embedding, as a teacher, or (0 steps) a start."""
+        return cls(setting.of_targets, task, steps, learning_rate, start)
+
     def key(self, seed: int) -> str:
         """The content key of one seed's prompt."""
         return content_key(self.kind, self, seed)
@@ -71,11 +88,8 @@ class Lineage:
 def starting_prompts(library: PromptLibrary, lineage: Lineage, seeds: Sequence[int]) -> Tensor:
     """[K, L, 2, heads, P, d] or [K, P, E] the prompts that a lineage starts from."""
     if not lineage.start:
-        encoder, initial = (
-            load_encoder(lineage.setting.plm, device(), lineage.setting.train.precision),
-            INITIALISERS[lineage.setting.prompt.init.kind],
-        )
-        return torch.stack([initial(Ground(encoder, lineage.setting, lineage.task, seed)) for seed in seeds])
+        encoder, initial = encoder_of(lineage.setting), INITIALISERS[lineage.setting.prompt.init.kind]
+        return torch.stack([initial(InitContext(encoder, lineage.setting, lineage.task, seed)) for seed in seeds])
     shares = tuple(share for share, _ in lineage.start)
     parents = [[p.prompt for p in tuned_prompts(library, parent, seeds)] for _, parent in lineage.start]
     return torch.stack([average_prompt(list(of_seed), shares) for of_seed in zip(*parents, strict=True)])
@@ -114,55 +128,61 @@ def missing_seeds(library: PromptLibrary, lineage: Lineage, seeds: Sequence[int]
 def _train(library: PromptLibrary, lineage: Lineage, seeds: Sequence[int], stops: Sequence[int]) -> None:
     """Runs that leave a snapshot at each stop: prompts of all seeds stacked, whole models one after the other."""
     for together in [seeds] if lineage.trains == "prompt" else [[seed] for seed in seeds]:
-        session = _opened(library, lineage, together)
+        trainer = _opened(library, lineage, together)
         for stop in stops:
-            session.advance(stop - session.done)
-            scores = {} if lineage.start else _source_scores(session)
-            for i, (seed, save) in enumerate(zip(together, _savers(session), strict=True)):
+            trainer.advance(stop - trainer.done)
+            scores = {} if lineage.start else _source_scores(trainer)
+            for i, (seed, save) in enumerate(zip(together, _savers(trainer), strict=True)):
                 card = {**lineage_card(lineage.at(stop), seed), **{name: values[i] for name, values in scores.items()}}
                 library.put(lineage.kind, lineage.at(stop).key(seed), save, card)
 
 
-def _opened(library: PromptLibrary, lineage: Lineage, seeds: Sequence[int]) -> Session:
-    kind = ModelSession if lineage.trains == "model" else Session
-    start = torch.empty(len(seeds), 0) if lineage.trains == "model" else starting_prompts(library, lineage, seeds)
-    return kind(
-        library, lineage.setting, lineage.task, seeds, start,
-        steps=lineage.steps, learning_rate=lineage.learning_rate, schedule="constant",
-        exclude_overlap_with=lineage.exclude_overlap_with,
+def _opened(library: PromptLibrary, lineage: Lineage, seeds: Sequence[int]) -> Trainer:
+    student: Student
+    if lineage.trains == "model":
+        student = ModelStudent(lineage.setting, lineage.task, seeds)
+    else:
+        start = starting_prompts(library, lineage, seeds)
+        student = prompt_student(lineage.setting, lineage.task, seeds, start)
+    data = training_data(
+        library, lineage.setting, lineage.task, seeds, lineage.steps, student.encoder.device,
+        lineage.exclude_overlap_with,
     )  # fmt: skip
+    return Trainer(student, data, Recipe(lineage.steps, lineage.learning_rate, "constant"))
 
 
-def _savers(session: Session) -> list[Callable[[Path], None]]:
+def _savers(trainer: Trainer) -> list[Callable[[Path], None]]:
     """[K] what writes each replica into a folder."""
-    if isinstance(session, ModelSession):
-        return [partial(_save_model, session, replica) for replica in range(len(session.seeds))]
-    return [partial(_save, prompt) for prompt in session.prompts()]
+    student = trainer.student
+    if isinstance(student, ModelStudent):
+        return [partial(_save_model, student, replica) for replica in range(len(student.seeds))]
+    return [partial(_save, prompt) for prompt in trainer.prompts()]
 
 
 def _save(prompt: SoftPrompt, draft: Path) -> None:
     prompt.save(draft / FILE)
 
 
-def _save_model(session: ModelSession, replica: int, draft: Path) -> None:
-    session.save_model(replica, draft / MODEL_FILE)
+def _save_model(student: ModelStudent, replica: int, draft: Path) -> None:
+    student.save_model(replica, draft / MODEL_FILE)
 
 
-def _source_scores(session: Session) -> dict[str, list[float]]:
+def _source_scores(trainer: Trainer) -> dict[str, list[float]]:
     """Selection score of each replica, and its majority class's, so that a poor source can be flagged.
 
     Of a mixture the means over its tasks.
     """
-    scores = [session.select(i)[part.task.metrics[0]] for i, part in enumerate(session.parts)]
-    majorities = [_majority(session, part) for part in session.parts]
+    parts = trainer.data.parts
+    scores = [trainer.select(number)[part.task.metrics[0]] for number, part in enumerate(parts)]
+    majorities = [_majority(trainer, part) for part in parts]
     return {"score": np.mean(scores, 0).tolist(), "majority": np.mean(majorities, 0).tolist()}
 
 
-def _majority(session: Session, part: Part) -> list[float]:
+def _majority(trainer: Trainer, part: TaskData) -> list[float]:
     """[K] selection score of the reference that ignores the text."""
     task, metric = part.task, METRICS[part.task.metrics[0]]
-    labels = part.table.labels.numpy()
-    selected = token_table(session.library, session.setting, task, selection_split(session.setting, task))
+    labels, setting = part.table.labels.numpy(), trainer.data.setting
+    selected = token_table(trainer.data.library, setting, task, selection_split(setting, task))
     majority = []
     for rows in part.rows:
         reference = reference_logits(task, labels[rows.train], selected, rows.selection)
@@ -180,23 +200,18 @@ def lineage_card(lineage: Lineage, seed: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def teaching_session(
-    library: PromptLibrary, lineage: Lineage, seeds: Sequence[int], folders: Sequence[Path]
-) -> Session:
-    """A session that holds what was tuned and trains nothing."""
-    setting = replace(lineage.setting, prompt=replace(lineage.setting.prompt, mlp=None))
-    still: dict[str, Any] = {
-        "steps": 0,
-        "learning_rate": lineage.learning_rate,
-        "exclude_overlap_with": lineage.exclude_overlap_with,
-    }
+def tuned_student(lineage: Lineage, seeds: Sequence[int], folders: Sequence[Path]) -> Student:
+    """The student that a lineage tuned, as it is stored.
+
+    Args:
+        lineage: how it was tuned.
+        seeds: [K].
+        folders: [K] of the library, as `tuned` gives them.
+    """
     if lineage.trains == "model":
         files = [folder / MODEL_FILE for folder in folders]
-        return ModelSession(
-            library, setting, lineage.task, seeds, torch.empty(len(seeds), 0),
-            weights=files, heads=read_model_heads(files), **still,
-        )  # fmt: skip
-    tuned_ones = [SoftPrompt.load(folder / FILE) for folder in folders]
-    heads = torch.stack([t.weight for t in tuned_ones]), torch.stack([t.bias for t in tuned_ones])
-    prompts = torch.stack([t.prompt for t in tuned_ones])
-    return Session(library, setting, lineage.task, seeds, prompts, heads=heads, **still)
+        return ModelStudent(lineage.setting, lineage.task, seeds, files, read_model_heads(files))
+    stored = [SoftPrompt.load(folder / FILE) for folder in folders]
+    heads = torch.stack([prompt.weight for prompt in stored]), torch.stack([prompt.bias for prompt in stored])
+    start = torch.stack([prompt.prompt for prompt in stored])
+    return prompt_student(replace(lineage.setting, prompt=replace(lineage.setting.prompt, mlp=None)), lineage.task, seeds, start, heads)

@@ -1,10 +1,9 @@
-"""Methods as rows: where the student's prompt starts, who teaches it, what is trained."""
+"""Methods as rows: where the student's prompt starts, which teachers it has, what is trained."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,8 +12,11 @@ from panda_trainable.config.methods import TRAITS
 from panda_trainable.config.task import shared_head
 from panda_trainable.config.trial import TrialConfig
 from panda_trainable.library import PromptLibrary
-from panda_trainable.training.model_session import ModelSession
-from panda_trainable.training.session import Session, Teacher
+from panda_trainable.training.data import training_data
+from panda_trainable.training.distillation_terms import Teacher
+from panda_trainable.training.model_student import ModelStudent
+from panda_trainable.training.student import Heads, Student, prompt_student
+from panda_trainable.training.trainer import Recipe, Trainer
 from panda_trainable.transfer.lineage import MODEL_FILE, Lineage, starting_prompts, tuned, tuned_prompts
 from panda_trainable.transfer.projector import projected_prompts, projection_lineages
 from panda_trainable.transfer.teachers import (
@@ -27,8 +29,6 @@ from panda_trainable.transfer.teachers import (
     target_mixture,
     teacher_plm_lineage,
 )
-
-Heads = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,14 @@ class Method:
 
 def random_start(library: PromptLibrary, config: TrialConfig) -> Start:
     """Prompts as `setting.prompt.init` says, decided by the seeds."""
-    lineage = Lineage(config.setting.of_targets, config.target, 0, 0.0)
+    lineage = Lineage.of_target(config.setting, config.target, 0, 0.0)
     return Start(starting_prompts(library, lineage, config.seeds))
 
 
 def from_sources(library: PromptLibrary, config: TrialConfig) -> Start:
     """The source prompt, or with partners their similarity-weighted average. Source: SPoT."""
     start = tuple(zip(config.shares, source_lineages(config), strict=True))
-    lineage = Lineage(config.setting.of_targets, config.target, 0, 0.0, start)
+    lineage = Lineage.of_target(config.setting, config.target, 0, 0.0, start)
     return Start(starting_prompts(library, lineage, config.seeds))
 
 
@@ -133,7 +133,7 @@ def projected_whole(library: PromptLibrary, config: TrialConfig) -> Start:
 
 
 def no_teacher(_library: PromptLibrary, _config: TrialConfig) -> list[Teacher]:
-    """Nobody teaches."""
+    """None."""
     return []
 
 
@@ -174,22 +174,23 @@ METHODS: Mapping[str, Method] = MappingProxyType(
 )
 """Name -> method; `config.TRAITS` has what it takes."""
 
-SESSIONS: Mapping[str, type[Session]] = MappingProxyType(
-    {"prompt": Session, "head": Session, "model": ModelSession, "nothing": Session}
-)
-"""What is trained -> the session that trains it; without a prompt a Session trains the head alone."""
+
+def open_student(config: TrialConfig, start: Start) -> Student:
+    """The student of a trial, at its start."""
+    if TRAITS[config.method].trains == "model":
+        return ModelStudent(config.setting, config.target, config.seeds, start.weights, start.heads)
+    return prompt_student(config.setting, config.target, config.seeds, start.prompt, start.heads)
 
 
-def open_session(library: PromptLibrary, config: TrialConfig) -> Session:
-    """The session of a trial; what it needs and is not in the library is made first."""
+def open_trainer(library: PromptLibrary, config: TrialConfig) -> Trainer:
+    """The trainer of a trial; what it needs and is not in the library is made first."""
     method = METHODS[config.method]
     start, teachers = method.start(library, config), method.teachers(library, config)
-    more: dict[str, Any] = {"weights": start.weights} if start.weights else {}
-    return SESSIONS[TRAITS[config.method].trains](
-        library, config.setting, config.target, config.seeds, start.prompt,
-        steps=config.steps, learning_rate=config.learning_rate, teachers=teachers, ramp=config.lambda_schedule,
-        heads=start.heads, **more,
-    )  # fmt: skip
+    student = open_student(config, start)
+    device = student.encoder.device
+    data = training_data(library, config.setting, config.target, config.seeds, config.steps, device)
+    recipe = Recipe(config.steps, config.learning_rate, teachers=tuple(teachers), ramp=config.lambda_schedule)
+    return Trainer(student, data, recipe)
 
 
 def needed(config: TrialConfig) -> list[Lineage]:

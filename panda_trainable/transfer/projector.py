@@ -7,7 +7,6 @@ from itertools import pairwise
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -19,10 +18,12 @@ from panda_trainable.config.task import Mixture, TaskSpec
 from panda_trainable.config.trial import Projection, TrialConfig
 from panda_trainable.library import PromptLibrary
 from panda_trainable.prompt.soft_prompt import SoftPrompt, of_tokens, tokens_of
-from panda_trainable.training.optimiser import StackedAdamW
-from panda_trainable.training.session import Session
+from panda_trainable.prompt.sources import trained_on
+from panda_trainable.training.data import training_data
+from panda_trainable.training.optimiser import adamw, clip_replicas
+from panda_trainable.training.student import Heads, PromptStudent, encoder_of
+from panda_trainable.training.trainer import Recipe, Trainer
 from panda_trainable.transfer.lineage import Lineage, tuned_prompts
-from panda_trainable.worker import device, load_encoder
 
 FILE = "projector.safetensors"
 Tensors = Mapping[str, Tensor]
@@ -128,61 +129,74 @@ def fitted(
 
     Source: Su et al. (2022), distance minimising: min ‖Proj(P_s) − P_t‖₂, mean over the tasks.
     """
-    parameters = {name: tensor.to(given.device).requires_grad_() for name, tensor in projector.drawn(seeds).items()}
-    optimiser = StackedAdamW(parameters)
-    rate = torch.full((len(seeds),), learning_rate, device=given.device)
+    parameters = trained_on(given.device, projector.drawn(seeds))
+    optimiser = adamw(parameters.values(), learning_rate)
     for _ in range(steps):
         distances = (projector(parameters, given) - wanted).flatten(2).norm(dim=2)  # [K, M]
         distances.mean(1).sum().backward()
-        optimiser.step(rate)
+        clip_replicas(list(parameters.values()))
+        optimiser.step()
+        optimiser.zero_grad()
     return {name: tensor.detach() for name, tensor in parameters.items()}
 
 
-class ProjectorSession(Session):
+class ProjectedPrompts:
+    """Prompts that a projector makes of prompts of another PLM; only the projector is trained.
+
+    Args:
+        projector: what is trained.
+        given: [K, M, …] prompts of M tasks on the other PLM, in the order of the mixture's tasks.
+        seeds: [K] of the projector.
+        device: where it is trained.
+    """
+
+    def __init__(self, projector: Projector, given: Tensor, seeds: Sequence[int], device: torch.device):
+        self.projector, self.given = projector, given.to(device)
+        self.trainables = trained_on(device, projector.drawn(seeds))
+
+    def prompts(self) -> Tensor:
+        """[K, M, …] the projected prompts of all tasks."""
+        return self.projector(self.trainables, self.given)
+
+    def of_task(self, prompts: Tensor | None, number: int) -> Tensor | None:
+        """[K, …] the projected prompt of one task."""
+        return None if prompts is None else prompts[:, number]
+
+
+def projector_trainer(
+    library: PromptLibrary, config: TrialConfig, projector: Projector, given: Tensor, heads: Heads, seeds: Sequence[int]
+) -> Trainer:
     """Trains a projector by the losses of several tasks: their prompts and heads are fixed.
 
     Args:
-        given: [K, M, …] prompts of the tasks on the other PLM, in the order of the mixture's tasks.
+        library: where token tables come from.
+        config: of the trial; its projection says which tasks, and how.
         projector: what is trained.
+        given: [K, M, …] prompts of the tasks on the other PLM.
+        heads: of all tasks, one behind the other.
+        seeds: [K].
 
     Source: Su et al. (2022), task tuning: −log p(y | [Proj(P_s); x]), only the projector is trained.
     Deviation: each task is read by the head that was trained beside its own prompt; docs/deviations.md#projector.
     """
-
-    def __init__(self, *args: Any, given: Tensor, projector: Projector, **options: Any):
-        self.given, self.projector = given, projector
-        super().__init__(*args, **options)
-
-    def _open(self, start: Tensor, heads: tuple[Tensor, Tensor] | None) -> None:
-        place = self.encoder.device
-        self.base = None
-        self.given = self.given.to(place)
-        self._train({name: tensor.to(place) for name, tensor in self.projector.drawn(self.seeds).items()})
-        weight, bias = heads or self._drawn_heads()
-        self.heads = {"weight": weight.to(place), "bias": bias.to(place)}
-
-    def prompt(self) -> Tensor:
-        """[K, M, …] the projected prompts of all tasks."""
-        return self.projector(self.trainables, self.given)
-
-    def _prompt_of(self, prompt: Tensor | None, part: int) -> Tensor | None:
-        return None if prompt is None else prompt[:, part]
+    how, setting = _projection(config), config.setting.of_sources
+    encoder, mixture = encoder_of(setting), Mixture("projector", how.tasks)
+    prompts = ProjectedPrompts(projector, given, seeds, encoder.device)
+    student = PromptStudent(encoder, mixture, seeds, prompts, heads, trains_heads=False)
+    data = training_data(library, setting, mixture, seeds, how.steps, encoder.device)
+    return Trainer(student, data, Recipe(how.steps, how.learning_rate, "constant"))
 
 
 def on_source_plm(config: TrialConfig, task: TaskSpec, *, target: bool) -> Lineage:
     """The prompt of a task on the PLM that prompts are projected from."""
-    return replace(on_own_plm(config, task, target=target), setting=_foreign(config, target=target))
+    own = on_own_plm(config, task, target=target)
+    return replace(own, setting=replace(own.setting, plm=_projection(config).plm))
 
 
 def on_own_plm(config: TrialConfig, task: TaskSpec, *, target: bool = False) -> Lineage:
     """The prompt of the same task on the trial's own PLM."""
-    setting = config.setting.of_targets if target else config.setting.of_sources
-    return Lineage(setting, task, config.source_steps, config.source_learning_rate)
-
-
-def _foreign(config: TrialConfig, *, target: bool) -> Any:
-    setting = config.setting.of_targets if target else config.setting.of_sources
-    return replace(setting, plm=_projection(config).plm)
+    named = Lineage.of_target if target else Lineage.of_source
+    return named(config.setting, task, config.source_steps, config.source_learning_rate)
 
 
 def _projection(config: TrialConfig) -> Projection:
@@ -224,8 +238,7 @@ def projector_key(config: TrialConfig, seed: int) -> str:
 
 def _shape(config: TrialConfig) -> tuple[int, ...]:
     setting = config.setting
-    encoder = load_encoder(setting.plm, device(), setting.train.precision)
-    return encoder.prompt_shape(setting.prompt.length, setting.prompt.form)
+    return encoder_of(setting).prompt_shape(setting.prompt.length, setting.prompt.form)
 
 
 def _stacked(library: PromptLibrary, lineages: Sequence[Lineage], seeds: Sequence[int]) -> Tensor:
@@ -251,13 +264,9 @@ def _make(
             torch.stack([torch.cat([p.weight for p in of]) for of in own]),
             torch.stack([torch.cat([p.bias for p in of]) for of in own]),
         )
-        session = ProjectorSession(
-            library, config.setting.of_sources, Mixture("projector", how.tasks), seeds, torch.empty(len(seeds), 0),
-            steps=how.steps, learning_rate=how.learning_rate, schedule="constant", heads=heads,
-            given=given, projector=projector,
-        )  # fmt: skip
-        session.advance(how.steps)
-        parameters = {name: tensor.detach().cpu() for name, tensor in session.trainables.items()}
+        trainer = projector_trainer(library, config, projector, given, heads, seeds)
+        trainer.advance(how.steps)
+        parameters = {name: tensor.detach().cpu() for name, tensor in trainer.trainables.items()}
     for i, (seed, key) in enumerate(zip(seeds, keys, strict=True)):
         card = {
             "task": " + ".join(task.name for task in how.tasks), "from": how.plm.label, "plm": config.setting.plm.label, "seed": seed, "form": how.form,

@@ -14,20 +14,21 @@ from panda_trainable.config.keys import content_key
 from panda_trainable.config.setting import Setting
 from panda_trainable.config.task import Mixture, TaskSpec
 from panda_trainable.config.trial import TrialConfig
-from panda_trainable.data.splits import stream
+from panda_trainable.data.splits import replica_rows, stream
 from panda_trainable.data.tokens import token_table
 from panda_trainable.library import PromptLibrary
 from panda_trainable.training.distillation import KD_LOSSES
-from panda_trainable.training.session import Teacher
-from panda_trainable.transfer.lineage import Lineage, lineage_card, teaching_session, tuned
+from panda_trainable.training.distillation_terms import Teacher
+from panda_trainable.training.evaluation import report_scores
+from panda_trainable.transfer.lineage import Lineage, lineage_card, tuned, tuned_student
 
 
 def source_lineage(config: TrialConfig, number: int) -> Lineage:
     """The source prompt that a trial's source number `number` brings."""
     source = config.sources[number]
-    return Lineage(
-        config.setting.of_sources, source.task, config.source_steps, config.source_learning_rate,
-        exclude_overlap_with=config.target if source.drop_overlap else None,
+    return Lineage.of_source(
+        config.setting, source.task, config.source_steps, config.source_learning_rate,
+        config.target if source.drop_overlap else None,
     )  # fmt: skip
 
 
@@ -40,25 +41,24 @@ def target_mixture(config: TrialConfig) -> Lineage:
     """The prompt that is trained on a trial's sources and its target together."""
     members = [*(task for source in config.sources for task in source.task.tasks), config.target]
     tasks = tuple(dict.fromkeys(members))
-    setting = config.setting.of_sources
     shots: tuple[int, ...] = ()
     if config.setting.shots != config.setting.source_shots:
         few = config.setting
         shots = tuple(few.shots if task == config.target else few.source_shots for task in tasks)
     mixture = Mixture("+".join(task.name for task in tasks), tasks, config.mixing_cap, shots)
-    return _on_sources(config, setting, mixture)
+    return _on_sources(config, mixture)
 
 
 def sources_model(config: TrialConfig) -> Lineage:
     """The PLM, all its weights tuned on a trial's sources together."""
     tasks = tuple(dict.fromkeys(task for source in config.sources for task in source.task.tasks))
     mixture = Mixture("+".join(task.name for task in tasks), tasks, config.mixing_cap)
-    return replace(_on_sources(config, config.setting.of_sources, mixture), trains="model")
+    return replace(_on_sources(config, mixture), trains="model")
 
 
-def _on_sources(config: TrialConfig, setting: Setting, mixture: Mixture) -> Lineage:
-    apart = config.target if any(source.drop_overlap for source in config.sources) else None
-    return Lineage(setting, mixture, config.source_steps, config.source_learning_rate, exclude_overlap_with=apart)
+def _on_sources(config: TrialConfig, mixture: Mixture) -> Lineage:
+    excluded = config.target if any(source.drop_overlap for source in config.sources) else None
+    return Lineage.of_source(config.setting, mixture, config.source_steps, config.source_learning_rate, excluded)
 
 
 def target_like_teachers(library: PromptLibrary, config: TrialConfig) -> list[Teacher]:
@@ -72,7 +72,7 @@ def target_like_teachers(library: PromptLibrary, config: TrialConfig) -> list[Te
     docs/deviations.md#fusion.
     """
     weighted = [
-        (weight, said(library, config, lineage, KD_LOSSES[config.kd].reads))
+        (weight, teacher_outputs(library, config, lineage, KD_LOSSES[config.kd].reads))
         for weight, lineage in teacher_lineages(config)
     ]
     if config.fusion == "late_logits" and len(weighted) > 1:
@@ -99,7 +99,7 @@ def teacher_lineages(config: TrialConfig) -> list[tuple[float, Lineage]]:
         ]
     rate, steps = config.source_learning_rate, config.teacher_steps
     return [
-        (weight, Lineage(config.setting.of_targets, config.target, steps, rate, start))
+        (weight, Lineage.of_target(config.setting, config.target, steps, rate, start))
         for weight, start in starts
         if weight > 0
     ]
@@ -132,7 +132,7 @@ def _teacher_plm_says(library: PromptLibrary, config: TrialConfig, weights: Mapp
     if taught:
         check_places(library, config.setting, lineage.setting, config.target)
     return [
-        Teacher(weight, said(library, config, lineage, KD_LOSSES[kd].reads), kd, config.temperature)
+        Teacher(weight, teacher_outputs(library, config, lineage, KD_LOSSES[kd].reads), kd, config.temperature)
         for kd, weight in taught.items()
     ]
 
@@ -158,10 +158,10 @@ def check_places(library: PromptLibrary, setting: Setting, other: Setting, task:
         )
 
 
-def said(
+def teacher_outputs(
     library: PromptLibrary, config: TrialConfig, lineage: Lineage, reads: Literal["logits", "hidden"] = "logits"
 ) -> tuple[Tensor, ...]:
-    """[K] what a teacher says of the train rows: [N, …], NaN for rows no student meets; mapped.
+    """[K] a teacher's outputs on the train rows: [N, …], NaN for rows that no student trains on; memory-mapped.
 
     The rows are those that the seed's data order reaches; all trials of a study share them. They are
     matched by number, so that a teacher on another PLM may have another tokenizer.
@@ -177,26 +177,32 @@ def said(
         with library.lock(content_key("teachers", lineage, reads, config.steps)):
             gone = [i for i, key in enumerate(keys) if not library.sound("teachers", key)]
             if gone:
-                _say(library, config, lineage, reads, [config.seeds[i] for i in gone], [keys[i] for i in gone])
+                _write_outputs(
+                    library, config, lineage, reads, [config.seeds[i] for i in gone], [keys[i] for i in gone]
+                )
     maps = [np.load(library.get("teachers", key) / f"{reads}.npy", mmap_mode="c") for key in keys]
     return tuple(torch.from_numpy(mapped) for mapped in maps)
 
 
-def _say(
+def _write_outputs(
     library: PromptLibrary, config: TrialConfig, lineage: Lineage, reads: str, seeds: Sequence[int], keys: list[str]
 ) -> None:
     also = config.candidates if lineage.start else ()
     folders = tuned(library, lineage, seeds, also)
     for numbers in [range(len(seeds))] if lineage.trains == "prompt" else [[i] for i in range(len(seeds))]:
         chosen = [seeds[i] for i in numbers]
-        session = teaching_session(library, lineage, chosen, [folders[i] for i in numbers])
-        met = [
-            np.unique(stream(rows.train, seed, config.steps * config.setting.train.batch_size))
-            for rows, seed in zip(session.rows, chosen, strict=True)
+        student = tuned_student(lineage, chosen, [folders[i] for i in numbers])
+        train_table = token_table(library, lineage.setting, config.target, "train")
+        splits = [
+            replica_rows(library, lineage.setting, config.target, seed, lineage.exclude_overlap_with) for seed in chosen
         ]
-        ask = session.logits if reads == "logits" else session.pooled
-        for i, rows, known in zip(numbers, met, ask(session.table, met), strict=True):
-            table = np.full((len(session.table), *known.shape[1:]), np.nan, np.float32)
+        trained_on = [
+            np.unique(stream(split.train, seed, config.steps * config.setting.train.batch_size))
+            for split, seed in zip(splits, chosen, strict=True)
+        ]
+        read = student.logits if reads == "logits" else student.pooled
+        for i, rows, known in zip(numbers, trained_on, read(train_table, trained_on), strict=True):
+            table = np.full((len(train_table), *known.shape[1:]), np.nan, np.float32)
             table[rows] = known
             card = {**lineage_card(lineage, seeds[i]), "holds": f"{reads} of train rows", "rows": len(rows)}
             library.put("teachers", keys[i], partial(_save_table, table, reads), card)
@@ -207,8 +213,8 @@ def teacher_plm_scores(library: PromptLibrary, config: TrialConfig) -> list[floa
     lineage = teacher_plm_lineage(config)
     scores = []
     for seed, folder in zip(config.seeds, tuned(library, lineage, config.seeds), strict=True):
-        session = teaching_session(library, lineage, [seed], [folder])
-        scores += session.report()[0][config.target.metrics[0]]
+        student = tuned_student(lineage, [seed], [folder])
+        scores += report_scores(student, library, lineage.setting)[0][config.target.metrics[0]]
     return scores
 
 

@@ -1,12 +1,51 @@
-"""What tests of training share: random prompts, loss curves, and equality of what was trained."""
+"""What tests of training share: trainers, random prompts, loss curves, and equality of what was trained."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
 from panda_trainable.config.setting import Setting
-from panda_trainable.training.session import Session
+from panda_trainable.config.task import Mixture, TaskSpec
+from panda_trainable.library import PromptLibrary
+from panda_trainable.training.data import training_data
+from panda_trainable.training.model_student import ModelStudent
+from panda_trainable.training.student import Heads, prompt_student
+from panda_trainable.training.trainer import Recipe, Trainer
 from panda_trainable.worker import load_encoder
+
+
+def prompt_trainer(
+    library: PromptLibrary, setting: Setting, task: TaskSpec | Mixture, seeds: Sequence[int], start: torch.Tensor,
+    *, heads: Heads | None = None, exclude_overlap_with: TaskSpec | None = None, **recipe: object,
+) -> Trainer:  # fmt: skip
+    """A trainer of prompts and heads, or without a prompt [K, 0] of heads."""
+    student = prompt_student(setting, task, seeds, start, heads)
+    steps, device = int(recipe["steps"]), student.encoder.device
+    data = training_data(library, setting, task, seeds, steps, device, exclude_overlap_with)
+    return Trainer(student, data, Recipe(**recipe))
+
+
+def model_trainer(
+    library: PromptLibrary, setting: Setting, task: TaskSpec | Mixture, seeds: Sequence[int],
+    *, weights: Sequence[Path] = (), heads: Heads | None = None, **recipe: object,
+) -> Trainer:  # fmt: skip
+    """A trainer of all weights."""
+    student = ModelStudent(setting, task, seeds, weights, heads)
+    data = training_data(library, setting, task, seeds, int(recipe["steps"]), student.encoder.device)
+    return Trainer(student, data, Recipe(**recipe))
+
+
+def order_of(trainer: Trainer) -> torch.Tensor:
+    """[steps, K, B] the rows of each step, where there is one task."""
+    shape = len(trainer.student.seeds), trainer.recipe.steps, trainer.data.setting.train.batch_size
+    return trainer.data.parts[0].order.view(*shape).transpose(0, 1)
+
+
+def first_gradients(trainer: Trainer) -> dict[str, torch.Tensor]:
+    """Name -> ten times AdamW's mean, which after one step is the clipped gradient."""
+    state = trainer.state()
+    return {name: 10 * state[f"exp_avg.{name}"] for name in trainer.trainables}
 
 
 def random_prompt(shape: Sequence[int], seed: int) -> torch.Tensor:
@@ -20,18 +59,18 @@ def random_starts(setting: Setting, seeds: Sequence[int]) -> torch.Tensor:
     return torch.stack([random_prompt(shape, seed) for seed in seeds])
 
 
-def loss_curve(session: Session, steps: int) -> torch.Tensor:
+def loss_curve(trainer: Trainer, steps: int) -> torch.Tensor:
     """[steps, K] the loss of every step from here."""
     curve = []
     for _ in range(steps):
-        session.advance(1)
-        curve.append(session.losses())
+        trainer.advance(1)
+        curve.append(trainer.losses())
     return torch.tensor(curve, dtype=torch.float64)
 
 
-def trained(session: Session) -> dict[str, torch.Tensor]:
+def trained(trainer: Trainer) -> dict[str, torch.Tensor]:
     """The trainables as they are now."""
-    return {name: tensor.detach().clone() for name, tensor in session.trainables.items()}
+    return {name: tensor.detach().clone() for name, tensor in trainer.trainables.items()}
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:

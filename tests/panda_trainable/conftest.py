@@ -13,9 +13,9 @@ from panda_trainable.config.task import TaskSpec
 from panda_trainable.config.trial import Projection, Source, TeacherPlm, TrialConfig
 from panda_trainable.data.rows import located
 from panda_trainable.library import PromptLibrary
-from panda_trainable.training.session import Session
+from panda_trainable.training.trainer import Trainer
 from tests.kits.plms import save_wide_plm
-from tests.kits.sessions import random_starts
+from tests.kits.sessions import prompt_trainer, random_starts
 from tests.kits.tasks import SPECS, kind_rows, write_task
 
 
@@ -32,13 +32,13 @@ def kind_task(tmp_path: Path) -> Callable[..., TaskSpec]:
 
 
 @pytest.fixture
-def opened(library: PromptLibrary, setting: Setting) -> Callable[..., Session]:
+def opened(library: PromptLibrary, setting: Setting) -> Callable[..., Trainer]:
     """Opens plain sessions: opened(task, seeds=(0,), steps=10, setting=...)."""
 
-    def make(task: TaskSpec, seeds: Sequence[int] = (0,), steps: int = 10, **changes: Any) -> Session:
+    def make(task: TaskSpec, seeds: Sequence[int] = (0,), steps: int = 10, **changes: Any) -> Trainer:
         own = changes.pop("setting", setting)
         values = {"learning_rate": 0.02, "start": random_starts(own, seeds), **changes}
-        return Session(library, own, task, seeds, values.pop("start"), steps=steps, **values)
+        return prompt_trainer(library, own, task, seeds, values.pop("start"), steps=steps, **values)
 
     return make
 

@@ -15,7 +15,7 @@ from panda_trainable.config.trial import TrialConfig
 from panda_trainable.library import PromptLibrary
 from panda_trainable.result import TrialResult
 from panda_trainable.trainable import PandaTrainable
-from panda_trainable.transfer.methods import open_session
+from panda_trainable.transfer.methods import open_trainer
 
 Trial = Callable[..., TrialConfig]
 
@@ -57,7 +57,7 @@ def test_a_trial_reports_at_every_evaluation_until_its_last_step(
     actor: Callable[..., PandaTrainable], trial: Trial, library: PromptLibrary
 ) -> None:
     config = trial("panda", steps=10)
-    running, session = actor(config, **{"lambda": 2.0}), open_session(library, replace(config, lambda_=2.0))
+    running, session = actor(config, **{"lambda": 2.0}), open_trainer(library, replace(config, lambda_=2.0))
     for step in (4, 8, 10):
         reported = running.step()
         result = TrialResult.from_ray(reported)
@@ -85,7 +85,7 @@ def test_a_trial_of_any_kind_reports_the_score_of_its_first_metric(
     kind: str,
 ) -> None:
     config = trial(method, target=kind_task(kind))
-    running, session = actor(config), open_session(library, config)
+    running, session = actor(config), open_trainer(library, config)
     result = step(running)
     session.advance(4)
     assert (result.failure, result.step) == ("", 4)

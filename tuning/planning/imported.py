@@ -55,7 +55,7 @@ def source_artefacts(plan: Plan, task: TaskSpec, *, searches: bool = True) -> It
     from panda_trainable.transfer.lineage import Lineage
 
     train = plan.experiment.source_train
-    last = Lineage(plan.setting.of_sources, task, train.steps, train.learning_rate)
+    last = Lineage.of_source(plan.setting, task, train.steps, train.learning_rate)
     early = last.at(train.early_step)
     for seed in plan.experiment.train.seeds if searches else ():
         yield "prompts", early.key(seed)

@@ -45,7 +45,7 @@ class Job:
 def source_lineage_of(plan: Plan, task: TaskSpec | Mixture) -> Lineage:
     """A source prompt's last state."""
     train = plan.experiment.source_train
-    return Lineage(plan.setting.of_sources, task, train.steps, train.learning_rate)
+    return Lineage.of_source(plan.setting, task, train.steps, train.learning_rate)
 
 
 def source_jobs(plan: Plan) -> list[Job]:
@@ -63,7 +63,7 @@ def _measured(plan: Plan) -> tuple[tuple[str, ...], SimilaritySettings]:
 def target_lineage_of(plan: Plan, task: TaskSpec) -> Lineage:
     """A short plain tuning of a target, for its embedding."""
     train = plan.experiment.source_train
-    return Lineage(plan.setting.of_targets, task, train.early_step, train.learning_rate)
+    return Lineage.of_target(plan.setting, task, train.early_step, train.learning_rate)
 
 
 def target_jobs(plan: Plan) -> list[Job]:

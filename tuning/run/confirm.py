@@ -54,26 +54,26 @@ def confirm_trial(root: str, config: TrialConfig) -> None:
 
 
 def _confirm(draft: Path, library: PromptLibrary, config: TrialConfig) -> None:
-    from panda_trainable.transfer.methods import open_session
+    from panda_trainable.transfer.methods import open_trainer
     from panda_trainable.transfer.teachers import teacher_plm_scores
 
     began = time.perf_counter()
-    session = open_session(library, config)
-    session.advance(config.steps)
-    losses = session.losses()
-    selection = session.select()
+    trainer = open_trainer(library, config)
+    trainer.advance(config.steps)
+    losses = trainer.losses()
+    selection = trainer.select()
     if not np.isfinite([*losses, *selection[config.target.metrics[0]]]).all():
         raise ValueError(f"loss or score of a seed of {list(config.seeds)} is not finite: the run diverged")
-    report, logits, gold = session.report()
+    report, logits, gold = trainer.report()
     table = token_table(library, config.setting, config.target, config.target.report_split)
     numbers = np.arange(len(table))
-    reference = reference_logits(config.target, session.table.labels.numpy(), table, numbers)
+    reference = reference_logits(config.target, trainer.data.parts[0].table.labels.numpy(), table, numbers)
     metric = METRICS[config.target.metrics[0]]
     scores = {
         "selection": selection,
         "report": report,
         "majority": metric(reference, gold),
-        "truncated": {"train": session.table.truncated, "report": table.truncated},
+        "truncated": {"train": trainer.data.parts[0].table.truncated, "report": table.truncated},
         "seconds": time.perf_counter() - began,
         "teacher": teacher_plm_scores(library, config) if config.teacher_plm else [],
     }

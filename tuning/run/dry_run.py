@@ -98,14 +98,14 @@ def _trials_there(plan: Plan, library: PromptLibrary) -> int:
 
 def _seconds_per_step(plan: Plan, library: PromptLibrary, name: str) -> float:
     """CPU seconds of a step with all search seeds, measured on the task itself."""
-    from panda_trainable.transfer.methods import open_session
+    from panda_trainable.transfer.methods import open_trainer
 
     pair = next(pair for pair in plan.pairs if pair.target == name and pair.method == BASELINE)
     base: TrialConfig = study_base(plan, pair, ())[0]
-    session = open_session(library, base)
-    session.advance(1)
+    trainer = open_trainer(library, base)
+    trainer.advance(1)
     began = time.process_time()
-    session.advance(MEASURED_STEPS)
+    trainer.advance(MEASURED_STEPS)
     return (time.process_time() - began) / MEASURED_STEPS
 
 

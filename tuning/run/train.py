@@ -34,25 +34,25 @@ def train(experiment: Experiment, output: Path | None = None) -> dict[str, Any]:
     Raises:
         Misuse: if the file leaves a choice open.
     """
-    from panda_trainable.transfer.methods import open_session
+    from panda_trainable.transfer.methods import open_trainer
     from panda_trainable.worker import single_threaded
 
     single_threaded()
     library = PromptLibrary(experiment.storage_path / "library")
     config = pinned_trial(experiment, library)
-    session = open_session(library, config)
-    session.advance(config.steps)
-    selection, (report, _, _) = session.select(), session.report()
+    trainer = open_trainer(library, config)
+    trainer.advance(config.steps)
+    selection, (report, _, _) = trainer.select(), trainer.report()
     folder = output or experiment.storage_path / "trained" / experiment.name
     folder.mkdir(parents=True, exist_ok=True)
     files = []
-    prompts = session.prompts()  # model tuning has none
+    prompts = trainer.prompts()  # model tuning has none
     for seed, prompt in zip(config.seeds, prompts, strict=bool(prompts)):
         files.append(folder / f"seed-{seed}.safetensors")
         prompt.save(files[-1])
     return {
         "target": config.target.name, "method": config.method, "seeds": list(config.seeds),
-        "losses": session.losses(), "selection": _by_metric(selection), "report": _by_metric(report),
+        "losses": trainer.losses(), "selection": _by_metric(selection), "report": _by_metric(report),
         "prompts": [str(file) for file in files],
     }  # fmt: skip
 

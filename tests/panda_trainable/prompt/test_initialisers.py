@@ -18,7 +18,7 @@ from panda_trainable.plm.files import load_tokenizer, plm_files
 from panda_trainable.prompt.initialisers import INITIALISERS, SPARSE_STD, Ground, read_prompt
 from panda_trainable.prompt.soft_prompt import SoftPrompt
 from panda_trainable.transfer.lineage import Lineage, starting_prompts, tuned_prompts
-from panda_trainable.transfer.methods import open_session
+from panda_trainable.transfer.methods import open_trainer
 from panda_trainable.worker import load_encoder
 from tests.kits.plms import FAMILIES
 from tests.kits.sessions import loss_curve, random_prompt, random_starts
@@ -83,7 +83,7 @@ def test_a_session_begins_there_and_trains(
     library: PromptLibrary, setting_of: Callable[..., Setting], trial: Callable[..., TrialConfig], kind: str, form: str
 ) -> None:
     config = trial(setting=setting_of(kind, form), steps=8)
-    session = open_session(library, config)
+    session = open_trainer(library, config)
     expected = torch.stack([start(config.setting, seed, config.target) for seed in config.seeds])
     assert torch.equal(session.prompt(), expected)
     losses = loss_curve(session, 8)

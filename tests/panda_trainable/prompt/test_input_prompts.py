@@ -30,9 +30,9 @@ from panda_trainable.similarity.representations import mean_similarities
 from panda_trainable.similarity.similarities import SIMILARITIES
 from panda_trainable.training import forward as module
 from panda_trainable.training.forward import encoded
-from panda_trainable.training.session import Session
+from panda_trainable.training.trainer import Trainer
 from panda_trainable.transfer.lineage import Lineage, starting_prompts, tuned_prompts
-from panda_trainable.transfer.methods import METHODS, from_sources, open_session, random_start
+from panda_trainable.transfer.methods import METHODS, from_sources, open_trainer, random_start
 from panda_trainable.transfer.teachers import source_lineages
 from panda_trainable.worker import load_encoder
 from tests.kits.plms import FAMILIES, SMALL
@@ -41,7 +41,7 @@ from tests.kits.sessions import loss_curve, random_starts, same, trained
 P, T = 3, 9
 CLOSE = {"rtol": 0, "atol": 1e-5}
 Task = Callable[..., TaskSpec]
-Opened = Callable[..., Session]
+Opened = Callable[..., Trainer]
 Trial = Callable[..., TrialConfig]
 Plms = Callable[[str], Path]
 of_prompts = pytest.mark.parametrize("method", [name for name, row in TRAITS.items() if row.trains == "prompt"])
@@ -149,10 +149,10 @@ def test_every_token_of_a_padded_batch_has_the_vector_it_has_alone(plms: Plms, f
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 @pytest.mark.parametrize("tokens", [1, 30, 10**6])
-def test_neither_length_groups_nor_the_order_of_rows_change_an_encoding(
+def test_neither_bucket_slices_nor_the_order_of_rows_change_an_encoding(
     library: PromptLibrary, setting: Setting, task: Task, monkeypatch: pytest.MonkeyPatch, tokens: int, pooling: str
 ) -> None:
-    monkeypatch.setitem(module.GROUP_VALUES, "cpu", 16 * tokens)
+    monkeypatch.setitem(module.BUCKET_VALUES, "cpu", 16 * tokens)
     encoder, table = (
         encoder_of(Path(setting.plm.source), pooling=pooling),
         token_table(library, setting, task("t"), "train"),
@@ -303,7 +303,7 @@ def test_a_model_whose_attention_cannot_be_reached_is_tuned_whole(
     library: PromptLibrary, trial: Trial, setting: Setting, tmp_path: Path
 ) -> None:
     config = trial("model_tuning", setting=unreachable(setting, tmp_path / "own"), learning_rate=0.003)
-    assert loss_curve(open_session(library, config), 8).isfinite().all()
+    assert loss_curve(open_trainer(library, config), 8).isfinite().all()
 
 
 # sessions and methods
@@ -328,12 +328,12 @@ def test_an_input_prompt_lowers_the_loss_of_every_kind_and_replicas_are_the_repl
 
 @pytest.mark.parametrize("tokens", [9, 10**6])
 @pytest.mark.parametrize("kind", ["classification", "tagging", "extractive_qa"])
-def test_the_size_of_length_groups_changes_no_loss(
+def test_the_size_of_bucket_slices_changes_no_loss(
     opened: Opened, kind_task: Task, inputs: Setting, monkeypatch: pytest.MonkeyPatch, tokens: int, kind: str
 ) -> None:
     spec = kind_task(kind)
     expected = loss_curve(opened(spec, (0, 1), setting=inputs), 4)
-    monkeypatch.setitem(module.GROUP_VALUES, "cpu", 16 * tokens)
+    monkeypatch.setitem(module.BUCKET_VALUES, "cpu", 16 * tokens)
     torch.testing.assert_close(loss_curve(opened(spec, (0, 1), setting=inputs), 4), expected, **CLOSE)
 
 
@@ -345,9 +345,9 @@ def test_only_prompt_and_head_move_and_the_plm_stays_the_file_bit_for_bit(
     session.advance(10)
     assert before.keys() == {"prompt", "weight", "bias"}
     assert not any(torch.equal(now[k], before[name][k]) for name, now in trained(session).items() for k in (0, 1))
-    model, file = session.encoder.model.state_dict(), load_file(Path(inputs.plm.source) / "model.safetensors")
+    model, file = session.student.encoder.model.state_dict(), load_file(Path(inputs.plm.source) / "model.safetensors")
     assert all(torch.equal(model[name], tensor) for name, tensor in file.items())
-    assert all(p.grad is None for p in session.encoder.model.parameters())
+    assert all(p.grad is None for p in session.student.encoder.model.parameters())
 
 
 def test_a_restored_session_goes_on_as_the_uninterrupted_one(
@@ -366,14 +366,14 @@ def test_every_method_that_trains_prompts_trains_input_prompts(
     library: PromptLibrary, trial: Trial, inputs: Setting, method: str
 ) -> None:
     config = trial(method, setting=inputs)
-    session = open_session(library, config)
+    session = open_trainer(library, config)
     sources = [tuned_prompts(library, lineage, config.seeds)[0].prompt for lineage in source_lineages(config)]
     if METHODS[method].start is random_start:
-        assert torch.equal(session.prompt(), random_starts(inputs, config.seeds))
+        assert torch.equal(session.student.prompt(), random_starts(inputs, config.seeds))
     elif METHODS[method].start is from_sources:
-        assert torch.equal(session.prompt()[0], sources[0])
-    assert torch.equal(session.prompt(), METHODS[method].start(library, config).prompt)
-    assert session.prompt().shape == (2, P, 16)
+        assert torch.equal(session.student.prompt()[0], sources[0])
+    assert torch.equal(session.student.prompt(), METHODS[method].start(library, config).prompt)
+    assert session.student.prompt().shape == (2, P, 16)
     assert loss_curve(session, 8).isfinite().all()
 
 

@@ -24,7 +24,7 @@ from panda_trainable.prompt.soft_prompt import (
 from panda_trainable.training.heads import random_head
 from panda_trainable.training.session import Session
 from panda_trainable.transfer.lineage import tuned_prompts
-from panda_trainable.transfer.methods import open_session
+from panda_trainable.transfer.methods import open_trainer
 from panda_trainable.transfer.teachers import source_lineage
 from tests.kits.sessions import loss_curve, random_prompt, random_starts, same, trained
 
@@ -169,7 +169,7 @@ def test_a_source_trained_through_an_mlp_is_transferred_as_a_prompt(
     library: PromptLibrary, trial: Callable[..., TrialConfig], setting: Setting, form: str, method: str
 ) -> None:
     config = trial(method, setting=replace(setting, prompt=replace(setting.prompt, form=form, mlp=6)))
-    session = open_session(library, config)
+    session = open_trainer(library, config)
     sources = torch.stack([p.prompt for p in tuned_prompts(library, source_lineage(config, 0), config.seeds)])
     expected = sources if method == "spot" else random_starts(config.setting, config.seeds)
     torch.testing.assert_close(session.prompt().detach(), expected, **CLOSE)

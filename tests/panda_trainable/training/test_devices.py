@@ -18,7 +18,7 @@ from panda_trainable.data.tokens import token_table
 from panda_trainable.library import PromptLibrary
 from panda_trainable.plm.files import plm_files
 from panda_trainable.training.session import Session
-from panda_trainable.transfer.methods import open_session
+from panda_trainable.transfer.methods import open_trainer
 from panda_trainable.worker import load_encoder, release_encoder
 from tests.kits.sessions import loss_curve
 
@@ -72,7 +72,7 @@ def test_no_step_of_a_student_waits_for_the_device(library: PromptLibrary, trial
             plm=replace(config.setting.plm, pooling="cls"),
         ),
     )
-    session = open_session(library, config)
+    session = open_trainer(library, config)
     session.advance(1)
     with Waits() as waits:
         session.advance(3)
@@ -153,6 +153,6 @@ def test_all_weights_are_tuned_in_float32_under_bf16(
     config = TrialConfig(
         replace(setting, train=replace(setting.train, precision="bf16")), task("t"), "model_tuning", (0,), 4, 1e-3
     )
-    session = open_session(library, config)
+    session = open_trainer(library, config)
     session.advance(4)
     assert all(tensor.dtype != torch.bfloat16 for tensor in session.state().values())

@@ -17,11 +17,11 @@ from panda_trainable.library import PromptLibrary
 from panda_trainable.training.heads import HEADS, MAJORITY_KINDS, WEIGHT_STD, outputs, random_head, reference_logits
 from panda_trainable.training.losses import TASK_LOSSES
 from panda_trainable.training.metrics import METRICS
-from panda_trainable.training.session import Session
+from panda_trainable.training.trainer import Trainer
 from tests.kits.sessions import random_prompt
 
 Task = Callable[..., TaskSpec]
-Opened = Callable[..., Session]
+Opened = Callable[..., Trainer]
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -105,9 +105,11 @@ def test_a_word_without_a_token_and_a_token_beside_the_passage_get_no_gradient()
 @every_kind
 def test_logits_have_the_shape_that_their_head_tells(opened: Opened, kind_task: Task, kind: str) -> None:
     session = opened(kind_task(kind), (0, 1))
-    rows = [replica.selection for replica in session.rows]
-    shape = HEADS[kind].shape(session.table, session.task.outputs)
-    assert [said.shape for said in session.logits(session.table, rows)] == [(len(r), *shape) for r in rows]
+    rows = [replica.selection for replica in session.data.parts[0].rows]
+    shape = HEADS[kind].shape(session.data.parts[0].table, session.data.parts[0].task.outputs)
+    assert [said.shape for said in session.student.logits(session.data.parts[0].table, rows)] == [
+        (len(r), *shape) for r in rows
+    ]
 
 
 # the reference

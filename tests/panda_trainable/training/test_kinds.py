@@ -29,7 +29,7 @@ from panda_trainable.training.heads import HEADS, reference_logits
 from panda_trainable.training.metrics import METRICS
 from panda_trainable.training.session import Session
 from panda_trainable.transfer.lineage import Lineage, tuned_prompts
-from panda_trainable.transfer.methods import open_session
+from panda_trainable.transfer.methods import open_trainer
 from panda_trainable.transfer.teachers import source_lineage
 from panda_trainable.worker import load_encoder
 from tests.kits.sessions import loss_curve, random_starts, same, trained
@@ -205,7 +205,7 @@ def distilled(kd: str, said: Tensor, known: Tensor, asked: Tensor) -> Tensor:
 def test_pandas_loss_of_a_kind_by_hand(
     library: PromptLibrary, taught: Callable[..., TrialConfig], kind: str, kd: str
 ) -> None:
-    session = open_session(library, taught(kind, kd))
+    session = open_trainer(library, taught(kind, kd))
     rows, table = session.order[0], session.table
     said = torch.from_numpy(np.stack(session.logits(table, list(rows.numpy()))))
     known = torch.stack([of_all[row] for of_all, row in zip(session.teachers[0].logits, rows, strict=True)])
@@ -222,7 +222,7 @@ def test_a_kind_is_taught_by_what_its_teacher_says_of_the_rows_that_it_meets(
     library: PromptLibrary, taught: Callable[..., TrialConfig], kind: str, kd: str
 ) -> None:
     config = taught(kind, kd)
-    session = open_session(library, config)
+    session = open_trainer(library, config)
     (teacher,) = session.teachers
     lineage = Lineage(config.setting, config.target, 4, 0.02, ((1.0, source_lineage(config, 0)),))
     prompts = tuned_prompts(library, lineage, config.seeds)
@@ -251,7 +251,7 @@ def test_a_student_of_a_kind_comes_to_speak_as_its_teacher(
     distances = []
     for lambda_ in (0.001, 300.0):
         values = {"lambda_": lambda_, "steps": 20, "source_steps": 20, "teacher_steps": 15, "learning_rate": 0.05}
-        session = open_session(library, taught(kind, kd, **values))
+        session = open_trainer(library, taught(kind, kd, **values))
         session.advance(20)
         teacher = session.teachers[0].logits[0]
         rows = teacher.flatten(1).isfinite().all(1).nonzero()[:, 0]
@@ -271,7 +271,7 @@ def test_panda_without_lambda_is_prompt_tuning_of_the_kind(
 ) -> None:
     config = taught(kind, kd, lambda_=0.0)
     plain = opened(config.target, config.seeds, steps=8)
-    assert torch.equal(loss_curve(open_session(library, config), 8), loss_curve(plain, 8))
+    assert torch.equal(loss_curve(open_trainer(library, config), 8), loss_curve(plain, 8))
 
 
 @every_kind

@@ -18,16 +18,17 @@ from panda_trainable.data.tokens import gold_of, token_table
 from panda_trainable.library import PromptLibrary
 from panda_trainable.plm.files import plm_files
 from panda_trainable.training.metrics import METRICS
-from panda_trainable.training.model_session import ModelSession
+from panda_trainable.training.model_student import ModelStudent
 from panda_trainable.training.optimiser import BETAS, EPSILON
-from panda_trainable.transfer.methods import open_session
+from panda_trainable.training.trainer import Trainer
+from panda_trainable.transfer.methods import open_trainer
 from panda_trainable.worker import device, load_encoder
 from tests.kits.plms import FAMILIES
-from tests.kits.sessions import loss_curve
+from tests.kits.sessions import loss_curve, model_trainer, order_of
 
 Task = Callable[..., TaskSpec]
 Trial = Callable[..., TrialConfig]
-Tuned = Callable[..., ModelSession]
+Tuned = Callable[..., Trainer]
 CLOSE = {"rtol": 0, "atol": 1e-5}
 RATE = 0.003
 
@@ -36,15 +37,15 @@ RATE = 0.003
 def tuned(library: PromptLibrary, setting: Setting) -> Tuned:
     """Opens sessions that tune the model: tuned(task, seeds=(0,), steps=10)."""
 
-    def make(task: TaskSpec, seeds: tuple[int, ...] = (0,), steps: int = 10, **changes: object) -> ModelSession:
+    def make(task: TaskSpec, seeds: tuple[int, ...] = (0,), steps: int = 10, **changes: object) -> Trainer:
         values = {"learning_rate": RATE, **changes}
         own = values.pop("setting", setting)
-        return ModelSession(library, own, task, seeds, torch.empty(len(seeds), 0), steps=steps, **values)
+        return model_trainer(library, own, task, seeds, steps=steps, **values)
 
     return make
 
 
-def weights(session: ModelSession) -> dict[str, torch.Tensor]:
+def weights(session: Trainer) -> dict[str, torch.Tensor]:
     """All that is trained, and read: `<replica>.<name>` without the pooler, which the file lacks."""
     state = session.state().items()
     return {n.removeprefix("trained."): t for n, t in state if n.startswith("trained.") and ".pooler." not in n}
@@ -55,10 +56,10 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 
 def test_the_method_opens_it(library: PromptLibrary, trial: Trial) -> None:
-    session = open_session(library, trial("model_tuning"))
-    assert isinstance(session, ModelSession)
+    session = open_trainer(library, trial("model_tuning"))
+    assert isinstance(session.student, ModelStudent)
     assert session.prompts() == []
-    assert session.teachers == ()
+    assert session.recipe.teachers == ()
 
 
 def test_a_copy_begins_as_the_file_and_all_of_its_weights_that_matter_move(
@@ -86,11 +87,11 @@ def test_the_frozen_plm_of_the_process_is_not_touched(tuned: Tuned, task: Task, 
     session = tuned(task("t"), (0, 1))
     session.advance(10)
     session.select()
-    assert load_encoder(setting.plm, device()) is session.encoder is encoder
+    assert load_encoder(setting.plm, device()) is session.student.encoder is encoder
     assert same(before, encoder.model.state_dict())
     assert not any(p.requires_grad or p.grad is not None for p in encoder.model.parameters())
     owned = {p.data_ptr() for p in encoder.model.parameters()}
-    copies = [{p.data_ptr() for p in copy.model.parameters()} for copy in session.copies]
+    copies = [{p.data_ptr() for p in copy.model.parameters()} for copy in session.student.copies]
     assert not owned & copies[0] and not owned & copies[1] and not copies[0] & copies[1]
 
 
@@ -105,7 +106,7 @@ def test_replicas_together_are_the_replicas_alone(tuned: Tuned, kind_task: Task,
         both = {name.removeprefix(f"{k}."): t for name, t in weights(together).items() if name.startswith(f"{k}.")}
         assert same(own, both)
     assert together.select() == {
-        name: [session.select()[name][0] for session in alone] for name in together.task.metrics
+        name: [session.select()[name][0] for session in alone] for name in together.data.parts[0].task.metrics
     }
 
 
@@ -114,12 +115,12 @@ def test_the_first_steps_are_those_of_the_plain_model_and_torchs_adam(
 ) -> None:
     session = tuned(task("t"), steps=3)
     model = AutoModel.from_pretrained(setting.plm.source, attn_implementation="sdpa", add_pooling_layer=False).eval()
-    head = [part.detach().clone().requires_grad_() for part in session.own_heads[0]]
+    head = [part.detach().clone().requires_grad_() for part in session.student.own_heads[0]]
     parameters = [*model.parameters(), *head]
     adam = torch.optim.AdamW(parameters, lr=RATE, betas=BETAS, eps=EPSILON, weight_decay=0.0)
-    table = session.table
+    table = session.data.parts[0].table
     for step in range(3):
-        rows, losses = session.order[step, 0], []
+        rows, losses = order_of(session)[step, 0], []
         for row in rows:  # one after the other, without padding
             n = table.lengths[row]
             hidden = model(table.ids[row, None, :n].long(), token_type_ids=table.types[row, None, :n].long())
@@ -180,7 +181,7 @@ def test_model_tuning_lowers_the_loss_and_learns_every_kind(tuned: Tuned, kind_t
     session = tuned(kind_task(kind), steps=120)
     losses = loss_curve(session, 120)
     assert losses[-10:].mean() < 0.6 * losses[:10].mean()
-    assert session.select()[session.task.metrics[0]][0] > 0.6
+    assert session.select()[session.data.parts[0].task.metrics[0]][0] > 0.6
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
@@ -235,11 +236,11 @@ def test_the_report_scores_every_row_of_the_report_split(tuned: Tuned, kind_task
     session = tuned(kind_task(kind), (0, 1))
     session.advance(4)
     scores, logits, gold = session.report()
-    table = token_table(session.library, session.setting, session.task, "validation")
-    expected = gold_of(table, session.task, np.arange(24))
+    table = token_table(session.data.library, session.data.setting, session.data.parts[0].task, "validation")
+    expected = gold_of(table, session.data.parts[0].task, np.arange(24))
     assert logits.shape[:2] == (2, 24)
     assert [str(g) for g in gold] == [str(g) for g in expected]
-    for name in session.task.metrics:
+    for name in session.data.parts[0].task.metrics:
         assert scores[name] == [METRICS[name](said, gold) for said in logits]
 
 

@@ -16,15 +16,15 @@ from panda_trainable.data.rows import fingerprinted
 from panda_trainable.data.tokens import TokenTable, token_table
 from panda_trainable.library import PromptLibrary
 from panda_trainable.training import forward as module
-from panda_trainable.training.forward import encoded, grouped
+from panda_trainable.training.forward import encoded, length_buckets
 from panda_trainable.training.metrics import METRICS
-from panda_trainable.training.session import Session
+from panda_trainable.training.trainer import Trainer
 from panda_trainable.worker import load_encoder
-from tests.kits.sessions import loss_curve, random_starts, same, trained
+from tests.kits.sessions import first_gradients, loss_curve, order_of, prompt_trainer, random_starts, same, trained
 from tests.kits.tasks import rows_of, write_task
 
 Task = Callable[..., TaskSpec]
-Opened = Callable[..., Session]
+Opened = Callable[..., Trainer]
 CLOSE = {"rtol": 0, "atol": 1e-5}
 KINDS = pytest.mark.parametrize("kind", ["classification", "regression"])
 
@@ -45,8 +45,8 @@ def test_replicas_together_are_the_replicas_alone(opened: Opened, task: Task, ki
     together, alone = opened(spec, seeds), [opened(spec, (seed,)) for seed in seeds]
     first = torch.cat([loss_curve(session, 1) for session in alone], 1)
     torch.testing.assert_close(loss_curve(together, 1), first, **CLOSE)
-    for name, mean in together.optimiser.mean.items():  # a tenth of the clipped gradient of the first step
-        torch.testing.assert_close(10 * mean, 10 * torch.cat([s.optimiser.mean[name] for s in alone]), **CLOSE)
+    for name, gradient in first_gradients(together).items():
+        torch.testing.assert_close(gradient, torch.cat([first_gradients(s)[name] for s in alone]), **CLOSE)
     rest = torch.cat([loss_curve(session, 9) for session in alone], 1)
     torch.testing.assert_close(loss_curve(together, 9), rest, **CLOSE)
 
@@ -76,12 +76,12 @@ def test_a_replica_that_is_not_finite_is_told_by_its_loss_and_its_score(
 
 
 @pytest.mark.parametrize("tokens", [1, 9, 40, 10**6])
-def test_the_size_of_length_groups_changes_no_loss(
+def test_the_size_of_bucket_slices_changes_no_loss(
     opened: Opened, task: Task, monkeypatch: pytest.MonkeyPatch, tokens: int
 ) -> None:
     spec = task("t")
     expected = loss_curve(opened(spec, (0, 1)), 6)
-    monkeypatch.setitem(module.GROUP_VALUES, "cpu", 16 * tokens)
+    monkeypatch.setitem(module.BUCKET_VALUES, "cpu", 16 * tokens)
     torch.testing.assert_close(loss_curve(opened(spec, (0, 1)), 6), expected, **CLOSE)
 
 
@@ -89,7 +89,7 @@ def test_the_size_of_length_groups_changes_no_loss(
 def test_neither_grouping_nor_padding_nor_the_order_of_rows_changes_an_encoding(
     setting: Setting, monkeypatch: pytest.MonkeyPatch, tokens: int
 ) -> None:
-    monkeypatch.setitem(module.GROUP_VALUES, "cpu", 16 * tokens)
+    monkeypatch.setitem(module.BUCKET_VALUES, "cpu", 16 * tokens)
     encoder, generator = load_encoder(setting.plm), torch.Generator().manual_seed(0)
     lengths = torch.tensor([16, 1, 5, 1, 16, 9, 2])
     ids = torch.randint(5, 45, (7, 16), generator=generator)
@@ -110,14 +110,16 @@ def test_neither_grouping_nor_padding_nor_the_order_of_rows_changes_an_encoding(
 def test_every_token_has_the_vector_it_would_have_alone_whatever_the_grouping(
     setting: Setting, monkeypatch: pytest.MonkeyPatch, tokens: int
 ) -> None:
-    monkeypatch.setitem(module.GROUP_VALUES, "cpu", 16 * tokens)
+    monkeypatch.setitem(module.BUCKET_VALUES, "cpu", 16 * tokens)
     encoder, generator = load_encoder(setting.plm), torch.Generator().manual_seed(0)
     lengths, owner = torch.tensor([16, 1, 5, 16, 9]), torch.tensor([0, 1, 1, 0, 1])
     ids = torch.randint(5, 45, (5, 16), generator=generator)
     prefix, rows = 50 * random_starts(setting, (0, 1)), torch.tensor([4, 2, 2, 0, 1])
 
     found: list[torch.Tensor] = [torch.empty(0)] * len(rows)
-    for hidden, at, whose, which in grouped(encoder, table_of(ids, lengths), prefix, rows, owner[rows], tokens=True):
+    for hidden, at, whose, which in length_buckets(
+        encoder, table_of(ids, lengths), prefix, rows, owner[rows], tokens=True
+    ):
         assert hidden.shape[1] == lengths[at].max()
         assert torch.equal(at, rows[which])
         assert torch.equal(whose, owner[at])
@@ -171,7 +173,7 @@ def test_only_prompt_and_head_move_and_the_plm_stays_the_file_bit_for_bit(
     session.select()
     assert before.keys() == {"prompt", "weight", "bias"}
     assert not any(torch.equal(now[k], before[name][k]) for name, now in trained(session).items() for k in (0, 1))
-    model = dict(session.encoder.model.named_parameters())
+    model = dict(session.student.encoder.model.named_parameters())
     file = load_file(Path(setting.plm.source) / "model.safetensors")
     assert file.keys() == {name for name in model if not name.startswith("pooler.")}
     assert all(torch.equal(model[name], tensor) for name, tensor in file.items())
@@ -193,15 +195,15 @@ def test_a_run_depends_on_its_seed_and_on_no_name_path_or_global_state(opened: O
 
 def test_the_seed_decides_fold_order_and_head_each(opened: Opened, task: Task, setting: Setting) -> None:
     one, other = (opened(task("t"), (seed,), start=random_starts(setting, (0,))) for seed in (0, 1))
-    assert one.rows[0].selection.tolist() != other.rows[0].selection.tolist()
+    assert one.data.parts[0].rows[0].selection.tolist() != other.data.parts[0].rows[0].selection.tolist()
     assert not torch.equal(one.order, other.order)
     assert not torch.equal(one.trainables["weight"], other.trainables["weight"])
 
 
 def test_no_replica_trains_on_a_row_that_selects_it(opened: Opened, task: Task) -> None:
     session = opened(task("t"), (0, 1, 2), steps=40)
-    for replica, rows in enumerate(session.rows):
-        assert not set(session.order[:, replica].flatten().tolist()) & set(rows.selection.tolist())
+    for replica, rows in enumerate(session.data.parts[0].rows):
+        assert not set(order_of(session)[:, replica].flatten().tolist()) & set(rows.selection.tolist())
 
 
 def test_no_replica_trains_on_a_row_that_shares_a_text_with_the_report_rows_of_a_target(
@@ -214,16 +216,16 @@ def test_no_replica_trains_on_a_row_that_shares_a_text_with_the_report_rows_of_a
     target = fingerprinted(target)
     apart, whole = (opened(spec, (0, 1, 2), steps=60, exclude_overlap_with=of) for of in (target, None))
     assert not shared & set(apart.order.flatten().tolist())
-    assert shared <= set(whole.order.flatten().tolist())
+    assert shared <= set(order_of(whole).flatten().tolist())
     assert apart.select().keys() == whole.select().keys()
-    for one, other in zip(apart.rows, whole.rows, strict=True):
+    for one, other in zip(apart.rows, whole.data.parts[0].rows, strict=True):
         assert one.selection.tolist() == other.selection.tolist()
 
 
 def test_few_shots_are_all_that_a_session_trains_on(opened: Opened, task: Task, setting: Setting) -> None:
     session = opened(task("t"), (0, 1), steps=20, setting=replace(setting, shots=4))
-    for replica, rows in enumerate(session.rows):
-        assert set(session.order[:, replica].flatten().tolist()) == set(rows.train.tolist())
+    for replica, rows in enumerate(session.data.parts[0].rows):
+        assert set(order_of(session)[:, replica].flatten().tolist()) == set(rows.train.tolist())
         assert len(rows.train) == 8
     session.advance(20)
     assert all(isfinite(loss) for loss in session.losses())
@@ -233,7 +235,7 @@ def test_the_rate_falls_linearly_to_zero_or_stays(opened: Opened, task: Task) ->
     linear, constant = (opened(task("t"), steps=4, learning_rate=0.1, schedule=s) for s in ("linear", "constant"))
     rates = []
     for _ in range(4):
-        rates.append((linear.rate(), constant.rate()))
+        rates.append((linear.recipe.rate(), constant.recipe.rate()))
         linear.advance(1)
         constant.advance(1)
     assert rates == [(pytest.approx(0.1 * left), 0.1) for left in (1, 0.75, 0.5, 0.25)]
@@ -260,19 +262,22 @@ def test_losses_are_means_since_they_were_last_asked_for(opened: Opened, task: T
 def test_selection_scores_the_rows_that_each_replica_holds_out(opened: Opened, task: Task, kind: str) -> None:
     session = opened(task("t", kind=kind), (0, 1))
     session.advance(5)
-    rows = [replica.selection for replica in session.rows]
-    logits, labels = session.logits(session.table, rows), session.table.labels.numpy()
-    name = session.task.metrics[0]
+    rows = [replica.selection for replica in session.data.parts[0].rows]
+    logits, labels = (
+        session.student.logits(session.data.parts[0].table, rows),
+        session.data.parts[0].table.labels.numpy(),
+    )
+    name = session.data.parts[0].task.metrics[0]
     assert session.select()[name] == [METRICS[name](x, labels[r]) for x, r in zip(logits, rows, strict=True)]
 
 
 def test_a_regression_is_trained_on_values_scaled_by_train_rows_alone(opened: Opened, task: Task) -> None:
     session = opened(task("t", kind="regression"), (0, 1))
-    for labels, rows in zip(session.labels, session.rows, strict=True):
+    for labels, rows in zip(session.data.parts[0].labels, session.data.parts[0].rows, strict=True):
         known = labels[rows.train]
         assert float(known.mean()) == pytest.approx(0, abs=1e-5)
         assert float(known.std(correction=0)) == pytest.approx(1, abs=1e-5)
-    assert not torch.equal(session.labels[0], session.labels[1])
+    assert not torch.equal(session.data.parts[0].labels[0], session.data.parts[0].labels[1])
 
 
 @pytest.mark.parametrize(("protocol", "split"), [("held_out", "test"), ("paper", "test")])
@@ -284,7 +289,7 @@ def test_the_report_reads_the_test_split_and_every_row_of_it(
     (tmp_path / "extra" / "validation.jsonl").rename(Path(spec.origin.place()) / "test.jsonl")
     spec = fingerprinted(spec)
     paper = replace(setting, protocol=protocol)
-    session = Session(library, paper, spec, (0, 1), random_starts(setting, (0, 1)), steps=2, learning_rate=0.1)
+    session = prompt_trainer(library, paper, spec, (0, 1), random_starts(setting, (0, 1)), steps=2, learning_rate=0.1)
     scores, logits, labels = session.report()
     assert logits.shape == (2, 10, 2)
     assert labels.tolist() == token_table(library, paper, spec, split).labels.tolist()
@@ -294,6 +299,12 @@ def test_the_report_reads_the_test_split_and_every_row_of_it(
 def test_prompt_and_text_longer_than_the_positions_are_refused(opened: Opened, task: Task, setting: Setting) -> None:
     long = replace(setting, train=replace(setting.train, max_length=62))
     with pytest.raises(ValueError, match=r"prompt length 3 \+ max_length 62 is over the 64 positions of BertModel"):
-        Session(
-            opened(task("t")).library, long, task("t"), (0,), random_starts(setting, (0,)), steps=1, learning_rate=1
+        prompt_trainer(
+            opened(task("t")).data.library,
+            long,
+            task("t"),
+            (0,),
+            random_starts(setting, (0,)),
+            steps=1,
+            learning_rate=1,
         )

@@ -13,12 +13,12 @@ from panda_trainable.config.task import Mixture, TaskSpec
 from panda_trainable.config.trial import Source, TrialConfig
 from panda_trainable.data.rows import fingerprinted
 from panda_trainable.library import PromptLibrary
-from panda_trainable.training.session import Session
+from panda_trainable.training.trainer import Trainer
 from panda_trainable.transfer.lineage import MODEL_FILE, Lineage, tuned, tuned_prompts
-from panda_trainable.transfer.methods import METHODS, needed, open_session, source_heads
+from panda_trainable.transfer.methods import METHODS, needed, open_trainer, source_heads
 from panda_trainable.transfer.projector import projected_prompts
 from panda_trainable.transfer.teachers import source_lineage
-from tests.kits.sessions import loss_curve, random_starts, same, trained
+from tests.kits.sessions import loss_curve, prompt_trainer, random_starts, same, trained
 
 Trial = Callable[..., TrialConfig]
 Task = Callable[..., TaskSpec]
@@ -29,10 +29,10 @@ def prompts_of(library: PromptLibrary, config: TrialConfig, lineage: Lineage) ->
     return torch.stack([made.prompt for made in tuned_prompts(library, lineage, config.seeds)])
 
 
-def ends_alike(a: Session, b: Session) -> bool:
+def ends_alike(a: Trainer, b: Trainer) -> bool:
     """Whether two sessions have the same losses all the way and end as one, bit for bit."""
-    assert a.steps == b.steps > 0
-    return torch.equal(loss_curve(a, a.steps), loss_curve(b, b.steps)) and same(trained(a), trained(b))
+    assert a.recipe.steps == b.recipe.steps > 0
+    return torch.equal(loss_curve(a, a.recipe.steps), loss_curve(b, b.recipe.steps)) and same(trained(a), trained(b))
 
 
 # where they start
@@ -106,7 +106,7 @@ def test_a_mixtures_prompt_knows_each_source_once_and_the_target_last(library: P
     pair = Source(Mixture("pair", (second, first)), 0.3)
     config = replace(config, sources=(config.sources[0], pair))
     whole = Lineage(config.setting, Mixture("any name", (first, second, config.target)), 6, 0.02)
-    assert torch.equal(open_session(library, config).prompt(), prompts_of(library, config, whole))
+    assert torch.equal(open_trainer(library, config).student.prompt(), prompts_of(library, config, whole))
 
 
 def test_a_mixtures_prompt_knows_the_shots_of_its_target_and_of_its_sources(
@@ -116,7 +116,7 @@ def test_a_mixtures_prompt_knows_the_shots_of_its_target_and_of_its_sources(
     config = replace(config, setting=replace(config.setting, shots=3, source_shots=5))
     mixture = Mixture("both", (config.sources[0].task, config.target), shots=(5, 3))
     whole = Lineage(config.setting.of_sources, mixture, 6, 0.02)
-    assert torch.equal(open_session(library, config).prompt(), prompts_of(library, config, whole))
+    assert torch.equal(open_trainer(library, config).student.prompt(), prompts_of(library, config, whole))
 
 
 def test_a_model_tuned_on_all_sources_goes_on_with_exactly_those_weights_and_a_fresh_head(
@@ -125,13 +125,15 @@ def test_a_model_tuned_on_all_sources_goes_on_with_exactly_those_weights_and_a_f
     config = trial("multitask_model_tuning", sources=2)
     mixture = Mixture("both", tuple(source.task for source in config.sources))
     folders = tuned(library, Lineage(config.setting, mixture, 6, 0.02, trains="model"), config.seeds)
-    session, plain = open_session(library, config), open_session(library, trial("model_tuning"))
+    session, plain = open_trainer(library, config), open_trainer(library, trial("model_tuning"))
     for k, folder in enumerate(folders):
         file = load_file(folder / MODEL_FILE)
-        for name, tensor in session.copies[k].model.named_parameters():
+        for name, tensor in session.student.copies[k].model.named_parameters():
             assert torch.equal(tensor, file[name]), name
         assert file["head.weight"].shape == (4, 16)  # two classes of each source
-        assert all(torch.equal(a, b) for a, b in zip(session.own_heads[k], plain.own_heads[k], strict=True))
+        assert all(
+            torch.equal(a, b) for a, b in zip(session.student.own_heads[k], plain.student.own_heads[k], strict=True)
+        )
 
 
 @pytest.mark.parametrize("method", [name for name, traits in TRAITS.items() if traits.shares_head])
@@ -152,7 +154,7 @@ def test_a_shared_head_answers_in_the_order_of_the_targets_classes(
 
 def test_a_head_of_other_classes_is_not_shared(library: PromptLibrary, trial: Trial, task: Task) -> None:
     with pytest.raises(ValueError, match="t cannot take over the head of s0: they have other classes"):
-        open_session(library, trial("zero_shot", target=task("t", classes=3)))
+        open_trainer(library, trial("zero_shot", target=task("t", classes=3)))
 
 
 # which are one
@@ -161,27 +163,27 @@ def test_a_head_of_other_classes_is_not_shared(library: PromptLibrary, trial: Tr
 @pytest.mark.parametrize("kd", ["mse", "kl", "hidden"])
 @pytest.mark.parametrize("method", ["panda", "panda_as_released"])
 def test_panda_without_lambda_is_prompt_tuning(library: PromptLibrary, trial: Trial, method: str, kd: str) -> None:
-    panda = open_session(library, trial(method, lambda_=0.0, kd=kd))
-    assert ends_alike(panda, open_session(library, trial("prompt_tuning")))
+    panda = open_trainer(library, trial(method, lambda_=0.0, kd=kd))
+    assert ends_alike(panda, open_trainer(library, trial("prompt_tuning")))
 
 
 def test_panda_of_a_source_that_is_not_similar_is_prompt_tuning(library: PromptLibrary, trial: Trial) -> None:
     config = trial("panda")
     config = replace(config, sources=(replace(config.sources[0], similarity=-0.2),))
-    assert ends_alike(open_session(library, config), open_session(library, trial("prompt_tuning")))
+    assert ends_alike(open_trainer(library, config), open_trainer(library, trial("prompt_tuning")))
 
 
 def test_distillation_without_weights_is_prompt_tuning(library: PromptLibrary, trial: Trial) -> None:
     config = trial("distill", lambda_=0.0, inter_class=0.0, inter_instance=0.0)
-    assert ends_alike(open_session(library, config), open_session(library, trial("prompt_tuning")))
+    assert ends_alike(open_trainer(library, config), open_trainer(library, trial("prompt_tuning")))
 
 
 def test_panda_distill_without_relations_is_panda_and_without_lambda_is_relations_alone(
     library: PromptLibrary, trial: Trial
 ) -> None:
     panda, alone = (trial("panda_distill", inter_class=0.0, inter_instance=0.0), trial("panda_distill", lambda_=0.0))
-    assert ends_alike(open_session(library, panda), open_session(library, trial("panda")))
-    assert ends_alike(open_session(library, alone), open_session(library, trial("distill", lambda_=0.0)))
+    assert ends_alike(open_trainer(library, panda), open_trainer(library, trial("panda")))
+    assert ends_alike(open_trainer(library, alone), open_trainer(library, trial("distill", lambda_=0.0)))
 
 
 def test_panda_as_released_is_panda_with_lambda_over_the_batch_size(library: PromptLibrary, trial: Trial) -> None:
@@ -189,37 +191,37 @@ def test_panda_as_released_is_panda_with_lambda_over_the_batch_size(library: Pro
     released, panda = (
         replace(config, sources=(replace(config.sources[0], similarity=1.0),)) for config in (released, panda)
     )
-    assert ends_alike(open_session(library, released), open_session(library, panda))
+    assert ends_alike(open_trainer(library, released), open_trainer(library, panda))
 
 
 def test_a_tutor_with_the_students_own_plm_is_a_teacher_like_any_other(library: PromptLibrary, trial: Trial) -> None:
     config = trial("distill", inter_class=0.0, inter_instance=0.0)
     config = replace(config, teacher_plm=replace(config.teacher_plm, plm=config.setting.plm))
-    session = open_session(library, config)
-    (tutor,) = session.teachers
+    session = open_trainer(library, config)
+    (tutor,) = session.recipe.teachers
     own = Lineage(config.setting, config.target, 6, 0.02)
-    plain = Session(
+    plain = prompt_trainer(
         library, config.setting, config.target, (0, 1), prompts_of(library, config, own), steps=0, learning_rate=0.1,
         heads=tuple(
             torch.stack([getattr(made, part) for made in tuned_prompts(library, own, config.seeds)])
             for part in ("weight", "bias")
         ),
     )  # fmt: skip
-    for k, known in enumerate(tutor.logits):
+    for k, known in enumerate(tutor.outputs):
         rows = known.isfinite().all(1).nonzero()[:, 0]
-        expected = plain.logits(plain.table, [rows.numpy()] * 2)[k]
+        expected = plain.student.logits(plain.data.parts[0].table, [rows.numpy()] * 2)[k]
         torch.testing.assert_close(known[rows], torch.from_numpy(expected), rtol=0, atol=1e-5)
 
 
 def test_fusions_are_one_without_partners(library: PromptLibrary, trial: Trial) -> None:
     for fusion in ("late", "late_logits"):
-        early, other = (open_session(library, trial("panda", fusion=f)) for f in ("early", fusion))
+        early, other = (open_trainer(library, trial("panda", fusion=f)) for f in ("early", fusion))
         assert ends_alike(early, other)
 
 
 def test_fusions_differ_with_partners(library: PromptLibrary, trial: Trial) -> None:
     early, late, logits = (
-        loss_curve(open_session(library, trial("panda", sources=2, fusion=f)), 8)
+        loss_curve(open_trainer(library, trial("panda", sources=2, fusion=f)), 8)
         for f in ("early", "late", "late_logits")
     )
     assert not torch.equal(early, late) and not torch.equal(late, logits) and not torch.equal(early, logits)
@@ -227,11 +229,13 @@ def test_fusions_differ_with_partners(library: PromptLibrary, trial: Trial) -> N
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name not in SOURCELESS])
 def test_a_longer_run_of_the_sources_is_another_start(library: PromptLibrary, trial: Trial, method: str) -> None:
-    short, long = (open_session(library, trial(method, source_steps=n)) for n in (6, 9))
-    short_logits, long_logits = (s.logits(s.table, [s.rows[0].selection] * 2) for s in (short, long))
+    short, long = (open_trainer(library, trial(method, source_steps=n)) for n in (6, 9))
+    short_logits, long_logits = (
+        s.student.logits(s.data.parts[0].table, [s.data.parts[0].rows[0].selection] * 2) for s in (short, long)
+    )
     moved = any((a != b).any() for a, b in zip(short_logits, long_logits, strict=True))
-    taught = bool(short.teachers) and not all(
+    taught = bool(short.recipe.teachers) and not all(
         torch.equal(a.nan_to_num(), b.nan_to_num())
-        for a, b in zip(short.teachers[0].logits, long.teachers[0].logits, strict=True)
+        for a, b in zip(short.recipe.teachers[0].outputs, long.recipe.teachers[0].outputs, strict=True)
     )
     assert moved or taught

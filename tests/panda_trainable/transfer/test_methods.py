@@ -15,10 +15,11 @@ from panda_trainable.config.trial import Source, TrialConfig
 from panda_trainable.library import PromptLibrary
 from panda_trainable.training.forward import encoded
 from panda_trainable.training.metrics import METRICS
-from panda_trainable.training.model_session import ModelSession
-from panda_trainable.training.session import Session
+from panda_trainable.training.model_student import ModelStudent
+from panda_trainable.training.student import drawn_heads
+from panda_trainable.training.trainer import Trainer
 from panda_trainable.transfer.lineage import tuned, tuned_prompts
-from panda_trainable.transfer.methods import METHODS, SESSIONS, needed, open_session
+from panda_trainable.transfer.methods import METHODS, SESSIONS, needed, open_trainer
 from panda_trainable.transfer.teachers import source_lineage
 from panda_trainable.worker import device, load_encoder
 from tests.kits.sessions import loss_curve, same
@@ -34,24 +35,29 @@ RATES = {"prompt": 0.1, "head": 0.1, "model": 0.003}
 """What is trained -> a rate at which it learns the small tasks."""
 
 MOVES = {"prompt": {"prompt", "weight", "bias"}, "head": {"weight", "bias"}, "nothing": set()}
-"""What is trained -> the tensors of a Session that move."""
+"""What is trained -> the tensors of a Trainer that move."""
 
 
-def now(session: Session) -> dict[str, Tensor]:
+def now(session: Trainer) -> dict[str, Tensor]:
     """What may be trained as it is now, without a pooler, which nothing reads and files may lack."""
     parts = session.state().items()
     return {n.removeprefix("trained."): t for n, t in parts if n.startswith("trained.") and ".pooler." not in n}
 
 
-def end(session: Session) -> dict[str, Tensor]:
+def end(session: Trainer) -> dict[str, Tensor]:
     """The same after the last step."""
-    session.advance(session.steps)
+    session.advance(session.recipe.steps)
     return now(session)
 
 
-def said(session: Session) -> list[Tensor]:
+def said(session: Trainer) -> list[Tensor]:
     """[K] what each replica says of the rows that it holds out."""
-    return [torch.from_numpy(x) for x in session.logits(session.table, [rows.selection for rows in session.rows])]
+    return [
+        torch.from_numpy(x)
+        for x in session.student.logits(
+            session.data.parts[0].table, [rows.selection for rows in session.data.parts[0].rows]
+        )
+    ]
 
 
 def test_the_tables_of_methods_are_in_step() -> None:
@@ -66,7 +72,7 @@ def test_a_method_lowers_its_loss_and_learns(library: PromptLibrary, trial: Tria
     config = trial(method, steps=120, learning_rate=RATES[TRAITS[method].trains])
     if config.teacher_plm:  # one that knows something
         config = replace(config, teacher_plm=replace(config.teacher_plm, steps=60, learning_rate=0.1))
-    session = open_session(library, config)
+    session = open_trainer(library, config)
     losses = loss_curve(session, 120)
     assert (losses[-20:].mean(0) < 0.8 * losses[:20].mean(0)).all()
     assert min(session.select()["accuracy"]) > 0.6
@@ -77,52 +83,52 @@ def test_a_method_that_trains_nothing_scores_as_its_sources_head_behind_its_prom
     library: PromptLibrary, trial: Trial, method: str
 ) -> None:
     config = trial(method)
-    session, source = open_session(library, config), tuned_prompts(library, source_lineage(config, 0), (0, 1))
+    session, source = open_trainer(library, config), tuned_prompts(library, source_lineage(config, 0), (0, 1))
     scores, losses = session.select(), session.losses()
     session.advance(5)
     assert session.done == 0 and session.select() == scores and losses == [0.0, 0.0]
     prompt = METHODS[method].start(library, config).prompt
     encoder, right = load_encoder(config.setting.plm, device()), []
     for replica, own in enumerate(source):
-        rows = torch.from_numpy(session.rows[replica].selection)
-        pooled = encoded(encoder, session.table, prompt, rows, torch.full_like(rows, replica))
+        rows = torch.from_numpy(session.data.parts[0].rows[replica].selection)
+        pooled = encoded(encoder, session.data.parts[0].table, prompt, rows, torch.full_like(rows, replica))
         answers = pooled @ own.weight.T + own.bias
         torch.testing.assert_close(said(session)[replica], answers, rtol=0, atol=1e-5)
-        right.append(METRICS["accuracy"](answers.numpy(), session.table.labels[rows].numpy()))
+        right.append(METRICS["accuracy"](answers.numpy(), session.data.parts[0].table.labels[rows].numpy()))
     assert scores["accuracy"] == right
 
 
 @every_method
 def test_a_method_moves_what_it_may_and_nothing_of_the_plm(library: PromptLibrary, trial: Trial, method: str) -> None:
     config = trial(method)
-    session = open_session(library, config)
-    frozen = {name: tensor.clone() for name, tensor in session.encoder.model.state_dict().items()}
+    session = open_trainer(library, config)
+    frozen = {name: tensor.clone() for name, tensor in session.student.encoder.model.state_dict().items()}
     before, after = now(session), end(session)
     moved = {name for name in before if not torch.equal(before[name], after[name])}
-    if isinstance(session, ModelSession):
+    if isinstance(session.student, ModelStudent):
         assert len(moved) > 0.8 * len(before)
     else:
         assert moved == MOVES[TRAITS[method].trains]
         assert not any(torch.equal(before[name][k], after[name][k]) for name in moved for k in (0, 1))
-    assert same(frozen, session.encoder.model.state_dict())
+    assert same(frozen, session.student.encoder.model.state_dict())
     file = load_file(Path(config.setting.plm.source) / "model.safetensors")
     assert all(torch.equal(frozen[name], tensor) for name, tensor in file.items())
-    assert all(p.grad is None and not p.requires_grad for p in session.encoder.model.parameters())
+    assert all(p.grad is None and not p.requires_grad for p in session.student.encoder.model.parameters())
 
 
 @every_method
 def test_a_method_is_reproducible_from_its_config(trial: Trial, method: str, tmp_path: Path) -> None:
     config = trial(method)
-    runs = [end(open_session(PromptLibrary(tmp_path / run), config)) for run in "ab"]
+    runs = [end(open_trainer(PromptLibrary(tmp_path / run), config)) for run in "ab"]
     assert same(*runs)
 
 
 @every_method
 def test_seeds_together_are_the_seeds_alone(trial: Trial, method: str, tmp_path: Path) -> None:
     config = trial(method, seeds=(0, 5))
-    together = open_session(PromptLibrary(tmp_path / "both"), config)
+    together = open_trainer(PromptLibrary(tmp_path / "both"), config)
     configs = [replace(config, seeds=(seed,)) for seed in config.seeds]
-    alone = [open_session(PromptLibrary(tmp_path / str(c.seeds)), c) for c in configs]
+    alone = [open_trainer(PromptLibrary(tmp_path / str(c.seeds)), c) for c in configs]
     if config.steps:
         curves = torch.cat([loss_curve(session, config.steps) for session in alone], 1)
         torch.testing.assert_close(loss_curve(together, config.steps), curves, rtol=0, atol=1e-5)
@@ -135,7 +141,7 @@ def test_a_method_saved_and_restored_ends_where_it_would_have(
     library: PromptLibrary, trial: Trial, method: str, tmp_path: Path
 ) -> None:
     config = trial(method)
-    whole, killed, again = (open_session(library, config) for _ in range(3))
+    whole, killed, again = (open_trainer(library, config) for _ in range(3))
     killed.advance(3)
     save_file(killed.state(), tmp_path / "state")
     again.restore(load_file(tmp_path / "state"))
@@ -150,9 +156,9 @@ def test_a_method_runs_on_every_kind_of_task(
     config = trial(method, target=kind_task(kind))
     if TRAITS[method].shares_head:
         config = replace(config, sources=(Source(kind_task(kind, "source", seed=1), 0.5),))
-    session = open_session(library, config)
+    session = open_trainer(library, config)
     assert loss_curve(session, config.steps).isfinite().all()
-    assert all(-1 <= score <= 1 for score in session.select()[session.task.metrics[0]])
+    assert all(-1 <= score <= 1 for score in session.select()[session.data.parts[0].task.metrics[0]])
 
 
 @pytest.mark.parametrize("kind", KINDS[1:])
@@ -161,40 +167,44 @@ def test_a_head_is_not_shared_with_a_task_of_another_kind(
     library: PromptLibrary, trial: Trial, kind_task: KindTask, method: str, kind: str
 ) -> None:
     with pytest.raises(ValueError, match="k cannot take over the head of s0: they have other classes"):
-        open_session(library, trial(method, target=kind_task(kind)))
+        open_trainer(library, trial(method, target=kind_task(kind)))
 
 
 @every_method
 def test_a_student_begins_at_its_methods_start(library: PromptLibrary, trial: Trial, method: str) -> None:
     config = trial(method)
-    start, session = METHODS[method].start(library, config), open_session(library, config)
+    start, session = METHODS[method].start(library, config), open_trainer(library, config)
     if start.prompt.numel():
-        assert torch.equal(session.prompt(), start.prompt)
+        assert torch.equal(session.student.prompt(), start.prompt)
     else:
-        assert session.prompt() is None and session.prompts() == []
-    if isinstance(session, ModelSession):
-        heads = [torch.stack(parts) for parts in zip(*session.own_heads, strict=True)]
+        assert session.student.prompt() is None and session.prompts() == []
+    if isinstance(session.student, ModelStudent):
+        heads = [torch.stack(parts) for parts in zip(*session.student.own_heads, strict=True)]
     else:
-        heads = [session.heads[name] for name in ("weight", "bias")]
-    for mine, given in zip(heads, start.heads or session._drawn_heads(), strict=True):
+        heads = [session.student.heads[name] for name in ("weight", "bias")]
+    for mine, given in zip(
+        heads,
+        start.heads or drawn_heads(config.target.outputs, session.student.encoder.hidden, config.seeds),
+        strict=True,
+    ):
         assert torch.equal(mine, given)
 
 
 @every_method
 def test_a_students_rate_falls_linearly_to_zero(library: PromptLibrary, trial: Trial, method: str) -> None:
     if method in IDLE:
-        assert open_session(library, trial(method)).steps == 0
+        assert open_trainer(library, trial(method)).recipe.steps == 0
         return
-    session, rates = open_session(library, trial(method, steps=4, learning_rate=0.004)), []
+    session, rates = open_trainer(library, trial(method, steps=4, learning_rate=0.004)), []
     for _ in range(5):
-        rates.append(session.rate())
+        rates.append(session.recipe.rate())
         session.advance(1)
     assert rates == pytest.approx([0.004, 0.003, 0.002, 0.001, 0.0])
 
 
 @pytest.mark.parametrize("method", [name for name, traits in TRAITS.items() if "partners" in traits.knobs])
 def test_a_partner_changes_what_is_transferred(library: PromptLibrary, trial: Trial, method: str) -> None:
-    alone, joined = (end(open_session(library, trial(method, sources=n))) for n in (1, 2))
+    alone, joined = (end(open_trainer(library, trial(method, sources=n))) for n in (1, 2))
     assert not same(alone, joined)
 
 
@@ -207,5 +217,5 @@ def test_a_method_tunes_nothing_of_what_it_says_it_needs_once_that_is_there(
         tuned(library, lineage, config.seeds)
     before = {path: path.stat().st_mtime_ns for path in library.root.rglob("*.safetensors")}
     assert len(before) >= len({lineage.key(0) for lineage in needed(config)})
-    open_session(library, config)
+    open_trainer(library, config)
     assert before.items() <= {path: path.stat().st_mtime_ns for path in library.root.rglob("*.safetensors")}.items()

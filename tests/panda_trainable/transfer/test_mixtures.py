@@ -21,21 +21,20 @@ from panda_trainable.library import CARD, PromptLibrary
 from panda_trainable.training import forward as module
 from panda_trainable.training.forward import encoded
 from panda_trainable.training.losses import TASK_LOSSES
-from panda_trainable.training.model_session import ModelSession
-from panda_trainable.training.session import Session
+from panda_trainable.training.trainer import Trainer
 from panda_trainable.transfer.lineage import MODEL_FILE, Lineage, tuned
-from tests.kits.sessions import loss_curve, random_starts, same, trained
+from tests.kits.sessions import loss_curve, model_trainer, prompt_trainer, random_starts, same, trained
 
 Task = Callable[..., TaskSpec]
-Opened = Callable[..., Session]
+Opened = Callable[..., Trainer]
 CLOSE: Mapping[str, Any] = {"rtol": 0, "atol": 1e-5}
 
 
 # a session of several tasks
 
 
-def prompt_and_heads(session: Session) -> dict[str, Tensor]:
-    return {**trained(session), **{name: tensor.detach().clone() for name, tensor in session.heads.items()}}
+def prompt_and_heads(session: Trainer) -> dict[str, Tensor]:
+    return {**trained(session), **{name: tensor.detach().clone() for name, tensor in session.student.heads.items()}}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -53,7 +52,7 @@ def test_a_mixture_of_one_task_is_the_task_for_whole_models_too(
     library: PromptLibrary, setting: Setting, task: Task
 ) -> None:
     sessions = [
-        ModelSession(library, setting, each, (0, 1), torch.empty(2, 0), steps=6, learning_rate=0.003)
+        model_trainer(library, setting, each, (0, 1), steps=6, learning_rate=0.003)
         for each in (task("t"), Mixture("m", (task("t"),)))
     ]
     curves = [loss_curve(session, 6) for session in sessions]
@@ -61,7 +60,7 @@ def test_a_mixture_of_one_task_is_the_task_for_whole_models_too(
     assert same(*(read(session) for session in sessions))
 
 
-def read(session: ModelSession) -> dict[str, Tensor]:
+def read(session: Trainer) -> dict[str, Tensor]:
     """All weights but the pooler's, which nothing reads and the file lacks."""
     return {name: tensor for name, tensor in session.state().items() if ".pooler." not in name}
 
@@ -76,14 +75,14 @@ def uneven(task: Task) -> Mixture:
 def test_a_step_of_a_mixture_is_the_mean_over_all_its_rows_by_hand(
     opened: Opened, uneven: Mixture, monkeypatch: pytest.MonkeyPatch, tokens: int
 ) -> None:
-    monkeypatch.setitem(module.GROUP_VALUES, "cpu", 16 * tokens)
+    monkeypatch.setitem(module.BUCKET_VALUES, "cpu", 16 * tokens)
     session = opened(uneven, (0, 1), steps=6)
     for step in range(6):
         expected, count = torch.zeros(2), 0
-        for number, part in enumerate(session.parts):
-            rows = part.met[:, part.at(step)]
+        for number, part in enumerate(session.data.parts):
+            rows = part.order[:, part.at(step)]
             if rows.shape[1]:
-                said = torch.from_numpy(np.stack(session.logits(part.table, list(rows.numpy()), number)))
+                said = torch.from_numpy(np.stack(session.student.logits(part.table, list(rows.numpy()), number)))
                 expected += torch.nn.functional.cross_entropy(
                     said.flatten(0, 1), part.table.labels[rows].flatten(), reduction="none"
                 ).view(2, -1).sum(1)  # fmt: skip
@@ -95,16 +94,21 @@ def test_a_step_of_a_mixture_is_the_mean_over_all_its_rows_by_hand(
 def test_logits_of_a_task_are_those_of_its_own_outputs(opened: Opened, uneven: Mixture) -> None:
     session = opened(uneven, (0, 1))
     session.advance(5)
-    weight, bias = session.heads["weight"].detach(), session.heads["bias"].detach()
+    weight, bias = session.student.heads["weight"].detach(), session.student.heads["bias"].detach()
     assert weight.shape == (2, 7, 16) and bias.shape == (2, 7)
-    assert [part.outputs for part in session.parts] == [slice(0, 2), slice(2, 4), slice(4, 7)]
-    for number, part in enumerate(session.parts):
+    assert [part.outputs for part in session.data.parts] == [slice(0, 2), slice(2, 4), slice(4, 7)]
+    for number, part in enumerate(session.data.parts):
         rows = [np.arange(9)] * 2
         alone = opened(
-            part.task, (0, 1), start=session.prompt().detach(), heads=(weight[:, part.outputs], bias[:, part.outputs])
+            part.task,
+            (0, 1),
+            start=session.student.prompt().detach(),
+            heads=(weight[:, part.outputs], bias[:, part.outputs]),
         )
         for mine, expected in zip(
-            session.logits(part.table, rows, number), alone.logits(alone.table, rows), strict=True
+            session.student.logits(part.table, rows, number),
+            alone.student.logits(alone.data.parts[0].table, rows),
+            strict=True,
         ):
             assert mine.shape == (9, part.task.outputs)
             np.testing.assert_allclose(mine, expected, rtol=0, atol=1e-5)
@@ -113,19 +117,20 @@ def test_logits_of_a_task_are_those_of_its_own_outputs(opened: Opened, uneven: M
 def test_a_tasks_head_gets_no_gradient_from_another_task(opened: Opened, uneven: Mixture) -> None:
     session = opened(uneven, (0, 1), steps=12)
     for step in range(12):
-        session._learn(session.parts[0], session.prompt(), session.prompt())
-        gradient = session.heads["weight"].grad
+        if session.data.parts[0].order[:, session.data.parts[0].at(step)].numel():
+            session._task_gradients(session.blocks[0], step, 0, session.student.prompt())
+        gradient = session.student.heads["weight"].grad
         assert gradient is None or not gradient[:, 2:].any()
         for tensor in session.trainables.values():
             tensor.grad = None
         session.done = step + 1
-    assert session.parts[0].bounds[-1] > 0
+    assert session.data.parts[0].step_offsets[-1] > 0
 
 
 def test_a_task_that_is_not_met_in_a_run_keeps_its_head(opened: Opened, task: Task) -> None:
     rare = Mixture("m", (task("often", n=300), task("rare", n=40, seed=1)))
     session = opened(rare, (0, 1), steps=1)
-    assert [part.bounds for part in session.parts] == [(0, 4), (0, 0)]
+    assert [part.step_offsets for part in session.data.parts] == [(0, 4), (0, 0)]
     before = prompt_and_heads(session)
     session.advance(1)
     after = prompt_and_heads(session)
@@ -138,16 +143,16 @@ def test_every_task_meets_its_own_rows_in_its_own_order_and_never_those_it_holds
     opened: Opened, library: PromptLibrary, setting: Setting, uneven: Mixture
 ) -> None:
     session = opened(uneven, (0, 5), steps=120)
-    counts = [part.bounds[-1] for part in session.parts]
+    counts = [part.step_offsets[-1] for part in session.data.parts]
     assert counts == np.bincount(mixed([120, 60, 42], MIXING_CAP, 480)).tolist()
-    for part in session.parts:
-        assert len(part.bounds) == 121
+    for part in session.data.parts:
+        assert len(part.step_offsets) == 121
         for replica, seed in enumerate((0, 5)):
             own = replica_rows(library, setting, part.task, seed)
-            assert part.met[replica].tolist() == stream(own.train, seed, part.bounds[-1]).tolist()
-            assert set(part.met[replica].tolist()) == set(own.train.tolist())  # more than an epoch
-            assert not set(part.met[replica].tolist()) & set(own.selection.tolist())
-    steps = torch.tensor([part.bounds for part in session.parts]).diff(dim=1)
+            assert part.order[replica].tolist() == stream(own.train, seed, part.step_offsets[-1]).tolist()
+            assert set(part.order[replica].tolist()) == set(own.train.tolist())  # more than an epoch
+            assert not set(part.order[replica].tolist()) & set(own.selection.tolist())
+    steps = torch.tensor([part.step_offsets for part in session.data.parts]).diff(dim=1)
     assert (steps.sum(0) == 4).all()
 
 
@@ -161,21 +166,21 @@ def test_no_task_of_a_mixture_trains_on_a_row_that_shares_a_text_with_the_report
     target = fingerprinted(target)
     mixture = Mixture("m", (one, other, target))
     apart, whole = (opened(mixture, (0, 1), steps=180, exclude_overlap_with=of) for of in (target, None))
-    assert not shared & set(apart.parts[0].met.flatten().tolist())
-    assert shared <= set(whole.parts[0].met.flatten().tolist())
-    for mine, theirs in zip(apart.parts[1:], whole.parts[1:], strict=True):  # the target itself is not held apart
-        assert mine.met.tolist() == theirs.met.tolist()
+    assert not shared & set(apart.parts[0].order.flatten().tolist())
+    assert shared <= set(whole.data.parts[0].order.flatten().tolist())
+    for mine, theirs in zip(apart.parts[1:], whole.data.parts[1:], strict=True):  # the target itself is not held apart
+        assert mine.order.tolist() == theirs.order.tolist()
 
 
 def test_each_task_of_a_mixture_has_its_own_shots(opened: Opened, uneven: Mixture, setting: Setting) -> None:
     few = replace(uneven, shots=(4, 0, 3))  # 0: all but those that are held out
     session = opened(few, (0, 1), steps=120, setting=replace(setting, shots=6))
-    assert [len(part.rows[0].train) for part in session.parts] == [2 * 4, 60 - 12, 3 * 3]
-    for part in session.parts:
+    assert [len(part.rows[0].train) for part in session.data.parts] == [2 * 4, 60 - 12, 3 * 3]
+    for part in session.data.parts:
         for replica, rows in enumerate(part.rows):
-            assert set(part.met[replica].tolist()) == set(rows.train.tolist())
+            assert set(part.order[replica].tolist()) == set(rows.train.tolist())
     alike = opened(uneven, (0, 1), steps=120, setting=replace(setting, shots=6))
-    assert [len(part.rows[0].train) for part in alike.parts] == [2 * 6, 2 * 6, 3 * 6]
+    assert [len(part.rows[0].train) for part in alike.data.parts] == [2 * 6, 2 * 6, 3 * 6]
 
 
 @pytest.fixture
@@ -187,14 +192,14 @@ def test_tasks_of_all_kinds_train_one_prompt_and_each_learns(opened: Opened, of_
     session = opened(of_all_kinds, (0, 1), steps=300, learning_rate=0.1)
     before = prompt_and_heads(session)
     assert before["weight"].shape == (2, sum(task.outputs for task in of_all_kinds.tasks), 16)
-    first = [session.select(number)[part.task.metrics[0]] for number, part in enumerate(session.parts)]
+    first = [session.select(number)[part.task.metrics[0]] for number, part in enumerate(session.data.parts)]
     losses = loss_curve(session, 300)
     assert (losses[-50:].mean(0) < 0.8 * losses[:50].mean(0)).all()
-    last = [session.select(number)[part.task.metrics[0]] for number, part in enumerate(session.parts)]
+    last = [session.select(number)[part.task.metrics[0]] for number, part in enumerate(session.data.parts)]
     assert np.mean(last) > np.mean(first) + 0.2
-    for part in session.parts:
+    for part in session.data.parts:
         for k in (0, 1):
-            moved = before["weight"][k, part.outputs] != session.heads["weight"][k, part.outputs]
+            moved = before["weight"][k, part.outputs] != session.student.heads["weight"][k, part.outputs]
             assert moved.any(1).all()
 
 
@@ -204,10 +209,10 @@ def test_the_loss_of_a_mixture_of_all_kinds_is_the_mean_of_its_rows_losses_by_ha
     session = opened(of_all_kinds, (0, 1), steps=10)
     for step in range(10):
         expected = torch.zeros(2)
-        for number, part in enumerate(session.parts):
-            rows = part.met[:, part.at(step)]
+        for number, part in enumerate(session.data.parts):
+            rows = part.order[:, part.at(step)]
             if rows.shape[1]:
-                said = torch.from_numpy(np.stack(session.logits(part.table, list(rows.numpy()), number)))
+                said = torch.from_numpy(np.stack(session.student.logits(part.table, list(rows.numpy()), number)))
                 labels = torch.stack([own[row] for own, row in zip(part.labels, rows, strict=True)])
                 expected += TASK_LOSSES[part.task.kind](said, labels) * rows.shape[1] / 4
         torch.testing.assert_close(loss_curve(session, 1)[0].float(), expected, **CLOSE)
@@ -232,42 +237,42 @@ def test_a_restored_mixture_goes_on_as_the_uninterrupted_one(opened: Opened, une
 def test_whole_models_train_on_a_mixture_as_prompts_do(
     library: PromptLibrary, setting: Setting, of_all_kinds: Mixture
 ) -> None:
-    session = ModelSession(library, setting, of_all_kinds, (0, 1), torch.empty(2, 0), steps=10, learning_rate=0.003)
-    frozen = {name: tensor.clone() for name, tensor in session.encoder.model.state_dict().items()}
-    prompted = Session(
+    session = model_trainer(library, setting, of_all_kinds, (0, 1), steps=10, learning_rate=0.003)
+    frozen = {name: tensor.clone() for name, tensor in session.student.encoder.model.state_dict().items()}
+    prompted = prompt_trainer(
         library, setting, of_all_kinds, (0, 1), random_starts(setting, (0, 1)), steps=10, learning_rate=0.1
     )
-    assert [p.met.tolist() for p in session.parts] == [p.met.tolist() for p in prompted.parts]
+    assert [p.order.tolist() for p in session.data.parts] == [p.order.tolist() for p in prompted.data.parts]
     expected = torch.zeros(2)
-    for number, part in enumerate(session.parts):
-        rows = part.met[:, part.at(0)]
+    for number, part in enumerate(session.data.parts):
+        rows = part.order[:, part.at(0)]
         if rows.shape[1]:
-            said = torch.from_numpy(np.stack(session.logits(part.table, list(rows.numpy()), number)))
+            said = torch.from_numpy(np.stack(session.student.logits(part.table, list(rows.numpy()), number)))
             labels = torch.stack([own[row] for own, row in zip(part.labels, rows, strict=True)])
             expected += TASK_LOSSES[part.task.kind](said, labels) * rows.shape[1] / 4
     losses = loss_curve(session, 10)
     torch.testing.assert_close(losses[0].float(), expected, **CLOSE)
     assert losses.isfinite().all()
     assert all(isfinite(score) for number in range(5) for score in next(iter(session.select(number).values())))
-    assert same(frozen, session.encoder.model.state_dict())
+    assert same(frozen, session.student.encoder.model.state_dict())
 
 
 def test_a_whole_model_answers_a_task_with_the_outputs_of_its_own_head(
     library: PromptLibrary, setting: Setting, uneven: Mixture
 ) -> None:
-    session = ModelSession(library, setting, uneven, (0, 1), torch.empty(2, 0), steps=6, learning_rate=0.003)
+    session = model_trainer(library, setting, uneven, (0, 1), steps=6, learning_rate=0.003)
     session.advance(6)
     for number, outputs in enumerate((slice(0, 2), slice(2, 4), slice(4, 7))):
-        table, rows = session.parts[number].table, torch.arange(9)
-        for k, said in enumerate(session.logits(table, [rows.numpy()] * 2, number)):
-            pooled = encoded(session.copies[k], table, None, rows, torch.zeros_like(rows))
-            weight, bias = session.own_heads[k]
+        table, rows = session.data.parts[number].table, torch.arange(9)
+        for k, said in enumerate(session.student.logits(table, [rows.numpy()] * 2, number)):
+            pooled = encoded(session.student.copies[k], table, None, rows, torch.zeros_like(rows))
+            weight, bias = session.student.own_heads[k]
             expected = (pooled @ weight[outputs].T + bias[outputs]).detach()
             torch.testing.assert_close(torch.from_numpy(said), expected, **CLOSE)
 
 
 def test_a_whole_model_learns_all_tasks_of_a_mixture(library: PromptLibrary, setting: Setting, uneven: Mixture) -> None:
-    session = ModelSession(library, setting, uneven, (0,), torch.empty(1, 0), steps=160, learning_rate=0.003)
+    session = model_trainer(library, setting, uneven, (0,), steps=160, learning_rate=0.003)
     losses = loss_curve(session, 160)
     assert losses[-20:].mean() < 0.6 * losses[:20].mean()
     assert min(session.select(number)["accuracy"][0] for number in range(3)) > 0.6
@@ -281,19 +286,19 @@ def test_a_lineage_of_whole_models_keeps_them_and_what_starts_from_them_starts_a
     assert lineage.kind == "models"
     assert len(list(library.root.glob("models/*"))) == 4  # two steps of two seeds
     how: dict[str, Any] = {"steps": 5, "learning_rate": 0.003}
-    run = ModelSession(library, setting, uneven, (0, 1), torch.empty(2, 0), schedule="constant", **how)
+    run = model_trainer(library, setting, uneven, (0, 1), schedule="constant", **how)
     run.advance(5)
     files = [folder / MODEL_FILE for folder in folders]
-    again = ModelSession(library, setting, uneven.tasks[0], (0, 1), torch.empty(2, 0), weights=files, **how)
+    again = model_trainer(library, setting, uneven.tasks[0], (0, 1), weights=files, **how)
     for k, file in enumerate(files):
-        kept, ended = load_file(file), dict(run.copies[k].model.named_parameters())
-        started = dict(again.copies[k].model.named_parameters())
+        kept, ended = load_file(file), dict(run.student.copies[k].model.named_parameters())
+        started = dict(again.student.copies[k].model.named_parameters())
         assert kept.keys() == {*ended, "head.weight", "head.bias"}
         for name, tensor in started.items():
             assert torch.equal(tensor, kept[name])
             assert torch.equal(tensor, ended[name]) or name.startswith("pooler.")
-        assert torch.equal(kept["head.weight"], run.own_heads[k][0])
-        assert torch.equal(kept["head.bias"], run.own_heads[k][1])
+        assert torch.equal(kept["head.weight"], run.student.own_heads[k][0])
+        assert torch.equal(kept["head.bias"], run.student.own_heads[k][1])
     before = {path: path.stat().st_mtime_ns for path in library.root.rglob("*") if path.is_file()}
     tuned(library, lineage, (0, 1))
     assert {path: path.stat().st_mtime_ns for path in library.root.rglob("*") if path.is_file()} == before

@@ -13,7 +13,7 @@ from panda_trainable.config.setting import Plm, Setting
 from panda_trainable.config.trial import Projection, TrialConfig
 from panda_trainable.library import PromptLibrary
 from panda_trainable.transfer.lineage import Lineage, tuned_prompts
-from panda_trainable.transfer.methods import open_session
+from panda_trainable.transfer.methods import open_trainer
 from panda_trainable.transfer.projector import (
     FILE,
     FORMS,
@@ -55,16 +55,16 @@ def test_a_student_starts_at_the_projection_of_the_targets_prompt_on_the_other_p
     library: PromptLibrary, projecting: Callable[..., TrialConfig], wide_plm: Plm, form: str, objective: str
 ) -> None:
     config = projecting(form, objective)
-    session = open_session(library, config)
+    session = open_trainer(library, config)
     there = Lineage(replace(config.setting, plm=wide_plm), config.target, 6, 0.02)
     for k, seed in enumerate(config.seeds):
         (own,) = tuned_prompts(library, there, (seed,))
-        shape = tuple(session.prompt().shape[1:])
+        shape = tuple(session.student.prompt().shape[1:])
         parameters = load_file(library.get("projectors", projector_key(config, seed)) / FILE)
         made = Projector(form, tuple(own.prompt.shape), shape, 8)(
             {name: tensor[None] for name, tensor in parameters.items()}, own.prompt[None, None]
         )
-        torch.testing.assert_close(session.prompt()[k], made[0, 0], **CLOSE)
+        torch.testing.assert_close(session.student.prompt()[k], made[0, 0], **CLOSE)
     assert loss_curve(session, 8).isfinite().all()
 
 
@@ -108,7 +108,7 @@ def test_a_projector_is_made_once_for_all_targets_and_students(
 
 def test_a_projector_never_sees_the_target(library: PromptLibrary, projecting: Callable[..., TrialConfig]) -> None:
     config = projecting("token", "task", "tpt_model_zero_shot")
-    open_session(library, config)
+    open_trainer(library, config)
     own = Lineage(config.setting, config.target, 6, 0.02)
     assert not library.has("prompts", own.key(0))
     assert library.has("prompts", on_source_plm(config, config.target, target=True).key(0))
@@ -143,4 +143,4 @@ def test_shots_of_the_target_and_of_sources_are_those_of_their_prompts(
     source = on_source_plm(config, config.projection.tasks[0], target=False)
     assert source.setting == replace(there, shots=6, source_shots=0)
     assert on_own_plm(config, config.projection.tasks[0]).setting == replace(config.setting, shots=6, source_shots=0)
-    assert open_session(library, config).prompt().shape[0] == 2
+    assert open_trainer(library, config).student.prompt().shape[0] == 2

@@ -20,7 +20,7 @@ from panda_trainable.prompt.soft_prompt import SoftPrompt
 from panda_trainable.training.forward import encoded
 from panda_trainable.training.heads import outputs
 from panda_trainable.transfer.lineage import FILE, Lineage, starting_prompts, tuned_prompts
-from panda_trainable.transfer.methods import open_session
+from panda_trainable.transfer.methods import open_trainer
 from panda_trainable.transfer.teachers import source_lineage, target_like_teachers
 from panda_trainable.worker import load_encoder
 from tests.kits.sessions import random_starts
@@ -87,7 +87,7 @@ def test_a_teacher_speaks_exactly_of_the_rows_that_the_students_order_reaches(
 ) -> None:
     config = trial("panda")
     (teacher,) = target_like_teachers(library, config)
-    rows = open_session(library, config).rows
+    rows = open_trainer(library, config).rows
     for seed, said, own in zip(config.seeds, teacher.logits, rows, strict=True):
         reached = np.unique(batches(own.train, seed, config.steps, config.setting.train.batch_size))
         assert np.flatnonzero(said.isfinite().all(1)).tolist() == reached.tolist()
@@ -124,7 +124,7 @@ def test_a_source_that_is_not_positive_does_not_teach(library: PromptLibrary, tr
 
 
 def test_a_teacher_receives_no_gradient_and_is_not_changed_by_its_student(library: PromptLibrary, trial: Trial) -> None:
-    session = open_session(library, trial("panda"))
+    session = open_trainer(library, trial("panda"))
     (teacher,) = session.teachers
     before, files = [said.clone() for said in teacher.logits], made(library)
     session.advance(8)
@@ -181,7 +181,7 @@ def test_a_source_apart_from_the_target_is_another_prompt_than_the_source_alone(
     assert not any(same(a, b) for a, b in zip(*prompts, strict=True))
     card = json.loads((library.path("prompts", lineages[1].key(0)) / CARD).read_text())
     assert card["exclude_overlap_with"] == "t"
-    starts = [open_session(library, each).prompt() for each in (alone, apart)]
+    starts = [open_trainer(library, each).prompt() for each in (alone, apart)]
     assert all(torch.equal(a, torch.stack([p.prompt for p in b])) for a, b in zip(starts, prompts, strict=True))
 
 
@@ -201,7 +201,7 @@ def test_teachers_know_the_shots_of_the_target_and_sources_those_of_sources(
     config = trial("panda", setting=replace(setting, shots=4, source_shots=6))
     assert source_lineage(config, 0).setting == replace(setting, shots=6)
     (teacher,) = target_like_teachers(library, config)
-    for said, own in zip(teacher.logits, open_session(library, config).rows, strict=True):
+    for said, own in zip(teacher.logits, open_trainer(library, config).rows, strict=True):
         assert len(own.train) == 2 * 4
         assert np.flatnonzero(said.isfinite().all(1)).tolist() == sorted(own.train.tolist())
 

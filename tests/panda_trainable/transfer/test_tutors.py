@@ -20,7 +20,7 @@ from panda_trainable.training.forward import encoded
 from panda_trainable.training.model_session import ModelSession, read_model_heads
 from panda_trainable.training.session import Session
 from panda_trainable.transfer.lineage import FILE, MODEL_FILE, teaching_session, tuned
-from panda_trainable.transfer.methods import open_session
+from panda_trainable.transfer.methods import open_trainer
 from panda_trainable.transfer.teachers import said, teacher_plm_lineage, teacher_plm_scores
 from panda_trainable.worker import load_encoder
 from tests.kits.sessions import loss_curve
@@ -68,7 +68,7 @@ def test_a_tutor_speaks_exactly_of_the_rows_that_the_students_order_reaches(
     library: PromptLibrary, trial: Trial, parting_plm: Plm, trains: str
 ) -> None:
     config = tutored(trial, parting_plm, trains)
-    session = open_session(library, config)
+    session = open_trainer(library, config)
     for teacher in session.teachers:
         for seed, known, own in zip(config.seeds, teacher.logits, session.rows, strict=True):
             reached = np.unique(batches(own.train, seed, config.steps, config.setting.train.batch_size))
@@ -80,7 +80,7 @@ def test_a_tutor_speaks_exactly_of_the_rows_that_the_students_order_reaches(
 def test_a_tutor_knows_the_shots_of_its_student(library: PromptLibrary, trial: Trial, parting_plm: Plm) -> None:
     config = tutored(trial, parting_plm)
     config = replace(config, setting=replace(config.setting, shots=4, source_shots=9))
-    session = open_session(library, config)
+    session = open_trainer(library, config)
     lineage = teacher_plm_lineage(config)
     assert lineage.setting == replace(config.setting, plm=parting_plm, source_shots=0)
     tutor = teaching_session(library, lineage, (0, 1), tuned(library, lineage, (0, 1)))
@@ -133,12 +133,12 @@ def test_a_tutors_own_score_is_that_of_its_report(
 def test_all_of_a_tutor_is_made_once_whatever_the_student_does_with_it(
     library: PromptLibrary, trial: Trial, wide_plm: Plm
 ) -> None:
-    open_session(library, tutored(trial, wide_plm))
+    open_trainer(library, tutored(trial, wide_plm))
     files = {path: path.stat().st_mtime_ns for path in library.root.rglob("*") if path.is_file()}
     for changes in ({"lambda_": 3.0}, {"learning_rate": 0.5}, {"kd": "kl"}, {"relation": "gram"}, {"temperature": 2.0}):
-        open_session(library, tutored(trial, wide_plm, **changes))
+        open_trainer(library, tutored(trial, wide_plm, **changes))
     assert {path: path.stat().st_mtime_ns for path in library.root.rglob("*") if path.is_file()} == files
-    open_session(library, tutored(trial, wide_plm, kd="hidden"))  # its vectors are written down, and nothing is tuned
+    open_trainer(library, tutored(trial, wide_plm, kd="hidden"))  # its vectors are written down, and nothing is tuned
     new = {path for path in library.root.rglob("*") if path.is_file()} - files.keys()
     assert {path.name for path in new} == {"hidden.npy", "card.json"}
 
@@ -152,10 +152,10 @@ def test_a_tutor_whose_tokenizer_cuts_rows_elsewhere_teaches_no_task_that_is_ans
         with pytest.raises(
             ValueError, match=f"cannot teach .* the {kind} k: .* their tokenizers cut its rows differently"
         ):
-            open_session(library, config)
-        assert open_session(library, replace(config, lambda_=0.0)).teachers == ()
+            open_trainer(library, config)
+        assert open_trainer(library, replace(config, lambda_=0.0)).teachers == ()
     else:
-        assert loss_curve(open_session(library, config), 8).isfinite().all()
+        assert loss_curve(open_trainer(library, config), 8).isfinite().all()
 
 
 def test_words_that_are_all_read_are_taught_whatever_the_tokenizer(
@@ -163,7 +163,7 @@ def test_words_that_are_all_read_are_taught_whatever_the_tokenizer(
 ) -> None:
     config = tutored(trial, parting_plm, target=kind_task("tagging"), inter_class=0.0, inter_instance=0.0)
     config = replace(config, setting=replace(config.setting, train=replace(config.setting.train, max_length=60)))
-    session = open_session(library, config)
+    session = open_trainer(library, config)
     assert session.teachers[0].logits[0].shape[1:] == (session.table.slots.shape[1], 4)
     assert loss_curve(session, 8).isfinite().all()
 
@@ -172,7 +172,7 @@ def test_a_tutored_student_leaves_no_trace_of_its_tutors_plm_in_its_own(
     library: PromptLibrary, trial: Trial, wide_plm: Plm
 ) -> None:
     config = tutored(trial, wide_plm)
-    session = open_session(library, config)
+    session = open_trainer(library, config)
     file = load_file(Path(config.setting.plm.source) / "model.safetensors")
     session.advance(8)
     assert all(torch.equal(session.encoder.model.state_dict()[name], tensor) for name, tensor in file.items())

@@ -12,7 +12,7 @@ import pytest
 from panda_trainable.config.trial import TrialConfig
 from panda_trainable.library import PromptLibrary
 from panda_trainable.similarity.representations import task_embedding
-from panda_trainable.transfer.methods import open_session
+from panda_trainable.transfer.methods import open_trainer
 from tuning.planning.jobs import source_jobs, target_jobs
 from tuning.planning.plan import Plan
 from tuning.planning.results import Confirmed, read_confirmed
@@ -43,13 +43,13 @@ def searched(plan: Plan, library: PromptLibrary) -> tuple[TrialConfig, dict[str,
     similarities = measure(library, plan)
     study = next(s for s in make_studies(plan, similarities)[0] if s.pair.name == "t ← s1 · panda")
     config = study.base.with_knobs({**KNOBS, "teacher_steps": study.base.candidates[-1]})
-    session = open_session(library, config)
+    session = open_trainer(library, config)
     session.advance(config.steps)
     return config, {
         "similarities": similarities,
         "embeddings": [task_embedding(library, job.early, seed) for job in jobs for seed in job.seeds],
-        "teachers": [said.numpy() for teacher in session.teachers for said in teacher.logits],
-        "weights": [teacher.weight for teacher in session.teachers],
+        "teachers": [said.numpy() for teacher in session.recipe.teachers for said in teacher.outputs],
+        "weights": [teacher.weight for teacher in session.recipe.teachers],
         "losses": session.losses(),
         "selection": session.select(),
         "prompts": [prompt.prompt.numpy() for prompt in session.prompts()],
@@ -105,7 +105,7 @@ def test_the_protocol_of_the_papers_selects_on_report_rows_as_it_says(
     for spoil in (False, True):
         plan = planned(protocol="paper", methods=[], sources=[])
         library = PromptLibrary(tmp_path / f"library-{spoil}")
-        session = open_session(library, make_studies(plan, {})[0][0].base)
+        session = open_trainer(library, make_studies(plan, {})[0][0].base)
         session.advance(8)
         scores.append((session.losses(), session.select(), session.report()[0]))
         poison(tmp_path / "data")
@@ -124,7 +124,7 @@ def test_the_test_split_is_the_report_split_where_there_is_one(
     plan = planned(methods=[], sources=[])
     assert plan.tasks["t"].report_split == split
     library = PromptLibrary(tmp_path / "library")
-    session = open_session(library, make_studies(plan, {})[0][0].base)
+    session = open_trainer(library, make_studies(plan, {})[0][0].base)
     session.select()
     assert splits(library) == {("t", "train")}
     session.report()

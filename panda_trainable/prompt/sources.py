@@ -1,0 +1,99 @@
+"""Where the prompts of a student come from: trained themselves, made by an MLP, or none at all."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from panda_trainable.prompt.soft_prompt import MLP_PARTS, mlp_parameters, mlp_prompt
+
+
+class PromptSource(Protocol):
+    """Makes the prompts of K replicas of parameters that are trained.
+
+    Attributes:
+        trainables: name -> [K, …] the parameters.
+    """
+
+    trainables: dict[str, Tensor]
+
+    def prompts(self) -> Tensor | None:
+        """[K, …] the prompts as they are now; None where there is none."""
+
+    def of_task(self, prompts: Tensor | None, number: int) -> Tensor | None:
+        """[K, …] the prompts of a task of a mixture, out of all prompts."""
+
+
+class _SharedByTasks:
+    def of_task(self, prompts: Tensor | None, _number: int) -> Tensor | None:
+        """[K, …] the prompts: all tasks of a mixture train the same."""
+        return prompts
+
+
+class NoPrompt(_SharedByTasks):
+    """There is none."""
+
+    def __init__(self) -> None:
+        self.trainables: dict[str, Tensor] = {}
+
+    def prompts(self) -> None:
+        """None."""
+
+
+class TrainedPrompts(_SharedByTasks):
+    """Prompts that are trained themselves.
+
+    Args:
+        start: [K, …] the prompts at step 0.
+        device: where they are trained.
+    """
+
+    def __init__(self, start: Tensor, device: torch.device):
+        self.trainables = trained_on(device, {"prompt": start})
+
+    def prompts(self) -> Tensor:
+        """[K, …] the parameter itself."""
+        return self.trainables["prompt"]
+
+
+class MlpPrompts(_SharedByTasks):
+    """Prompts that an MLP makes, on top of a constant that lets them start where they should.
+
+    Args:
+        start: [K, …] the prompts at step 0.
+        width: of the MLP.
+        seeds: [K] of its parameters.
+        device: where they are trained.
+
+    Source: P-tuning v2's reparameterisation.
+    """
+
+    def __init__(self, start: Tensor, width: int, seeds: Sequence[int], device: torch.device):
+        drawn = mlp_parameters(start.shape[1:], width, seeds)
+        self.base = (start - mlp_prompt(drawn, start.shape[1:])).to(device)
+        self.trainables = trained_on(device, drawn)
+
+    def prompts(self) -> Tensor:
+        """[K, …] the constant plus what the MLP makes."""
+        return self.base + mlp_prompt({name: self.trainables[name] for name in MLP_PARTS}, self.base.shape[1:])
+
+
+def trained_on(device: torch.device, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies on a device that gather gradients; contiguous, as files want them."""
+    copies = {name: t.to(device).clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
+    return {name: tensor.requires_grad_() for name, tensor in copies.items()}
+
+
+def prompt_source(start: Tensor, mlp: int | None, seeds: Sequence[int], device: torch.device) -> PromptSource:
+    """The source of prompts that start somewhere.
+
+    Args:
+        start: [K, L, 2, heads, P, d] or [K, P, E] the prompts at step 0; [K, 0]: there is no prompt.
+        mlp: width of the MLP through which they are trained; None: none.
+        seeds: [K].
+        device: where they are trained.
+    """
+    if not start.numel():
+        return NoPrompt()
+    return MlpPrompts(start, mlp, seeds, device) if mlp else TrainedPrompts(start, device)
