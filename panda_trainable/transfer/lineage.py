@@ -214,4 +214,6 @@ def tuned_student(lineage: Lineage, seeds: Sequence[int], folders: Sequence[Path
     stored = [SoftPrompt.load(folder / FILE) for folder in folders]
     heads = torch.stack([prompt.weight for prompt in stored]), torch.stack([prompt.bias for prompt in stored])
     start = torch.stack([prompt.prompt for prompt in stored])
-    return prompt_student(replace(lineage.setting, prompt=replace(lineage.setting.prompt, mlp=None)), lineage.task, seeds, start, heads)
+    return prompt_student(
+        replace(lineage.setting, prompt=replace(lineage.setting.prompt, mlp=None)), lineage.task, seeds, start, heads
+    )

@@ -1,4 +1,4 @@
-"""FrozenEncoder and Session give the numbers of the plain model, run example by example without padding."""
+"""FrozenEncoder and Trainer give the numbers of the plain model, run example by example without padding."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,12 +22,12 @@ from panda_trainable.plm.encoder import FrozenEncoder
 from panda_trainable.plm.files import load_model, plm_files
 from panda_trainable.training import forward as module
 from panda_trainable.training import losses as objectives
-from panda_trainable.training.forward import answered, joined
+from panda_trainable.training.forward import concatenated, forward
 from panda_trainable.training.heads import HEADS
-from panda_trainable.training.session import Session
+from panda_trainable.training.trainer import Trainer
 from panda_trainable.worker import load_encoder
 from tests.kits.families import FAMILIES, LONGEST, MORE, REFUSED, Family, P, Plain, save_family
-from tests.kits.sessions import loss_curve
+from tests.kits.sessions import first_gradients, loss_curve, order_of, prompt_trainer
 from tests.kits.tasks import SPECS, WORDS, own_task
 
 CLOSE: dict[str, Any] = {"rtol": 0, "atol": 1e-5}
@@ -35,12 +35,12 @@ FORMS, POOLINGS = ("prefix", "input"), ("cls", "mean")
 LENGTHS = torch.tensor([1, LONGEST, 4, 2, LONGEST, 15, 9, 3])
 CLASSES, B = 3, 4
 Folders = Callable[[str], Path]
-Opened = Callable[..., Session]
+Opened = Callable[..., Trainer]
 
 
 def group_tokens(monkeypatch: pytest.MonkeyPatch, tokens: int) -> None:
     """How many padded tokens a length group has at most; 1: every row alone."""
-    monkeypatch.setitem(module.GROUP_VALUES, "cpu", 16 * tokens)
+    monkeypatch.setitem(module.BUCKET_VALUES, "cpu", 16 * tokens)
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +169,7 @@ RUNS += [(name, "cache", "prefix") for name, family in FAMILIES.items() if famil
 
 @pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize(("name", "way", "form"), RUNS)
-def test_logits_losses_and_gradients_are_those_of_separate_runs_whatever_the_length_groups(
+def test_logits_losses_and_gradients_are_those_of_separate_runs_whatever_the_bucket_slices(
     folders: Folders, monkeypatch: pytest.MonkeyPatch, name: str, way: str, form: str, pooling: str
 ) -> None:
     encoder, table = encoder_of(folders(name), pooling), random_table()
@@ -190,7 +190,7 @@ def test_logits_losses_and_gradients_are_those_of_separate_runs_whatever_the_len
         for tokens in (1, 60, 10**6):
             group_tokens(monkeypatch, tokens)
             asked = encoder, table, HEADS["classification"], prompt, weight, bias, rows.flatten(), owner
-            said = joined(answered(*asked)).logits
+            said = concatenated(forward(*asked)).logits
             found = objectives.cross_entropy(said.view(expected.shape), table.labels[rows])
             torch.testing.assert_close(said.view(expected.shape), expected, **CLOSE)
             torch.testing.assert_close(found, losses, **CLOSE)
@@ -215,13 +215,15 @@ def learnable_rows(n: int) -> list[dict[str, Any]]:
 class Loop:
     """One replica trained alone: the plain model, example by example, with PyTorch's own optimiser."""
 
-    def __init__(self, session: Session, replica: int, plain: Plain):
-        setting, seed, named = session.setting, session.seeds[replica], session.trainables
-        self.table, self.plain, self.pooling = session.table, plain, setting.plm.pooling
+    def __init__(self, session: Trainer, replica: int, plain: Plain):
+        setting, seed, named = session.data.setting, session.student.seeds[replica], session.trainables
+        self.table, self.plain, self.pooling = session.data.parts[0].table, plain, setting.plm.pooling
         self.parts = [named[name][replica].detach().clone().requires_grad_() for name in ("prompt", "weight", "bias")]
-        self.order = iter(batches(session.rows[replica].train, seed, session.steps, setting.train.batch_size))
-        self.optimiser = torch.optim.AdamW(self.parts, session.learning_rate, (0.9, 0.999), 1e-8, weight_decay=0)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, lambda step: 1 - step / session.steps)
+        self.order = iter(
+            batches(session.data.parts[0].rows[replica].train, seed, session.recipe.steps, setting.train.batch_size)
+        )
+        self.optimiser = torch.optim.AdamW(self.parts, session.recipe.learning_rate, (0.9, 0.999), 1e-8, weight_decay=0)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, lambda step: 1 - step / session.recipe.steps)
 
     def logits(self, rows: NDArray[np.int64]) -> Tensor:
         """[n, C] of rows of the train table."""
@@ -247,14 +249,14 @@ def opened(library: PromptLibrary, folders: Folders, tmp_path: Path) -> Opened:
 
     def make(
         name: str, form: str, pooling: str, replicas: int, steps: int = 10, rows: int = 40, rate: float = 0.02
-    ) -> Session:
+    ) -> Trainer:
         plm = plm_of(folders(name), pooling=pooling)
         setting = Setting(
             plm, prompt=PromptSettings(form=form, length=P), train=TrainSettings(batch_size=B, max_length=LONGEST)
         )
         spec = own_task(tmp_path, replace(SPECS["classification"], name="t"), learnable_rows(rows))
         start = random_prompts(load_encoder(plm), form, replicas)
-        session = Session(library, setting, spec, range(replicas), start, steps=steps, learning_rate=rate)
+        session = prompt_trainer(library, setting, spec, range(replicas), start, steps=steps, learning_rate=rate)
         with torch.no_grad():
             session.trainables["weight"].mul_(20)
         return session
@@ -275,17 +277,17 @@ def test_ten_steps_are_those_of_separate_loops_and_the_frozen_model_keeps_its_by
 ) -> None:  # fmt: skip
     group_tokens(monkeypatch, tokens)
     session, plain = opened(name, form, pooling, replicas), plain_of(folders(name), name, way)
-    assert {1, LONGEST} < set(session.table.lengths[session.order.flatten()].tolist())
+    assert {1, LONGEST} < set(session.data.parts[0].table.lengths[order_of(session).flatten()].tolist())
     loops = [Loop(session, k, plain) for k in range(replicas)]
     first, expected = loss_curve(session, 1), torch.tensor([[loop.step() for loop in loops]])
     torch.testing.assert_close(first.float(), expected, **CLOSE)
     for part, key in enumerate(("prompt", "weight", "bias")):  # a tenth of the first clipped gradients
         gradients = torch.stack([loop.gradients[part] for loop in loops])
-        torch.testing.assert_close(10 * session.optimiser.mean[key], gradients, **CLOSE)
+        torch.testing.assert_close(first_gradients(session)[key], gradients, **CLOSE)
         assert gradients.abs().max() > 1e-3
     expected = torch.tensor([[loop.step() for loop in loops] for _ in range(9)])
     torch.testing.assert_close(loss_curve(session, 9).float(), expected, **CLOSE)
-    model, file = session.encoder.model, plain_of(folders(name), name, "untouched").model.state_dict()
+    model, file = session.student.encoder.model, plain_of(folders(name), name, "untouched").model.state_dict()
     assert model.state_dict().keys() == file.keys()
     assert all(now.numpy().tobytes() == file[key].numpy().tobytes() for key, now in model.state_dict().items())
     assert all(p.grad is None and not p.requires_grad for p in model.parameters())
@@ -304,8 +306,8 @@ def test_the_score_after_fifty_steps_is_that_of_separate_loops_within_two_rows(
     for k, (loop, score) in enumerate(zip(loops, session.select()["accuracy"], strict=True)):
         for _ in range(50):
             loop.step()
-        rows = session.rows[k].selection
-        right = int((loop.logits(rows).argmax(1) == session.table.labels[torch.from_numpy(rows)]).sum())
+        rows = session.data.parts[0].rows[k].selection
+        right = int((loop.logits(rows).argmax(1) == session.data.parts[0].table.labels[torch.from_numpy(rows)]).sum())
         assert len(rows) == 32
         assert abs(score * len(rows) - right) <= 2
         assert score > 0.6

@@ -15,7 +15,7 @@ from panda_trainable.config.task import TaskSpec
 from panda_trainable.config.trial import TrialConfig
 from panda_trainable.library import PromptLibrary
 from panda_trainable.plm.files import load_tokenizer, plm_files
-from panda_trainable.prompt.initialisers import INITIALISERS, SPARSE_STD, Ground, read_prompt
+from panda_trainable.prompt.initialisers import INITIALISERS, SPARSE_STD, InitContext, read_prompt
 from panda_trainable.prompt.soft_prompt import SoftPrompt
 from panda_trainable.transfer.lineage import Lineage, starting_prompts, tuned_prompts
 from panda_trainable.transfer.methods import open_trainer
@@ -50,7 +50,7 @@ def setting_of(setting: Setting, tmp_path: Path) -> Callable[..., Setting]:
 
 def start(setting: Setting, seed: int = 0, task: TaskSpec = TASK) -> Tensor:
     """The prompt at step 0."""
-    return INITIALISERS[setting.prompt.init.kind](Ground(load_encoder(setting.plm), setting, task, seed))
+    return INITIALISERS[setting.prompt.init.kind](InitContext(load_encoder(setting.plm), setting, task, seed))
 
 
 def ids_of(setting: Setting, prompt: Tensor) -> list[int]:
@@ -85,10 +85,10 @@ def test_a_session_begins_there_and_trains(
     config = trial(setting=setting_of(kind, form), steps=8)
     session = open_trainer(library, config)
     expected = torch.stack([start(config.setting, seed, config.target) for seed in config.seeds])
-    assert torch.equal(session.prompt(), expected)
+    assert torch.equal(session.student.prompt(), expected)
     losses = loss_curve(session, 8)
     assert losses.isfinite().all()
-    assert not torch.equal(session.prompt(), expected)
+    assert not torch.equal(session.student.prompt(), expected)
 
 
 @every_row

@@ -22,7 +22,7 @@ from panda_trainable.prompt.soft_prompt import (
     tokens_of,
 )
 from panda_trainable.training.heads import random_head
-from panda_trainable.training.session import Session
+from panda_trainable.training.trainer import Trainer
 from panda_trainable.transfer.lineage import tuned_prompts
 from panda_trainable.transfer.methods import open_trainer
 from panda_trainable.transfer.teachers import source_lineage
@@ -100,10 +100,10 @@ def test_the_mlp_is_decided_by_the_seed_alone_and_is_no_copy_of_prompt_or_head()
 
 
 @pytest.fixture
-def through(opened: Callable[..., Session], setting: Setting) -> Callable[..., Session]:
+def through(opened: Callable[..., Trainer], setting: Setting) -> Callable[..., Trainer]:
     """Opens sessions whose prompts go through an MLP: through(task, form="prefix", seeds=(0, 1))."""
 
-    def make(task: TaskSpec, form: str = "prefix", seeds: tuple[int, ...] = (0, 1), **changes: object) -> Session:
+    def make(task: TaskSpec, form: str = "prefix", seeds: tuple[int, ...] = (0, 1), **changes: object) -> Trainer:
         return opened(
             task, seeds, setting=replace(setting, prompt=replace(setting.prompt, form=form, mlp=6)), **changes
         )
@@ -113,11 +113,11 @@ def through(opened: Callable[..., Session], setting: Setting) -> Callable[..., S
 
 @FORMS
 def test_a_prompt_through_an_mlp_starts_where_it_should_and_is_moved_by_its_parts(
-    through: Callable[..., Session], task: Callable[..., TaskSpec], form: str
+    through: Callable[..., Trainer], task: Callable[..., TaskSpec], form: str
 ) -> None:
     session = through(task("t"), form)
-    start = random_starts(session.setting, (0, 1))
-    torch.testing.assert_close(session.prompt().detach(), start, **CLOSE)
+    start = random_starts(session.data.setting, (0, 1))
+    torch.testing.assert_close(session.student.prompt().detach(), start, **CLOSE)
     before = trained(session)
     assert before.keys() == {*MLP_PARTS, "weight", "bias"}
     session.advance(10)
@@ -128,8 +128,8 @@ def test_a_prompt_through_an_mlp_starts_where_it_should_and_is_moved_by_its_part
 
 @FORMS
 def test_the_first_loss_through_an_mlp_is_the_loss_without(
-    through: Callable[..., Session],
-    opened: Callable[..., Session],
+    through: Callable[..., Trainer],
+    opened: Callable[..., Trainer],
     task: Callable[..., TaskSpec],
     setting: Setting,
     form: str,
@@ -140,7 +140,7 @@ def test_the_first_loss_through_an_mlp_is_the_loss_without(
 
 @FORMS
 def test_an_mlp_lowers_the_loss_and_replicas_do_not_touch_one_another(
-    through: Callable[..., Session], task: Callable[..., TaskSpec], form: str
+    through: Callable[..., Trainer], task: Callable[..., TaskSpec], form: str
 ) -> None:
     spec = task("t")
     together = loss_curve(through(spec, form, (0, 3), steps=60, learning_rate=0.05), 60)
@@ -151,7 +151,7 @@ def test_an_mlp_lowers_the_loss_and_replicas_do_not_touch_one_another(
 
 @FORMS
 def test_an_mlp_saved_and_restored_ends_where_it_would_have(
-    through: Callable[..., Session], task: Callable[..., TaskSpec], tmp_path: Path, form: str
+    through: Callable[..., Trainer], task: Callable[..., TaskSpec], tmp_path: Path, form: str
 ) -> None:
     whole, killed, again = (through(task("t"), form) for _ in range(3))
     killed.advance(4)
@@ -160,7 +160,7 @@ def test_an_mlp_saved_and_restored_ends_where_it_would_have(
     for session in (whole, again):
         session.advance(10)
     assert same(trained(again), trained(whole))
-    assert torch.equal(again.prompt(), whole.prompt())
+    assert torch.equal(again.student.prompt(), whole.student.prompt())
 
 
 @FORMS
@@ -172,6 +172,6 @@ def test_a_source_trained_through_an_mlp_is_transferred_as_a_prompt(
     session = open_trainer(library, config)
     sources = torch.stack([p.prompt for p in tuned_prompts(library, source_lineage(config, 0), config.seeds)])
     expected = sources if method == "spot" else random_starts(config.setting, config.seeds)
-    torch.testing.assert_close(session.prompt().detach(), expected, **CLOSE)
+    torch.testing.assert_close(session.student.prompt().detach(), expected, **CLOSE)
     assert float((sources - random_starts(config.setting, config.seeds)).abs().max()) > 1e-3
     assert loss_curve(session, 8).isfinite().all()

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoModel
 
@@ -28,9 +27,8 @@ from panda_trainable.data.tokens import token_table
 from panda_trainable.library import PromptLibrary
 from panda_trainable.plm.encoder import FrozenEncoder
 from panda_trainable.plm.files import plm_files
-from panda_trainable.similarity.neurons import activations, check_neurons, masked_scores, masking_figure, neurons_key
+from panda_trainable.similarity.neurons import activations, check_neurons, neurons_key
 from panda_trainable.training import forward as module
-from panda_trainable.training.session import Session
 from panda_trainable.transfer.lineage import Lineage, tuned_prompts
 from panda_trainable.worker import load_encoder
 from tests.kits.families import FAMILIES, MORE, REFUSED, Plain, save_family
@@ -162,7 +160,7 @@ def test_real_inputs_are_the_mean_over_the_train_rows_in_groups_of_any_size(
         plain_activations(plain, table.ids[i, :n].long(), table.types[i, :n].long(), prompt)
         for i, n in ((i, int(table.lengths[i])) for i in rows)
     ]
-    monkeypatch.setattr(module, "GROUP_VALUES", {"cpu": 50 * 16})  # four rows and fewer
+    monkeypatch.setattr(module, "BUCKET_VALUES", {"cpu": 50 * 16})  # four rows and fewer
     found = activations(library, own, 0, SimilaritySettings(neurons=NeuronSettings(inputs="real")))
     torch.testing.assert_close(found, torch.stack(each).mean(0), **CLOSE)
 
@@ -272,106 +270,9 @@ def test_a_tokenizer_without_a_special_token_is_told_to_read_real_inputs(
         activations(library, lineage, 0)
 
 
-@of_forms
-def test_masking_a_layer_is_taking_its_neurons_out_of_the_weights(
-    library: PromptLibrary, lineage: Lineage, form: str
-) -> None:
-    own = replace(lineage, setting=replace(lineage.setting, prompt=replace(lineage.setting.prompt, form=form)))
-    rows = masked_scores(library, own, 0, ratio=0.25)
-    assert [(row["layer"], row["masked"]) for row in rows] == [(0, 0), (1, 6), (2, 6)]
-    assert [row["drop"] for row in rows] == [rows[0]["score"] - row["score"] for row in rows]
-    assert [row["score"] for row in rows] == pytest.approx([cut_score(library, own, layer) for layer in (0, 1, 2)])
-    assert len({row["score"] for row in rows}) == 3
-
-
-def cut_score(library: PromptLibrary, lineage: Lineage, layer: int) -> float:
-    """The selection score on a model of its own, whose six most activated neurons of a layer have no weights."""
-    tuned = tuned_prompts(library, lineage, [0])[0]
-    model = AutoModel.from_pretrained(lineage.setting.plm.source).eval()
-    if layer:
-        dense = model.encoder.layer[layer - 1].intermediate.dense
-        strongest = activations(library, lineage, 0)[layer - 1].argsort(descending=True)[:6]
-        with torch.no_grad():
-            dense.weight[strongest], dense.bias[strongest] = 0, 0
-    session = Session(library, lineage.setting, lineage.task, [0], tuned.prompt[None], steps=1, learning_rate=0.1)
-    session.encoder = FrozenEncoder(model, lineage.setting.plm.pooling)
-    with torch.no_grad():
-        session.trainables["weight"].copy_(tuned.weight[None])
-        session.trainables["bias"].copy_(tuned.bias[None])
-    return session.select()["pearson"][0]
-
-
-def test_to_mask_nothing_changes_nothing(library: PromptLibrary, lineage: Lineage) -> None:
-    rows = masked_scores(library, lineage, 0, ratio=0)
-    assert len({row["score"] for row in rows}) == 1
-    assert {(row["drop"], row["masked"]) for row in rows} == {(0, 0)}
-
-
-@pytest.mark.parametrize("kind", ["tagging", "extractive_qa", "multiple_choice"])
-def test_every_kind_of_task_can_be_masked(
-    library: PromptLibrary, setting: Setting, kind_task: Callable[..., TaskSpec], kind: str
-) -> None:
-    rows = masked_scores(library, Lineage(setting, kind_task(kind), 3, 0.05), 0)
-    assert [row["masked"] for row in rows] == [0, 5, 5]
-    assert all(np.isfinite(row["score"]) for row in rows)
-
-
-@pytest.mark.parametrize("ratio", [-0.1, 1.1])
-def test_a_share_of_neurons_that_is_none_is_refused(library: PromptLibrary, lineage: Lineage, ratio: float) -> None:
-    with pytest.raises(ValueError, match=f"ratio must be a share of a layer's neurons, in .*, got {ratio}"):
-        masked_scores(library, lineage, 0, ratio)
-
-
-def test_a_mixture_is_not_masked(library: PromptLibrary, setting: Setting, task: Task) -> None:
-    mixture = Mixture("both", (task("a"), task("b")))
-    with pytest.raises(ValueError, match="both: neurons are masked for one task, and it is a mixture of 2"):
-        masked_scores(library, Lineage(setting, mixture, 3, 0.05), 0)
-
-
-def test_no_hook_stays_and_the_plm_is_the_file_bit_for_bit(library: PromptLibrary, lineage: Lineage) -> None:
-    encoder = load_encoder(lineage.setting.plm)
-    activations(library, lineage, 0, SimilaritySettings(neurons=NeuronSettings(inputs="real")))
-    masked_scores(library, lineage, 0, ratio=0.5)
-    assert load_encoder(lineage.setting.plm) is encoder
-    assert not has_hooks(encoder)
-    model, file = encoder.model.state_dict(), load_file(Path(lineage.setting.plm.source) / "model.safetensors")
-    assert all(torch.equal(model[name], tensor) for name, tensor in file.items())
-    assert not any(parameter.requires_grad for parameter in encoder.model.parameters())
-
-
-def test_no_hook_stays_when_the_evaluation_breaks(
-    library: PromptLibrary, lineage: Lineage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(session: Session) -> None:
-        assert has_hooks(session.encoder)
-        raise RuntimeError("no power")
-
-    activations(library, lineage, 0)
-    monkeypatch.setattr(Session, "select", broken)
-    encoder = load_encoder(lineage.setting.plm)
-    with pytest.raises(RuntimeError, match="no power"):
-        masked_scores(library, lineage, 0)
-    assert not has_hooks(encoder)
-
-
 def test_activations_are_made_once(library: PromptLibrary, lineage: Lineage) -> None:
     activations(library, lineage, 0)
     (file,) = library.root.glob("neurons/*/neurons.npy")
     made = file.stat().st_mtime_ns
     activations(library, lineage, 0, SimilaritySettings(neurons=NeuronSettings(layers=(2, 2))))
     assert [f.stat().st_mtime_ns for f in library.root.glob("neurons/*/neurons.npy")] == [made]
-
-
-@pytest.mark.parametrize(
-    ("drops", "said"),
-    [
-        ([0.0, 0.1, 0.3, -0.1], "Masking layer 2 costs most: −0.3"),
-        ([0.0, -0.1, 0.0], "Masking any one layer costs nothing"),
-    ],
-)
-def test_the_figure_of_masked_layers_says_what_it_shows(tmp_path: Path, drops: list[float], said: str) -> None:
-    rows = [{"layer": i, "score": 0.9 - drop, "drop": drop, "masked": 5 * (i > 0)} for i, drop in enumerate(drops)]
-    masking_figure(rows, tmp_path / "masked.svg")
-    masking_figure(rows, tmp_path / "masked.png")
-    assert f"<!-- {said}" in (tmp_path / "masked.svg").read_text(encoding="utf-8")
-    assert (tmp_path / "masked.png").read_bytes().startswith(b"\x89PNG")

@@ -17,13 +17,13 @@ from panda_trainable.config.trial import TrialConfig
 from panda_trainable.data.tokens import token_table
 from panda_trainable.library import PromptLibrary
 from panda_trainable.plm.files import plm_files
-from panda_trainable.training.session import Session
+from panda_trainable.training.trainer import Trainer
 from panda_trainable.transfer.methods import open_trainer
 from panda_trainable.worker import load_encoder, release_encoder
-from tests.kits.sessions import loss_curve
+from tests.kits.sessions import first_gradients, loss_curve
 
 Trial = Callable[..., TrialConfig]
-Opened = Callable[..., Session]
+Opened = Callable[..., Trainer]
 WAITS = ("_local_scalar_dense", "is_nonzero", "nonzero", "equal", "masked_select", "_unique2")
 """Operations whose answer Python, or the size of a tensor, needs at once."""
 
@@ -114,11 +114,11 @@ def test_bf16_is_near_float32_and_what_is_trained_stays_float32(
         )
         session = opened(task("t"), (0, 1), setting=own)
         curves[precision] = loss_curve(session, 6)
-        linears = [m for m in session.encoder.model.modules() if isinstance(m, nn.Linear)]
+        linears = [m for m in session.student.encoder.model.modules() if isinstance(m, nn.Linear)]
         wanted = torch.bfloat16 if precision == "bf16" else torch.float32
         assert {m.weight.dtype for m in linears} == {wanted}
         assert {t.dtype for t in session.trainables.values()} == {torch.float32}
-        assert {t.dtype for t in session.optimiser.mean.values()} == {torch.float32}
+        assert {t.dtype for t in first_gradients(session).values()} == {torch.float32}
     torch.testing.assert_close(curves["bf16"], curves["float32"], rtol=0.05, atol=0.02)
     assert not torch.equal(curves["bf16"], curves["float32"])
 

@@ -27,16 +27,16 @@ from panda_trainable.similarity.representations import task_embedding
 from panda_trainable.training import forward as module
 from panda_trainable.training.heads import HEADS, reference_logits
 from panda_trainable.training.metrics import METRICS
-from panda_trainable.training.session import Session
+from panda_trainable.training.trainer import Trainer
 from panda_trainable.transfer.lineage import Lineage, tuned_prompts
 from panda_trainable.transfer.methods import open_trainer
 from panda_trainable.transfer.teachers import source_lineage
 from panda_trainable.worker import load_encoder
-from tests.kits.sessions import loss_curve, random_starts, same, trained
+from tests.kits.sessions import loss_curve, order_of, prompt_trainer, random_starts, same, trained
 from tests.kits.tasks import SPECS, kind_rows, own_task
 
 KindTask = Callable[..., TaskSpec]
-Opened = Callable[..., Session]
+Opened = Callable[..., Trainer]
 CLOSE = {"rtol": 0, "atol": 1e-5}
 every_kind = pytest.mark.parametrize("kind", KINDS)
 TAUGHT = [(kind, kd) for kd in ("mse", "kl") for kind in KINDS if kind in KD_KINDS[kd]]
@@ -54,8 +54,8 @@ def test_a_kind_lowers_its_loss_and_beats_its_reference_on_rows_it_never_saw(
     session = opened(kind_task(kind), (0, 1), steps=120, learning_rate=0.1)
     losses = loss_curve(session, 120)
     assert (losses[-10:].mean(0) < 0.8 * losses[:10].mean(0)).all()
-    table, task = session.table, session.task
-    for score, rows in zip(session.select()[task.metrics[0]], session.rows, strict=True):
+    table, task = session.data.parts[0].table, session.data.parts[0].task
+    for score, rows in zip(session.select()[task.metrics[0]], session.data.parts[0].rows, strict=True):
         reference = reference_logits(task, table.labels.numpy()[rows.train], table, rows.selection)
         assert score > METRICS[task.metrics[0]](reference, gold_of(table, task, rows.selection)) + 0.1
 
@@ -71,9 +71,9 @@ def test_only_prompt_and_head_of_a_kind_move(opened: Opened, kind_task: KindTask
     moved = {name for name in before if all(not torch.equal(now[name][k], before[name][k]) for k in (0, 1))}
     # One bias moves all choices, and all tokens of an end, alike: no softmax depends on it.
     assert moved >= {"prompt", "weight"}
-    model, file = session.encoder.model.state_dict(), load_file(Path(setting.plm.source) / "model.safetensors")
+    model, file = session.student.encoder.model.state_dict(), load_file(Path(setting.plm.source) / "model.safetensors")
     assert all(torch.equal(model[name], tensor) for name, tensor in file.items())
-    assert all(p.grad is None and not p.requires_grad for p in session.encoder.model.parameters())
+    assert all(p.grad is None and not p.requires_grad for p in session.student.encoder.model.parameters())
 
 
 @every_kind
@@ -110,13 +110,13 @@ def test_a_run_of_a_kind_depends_on_its_seed_alone(opened: Opened, kind_task: Ki
 
 @pytest.mark.parametrize("tokens", [25, 10**6])
 @every_kind
-def test_neither_padding_nor_length_groups_change_a_logit(
+def test_neither_padding_nor_bucket_slices_change_a_logit(
     opened: Opened, kind_task: KindTask, setting: Setting, monkeypatch: pytest.MonkeyPatch, kind: str, tokens: int
 ) -> None:
     session, rows = opened(kind_task(kind), (0, 1), start=50 * random_starts(setting, (0, 1))), [5, 2, 17, 2, 40]
-    alone = [session.logits(session.table, [np.array([row])] * 2) for row in rows]
-    monkeypatch.setitem(module.GROUP_VALUES, "cpu", 16 * tokens)
-    together = session.logits(session.table, [np.array(rows)] * 2)
+    alone = [session.student.logits(session.data.parts[0].table, [np.array([row])] * 2) for row in rows]
+    monkeypatch.setitem(module.BUCKET_VALUES, "cpu", 16 * tokens)
+    together = session.student.logits(session.data.parts[0].table, [np.array(rows)] * 2)
     for k in (0, 1):
         expected = np.concatenate([said[k] for said in alone])
         np.testing.assert_allclose(together[k], expected, rtol=0, atol=1e-5)
@@ -129,8 +129,8 @@ def test_a_kind_is_reported_row_by_row(opened: Opened, kind_task: KindTask, kind
     session = opened(kind_task(kind, metrics=names), (0, 1))
     session.advance(5)
     scores, logits, gold = session.report()
-    table = token_table(session.library, session.setting, session.task, "validation")
-    assert logits.shape == (2, 24, *HEADS[kind].shape(table, session.task.outputs))
+    table = token_table(session.data.library, session.data.setting, session.data.parts[0].task, "validation")
+    assert logits.shape == (2, 24, *HEADS[kind].shape(table, session.data.parts[0].task.outputs))
     assert len(gold) == 24
     assert set(scores) == set(names)
     for name, of_replicas in scores.items():
@@ -154,9 +154,9 @@ def by_hand(kind: str, said: Tensor, labels: Tensor) -> Tensor:
 @every_kind
 def test_the_first_loss_of_a_kind_by_hand(opened: Opened, kind_task: KindTask, kind: str) -> None:
     session = opened(kind_task(kind), (0, 1))
-    rows = session.order[0]
-    said = torch.from_numpy(np.stack(session.logits(session.table, list(rows.numpy()))))
-    labels = torch.stack([own[row] for own, row in zip(session.labels, rows, strict=True)])
+    rows = order_of(session)[0]
+    said = torch.from_numpy(np.stack(session.student.logits(session.data.parts[0].table, list(rows.numpy()))))
+    labels = torch.stack([own[row] for own, row in zip(session.data.parts[0].labels, rows, strict=True)])
     torch.testing.assert_close(loss_curve(session, 1)[0].float(), by_hand(kind, said, labels), **CLOSE)
 
 
@@ -206,10 +206,10 @@ def test_pandas_loss_of_a_kind_by_hand(
     library: PromptLibrary, taught: Callable[..., TrialConfig], kind: str, kd: str
 ) -> None:
     session = open_trainer(library, taught(kind, kd))
-    rows, table = session.order[0], session.table
-    said = torch.from_numpy(np.stack(session.logits(table, list(rows.numpy()))))
-    known = torch.stack([of_all[row] for of_all, row in zip(session.teachers[0].logits, rows, strict=True)])
-    labels = torch.stack([own[row] for own, row in zip(session.labels, rows, strict=True)])
+    rows, table = order_of(session)[0], session.data.parts[0].table
+    said = torch.from_numpy(np.stack(session.student.logits(table, list(rows.numpy()))))
+    known = torch.stack([of_all[row] for of_all, row in zip(session.recipe.teachers[0].outputs, rows, strict=True)])
+    labels = torch.stack([own[row] for own, row in zip(session.data.parts[0].labels, rows, strict=True)])
     asked = [asked_of(kind, table, of_replica, said.shape[2:]) for of_replica in rows]
     terms = torch.stack([distilled(kd, x, y, real) for x, y, real in zip(said, known, asked, strict=True)])
     assert terms.min() > 0
@@ -223,10 +223,10 @@ def test_a_kind_is_taught_by_what_its_teacher_says_of_the_rows_that_it_meets(
 ) -> None:
     config = taught(kind, kd)
     session = open_trainer(library, config)
-    (teacher,) = session.teachers
+    (teacher,) = session.recipe.teachers
     lineage = Lineage(config.setting, config.target, 4, 0.02, ((1.0, source_lineage(config, 0)),))
     prompts = tuned_prompts(library, lineage, config.seeds)
-    for seed, said, own, rows in zip(config.seeds, teacher.logits, prompts, session.rows, strict=True):
+    for seed, said, own, rows in zip(config.seeds, teacher.outputs, prompts, session.data.parts[0].rows, strict=True):
         reached = np.unique(batches(rows.train, seed, config.steps, config.setting.train.batch_size))
         assert np.flatnonzero(said.flatten(1).isfinite().all(1)).tolist() == reached.tolist()
         assert said.flatten(1).isnan().all(1).sum() == len(said) - len(reached)
@@ -237,11 +237,11 @@ def test_a_kind_is_taught_by_what_its_teacher_says_of_the_rows_that_it_meets(
 
 def logits_of(library: PromptLibrary, config: TrialConfig, own: SoftPrompt, rows: np.ndarray) -> Tensor:
     """[n, …] what a prompt and its head say of train rows."""
-    plain = Session(library, config.setting, config.target, (0,), own.prompt[None], steps=1, learning_rate=0.1)
+    plain = prompt_trainer(library, config.setting, config.target, (0,), own.prompt[None], steps=1, learning_rate=0.1)
     with torch.no_grad():
         plain.trainables["weight"].copy_(own.weight[None])
         plain.trainables["bias"].copy_(own.bias[None])
-    return torch.from_numpy(plain.logits(plain.table, [rows])[0])
+    return torch.from_numpy(plain.student.logits(plain.data.parts[0].table, [rows])[0])
 
 
 @pytest.mark.parametrize(("kind", "kd"), TAUGHT)
@@ -253,10 +253,12 @@ def test_a_student_of_a_kind_comes_to_speak_as_its_teacher(
         values = {"lambda_": lambda_, "steps": 20, "source_steps": 20, "teacher_steps": 15, "learning_rate": 0.05}
         session = open_trainer(library, taught(kind, kd, **values))
         session.advance(20)
-        teacher = session.teachers[0].logits[0]
+        teacher = session.recipe.teachers[0].outputs[0]
         rows = teacher.flatten(1).isfinite().all(1).nonzero()[:, 0]
-        said = torch.from_numpy(session.logits(session.table, [rows.numpy()] * 2)[0])
-        distances.append(float(distilled(kd, said, teacher[rows], asked_of(kind, session.table, rows, said.shape[1:]))))
+        said = torch.from_numpy(session.student.logits(session.data.parts[0].table, [rows.numpy()] * 2)[0])
+        distances.append(
+            float(distilled(kd, said, teacher[rows], asked_of(kind, session.data.parts[0].table, rows, said.shape[1:])))
+        )
     assert distances[1] < distances[0]
 
 
@@ -295,10 +297,10 @@ def test_rows_that_are_cut_train_and_are_scored(
     opened: Opened, kind_task: KindTask, setting: Setting, kind: str
 ) -> None:
     session = opened(kind_task(kind), (0, 1), setting=replace(setting, train=replace(setting.train, max_length=9)))
-    assert session.table.truncated > 0.3
-    assert (session.table.labels == IGNORED).any()
+    assert session.data.parts[0].table.truncated > 0.3
+    assert (session.data.parts[0].table.labels == IGNORED).any()
     assert loss_curve(session, 10).isfinite().all()
-    assert all(0 <= score <= 1 for score in session.select()[session.task.metrics[0]])
+    assert all(0 <= score <= 1 for score in session.select()[session.data.parts[0].task.metrics[0]])
 
 
 @pytest.mark.parametrize("kind", ["classification", "regression", "multiple_choice"])
@@ -381,7 +383,7 @@ def learnt(library: PromptLibrary, task: TaskSpec, steps: int) -> dict[str, floa
     plm = Plm(MINILM, plm_files(plm_folder(MINILM)), layers=3)
     setting = Setting(plm, prompt=PromptSettings(length=8), train=TrainSettings(batch_size=16, max_length=48))
     start = random_starts(setting, (0,))
-    session = Session(library, setting, task, (0,), start, steps=steps, learning_rate=0.03)
+    session = prompt_trainer(library, setting, task, (0,), start, steps=steps, learning_rate=0.03)
     session.advance(steps)
     return {name: scores[0] for name, scores in session.report()[0].items()}
 

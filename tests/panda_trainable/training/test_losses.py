@@ -15,9 +15,9 @@ from panda_trainable.training.distillation import (
     KD_LOSSES,
     RAMPS,
     Distillation,
+    averaged_over,
     distillation_kl,
     distillation_mse,
-    kd_asked,
 )
 from panda_trainable.training.losses import TASK_LOSSES, cross_entropy, shares, squared_error, total
 
@@ -513,7 +513,7 @@ def test_examples_by_their_shares_are_the_mean_of_the_batch(kd: str) -> None:
     student, teacher = torch.randn(2, 2, 3, 4, 5, generator=generator)
     teacher[0, 0, 1, 2] = MASKED
     asked = torch.rand(2, 3, 4, generator=generator) > 0.3
-    parts = shares(kd_asked(kd, teacher, asked))
+    parts = shares(averaged_over(kd, teacher, asked))
     alone = KD_LOSSES[kd](student.flatten(0, 1)[:, None], teacher.flatten(0, 1)[:, None], asked.flatten(0, 1)[:, None])
     torch.testing.assert_close((parts.flatten() * alone).view(2, 3).sum(1), KD_LOSSES[kd](student, teacher, asked))
     labels = torch.where(asked, torch.randint(5, (2, 3, 4), generator=generator), IGNORED)

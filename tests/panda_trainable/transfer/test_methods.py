@@ -19,7 +19,7 @@ from panda_trainable.training.model_student import ModelStudent
 from panda_trainable.training.student import drawn_heads
 from panda_trainable.training.trainer import Trainer
 from panda_trainable.transfer.lineage import tuned, tuned_prompts
-from panda_trainable.transfer.methods import METHODS, SESSIONS, needed, open_trainer
+from panda_trainable.transfer.methods import METHODS, needed, open_trainer
 from panda_trainable.transfer.teachers import source_lineage
 from panda_trainable.worker import device, load_encoder
 from tests.kits.sessions import loss_curve, same
@@ -62,7 +62,6 @@ def said(session: Trainer) -> list[Tensor]:
 
 def test_the_tables_of_methods_are_in_step() -> None:
     assert set(METHODS) == set(TRAITS) == set(KNOBS)
-    assert {traits.trains for traits in TRAITS.values()} == set(SESSIONS)
     assert all(method.origin for method in METHODS.values())
     assert set(SOURCELESS) == {name for name, traits in TRAITS.items() if traits.sources in ("none", "all")}
 

@@ -1,6 +1,7 @@
 """Projectors: prompts of one PLM made into prompts of another, by hand, replica by replica, and once."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,16 +10,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import leaky_relu
 
-from panda_trainable.config.task import Mixture
 from panda_trainable.config.trial import TrialConfig
 from panda_trainable.library import PromptLibrary
 from panda_trainable.prompt.soft_prompt import of_tokens, tokens_of
 from panda_trainable.training.losses import cross_entropy
-from panda_trainable.training.session import Session
+from panda_trainable.training.trainer import Trainer
 from panda_trainable.transfer.lineage import Lineage, tuned_prompts
-from panda_trainable.transfer.projector import FORMS, Projector, ProjectorSession, fitted, on_own_plm, on_source_plm
+from panda_trainable.transfer.projector import FORMS, Projector, fitted, on_own_plm, on_source_plm, projector_trainer
 from panda_trainable.worker import load_encoder
-from tests.kits.sessions import loss_curve, same, trained
+from tests.kits.sessions import loss_curve, prompt_trainer, same, trained
 
 Trial = Callable[..., TrialConfig]
 CLOSE: Mapping[str, Any] = {"rtol": 0, "atol": 1e-5}
@@ -173,23 +173,21 @@ def test_fitting_changes_no_prompt() -> None:
 
 
 @pytest.fixture
-def task_tuned(library: PromptLibrary, trial: Trial) -> Callable[..., ProjectorSession]:
+def task_tuned(library: PromptLibrary, trial: Trial) -> Callable[..., Trainer]:
     """A session that trains a projector by the losses of two tasks: task_tuned("token", seeds=(0, 1), steps=10)."""
 
     def make(
         form: str, seeds: tuple[int, ...] = (0, 1), steps: int = 10, rate: float = 0.005, **changes: Any
-    ) -> ProjectorSession:
+    ) -> Trainer:
         config = trial("tpt_model", seeds=seeds, **changes)
         tasks = config.projection.tasks
         given = stacked(library, [on_source_plm(config, each, target=False) for each in tasks], seeds, "prompt")
         own = [on_own_plm(config, each) for each in tasks]
         shape = load_encoder(config.setting.plm).prompt_shape(3, config.setting.prompt.form)
-        return ProjectorSession(
-            library, config.setting, Mixture("m", tasks), seeds, torch.empty(len(seeds), 0), steps=steps,
-            learning_rate=rate, schedule="constant", given=given,
-            heads=tuple(stacked(library, own, seeds, part).flatten(1, 2) for part in ("weight", "bias")),
-            projector=Projector(form, tuple(given.shape[2:]), shape, 8),
-        )  # fmt: skip
+        projector = Projector(form, tuple(given.shape[2:]), shape, 8)
+        heads = tuple(stacked(library, own, seeds, part).flatten(1, 2) for part in ("weight", "bias"))
+        how = replace(config.projection, steps=steps, learning_rate=rate)
+        return projector_trainer(library, replace(config, projection=how), projector, given, heads, seeds)
 
     return make
 
@@ -202,22 +200,26 @@ def stacked(library: PromptLibrary, lineages: list[Lineage], seeds: tuple[int, .
 
 @every_form
 def test_tuning_by_tasks_moves_the_projector_alone(
-    library: PromptLibrary, task_tuned: Callable[..., ProjectorSession], form: str
+    library: PromptLibrary, task_tuned: Callable[..., Trainer], form: str
 ) -> None:
     session = task_tuned(form)
-    before, given, heads = trained(session), session.given.clone(), {n: t.clone() for n, t in session.heads.items()}
-    frozen, known = {n: t.clone() for n, t in session.encoder.model.state_dict().items()}, files(library)
+    before, given, heads = (
+        trained(session),
+        session.student.source.given.clone(),
+        {n: t.clone() for n, t in session.student.heads.items()},
+    )
+    frozen, known = {n: t.clone() for n, t in session.student.encoder.model.state_dict().items()}, files(library)
     session.advance(10)
-    assert before.keys() == set(session.projector.drawn((0,)))
+    assert before.keys() == set(session.student.source.projector.drawn((0,)))
     assert not any(torch.equal(now[k], before[name][k]) for name, now in trained(session).items() for k in (0, 1))
-    assert torch.equal(session.given, given) and session.given.grad is None
-    assert same(session.heads, heads) and all(tensor.grad is None for tensor in session.heads.values())
-    assert same(frozen, session.encoder.model.state_dict())
+    assert torch.equal(session.student.source.given, given) and session.student.source.given.grad is None
+    assert same(session.student.heads, heads) and all(tensor.grad is None for tensor in session.student.heads.values())
+    assert same(frozen, session.student.encoder.model.state_dict())
     assert files(library).items() >= known.items()
 
 
 @every_form
-def test_tuning_by_tasks_lowers_their_losses(task_tuned: Callable[..., ProjectorSession], form: str) -> None:
+def test_tuning_by_tasks_lowers_their_losses(task_tuned: Callable[..., Trainer], form: str) -> None:
     session = task_tuned(form, steps=120, rate=0.02, source_steps=80, source_learning_rate=0.1)
     before = of_all_rows(session)
     session.advance(120)
@@ -226,31 +228,36 @@ def test_tuning_by_tasks_lowers_their_losses(task_tuned: Callable[..., Projector
     assert after.mean() < 0.85 * before.mean()
 
 
-def of_all_rows(session: ProjectorSession) -> Tensor:
+def of_all_rows(session: Trainer) -> Tensor:
     """[K] the loss of all rows that are trained on, mean over the tasks."""
     losses = []
-    for number, part in enumerate(session.parts):
+    for number, part in enumerate(session.data.parts):
         rows = [of.train for of in part.rows]
         labels = torch.stack([part.table.labels[of] for of in rows])
-        losses.append(cross_entropy(torch.from_numpy(np.stack(session.logits(part.table, rows, number))), labels))
+        losses.append(
+            cross_entropy(torch.from_numpy(np.stack(session.student.logits(part.table, rows, number))), labels)
+        )
     return torch.stack(losses).mean(0)
 
 
 def test_each_task_is_asked_behind_its_own_projected_prompt_with_its_own_head_by_hand(
-    library: PromptLibrary, task_tuned: Callable[..., ProjectorSession]
+    library: PromptLibrary, task_tuned: Callable[..., Trainer]
 ) -> None:
     session = task_tuned("token", steps=3)
     for step in range(3):
-        prompts, expected = session.projector(trained(session), session.given), torch.zeros(2)
-        for number, part in enumerate(session.parts):
-            rows = part.met[:, part.at(step)]
-            heads = tuple(session.heads[name][:, part.outputs] for name in ("weight", "bias"))
-            plain = Session(
-                library, session.setting, part.task, (0, 1), prompts[:, number].contiguous(), steps=1,
+        prompts, expected = (
+            session.student.source.projector(trained(session), session.student.source.given),
+            torch.zeros(2),
+        )
+        for number, part in enumerate(session.data.parts):
+            rows = part.order[:, part.at(step)]
+            heads = tuple(session.student.heads[name][:, part.outputs] for name in ("weight", "bias"))
+            plain = prompt_trainer(
+                library, session.data.setting, part.task, (0, 1), prompts[:, number].contiguous(), steps=1,
                 learning_rate=0.1, heads=heads,
             )  # fmt: skip
-            said = torch.from_numpy(np.stack(plain.logits(part.table, list(rows.numpy()))))
-            mine = session.logits(part.table, list(rows.numpy()), number)
+            said = torch.from_numpy(np.stack(plain.student.logits(part.table, list(rows.numpy()))))
+            mine = session.student.logits(part.table, list(rows.numpy()), number)
             np.testing.assert_allclose(np.stack(mine), said.numpy(), rtol=0, atol=1e-5)
             labels = part.table.labels[rows]
             expected += torch.stack(
@@ -259,7 +266,7 @@ def test_each_task_is_asked_behind_its_own_projected_prompt_with_its_own_head_by
         torch.testing.assert_close(loss_curve(session, 1)[0].float(), expected / 4, **CLOSE)
 
 
-def test_replicas_are_tuned_by_tasks_together_as_alone(task_tuned: Callable[..., ProjectorSession]) -> None:
+def test_replicas_are_tuned_by_tasks_together_as_alone(task_tuned: Callable[..., Trainer]) -> None:
     together = loss_curve(task_tuned("flat", (0, 6)), 10)
     alone = torch.cat([loss_curve(task_tuned("flat", (seed,)), 10) for seed in (0, 6)], 1)
     torch.testing.assert_close(together, alone, **CLOSE)

@@ -87,8 +87,8 @@ def test_a_teacher_speaks_exactly_of_the_rows_that_the_students_order_reaches(
 ) -> None:
     config = trial("panda")
     (teacher,) = target_like_teachers(library, config)
-    rows = open_trainer(library, config).rows
-    for seed, said, own in zip(config.seeds, teacher.logits, rows, strict=True):
+    rows = open_trainer(library, config).data.parts[0].rows
+    for seed, said, own in zip(config.seeds, teacher.outputs, rows, strict=True):
         reached = np.unique(batches(own.train, seed, config.steps, config.setting.train.batch_size))
         assert np.flatnonzero(said.isfinite().all(1)).tolist() == reached.tolist()
         assert said.isnan().any(1).sum() == len(said) - len(reached) > len(own.selection)
@@ -100,7 +100,7 @@ def test_what_a_teacher_says_are_the_logits_of_its_prompt_and_head(library: Prom
     start = ((1.0, source_lineage(config, 0)),)
     prompts = tuned_prompts(library, Lineage(config.setting, config.target, 4, 0.02, start), config.seeds)
     table, encoder = token_table(library, config.setting, config.target, "train"), load_encoder(config.setting.plm)
-    for said, own in zip(teacher.logits, prompts, strict=True):
+    for said, own in zip(teacher.outputs, prompts, strict=True):
         rows = torch.from_numpy(np.flatnonzero(said.isfinite().all(1)))
         owner = torch.zeros_like(rows)
         pooled = encoded(encoder, table, own.prompt[None], rows, owner)
@@ -125,11 +125,11 @@ def test_a_source_that_is_not_positive_does_not_teach(library: PromptLibrary, tr
 
 def test_a_teacher_receives_no_gradient_and_is_not_changed_by_its_student(library: PromptLibrary, trial: Trial) -> None:
     session = open_trainer(library, trial("panda"))
-    (teacher,) = session.teachers
-    before, files = [said.clone() for said in teacher.logits], made(library)
+    (teacher,) = session.recipe.teachers
+    before, files = [said.clone() for said in teacher.outputs], made(library)
     session.advance(8)
     assert all(np.isfinite(session.losses()))
-    for said, then in zip(teacher.logits, before, strict=True):
+    for said, then in zip(teacher.outputs, before, strict=True):
         assert said.grad is None and not said.requires_grad
         assert torch.equal(said.nan_to_num(7), then.nan_to_num(7))
     assert made(library) == files
@@ -181,7 +181,7 @@ def test_a_source_apart_from_the_target_is_another_prompt_than_the_source_alone(
     assert not any(same(a, b) for a, b in zip(*prompts, strict=True))
     card = json.loads((library.path("prompts", lineages[1].key(0)) / CARD).read_text())
     assert card["exclude_overlap_with"] == "t"
-    starts = [open_trainer(library, each).prompt() for each in (alone, apart)]
+    starts = [open_trainer(library, each).student.prompt() for each in (alone, apart)]
     assert all(torch.equal(a, torch.stack([p.prompt for p in b])) for a, b in zip(starts, prompts, strict=True))
 
 
@@ -201,7 +201,7 @@ def test_teachers_know_the_shots_of_the_target_and_sources_those_of_sources(
     config = trial("panda", setting=replace(setting, shots=4, source_shots=6))
     assert source_lineage(config, 0).setting == replace(setting, shots=6)
     (teacher,) = target_like_teachers(library, config)
-    for said, own in zip(teacher.logits, open_trainer(library, config).rows, strict=True):
+    for said, own in zip(teacher.outputs, open_trainer(library, config).data.parts[0].rows, strict=True):
         assert len(own.train) == 2 * 4
         assert np.flatnonzero(said.isfinite().all(1)).tolist() == sorted(own.train.tolist())
 

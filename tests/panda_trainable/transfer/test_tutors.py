@@ -13,17 +13,17 @@ from safetensors.torch import load_file
 from panda_trainable.config.setting import Plm, Setting
 from panda_trainable.config.task import KINDS, TaskSpec
 from panda_trainable.config.trial import TeacherPlm, TrialConfig
-from panda_trainable.data.splits import batches
+from panda_trainable.data.splits import batches, replica_rows
 from panda_trainable.data.tokens import token_table
 from panda_trainable.library import PromptLibrary
 from panda_trainable.training.forward import encoded
-from panda_trainable.training.model_session import ModelSession, read_model_heads
-from panda_trainable.training.session import Session
-from panda_trainable.transfer.lineage import FILE, MODEL_FILE, teaching_session, tuned
+from panda_trainable.training.model_student import read_model_heads
+from panda_trainable.training.trainer import Trainer
+from panda_trainable.transfer.lineage import FILE, MODEL_FILE, tuned, tuned_student
 from panda_trainable.transfer.methods import open_trainer
-from panda_trainable.transfer.teachers import said, teacher_plm_lineage, teacher_plm_scores
+from panda_trainable.transfer.teachers import teacher_outputs, teacher_plm_lineage, teacher_plm_scores
 from panda_trainable.worker import load_encoder
-from tests.kits.sessions import loss_curve
+from tests.kits.sessions import loss_curve, model_trainer, prompt_trainer
 
 Trial = Callable[..., TrialConfig]
 KindTask = Callable[..., TaskSpec]
@@ -43,7 +43,7 @@ def test_a_tutor_says_what_its_own_plm_makes_of_its_own_tokens(
 ) -> None:
     config = tutored(trial, parting_plm, trains)
     lineage = teacher_plm_lineage(config)
-    tables = said(library, config, lineage, reads)
+    tables = teacher_outputs(library, config, lineage, reads)
     own = token_table(library, lineage.setting, config.target, "train")
     assert own.lengths.tolist() != token_table(library, config.setting, config.target, "train").lengths.tolist()
     for table, seed, folder in zip(tables, config.seeds, tuned(library, lineage, config.seeds), strict=True):
@@ -54,9 +54,9 @@ def test_a_tutor_says_what_its_own_plm_makes_of_its_own_tokens(
             vectors = encoded(load_encoder(parting_plm), own, prompt, rows, torch.zeros_like(rows))
             weight, bias = parts["weight"], parts["bias"]
         else:
-            plain = ModelSession(library, lineage.setting, config.target, (seed,), torch.empty(1, 0), steps=0,
+            plain = model_trainer(library, lineage.setting, config.target, (seed,), steps=0,
                                  learning_rate=0.1, weights=[folder / MODEL_FILE])  # fmt: skip
-            vectors = encoded(plain.copies[0], own, None, rows, torch.zeros_like(rows)).detach()
+            vectors = encoded(plain.student.copies[0], own, None, rows, torch.zeros_like(rows)).detach()
             weight, bias = (part[0] for part in read_model_heads([folder / MODEL_FILE]))
         expected = vectors if reads == "hidden" else vectors @ weight.T + bias
         assert expected.shape[1] == {"hidden": 24, "logits": 2}[reads]
@@ -69,8 +69,8 @@ def test_a_tutor_speaks_exactly_of_the_rows_that_the_students_order_reaches(
 ) -> None:
     config = tutored(trial, parting_plm, trains)
     session = open_trainer(library, config)
-    for teacher in session.teachers:
-        for seed, known, own in zip(config.seeds, teacher.logits, session.rows, strict=True):
+    for teacher in session.recipe.teachers:
+        for seed, known, own in zip(config.seeds, teacher.outputs, session.data.parts[0].rows, strict=True):
             reached = np.unique(batches(own.train, seed, config.steps, config.setting.train.batch_size))
             assert np.flatnonzero(known.isfinite().all(1)).tolist() == reached.tolist()
             assert known.isnan().any(1).sum() == len(known) - len(reached)
@@ -83,8 +83,8 @@ def test_a_tutor_knows_the_shots_of_its_student(library: PromptLibrary, trial: T
     session = open_trainer(library, config)
     lineage = teacher_plm_lineage(config)
     assert lineage.setting == replace(config.setting, plm=parting_plm, source_shots=0)
-    tutor = teaching_session(library, lineage, (0, 1), tuned(library, lineage, (0, 1)))
-    for mine, theirs in zip(session.rows, tutor.rows, strict=True):
+    for mine, seed in zip(session.data.parts[0].rows, config.seeds, strict=True):
+        theirs = replica_rows(library, lineage.setting, config.target, seed)
         assert len(mine.train) == 2 * 4
         assert mine.train.tolist() == theirs.train.tolist()
 
@@ -97,26 +97,24 @@ def test_what_a_tutor_was_tuned_to_is_what_it_teaches_with(
     lineage = teacher_plm_lineage(config)
     folders = tuned(library, lineage, config.seeds)
     assert {folder.parent.name for folder in folders} == {"models" if trains == "model" else "prompts"}
-    session = teaching_session(library, lineage, config.seeds, folders)
-    assert session.steps == 0
-    before = {name: tensor.clone() for name, tensor in session.state().items()}
-    session.advance(5)
-    assert all(torch.equal(before[name], tensor) for name, tensor in session.state().items())
+    student = tuned_student(lineage, config.seeds, folders)
     run = _run(library, lineage.setting, config.target, trains)
-    rows = [replica.selection for replica in run.rows]
-    for mine, expected in zip(session.logits(session.table, rows), run.logits(run.table, rows), strict=True):
+    rows = [replica.selection for replica in run.data.parts[0].rows]
+    for mine, expected in zip(
+        student.logits(run.data.parts[0].table, rows), run.student.logits(run.data.parts[0].table, rows), strict=True
+    ):
         torch.testing.assert_close(torch.from_numpy(mine), torch.from_numpy(expected), **CLOSE)
 
 
-def _run(library: PromptLibrary, setting: Setting, task: TaskSpec, trains: str) -> Session:
+def _run(library: PromptLibrary, setting: Setting, task: TaskSpec, trains: str) -> Trainer:
     """Six plain steps at a constant rate."""
     how: dict[str, Any] = {"steps": 6, "learning_rate": 0.02, "schedule": "constant"}
     if trains == "model":
-        session: Session = ModelSession(library, setting, task, (0, 1), torch.empty(2, 0), **how)
+        session: Trainer = model_trainer(library, setting, task, (0, 1), **how)
     else:
         shape = load_encoder(setting.plm).prompt_shape(setting.prompt.length, setting.prompt.form)
         starts = [torch.empty(shape).normal_(0, 0.02, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
-        session = Session(library, setting, task, (0, 1), torch.stack(starts), **how)
+        session = prompt_trainer(library, setting, task, (0, 1), torch.stack(starts), **how)
     session.advance(6)
     return session
 
@@ -153,7 +151,7 @@ def test_a_tutor_whose_tokenizer_cuts_rows_elsewhere_teaches_no_task_that_is_ans
             ValueError, match=f"cannot teach .* the {kind} k: .* their tokenizers cut its rows differently"
         ):
             open_trainer(library, config)
-        assert open_trainer(library, replace(config, lambda_=0.0)).teachers == ()
+        assert open_trainer(library, replace(config, lambda_=0.0)).recipe.teachers == ()
     else:
         assert loss_curve(open_trainer(library, config), 8).isfinite().all()
 
@@ -164,7 +162,7 @@ def test_words_that_are_all_read_are_taught_whatever_the_tokenizer(
     config = tutored(trial, parting_plm, target=kind_task("tagging"), inter_class=0.0, inter_instance=0.0)
     config = replace(config, setting=replace(config.setting, train=replace(config.setting.train, max_length=60)))
     session = open_trainer(library, config)
-    assert session.teachers[0].logits[0].shape[1:] == (session.table.slots.shape[1], 4)
+    assert session.recipe.teachers[0].outputs[0].shape[1:] == (session.data.parts[0].table.slots.shape[1], 4)
     assert loss_curve(session, 8).isfinite().all()
 
 
@@ -175,5 +173,5 @@ def test_a_tutored_student_leaves_no_trace_of_its_tutors_plm_in_its_own(
     session = open_trainer(library, config)
     file = load_file(Path(config.setting.plm.source) / "model.safetensors")
     session.advance(8)
-    assert all(torch.equal(session.encoder.model.state_dict()[name], tensor) for name, tensor in file.items())
-    assert session.encoder.hidden == 16
+    assert all(torch.equal(session.student.encoder.model.state_dict()[name], tensor) for name, tensor in file.items())
+    assert session.student.encoder.hidden == 16
