@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,7 +18,7 @@ from panda_trainable.worker import load_encoder
 
 def prompt_trainer(
     library: PromptLibrary, setting: Setting, task: TaskSpec | Mixture, seeds: Sequence[int], start: torch.Tensor,
-    *, heads: Heads | None = None, exclude_overlap_with: TaskSpec | None = None, **recipe: object,
+    *, heads: Heads | None = None, exclude_overlap_with: TaskSpec | None = None, **recipe: Any,
 ) -> Trainer:  # fmt: skip
     """A trainer of prompts and heads, or without a prompt [K, 0] of heads."""
     student = prompt_student(setting, task, seeds, start, heads)
@@ -28,7 +29,7 @@ def prompt_trainer(
 
 def model_trainer(
     library: PromptLibrary, setting: Setting, task: TaskSpec | Mixture, seeds: Sequence[int],
-    *, weights: Sequence[Path] = (), heads: Heads | None = None, **recipe: object,
+    *, weights: Sequence[Path] = (), heads: Heads | None = None, **recipe: Any,
 ) -> Trainer:  # fmt: skip
     """A trainer of all weights."""
     student = ModelStudent(setting, task, seeds, weights, heads)
