@@ -230,7 +230,7 @@ def test_names_from_users_are_escaped_everywhere() -> None:
     reader = read(content)
     assert len(reader.all("script")) == 1
     assert all(str(attrs.get("src", "")).startswith("data:") for attrs in reader.all("img"))
-    assert "&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt;" in content
+    assert "&lt;script&gt;alert(&#34;x&#34;)&lt;/script&gt;" in content
     assert EVIL not in content
     assert len(reader.all("style")) == 1
 

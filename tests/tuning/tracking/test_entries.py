@@ -247,6 +247,7 @@ def test_a_study_says_which_other_plm_it_uses_and_how_and_no_other_says_so(
     assert {name: value for name, value in said.params.items() if name.startswith(others)} == expected
     assert said.params["relation"] == ("gram" if "inter_instance" in KNOBS[method] else "inter_instance")
     assert said.tags["similarity_in_loss"] == ("yes" if method in ("panda", "panda_distill") else "no")
+    assert said.tags["reference"] == {"prompt_tuning": "baseline", "spot": "start"}.get(method, "")
     assert said.params["kd"] == ("kl" if "lambda" in KNOBS[method] and not TRAITS[method].fixed_loss else "mse")
     assert json.loads(json.dumps(said.__dict__))["params"] == said.params
 
