@@ -239,6 +239,7 @@ def test_a_prediction_that_is_not_finite_has_no_correlation(name: str) -> None:
         ("B-X I-X E-X S-Y", {("X", 0, 2), ("Y", 3, 3)}),
         ("B-X L-X U-X O L-Y", {("X", 0, 1), ("X", 2, 2), ("Y", 4, 4)}),
         ("E-X E-X I-X S-X", {("X", 0, 0), ("X", 1, 1), ("X", 2, 2), ("X", 3, 3)}),
+        ("S-X I-X U-X I-X", {("X", 0, 0), ("X", 1, 1), ("X", 2, 2), ("X", 3, 3)}),
         ("B-X E-Y I-Y", {("X", 0, 0), ("Y", 1, 1), ("Y", 2, 2)}),
         ("O O", set()),
         ("", set()),
