@@ -105,11 +105,20 @@ def test_no_modules_import_one_another_in_a_circle(package: str) -> None:
 @pytest.mark.parametrize("package", ORDER)
 def test_a_folder_holds_at_most_twelve_modules_and_a_sentence(package: str) -> None:
     root = folder_of(package)
-    for folder in (root, *(path for path in root.rglob("*") if path.is_dir() and path.name != "__pycache__")):
+    for folder in sorted({file.parent for file in root.rglob("*.py")}):
         assert len([file for file in folder.glob("*.py") if file.stem != "__init__"]) <= MOST_MODULES, folder
         tree = ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))
         assert ast.get_docstring(tree), f"{folder} says nothing of what one finds there"
         assert len(tree.body) == 1, f"{folder}/__init__.py does more than to say what one finds there"
+
+
+def test_the_page_of_the_house_has_every_room_with_its_sentence() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "house.md").read_text(encoding="utf-8")
+    for package in ORDER:
+        for file in folder_of(package).rglob("__init__.py"):
+            room = file.parent.relative_to(folder_of(package).parent)
+            sentence = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
+            assert any(f"`{room}/`" in line and f"| {sentence} |" in line for line in page.splitlines()), room
 
 
 IMPORT = """

@@ -20,9 +20,8 @@ from panda_trainable.library import PromptLibrary
 from panda_trainable.prompt.soft_prompt import SoftPrompt, of_tokens, tokens_of
 from panda_trainable.prompt.sources import trained_on
 from panda_trainable.training.data import training_data
-from panda_trainable.training.optimiser import adamw, clip_replicas
 from panda_trainable.training.student import Heads, PromptStudent, encoder_of
-from panda_trainable.training.trainer import Recipe, Trainer
+from panda_trainable.training.trainer import Recipe, Trainer, adamw, clip_replicas
 from panda_trainable.transfer.lineage import Lineage, tuned_prompts
 
 FILE = "projector.safetensors"

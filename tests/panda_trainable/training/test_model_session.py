@@ -19,8 +19,7 @@ from panda_trainable.library import PromptLibrary
 from panda_trainable.plm.files import plm_files
 from panda_trainable.training.metrics import METRICS
 from panda_trainable.training.model_student import ModelStudent
-from panda_trainable.training.optimiser import BETAS, EPSILON
-from panda_trainable.training.trainer import Trainer
+from panda_trainable.training.trainer import BETAS, EPSILON, Trainer
 from panda_trainable.transfer.methods import open_trainer
 from panda_trainable.worker import device, load_encoder
 from tests.kits.plms import FAMILIES

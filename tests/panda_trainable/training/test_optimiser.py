@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from panda_trainable.training.optimiser import adamw, clip_replicas
+from panda_trainable.training.trainer import adamw, clip_replicas
 
 SHAPES = {"prompt": (2, 3, 4), "weight": (2, 5)}
 
