@@ -172,14 +172,19 @@ def test_tpe_learns_from_the_scores(tmp_path: Path) -> None:
     assert fmean(late("large", 1)) > 2 * fmean(late("small", -1))
 
 
-def test_the_best_trials_ran_to_their_end_best_first_one_of_each_configuration(tmp_path: Path) -> None:
-    searched = studies(tmp_path, budget=12)
-    play(
-        searched, POLICY, score=lambda config, step: score(config, step) - 2
-    )  # all scores negative, as correlations may be
+@pytest.mark.parametrize("scheduler", ["none", "asha"])
+def test_the_best_trials_ran_to_their_end_best_first_one_of_each_configuration(tmp_path: Path, scheduler: str) -> None:
+    searched = studies(tmp_path, budget=8, methods=("panda",))
+
+    def negative(config: dict[str, Any], step: int) -> float:  # as correlations may be
+        return score(config, step) - 2
+
+    play(searched, SearchPolicy(eval_every=EVERY, scheduler=scheduler), score=negative)
     journal = Journal("panda", searched[0].journal)
     found = journal.best_trials(STEPS)
     complete = [t for t in journal.trials if t.state == TrialState.COMPLETE]
     assert [t.value for t in found] == sorted((t.value for t in complete), reverse=True)
+    assert (len(complete) == 8) == (scheduler == "none")
+    assert [t.number for t in found] != sorted(t.number for t in found) or scheduler == "asha"
     assert len({repr(t.params) for t in found}) == len(found)
     assert journal.best_trials(STEPS + 1) == []
