@@ -59,10 +59,23 @@ def test_the_tokens_of_an_input_prompt_are_its_rows() -> None:
 
 @SHAPES
 def test_a_saved_prompt_is_read_bit_for_bit(tmp_path: Path, shape: tuple[int, ...]) -> None:
-    kept = SoftPrompt(random_prompt(shape, 0), *random_head(3, 16, 0))
+    kept = SoftPrompt(random_prompt(shape, 0), *random_head(3, 16, 0), torch.tensor([[0.5] * 3, [2.0] * 3]))
     kept.save(tmp_path / "prompt.safetensors")
     read = SoftPrompt.load(tmp_path / "prompt.safetensors")
     assert all(torch.equal(a, b) for a, b in zip(vars(kept).values(), vars(read).values(), strict=True))
+
+
+def test_a_prompt_without_a_scale_is_read_without_one_and_answers_as_it_is(tmp_path: Path) -> None:
+    kept = SoftPrompt(random_prompt((3, 4), 0), *random_head(1, 16, 0))
+    kept.save(tmp_path / "prompt.safetensors")
+    read = SoftPrompt.load(tmp_path / "prompt.safetensors")
+    assert read.label_scale is None
+    assert read.in_units(torch.tensor([[0.5], [-1.0]])).tolist() == [[0.5], [-1.0]]
+
+
+def test_a_regressions_prompt_answers_in_the_units_of_its_labels() -> None:
+    prompt = SoftPrompt(random_prompt((3, 4), 0), *random_head(1, 16, 0)).scaled(torch.tensor([[3.0], [2.0]]))
+    assert prompt.in_units(torch.tensor([[0.5], [-1.0]])).tolist() == [[4.0], [1.0]]
 
 
 @SHAPES

@@ -221,7 +221,7 @@ def test_a_replica_that_diverges_is_told_and_leaves_the_others_alone(tuned: Tune
     spec = task("t")
     healthy, faulty = tuned(spec, (0, 1)), tuned(spec, (0, 1))
     with torch.no_grad():
-        faulty.own_heads[1][0].fill_(torch.nan)
+        faulty.student.own_heads[1][0].fill_(torch.nan)
     healthy.advance(3)
     faulty.advance(3)
     good, bad = healthy.losses(), faulty.losses()

@@ -196,7 +196,7 @@ def test_a_students_rate_falls_linearly_to_zero(library: PromptLibrary, trial: T
         return
     session, rates = open_trainer(library, trial(method, steps=4, learning_rate=0.004)), []
     for _ in range(5):
-        rates.append(session.recipe.rate())
+        rates.append(session.recipe.rate(session.done))
         session.advance(1)
     assert rates == pytest.approx([0.004, 0.003, 0.002, 0.001, 0.0])
 

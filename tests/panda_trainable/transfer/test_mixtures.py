@@ -96,14 +96,14 @@ def test_logits_of_a_task_are_those_of_its_own_outputs(opened: Opened, uneven: M
     session.advance(5)
     weight, bias = session.student.heads["weight"].detach(), session.student.heads["bias"].detach()
     assert weight.shape == (2, 7, 16) and bias.shape == (2, 7)
-    assert [part.outputs for part in session.data.parts] == [slice(0, 2), slice(2, 4), slice(4, 7)]
+    assert [readout.outputs for readout in session.student.readouts] == [slice(0, 2), slice(2, 4), slice(4, 7)]
     for number, part in enumerate(session.data.parts):
         rows = [np.arange(9)] * 2
         alone = opened(
             part.task,
             (0, 1),
             start=session.student.prompt().detach(),
-            heads=(weight[:, part.outputs], bias[:, part.outputs]),
+            heads=tuple(tensor[:, session.student.readouts[number].outputs] for tensor in (weight, bias)),
         )
         for mine, expected in zip(
             session.student.logits(part.table, rows, number),
@@ -166,9 +166,11 @@ def test_no_task_of_a_mixture_trains_on_a_row_that_shares_a_text_with_the_report
     target = fingerprinted(target)
     mixture = Mixture("m", (one, other, target))
     apart, whole = (opened(mixture, (0, 1), steps=180, exclude_overlap_with=of) for of in (target, None))
-    assert not shared & set(apart.parts[0].order.flatten().tolist())
+    assert not shared & set(apart.data.parts[0].order.flatten().tolist())
     assert shared <= set(whole.data.parts[0].order.flatten().tolist())
-    for mine, theirs in zip(apart.parts[1:], whole.data.parts[1:], strict=True):  # the target itself is not held apart
+    for mine, theirs in zip(
+        apart.data.parts[1:], whole.data.parts[1:], strict=True
+    ):  # the target itself is not held apart
         assert mine.order.tolist() == theirs.order.tolist()
 
 
@@ -197,9 +199,9 @@ def test_tasks_of_all_kinds_train_one_prompt_and_each_learns(opened: Opened, of_
     assert (losses[-50:].mean(0) < 0.8 * losses[:50].mean(0)).all()
     last = [session.select(number)[part.task.metrics[0]] for number, part in enumerate(session.data.parts)]
     assert np.mean(last) > np.mean(first) + 0.2
-    for part in session.data.parts:
+    for readout in session.student.readouts:
         for k in (0, 1):
-            moved = before["weight"][k, part.outputs] != session.student.heads["weight"][k, part.outputs]
+            moved = before["weight"][k, readout.outputs] != session.student.heads["weight"][k, readout.outputs]
             assert moved.any(1).all()
 
 

@@ -251,7 +251,9 @@ def test_each_task_is_asked_behind_its_own_projected_prompt_with_its_own_head_by
         )
         for number, part in enumerate(session.data.parts):
             rows = part.order[:, part.at(step)]
-            heads = tuple(session.student.heads[name][:, part.outputs] for name in ("weight", "bias"))
+            heads = tuple(
+                session.student.heads[name][:, session.student.readouts[number].outputs] for name in ("weight", "bias")
+            )
             plain = prompt_trainer(
                 library, session.data.setting, part.task, (0, 1), prompts[:, number].contiguous(), steps=1,
                 learning_rate=0.1, heads=heads,
