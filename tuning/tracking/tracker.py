@@ -155,7 +155,8 @@ class Tracker:
                 self._store.set_terminated(run.info.run_id, "KILLED")
                 closed.append(run)
 
-        self._is_done(close)
+        # An interrupted write may leave its connection in the midst of a transaction: the second try has a new one.
+        _ = self._is_done(close) or self._is_done(close)
         return len(closed)
 
     def _is_done(self, action: Callable[..., None], *arguments: Any) -> bool:
