@@ -82,7 +82,7 @@ def planned_here(planned: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch) 
 
     def experiment(folder: Path) -> Experiment:
         folder.mkdir()
-        plan = planned(folder, methods=["spot"], sources=["s1"], search={"trials": 3}, train={
+        plan = planned(folder, methods=["spot"], sources=["s1"], search={"trials": 3, "scheduler": "none"}, train={
             "steps": 4, "batch_size": 4, "max_length": 16, "eval_every": 2, "seeds": [0]})  # fmt: skip
         new_store(plan.experiment.storage_path)
         return plan.experiment
