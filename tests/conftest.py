@@ -1,22 +1,23 @@
 """Fixtures of all tests: random PLMs, small tasks, an empty library, and a finished search."""
 
+import gc
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from panda_trainable.config.setting import Plm, PromptSettings, Setting, TrainSettings
+from panda_trainable.config.setting import Setting
 from panda_trainable.config.task import TaskSpec
-from panda_trainable.data.rows import located
 from panda_trainable.library import PromptLibrary
-from panda_trainable.plm.files import plm_files
 from panda_trainable.worker import single_threaded
 from tests.kits.command import experiment_file, panda_tune_here
 from tests.kits.plms import save_plm
-from tests.kits.tasks import rows_of, write_task
+from tests.kits.tasks import small_task
+from tests.kits.trials import small_setting
+from tuning.run.cluster import connected
 
 pytest_plugins = ("tests.kits.processor_seconds",)
 
@@ -34,6 +35,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _one_thread() -> None:
     """Two threads in one process are slower than one, and their sums differ."""
     single_threaded()
+    gc.collect()
+    gc.freeze()  # what was imported is not looked through again whenever a PLM gives its memory back: a third of the time
 
 
 @pytest.fixture(scope="session")
@@ -58,58 +61,49 @@ def library(tmp_path: Path) -> PromptLibrary:
 @pytest.fixture
 def setting(plms: Callable[[str], Path]) -> Setting:
     """A small setting on the random bert."""
-    folder = plms("bert")
-    return Setting(
-        Plm(str(folder), plm_files(folder)),
-        prompt=PromptSettings(length=3),
-        train=TrainSettings(batch_size=4, max_length=16, eval_every=4),
-    )
+    return small_setting(plms("bert"))
 
 
 @pytest.fixture
 def task(tmp_path: Path) -> Callable[..., TaskSpec]:
     """Makes located tasks of a few rows: task(name, classes=2, n=60, seed=0, kind="classification")."""
 
-    def make(
-        name: str, classes: int = 2, n: int = 60, seed: int = 0, kind: str = "classification", **changes: Any
-    ) -> TaskSpec:
-        write_task(
-            tmp_path / "data" / name,
-            rows_of(n, classes, seed=seed, kind=kind),
-            rows_of(24, classes, seed=seed + 99, kind=kind),
-        )
-        names = tuple(f"c{i}" for i in range(classes)) if kind == "classification" else ()
-        metric = "accuracy" if kind == "classification" else "pearson"
-        spec = TaskSpec(name, kind, ("a",), "label", names, (metric,))
-        return located(replace(spec, **changes), tmp_path / "data")
-
-    return make
+    return partial(small_task, tmp_path / "data")
 
 
-def _two_nodes(tries: int = 3) -> Any:
-    """Ray gives a node 30 s to start, which is not enough where the machine has much else to do."""
+def started(tries: int = 3) -> Any:
+    """A Ray of one node with one processor: it gives a node 30 s to start, not enough where much else is to be done."""
     from ray.cluster_utils import Cluster
 
     cluster = Cluster()
     try:
-        for _ in range(2):
-            cluster.add_node(num_cpus=1, include_dashboard=False)
+        cluster.add_node(num_cpus=1, include_dashboard=False)
         cluster.wait_for_nodes()
     except Exception:
         cluster.shutdown()
         if tries == 1:
             raise
-        return _two_nodes(tries - 1)
+        return started(tries - 1)
     return cluster
 
 
 @pytest.fixture(scope="session")
-def ray_address() -> Iterator[str]:
-    """A running Ray of two nodes with a processor each, for all searches that need none of their own."""
+def ray_cluster() -> Iterator[Any]:
+    """A running Ray with one slot, and this process's connection to it, which all of its searches share.
+
+    A process that goes from one Ray to another and back loses its actors there, so no test starts its own in here.
+    """
     os.environ.setdefault("RAY_worker_niceness", "0")
-    cluster = _two_nodes()
-    yield cluster.address
+    cluster = started()
+    with connected(cluster.address):
+        yield cluster
     cluster.shutdown()
+
+
+@pytest.fixture(scope="session")
+def ray_address(ray_cluster: Any) -> str:
+    """Where that Ray is."""
+    return str(ray_cluster.address)
 
 
 @pytest.fixture(scope="session")

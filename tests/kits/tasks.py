@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +115,27 @@ def own_task(
     """A located task of these rows; validation is train where it is not given."""
     write_task(folder / spec.name, list(train), list(validation or train))
     return located(spec, folder)
+
+
+@lru_cache(maxsize=256)
+def _files(kind: str, classes: int, n: int, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Train and validation rows, which nobody changes."""
+    if kind in _ROW:
+        return kind_rows(kind, n, seed), kind_rows(kind, 24, seed + 99)
+    return rows_of(n, classes, seed=seed, kind=kind), rows_of(24, classes, seed=seed + 99, kind=kind)
+
+
+def small_task(
+    folder: Path, name: str, classes: int = 2, n: int = 60, seed: int = 0, kind: str = "classification", **changes: Any
+) -> TaskSpec:
+    """A located task of learnable rows, its files made anew."""
+    write_task(folder / name, *_files(kind, classes, n, seed))
+    names = tuple(f"c{i}" for i in range(classes)) if kind == "classification" else ()
+    metric = "accuracy" if kind == "classification" else "pearson"
+    return located(replace(TaskSpec(name, kind, ("a",), "label", names, (metric,)), **changes), folder)
+
+
+def task_of_kind(folder: Path, kind: str, name: str = "k", n: int = 60, seed: int = 0, **changes: Any) -> TaskSpec:
+    """A located task of learnable rows of a kind, its files made anew."""
+    write_task(folder / name, *_files(kind, 2, n, seed))
+    return located(replace(SPECS[kind], name=name, **changes), folder)

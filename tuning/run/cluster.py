@@ -29,7 +29,7 @@ QUIET = {
 
 @contextmanager
 def connected(address: str | None) -> Iterator[None]:
-    """A connection to Ray for the time of a block.
+    """A connection to Ray for the time of a block; one that this process already has is used, and left open.
 
     Args:
         address: None starts Ray on this machine; `auto` or `host:port` joins a running cluster.
@@ -40,6 +40,9 @@ def connected(address: str | None) -> Iterator[None]:
     import ray
 
     check_address(address)
+    if ray.is_initialized():
+        yield
+        return
     os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
     staged = Path(tempfile.mkdtemp(prefix="panda-tune-"))
     try:

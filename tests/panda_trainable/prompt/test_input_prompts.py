@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import (
     AutoModel,
@@ -36,7 +35,7 @@ from panda_trainable.transfer.methods import METHODS, from_sources, open_trainer
 from panda_trainable.transfer.teachers import source_lineages
 from panda_trainable.worker import load_encoder
 from tests.kits.plms import FAMILIES, SMALL
-from tests.kits.sessions import loss_curve, random_starts, same, trained
+from tests.kits.sessions import loss_curve, random_starts
 
 P, T = 3, 9
 CLOSE = {"rtol": 0, "atol": 1e-5}
@@ -316,14 +315,11 @@ def inputs(setting: Setting) -> Setting:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_input_prompt_lowers_the_loss_of_every_kind_and_replicas_are_the_replicas_alone(
+def test_an_input_prompt_lowers_the_loss_of_every_kind(
     opened: Opened, kind_task: Task, inputs: Setting, kind: str
 ) -> None:
-    spec, values = kind_task(kind), {"steps": 80, "learning_rate": 0.1, "setting": inputs}
-    together = loss_curve(opened(spec, (0, 3), **values), 80)
-    assert (together[-10:].mean(0) < 0.8 * together[:10].mean(0)).all()
-    alone = [loss_curve(opened(spec, (seed,), **values), 6) for seed in (0, 3)]
-    torch.testing.assert_close(together[:6], torch.cat(alone, 1), **CLOSE)
+    losses = loss_curve(opened(kind_task(kind), (0, 3), steps=60, learning_rate=0.1, setting=inputs), 60)
+    assert (losses[-10:].mean(0) < 0.8 * losses[:10].mean(0)).all()
 
 
 @pytest.mark.parametrize("tokens", [9, 10**6])
@@ -335,30 +331,6 @@ def test_the_size_of_bucket_slices_changes_no_loss(
     expected = loss_curve(opened(spec, (0, 1), setting=inputs), 4)
     monkeypatch.setitem(module.BUCKET_VALUES, "cpu", 16 * tokens)
     torch.testing.assert_close(loss_curve(opened(spec, (0, 1), setting=inputs), 4), expected, **CLOSE)
-
-
-def test_only_prompt_and_head_move_and_the_plm_stays_the_file_bit_for_bit(
-    opened: Opened, task: Task, inputs: Setting
-) -> None:
-    session = opened(task("t"), (0, 1), setting=inputs)
-    before = trained(session)
-    session.advance(10)
-    assert before.keys() == {"prompt", "weight", "bias"}
-    assert not any(torch.equal(now[k], before[name][k]) for name, now in trained(session).items() for k in (0, 1))
-    model, file = session.student.encoder.model.state_dict(), load_file(Path(inputs.plm.source) / "model.safetensors")
-    assert all(torch.equal(model[name], tensor) for name, tensor in file.items())
-    assert all(p.grad is None for p in session.student.encoder.model.parameters())
-
-
-def test_a_restored_session_goes_on_as_the_uninterrupted_one(
-    opened: Opened, task: Task, inputs: Setting, tmp_path: Path
-) -> None:
-    whole, killed, again = (opened(task("t"), (0, 1), setting=inputs) for _ in range(3))
-    killed.advance(4)
-    save_file(killed.state(), tmp_path / "state")
-    again.restore(load_file(tmp_path / "state"))
-    assert torch.equal(loss_curve(again, 6), loss_curve(whole, 10)[4:])
-    assert same(trained(again), trained(whole))
 
 
 @of_prompts

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from panda_trainable.config.setting import Setting
@@ -160,20 +159,6 @@ def test_an_mlp_lowers_the_loss_and_replicas_do_not_touch_one_another(
     assert (together[-10:].mean(0) < 0.8 * together[:10].mean(0)).all()
     alone = [loss_curve(through(spec, form, (seed,), steps=60, learning_rate=0.05), 10) for seed in (0, 3)]
     torch.testing.assert_close(together[:10], torch.cat(alone, 1), **CLOSE)
-
-
-@FORMS
-def test_an_mlp_saved_and_restored_ends_where_it_would_have(
-    through: Callable[..., Trainer], task: Callable[..., TaskSpec], tmp_path: Path, form: str
-) -> None:
-    whole, killed, again = (through(task("t"), form) for _ in range(3))
-    killed.advance(4)
-    save_file(killed.state(), tmp_path / "state")
-    again.restore(load_file(tmp_path / "state"))
-    for session in (whole, again):
-        session.advance(10)
-    assert same(trained(again), trained(whole))
-    assert torch.equal(again.student.prompt(), whole.student.prompt())
 
 
 @FORMS

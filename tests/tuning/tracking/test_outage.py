@@ -91,10 +91,10 @@ def planned_here(planned: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_mlflow_is_whole_however_its_server_was_away(
-    planned_here: Callable[[Path], Experiment], tmp_path: Path
+    planned_here: Callable[[Path], Experiment], tmp_path: Path, ray_address: str
 ) -> None:
     whole = planned_here(tmp_path / "whole")
-    assert not searching.search(whole, progress=Notes({})).failures
+    assert not searching.search(whole, ray_address, Notes({})).failures
     expected = content(whole)
     assert {status for status, *_ in expected.values()} == {"FINISHED"}
     assert len([name for name in expected if name.startswith("trial:")]) == 6
@@ -107,23 +107,23 @@ def test_mlflow_is_whole_however_its_server_was_away(
         experiment = planned_here(tmp_path / name)
         server = Server(experiment.storage_path / "mlflow.db")
         notes = Notes({gone: server.stop, back: server.answer})
-        assert not searching.search(experiment, progress=notes).failures
+        assert not searching.search(experiment, ray_address, notes).failures
         assert len([text for text in notes.lines if "does not answer" in text and "still" not in text]) == 1
         assert any("still does not answer" in text for text in notes.lines) == (not back)
         if not back:
             server.answer()
-            again = searching.search(experiment, progress=Notes({}))
+            again = searching.search(experiment, ray_address, Notes({}))
             assert not again.computed
         assert content(experiment) == expected, name
 
 
 def test_trials_that_a_killed_driver_did_not_write_have_their_loss_and_seconds(
-    planned_here: Callable[[Path], Experiment], tmp_path: Path
+    planned_here: Callable[[Path], Experiment], tmp_path: Path, ray_address: str
 ) -> None:
     experiment = planned_here(tmp_path / "killed")
     with pytest.raises(KeyboardInterrupt), ExitStack():
-        searching.search(experiment, progress=Notes({"search 2": interrupt}))
-    searching.search(experiment, progress=Notes({}))
+        searching.search(experiment, ray_address, Notes({"search 2": interrupt}))
+    searching.search(experiment, ray_address, Notes({}))
     store = client(experiment.tracking_uri)
     trials = {run.data.tags["trial"]: run for run in runs(store, "small", "tags.stage = 'trial'")}
     for path in (experiment.search_path / "studies").glob("*.journal"):

@@ -1,0 +1,56 @@
+"""A small setting, and short trials of every method."""
+
+from pathlib import Path
+from typing import Any
+
+from panda_trainable.config.methods import KD_KINDS, TRAITS
+from panda_trainable.config.setting import Plm, PromptSettings, Setting, TrainSettings
+from panda_trainable.config.trial import Projection, Source, TeacherPlm, TrialConfig
+from panda_trainable.plm.files import plm_files
+from tests.kits.tasks import small_task
+
+
+def small_setting(plm: Path) -> Setting:
+    """Three prompt tokens, and texts of 16 tokens, on the PLM of a folder."""
+    return Setting(
+        Plm(str(plm), plm_files(plm)),
+        prompt=PromptSettings(length=3),
+        train=TrainSettings(batch_size=4, max_length=16, eval_every=4),
+    )
+
+
+def short_trial(
+    folder: Path, setting: Setting, wide: Plm, method: str = "prompt_tuning", sources: int = 1, **changes: Any
+) -> TrialConfig:
+    """A trial of eight steps and two seeds.
+
+    Args:
+        folder: where its tasks are made.
+        setting: a small one.
+        wide: another PLM, for methods that have a part on one.
+        method: which.
+        sources: how many, where the method has sources.
+        changes: fields of the trial; its target is the task `t` otherwise.
+    """
+    traits = TRAITS[method]
+    steps, rate = (0, 0.0) if traits.trains == "nothing" else (8, 0.02)
+    target = changes.pop("target") if "target" in changes else small_task(folder, "t")
+    values: dict[str, Any] = {"seeds": (0, 1), "steps": steps, "learning_rate": rate}
+    if traits.sources != "none":
+        values["sources"] = tuple(
+            Source(small_task(folder, f"s{i}", seed=i + 1), 0.5 / (i + 1)) for i in range(sources)
+        )
+    if traits.sources != "none" or traits.another == "source_plm":
+        values |= {"source_steps": 6, "source_learning_rate": 0.02}
+    if "lambda" in traits.knobs:
+        values["lambda_"] = 1.0
+    if "teacher_steps" in traits.knobs:
+        values |= {"teacher_steps": 4, "candidates": (2, 4)}
+    if traits.another == "teacher_plm":
+        relations = {name: target.kind in KD_KINDS[name] for name in ("inter_class", "inter_instance")}
+        values |= {name: 0.5 * fits for name, fits in relations.items()}
+        values["teacher_plm"] = TeacherPlm(wide, steps=6, learning_rate=0.02)
+    if traits.another == "source_plm":
+        tasks = small_task(folder, "p0", seed=11), small_task(folder, "p1", seed=12)
+        values["projection"] = Projection(wide, tasks, steps=5)
+    return TrialConfig(setting, target, method, **(values | changes))
