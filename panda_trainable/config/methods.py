@@ -1,4 +1,4 @@
-"""TRAITS: what each method takes, one row a method. Imports no torch."""
+"""TRAITS: what each method takes, one row a method; and the names of losses and similarities. Imports no torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -46,7 +46,7 @@ def scores_on(
 def report_scores(
     student: Student, library: PromptLibrary, setting: Setting
 ) -> tuple[Scores, NDArray[np.float32], NDArray[Any]]:
-    """Scores on all report rows: metric -> [K], logits [K, N, …], gold [N]. For `confirm` alone."""
+    """Scores on all report rows: metric -> [K], logits [K, N, …], gold [N]. For `confirm` and `train` alone."""
     task: TaskSpec = student.task.tasks[0]
     table = token_table(library, setting, task, task.report_split)
     rows = np.arange(len(table))

@@ -161,7 +161,7 @@ class Trainer:
         return scores
 
     def report(self) -> tuple[Scores, NDArray[np.float32], NDArray[Any]]:
-        """Scores on the report split: metric -> [K], logits [K, N, …], gold [N]. For `confirm` alone."""
+        """Scores on the report split: metric -> [K], logits [K, N, …], gold [N]. For `confirm` and `train` alone."""
         return report_scores(self.student, self.data.library, self.data.setting)
 
     def prompts(self) -> list[SoftPrompt]:

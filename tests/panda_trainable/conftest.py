@@ -18,6 +18,18 @@ from tests.kits.tasks import task_of_kind
 from tests.kits.trials import short_trial
 
 
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> PromptLibrary:
+    """One library for all tests: keys are by content, so what is there already is what a test would have made."""
+    return PromptLibrary(tmp_path_factory.mktemp("shared") / "library")
+
+
+@pytest.fixture
+def empty_library(tmp_path: Path) -> PromptLibrary:
+    """A library of its own, for a test that looks at what is made in it."""
+    return PromptLibrary(tmp_path / "library")
+
+
 @pytest.fixture
 def kind_task(tmp_path: Path) -> Callable[..., TaskSpec]:
     """Makes located tasks of a kind: kind_task("tagging", name="t", n=60, seed=0)."""

@@ -24,6 +24,12 @@ print(PromptLibrary(Path(sys.argv[1])).get_or_make("prompts", "k", make, {}))
 """
 
 
+@pytest.fixture
+def library(empty_library: PromptLibrary) -> PromptLibrary:
+    """Nothing is in it."""
+    return empty_library
+
+
 def write(text: str = "made") -> Callable[[Path], None]:
     return lambda draft: (draft / "value.txt").write_text(text) and None
 

@@ -192,7 +192,7 @@ def test_the_map_is_decided_by_the_seed_and_restored(library: PromptLibrary, tri
 # relations
 
 
-@pytest.mark.parametrize("tokens", [1, 9, 40, 10**6])
+@pytest.mark.parametrize("tokens", [9, 10**6])
 @pytest.mark.parametrize("relation", JOINT)
 @pytest.mark.parametrize("kind", ["classification", "regression", "multiple_choice"])
 def test_a_loss_of_the_whole_batch_is_the_same_however_rows_are_grouped(

@@ -50,8 +50,8 @@ def test_every_kind_has_a_small_task() -> None:
 def test_a_kind_lowers_its_loss_and_beats_its_reference_on_rows_it_never_saw(
     opened: Opened, kind_task: KindTask, kind: str
 ) -> None:
-    session = opened(kind_task(kind), (0, 1), steps=120, learning_rate=0.1)
-    losses = loss_curve(session, 120)
+    session = opened(kind_task(kind), (0, 1), steps=80, learning_rate=0.1)
+    losses = loss_curve(session, 80)
     assert (losses[-10:].mean(0) < 0.8 * losses[:10].mean(0)).all()
     table, task = session.data.parts[0].table, session.data.parts[0].task
     for score, rows in zip(session.select()[task.metrics[0]], session.data.parts[0].rows, strict=True):

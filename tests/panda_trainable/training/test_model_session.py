@@ -161,14 +161,13 @@ def test_a_run_depends_on_its_seed_alone(tuned: Tuned, task: Task) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_model_tuning_lowers_the_loss_and_learns_every_kind(tuned: Tuned, kind_task: Task, kind: str) -> None:
-    session = tuned(kind_task(kind), steps=120)
-    losses = loss_curve(session, 120)
+    session = tuned(kind_task(kind), steps=60)
+    losses = loss_curve(session, 60)
     assert losses[-10:].mean() < 0.6 * losses[:10].mean()
     assert session.select()[session.data.parts[0].task.metrics[0]][0] > 0.6
 
 
-@pytest.mark.parametrize("pooling", ["cls", "mean"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("family", "pooling"), zip(FAMILIES, ["cls", "mean"] * 2, strict=True))
 def test_every_family_is_tuned_whatever_its_head_reads(
     tuned: Tuned, task: Task, setting: Setting, plms: Callable[[str], Path], family: str, pooling: str
 ) -> None:
@@ -228,5 +227,7 @@ def test_the_report_scores_every_row_of_the_report_split(tuned: Tuned, kind_task
 
 
 def test_nothing_of_a_session_is_left_in_the_library(library: PromptLibrary, tuned: Tuned, task: Task) -> None:
-    tuned(task("t")).advance(10)
-    assert {path.parent.parent.name for path in library.root.rglob("card.json")} == {"tokens"}
+    before = set(library.root.rglob("card.json"))
+    tuned(task("t", seed=5)).advance(10)
+    made = set(library.root.rglob("card.json")) - before
+    assert {path.parent.parent.name for path in made} == {"tokens"}
