@@ -1,9 +1,7 @@
 """Methods × targets for a paper: mean ± deviation over seeds, the best in bold, those that may be as good marked."""
 
-import csv
-import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -108,19 +106,17 @@ def _gain(study: StudyRecord) -> tuple[float, float, float]:
 
 def as_csv(table: MethodTable) -> str:
     """A line per method and one of the majority class, four columns per target: mean, deviation, mark, source; in percent."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["method", *(f"{target}{part}" for target in table.targets for part in ("", " sd", " mark", " source"))]
-    )
+    import pandas as pd
+
+    names = [f"{target}{part}" for target in table.targets for part in ("", " sd", " mark", " source")]
     classes = (table.majority.get(target) for target in table.targets)
-    writer.writerow(
+    rows = [
         ["majority class", *(text for c in classes for text in ("" if c is None else f"{100 * c:.2f}", "", "", ""))]
-    )
+    ]
     for method in table.methods:
         known = [table.cells.get((method, target)) for target in table.targets]
-        writer.writerow([method, *(field for cell in known for field in _fields(cell))])
-    return text.getvalue()
+        rows.append([method, *(field for cell in known for field in _fields(cell))])
+    return pd.DataFrame(rows, columns=["method", *names]).to_csv(index=False, lineterminator="\n")
 
 
 def _fields(cell: Cell | None) -> list[str]:
@@ -165,19 +161,16 @@ def latex_text(text: str) -> str:
 
 def as_latex(table: MethodTable) -> str:
     """A table for the package booktabs."""
-    caption = latex_text(RULE).replace("Marked:", r"$^\dagger$:").replace("±", r"$\pm$")
-    lines = [
-        "% needs \\usepackage{booktabs}", r"\begin{table}", r"\centering", rf"\begin{{tabular}}{{l{'r' * len(table.targets)}}}", r"\toprule",
-        _latex_row("method", [latex_text(target) for target in table.targets]), r"\midrule",
-        _latex_row("majority class", [_share(table.majority.get(target)).strip() for target in table.targets]),
-        *(_latex_row(latex_text(m), [_latex_cell(table.cells.get((m, t))) for t in table.targets]) for m in table.methods),
-        r"\bottomrule", r"\end{tabular}", rf"\caption{{{caption}}}", r"\end{table}",
-    ]  # fmt: skip
-    return "\n".join(lines) + "\n"
+    import pandas as pd
 
-
-def _latex_row(name: str, cells: Sequence[str]) -> str:
-    return f"{' & '.join([name, *cells])} \\\\"
+    rows = [["majority class", *(_share(table.majority.get(target)).strip() for target in table.targets)]]
+    rows += [[latex_text(m), *(_latex_cell(table.cells.get((m, t))) for t in table.targets)] for m in table.methods]
+    shown = pd.DataFrame(rows, columns=["method", *map(latex_text, table.targets)]).style.hide(axis="index")
+    written = shown.to_latex(
+        column_format="l" + "r" * len(table.targets), position_float="centering", hrules=True,
+        caption=latex_text(RULE).replace("Marked:", r"$^\dagger$:").replace("±", r"$\pm$"),
+    )  # fmt: skip
+    return f"% needs \\usepackage{{booktabs}}\n{written}"
 
 
 def _latex_cell(cell: Cell | None) -> str:

@@ -90,6 +90,9 @@ def test_csv_has_mean_deviation_and_mark_of_each_target_and_empty_fields_for_wha
 
 def test_latex_is_bold_where_best_daggered_where_tied_and_escaped() -> None:
     text = as_latex(TABLE)
+    assert text.startswith("% needs \\usepackage{booktabs}\n\\begin{table}\n\\centering\n\\caption{")
+    assert "\\begin{tabular}{lrr}\n\\toprule\nmethod &" in text
+    assert text.endswith("\\bottomrule\n\\end{tabular}\n\\end{table}\n")
     assert r"panda & \textbf{80.0}{\scriptsize$\pm$1.0} & -- \\" in text
     assert r"spot & 78.0{\scriptsize$\pm$1.0}$^\dagger$ & -- \\" in text
     assert r"method & cb & my\_task \\" in text

@@ -326,6 +326,21 @@ def test_all_relabellings_by_hand() -> None:
     assert permutation_p(x, y, 0) == pytest.approx(min(1.0, 2 * min(tails)))
 
 
+def test_a_relabelling_without_coefficient_counts_in_both_tails() -> None:
+    """The one value that differs belongs to s00: who takes the missing similarity there leaves only equal values."""
+    x, y = np.array([[1.0], [2.0], [3.0], [math.nan]]), np.array([[1.0], [0.0], [0.0], [0.0]])
+    told = []
+    for order in itertools.permutations(range(4)):
+        moved = x[list(order), 0]
+        both = np.isfinite(moved)
+        told.append(stats.spearmanr(moved[both], y[both, 0])[0] if np.ptp(y[both]) else math.nan)
+    undefined = np.isnan(told)
+    assert undefined.sum() == 6
+    tails = (undefined | (np.array(told) >= told[0] - 1e-9)).mean(), (undefined | (np.array(told) <= told[0] + 1e-9)).mean()  # fmt: skip
+    assert permutation_p(x, y, 0) == pytest.approx(min(1.0, 2 * min(tails)))
+    assert permutation_p(x, y, 0) > 2 * 6 / 24
+
+
 def test_drawn_relabellings_come_near_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = drawn(6, 2, seed=4)
     exact = permutation_p(x, y, 0)
