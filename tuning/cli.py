@@ -21,7 +21,13 @@ app.add_typer(library_app, name="library")
 File = Annotated[Path, typer.Argument(help="experiment file (YAML)", show_default=False)]
 Overrides = Annotated[
     list[str],
-    typer.Option("-o", default_factory=list, metavar="KEY.KEY=VALUE", help="set a value of the file anew; repeatable"),
+    typer.Option(
+        "-o",
+        default_factory=list,
+        show_default=False,
+        metavar="KEY.KEY=VALUE",
+        help="set a value of the file anew; repeatable",
+    ),
 ]
 Address = Annotated[
     str | None, typer.Option(help="running Ray cluster: auto or host:port; default: start Ray on this machine")
