@@ -396,10 +396,10 @@ def test_an_answer_is_found_behind_a_tokenizer_that_takes_spaces_along(
 
 
 def test_a_table_is_made_once_and_shared_by_tasks_of_the_same_data(
-    library: PromptLibrary, setting: Setting, task: Task
+    empty_library: PromptLibrary, setting: Setting, task: Task
 ) -> None:
-    made = [token_table(library, setting, task(name), "train") for name in ("t", "u")]
-    assert len(list(library.root.glob("tokens/*"))) == 1
+    made = [token_table(empty_library, setting, task(name), "train") for name in ("t", "u")]
+    assert len(list(empty_library.root.glob("tokens/*"))) == 1
     assert made[0].ids.tolist() == made[1].ids.tolist()
 
 
@@ -447,13 +447,15 @@ def test_rows_whose_groups_changed_are_other_rows(
     assert found == [[0, 0, 1, 1], [0, 1, 0, 1]]
 
 
-def test_rows_that_changed_since_the_plan_are_refused(library: PromptLibrary, setting: Setting, task: Task) -> None:
+def test_rows_that_changed_since_the_plan_are_refused(
+    empty_library: PromptLibrary, setting: Setting, task: Task
+) -> None:
     spec = task("t")
     file = Path(spec.origin.place("train"))
     file.write_text(file.read_text().replace('"label": 1', '"label": 0', 1))
     for make in (
-        lambda: token_table(library, setting, spec, "train"),
-        lambda: used_texts(library, spec, "train", None),
+        lambda: token_table(empty_library, setting, spec, "train"),
+        lambda: used_texts(empty_library, spec, "train", None),
     ):
         with pytest.raises(ValueError, match=r"train.jsonl: changed since the plan was made; start the search again"):
             make()
@@ -573,25 +575,28 @@ def test_a_table_knows_the_hashes_and_groups_of_its_compared_texts(
 
 
 def test_the_used_texts_of_a_split_are_those_of_its_rows_within_the_limit(
-    library: PromptLibrary, setting: Setting, tmp_path: Path
+    empty_library: PromptLibrary, setting: Setting, tmp_path: Path
 ) -> None:
     rows = [{"a": f"w{i % 10}", "b": f"W{i % 3}", "label": i % 2} for i in range(20)]
     spec = own_task(tmp_path / "own", PAIR, rows, rows[:3])
-    table = token_table(library, replace(setting, limit=replace(setting.limit, train=6)), spec, "train")
-    assert used_texts(library, spec, "train", 6).tolist() == sorted(set(table.texts.ravel().tolist()))
-    assert used_texts(library, spec, "train", None).tolist() == sorted(
+    table = token_table(empty_library, replace(setting, limit=replace(setting.limit, train=6)), spec, "train")
+    assert used_texts(empty_library, spec, "train", 6).tolist() == sorted(set(table.texts.ravel().tolist()))
+    assert used_texts(empty_library, spec, "train", None).tolist() == sorted(
         set(text_hashes([(f"w{i}",) for i in range(10)]).ravel().tolist())
     )
-    assert len(used_texts(library, spec, "validation", None)) == 3
-    assert len(list(library.root.glob("texts/*"))) == 3
+    assert len(used_texts(empty_library, spec, "validation", None)) == 3
+    assert len(list(empty_library.root.glob("texts/*"))) == 3
 
 
-def test_the_used_texts_of_a_task_do_not_depend_on_its_plm_or_kind(library: PromptLibrary, task: Task) -> None:
+def test_the_used_texts_of_a_task_do_not_depend_on_its_plm_or_kind(empty_library: PromptLibrary, task: Task) -> None:
     spec = task("t")
     moved = replace(spec, origin=FolderFiles(Path(shutil.copytree(spec.origin.place(), f"{spec.origin.place()}2"))))
     for other in (replace(spec, name="u"), replace(spec, classes=("x", "y")), moved):
-        assert used_texts(library, other, "train", None).tolist() == used_texts(library, spec, "train", None).tolist()
-    assert len(list(library.root.glob("texts/*"))) == 1
+        assert (
+            used_texts(empty_library, other, "train", None).tolist()
+            == used_texts(empty_library, spec, "train", None).tolist()
+        )
+    assert len(list(empty_library.root.glob("texts/*"))) == 1
 
 
 def test_numbers_of_names_follow_their_first_appearance() -> None:
