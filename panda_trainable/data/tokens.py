@@ -16,7 +16,7 @@ from panda_trainable.config.setting import Setting
 from panda_trainable.config.task import TaskSpec
 from panda_trainable.data.gold import AnswerGold, TagGold
 from panda_trainable.data.limits import kept_rows
-from panda_trainable.data.overlap import sharing_a_text, text_hashes
+from panda_trainable.data.overlap import shared_text_groups, text_hashes
 from panda_trainable.data.tokenisers import TOKENISERS
 from panda_trainable.library import PromptLibrary
 from panda_trainable.plm.files import load_tokenizer
@@ -115,7 +115,7 @@ def _tokenise(draft: Path, setting: Setting, task: TaskSpec, split: str) -> None
     arrays, gold = TOKENISERS[task.kind](tokenizer, rows, setting.train.max_length)
     empty = {"slots": np.zeros((len(rows), 0), np.int32), "answers": np.zeros((len(rows), 0), bool)}
     arrays = {**empty, "offsets": np.zeros((len(rows), 0, 2), np.int32), **arrays}
-    arrays["groups"] = sharing_a_text([row.compared for row in rows])
+    arrays["groups"] = shared_text_groups([row.compared for row in rows])
     arrays["texts"] = text_hashes([row.compared for row in rows])
     arrays["questions"] = questions
     for name, array in arrays.items():

@@ -127,9 +127,9 @@ def _located(experiment: Experiment, name: str, *, fetches: bool) -> TaskSpec:
     task, data = experiment.task(name), experiment.data_path
 
     def fetch(hub_task: TaskSpec) -> Path:
-        from panda_trainable.data.hub import fetched  # it imports `datasets`, which takes a second
+        from panda_trainable.data.hub import fetch_task  # it imports `datasets`, which takes a second
 
-        return fetched(hub_task, data, experiment.storage_path / "hub")
+        return fetch_task(hub_task, data, experiment.storage_path / "hub")
 
     imported = imported_task(experiment.storage_path / "library", task)
     if imported and name not in experiment.targets and not is_here(task, data):

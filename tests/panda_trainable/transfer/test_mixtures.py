@@ -16,7 +16,7 @@ from torch import Tensor
 from panda_trainable.config.setting import Setting
 from panda_trainable.config.task import KINDS, MIXING_CAP, Mixture, TaskSpec
 from panda_trainable.data.rows import fingerprinted
-from panda_trainable.data.splits import mixed, replica_rows, stream
+from panda_trainable.data.splits import data_order, mixture_schedule, replica_rows
 from panda_trainable.library import CARD, PromptLibrary
 from panda_trainable.training import forward as module
 from panda_trainable.training.forward import encoded
@@ -144,12 +144,12 @@ def test_every_task_meets_its_own_rows_in_its_own_order_and_never_those_it_holds
 ) -> None:
     session = opened(uneven, (0, 5), steps=120)
     counts = [part.step_offsets[-1] for part in session.data.parts]
-    assert counts == np.bincount(mixed([120, 60, 42], MIXING_CAP, 480)).tolist()
+    assert counts == np.bincount(mixture_schedule([120, 60, 42], MIXING_CAP, 480)).tolist()
     for part in session.data.parts:
         assert len(part.step_offsets) == 121
         for replica, seed in enumerate((0, 5)):
             own = replica_rows(library, setting, part.task, seed)
-            assert part.order[replica].tolist() == stream(own.train, seed, part.step_offsets[-1]).tolist()
+            assert part.order[replica].tolist() == data_order(own.train, seed, part.step_offsets[-1]).tolist()
             assert set(part.order[replica].tolist()) == set(own.train.tolist())  # more than an epoch
             assert not set(part.order[replica].tolist()) & set(own.selection.tolist())
     steps = torch.tensor([part.step_offsets for part in session.data.parts]).diff(dim=1)
