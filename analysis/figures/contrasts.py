@@ -21,7 +21,8 @@ def contrasts_figure(found: Sequence[Contrast]) -> Drawing | NotDrawn:
     return Drawing(
         "contrasts",
         _says_contrasts(shown),
-        "Difference in selection score of complete trials, excluding each study's first trial; 95\u00a0% intervals over studies, if there are at least three. "
+        "Difference in selection score of complete trials, excluding each study's first trial; 95\u00a0% intervals "
+        "over studies, if there are at least three. "
         + "; ".join(f"{one.name}, {one.method}: {counted(one.trials, 'trial')} of {counted(one.studies, 'study')}, {one.how}" for one in shown)
         + ". Other hyperparameters are not held constant." + (f" Not shown: {listed(missing)}." if missing else ""),
         "Interval plot: " + "; ".join(f"{one.name} of {one.method} {points(one.difference or 0.0)} points" for one in shown) + ".",
@@ -76,8 +77,10 @@ def twins_figure(evidence: Evidence, compared: Sequence[MethodComparison]) -> Dr
     return Drawing(
         "twins",
         _says_twins(found),
-        "Report score of the winner minus that of its twin: the same settings, steps and seeds without transfer (λ = 0; for a prompt transferred with its head, a random prompt). Dots: "
-        f"studies; bars: target means; in parentheses: mean over targets with its 95\u00a0% interval, if there are at least three targets. {counts({one.method: one.n for one in found}, 'study')}. "
+        "Report score of the winner minus that of its twin: the same settings, steps and seeds without transfer (λ "
+        "= 0; for a prompt transferred with its head, a random prompt). Dots: "
+        "studies; bars: target means; in parentheses: mean over targets with its 95\u00a0% interval, if there are "
+        f"at least three targets. {counts({one.method: one.n for one in found}, 'study')}. "
         f"{left_out(evidence)}{evidence.protocol}.",
         "Dot plot of winner minus twin: " + "; ".join(f"{one.method} {_mean(one)} points on average" for one in found) + ".",
         (WIDTH, 0.9 + 0.5 * len(found) + 0.3 * rows),

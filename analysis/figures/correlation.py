@@ -35,9 +35,14 @@ def coefficients_figure(evidence: Evidence, found: Sequence[Correlation]) -> Dra
     return Drawing(
         "coefficients",
         _says_coefficients(rows, methods[0]),
-        "Mean over targets of Spearman's coefficient between similarity and gain of the sources; lines: 95\u00a0% intervals over targets "
-        "and sources. Filled: confirmed winners; hollow: the first trial, the same settings on every pair, scored on selection rows with the search seeds. Better than chance: p below 0.05 when sources are permuted jointly over targets, corrected over similarities; an interval may still include zero, since it also covers the choice of targets. Grey tick: noise ceiling, the coefficient "
-        f"that a repeated measurement of the gain with other seeds would reach as a predictor.{note} {_n(rows)} {evidence.protocol}.",
+        "Mean over targets of Spearman's coefficient between similarity and gain of the sources; lines: 95\u00a0% "
+        "intervals over targets "
+        "and sources. Filled: confirmed winners; hollow: the first trial, the same settings on every pair, scored "
+        "on selection rows with the search seeds. Better than chance: p below 0.05 when sources are permuted "
+        "jointly over targets, corrected over similarities; an interval may still include zero, since it also "
+        "covers the choice of targets. Grey tick: noise ceiling, the coefficient "
+        f"that a repeated measurement of the gain with other seeds would reach as a predictor.{note} {_n(rows)} "
+        f"{evidence.protocol}.",
         f"Interval plot of {counted(len(rows), 'coefficient')}: {counted(len(similarities), 'similarity')} × {counted(len(methods), 'method')}.",
         (WIDTH, 0.9 + len(methods) * 0.35 + 0.42 * len(similarities) * len(methods)),
         lambda figure: _paint_coefficients(figure, rows, methods, similarities, marked),
@@ -121,10 +126,14 @@ def scatter_figure(evidence: Evidence, answer: Answer) -> Drawing | NotDrawn:
     rows = math.ceil(len(targets) / _columns(len(targets)))
     return Drawing(
         "scatter",
-        f"{answer.similarity} and the gain of {answer.method} are positively correlated on {up} of {counted(len(some), 'target')}",
-        f"Gain over prompt tuning on report rows against {answer.similarity}, one point per source, {counted(sum(map(len, targets.values())), 'pair')}; bars: 95\u00a0% "
-        "intervals over rows and seeds. ρ: Spearman's coefficient, r: Pearson's with Fisher's 95\u00a0% interval, p of ρ, exact up to seven sources; dashed line: least squares. "
-        f"Axis scales differ between panels. The best and the worst source are labelled. {left_out(evidence)}{evidence.protocol}.",
+        f"{answer.similarity} and the gain of {answer.method} are positively correlated on {up} of "
+        f"{counted(len(some), 'target')}",
+        f"Gain over prompt tuning on report rows against {answer.similarity}, one point per source, "
+        f"{counted(sum(map(len, targets.values())), 'pair')}; bars: 95\u00a0% "
+        "intervals over rows and seeds. ρ: Spearman's coefficient, r: Pearson's with Fisher's 95\u00a0% interval, p "
+        "of ρ, exact up to seven sources; dashed line: least squares. "
+        "Axis scales differ between panels. The best and the worst source are labelled. "
+        f"{left_out(evidence)}{evidence.protocol}.",
         f"{counted(len(targets), 'scatter plot')} of gain against {answer.similarity}: "
         + "; ".join(f"{t} ρ {rho(of.spearman)}" for t, of in answer.found.targets.items())
         + ".",

@@ -1,4 +1,4 @@
-"""Shared parts of all figures: a Drawing has a title that states a finding, a caption, an alt text and a paint function."""
+"""Shared by all figures: a Drawing has a title that states its finding, a caption, an alt text and a paint function."""
 
 import io
 import re

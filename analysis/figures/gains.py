@@ -47,10 +47,12 @@ def gain_map(evidence: Evidence, method: str) -> Drawing | NotDrawn:
     return Drawing(
         f"gain-{method}",
         _says_gain(method, shown, evidence),
-        f"Gain over prompt tuning in points on report rows, {counted(len(known), 'pair')}; rows sorted by mean gain on targets with a signal, columns by mean gain. "
+        f"Gain over prompt tuning in points on report rows, {counted(len(known), 'pair')}; rows sorted by mean gain "
+        "on targets with a signal, columns by mean gain. "
         f"{_hatching(pairs, unsure)} {_beyond(known, limit)}{_brackets(evidence, shown)}{evidence.protocol}."
         + missing_pairs(int(np.isnan(shown.cells).sum())),
-        f"Heat map of the gains of {method}: {extent(shown)}, from {points(float(known.min()))} to {points(float(known.max()))} points; "
+        f"Heat map of the gains of {method}: {extent(shown)}, from {points(float(known.min()))} to "
+        f"{points(float(known.max()))} points; "
         f"{counted(int(unsure.sum()), 'cell')} hatched.",
         size_of(shown, tree=False),
         lambda figure: _paint_gain(figure, shown, unsure, limit, evidence.targets_without_signal),
@@ -102,7 +104,10 @@ def _hatching(pairs: Sequence[StudyRecord], unsure: NDArray[np.bool_]) -> str:
     if unknown == len(pairs):
         return "No intervals are available."
     without = f"; {counted(unknown, 'pair')} without an interval" if unknown else ""
-    return f"Hatched: the 95\u00a0% interval over rows and seeds includes zero ({int(unsure.sum())}{without}); “significantly”: it lies above zero."
+    return (
+        f"Hatched: the 95\u00a0% interval over rows and seeds includes zero ({int(unsure.sum())}{without}); "
+        "“significantly”: it lies above zero."
+    )
 
 
 def _unsure(evidence: Evidence, pairs: Sequence[StudyRecord], shown: Table) -> NDArray[np.bool_]:

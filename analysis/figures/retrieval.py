@@ -39,10 +39,13 @@ def pooled_figure(evidence: Evidence, answer: Answer) -> Drawing | NotDrawn:
     names = sorted({point.target for point in known})
     return Drawing(
         "pooled",
-        f"Over all pairs, the correlation of {answer.similarity} and the gain of {answer.method} is {rho(found.pooled.spearman)} "
+        f"Over all pairs, the correlation of {answer.similarity} and the gain of {answer.method} is "
+        f"{rho(found.pooled.spearman)} "
         f"({span(found.pooled.spearman_interval)}; {chance(found.pooled.p_adjusted)})",
-        f"{counted(len(known), 'pair')} of {counted(len(names), 'target')}; gain as rank within its target, best source at the top. Black: mean rank in equal-count bins of "
-        "similarity. Spearman's coefficient with its 95\u00a0% interval over targets and sources; p from permuting the source labels jointly over targets, "
+        f"{counted(len(known), 'pair')} of {counted(len(names), 'target')}; gain as rank within its target, best "
+        "source at the top. Black: mean rank in equal-count bins of "
+        "similarity. Spearman's coefficient with its 95\u00a0% interval over targets and sources; p from permuting "
+        "the source labels jointly over targets, "
         f"corrected for the number of similarities. {left_out(evidence)}{evidence.protocol}.",
         f"Scatter plot of {counted(len(known), 'pair')}: {answer.similarity} against the rank of the gain within its target, Spearman {rho(found.pooled.spearman)}.",
         (WIDTH, 4.2),
@@ -111,10 +114,13 @@ def retrieval_figure(evidence: Evidence, answer: Answer) -> Drawing | NotDrawn:
     return Drawing(
         "retrieval",
         _says_retrieval(best, str(answer.method), curves[best][0].gain, chances[0], oracle, count),
-        f"Gain over prompt tuning of the best of the top-k most similar sources, chosen by selection score; mean over {counted(len({evidence.place(p.target, p.plm) for p in own}), 'target')}, "
-        f"{counted(len(own), 'pair')}. Random: expected gain of randomly drawn sources. All sources: independent of the order (SPoT's oracle). Choosing in hindsight, by the "
+        "Gain over prompt tuning of the best of the k most similar sources, chosen by selection score; mean over "
+        f"{counted(len({evidence.place(p.target, p.plm) for p in own}), 'target')}, "
+        f"{counted(len(own), 'pair')}. Random: expected gain of randomly drawn sources. All sources: independent of "
+        "the order (SPoT's oracle). Choosing in hindsight, by the "
         f"report score itself, gains {points(most)} points. {left_out(evidence)}{evidence.protocol}.",
-        f"Line plot of the gain against the share of sources tried for {counted(len(curves), 'similarity')}, random order and all sources.",
+        f"Line plot of the gain against the share of sources tried for {counted(len(curves), 'similarity')}, random "
+        "order and all sources.",
         (WIDTH, 3.9),
         lambda figure: _paint_retrieval(
             figure,
@@ -127,8 +133,14 @@ def retrieval_figure(evidence: Evidence, answer: Answer) -> Drawing | NotDrawn:
 
 def _says_retrieval(best: str, method: str, first: float, drawn: float, oracle: float, count: int) -> str:
     if oracle > ROUNDING:
-        return f"The most similar source by {best} retains {minus(f'{100 * first / oracle:.0f}')}\u00a0% of what {method} gains with all {count}; a random source retains {minus(f'{100 * drawn / oracle:.0f}')}\u00a0%"
-    return f"With all {count} sources {method} gains {points(oracle)} points, so there is no gain to retain; the most similar by {best} gains {points(first)}"
+        return (
+            f"The most similar source by {best} retains {minus(f'{100 * first / oracle:.0f}')}\u00a0% of what "
+            f"{method} gains with all {count}; a random source retains {minus(f'{100 * drawn / oracle:.0f}')}\u00a0%"
+        )
+    return (
+        f"With all {count} sources {method} gains {points(oracle)} points, so there is no gain to retain; the most "
+        f"similar by {best} gains {points(first)}"
+    )
 
 
 def _paint_retrieval(

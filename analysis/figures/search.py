@@ -26,7 +26,8 @@ def importance_figure(found: Sequence[Importance]) -> Drawing | NotDrawn:
         "importance",
         _says_importance(shown),
         "Share of the explained variance of the score between trials of a study (fANOVA of complete trials, all studies of a method together). "
-        f"Dashed: importance of a random hyperparameter in its place; bars below it show no effect. {listed([_trials(one) for one in shown])}."
+        "Dashed: importance of a random hyperparameter added for reference; bars below it show no effect. "
+        f"{listed([_trials(one) for one in shown])}."
         + (f" Not shown: {listed(silent)}." if silent else "") + _constant(shown),
         "Bar charts of hyperparameter importance: " + "; ".join(f"{one.method} {_bars(one)}" for one in shown) + ".",
         (WIDTH, sum(0.62 + 0.34 * len(one.shares) for one in shown) + 0.5),
@@ -95,8 +96,10 @@ def progress_figure(found: Mapping[str, Sequence[Progress]]) -> Drawing | NotDra
     return Drawing(
         "search",
         _says_progress(best, len(rows)),
-        "Best selection score of complete trials so far minus that of the first trial (the published setting), against the cost of all trials of a study, including stopped and failed "
-        f"ones (steps exclude teacher warm-ups); mean over studies with 95\u00a0% bands over studies. {counts({one.method: one.studies for one in rows}, 'study')}."
+        "Best selection score of complete trials so far minus that of the first trial (the published setting), "
+        "against the cost of all trials of a study, including stopped and failed "
+        "ones (steps exclude teacher warm-ups); mean over studies with 95\u00a0% bands over studies. "
+        f"{counts({one.method: one.studies for one in rows}, 'study')}."
         + (f" Left out, without a complete first trial: {counted(left_out, 'study')}." if left_out else "")
         + " The maximum over more trials is higher by chance alone: only confirmed scores are conclusive.",
         f"Line plots of the best score so far against {listed([COSTS[cost] for cost in known])}: " + "; ".join(f"{one.method} ends at {points(one.above[-1])} points" for one in rows) + ".",
@@ -109,7 +112,10 @@ def _says_progress(best: Progress, methods: int) -> str:
     if best.above[-1] <= ROUNDING:
         return "The search found nothing better than the published setting"
     most = ", the most of all methods" if methods > 1 else ""
-    return f"The search improved {best.method} by {points(best.above[-1])} points of selection score over the published setting{most}"
+    return (
+        f"The search improved {best.method} by {points(best.above[-1])} points of selection score over the published "
+        f"setting{most}"
+    )
 
 
 def _paint_progress(figure: Any, known: Mapping[str, Sequence[Progress]]) -> None:
@@ -148,7 +154,8 @@ def slices_figure(found: Sequence[Slice]) -> Drawing | NotDrawn:
     return Drawing(
         "slices",
         _says_slices(found),
-        "Selection score of complete trials minus the mean of their study; all other hyperparameters vary as sampled. Faint: trials; lines: means of up to four bins of "
+        "Selection score of complete trials minus the mean of their study; all other hyperparameters vary as "
+        "sampled. Faint: trials; lines: means of up to four bins of "
         f"neighbouring values with 95\u00a0% intervals over trials. {counts(trials, 'trial')}. {_below(found)}",
         f"Scatter plots of the centred score against {listed([LABELS.get(knob, knob) for knob in knobs])} for {listed(methods)}.",
         (WIDTH, 3.9),

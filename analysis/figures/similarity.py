@@ -56,7 +56,10 @@ def _says_similarity(similarity: str, measured: Table) -> str:
         return f"By {similarity}, each task was compared only with itself"
     s, t = np.unravel_index(np.nanargmax(others), measured.cells.shape)
     most = minus(f"{measured.cells[s, t]:.{_decimals(measured.cells)}f}")
-    return f"By {similarity}, the most similar source and target are {measured.sources[s]} and {measured.targets[t]} ({most})"
+    return (
+        f"By {similarity}, the most similar source and target are {measured.sources[s]} and {measured.targets[t]} "
+        f"({most})"
+    )
 
 
 def _decimals(cells: Floats) -> int:
