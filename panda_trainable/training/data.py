@@ -1,4 +1,4 @@
-"""TrainingData: which rows of which tasks K replicas train on, in which order."""
+"""TrainingData: the train rows of each task for K replicas, and their order."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -39,7 +39,7 @@ class TaskData:
     step_offsets: tuple[int, ...]
 
     def at(self, step: int) -> slice:
-        """Where in the order the rows of a step stand."""
+        """The positions of a step's rows in the data order."""
         return slice(self.step_offsets[step], self.step_offsets[step + 1])
 
 
