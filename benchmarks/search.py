@@ -29,7 +29,7 @@ from panda_trainable.training.trainer import Trainer
 from panda_trainable.transfer.lineage import starting_prompts, tuned_prompts
 from panda_trainable.transfer.methods import open_trainer
 from panda_trainable.transfer.teachers import source_lineage, teacher_lineages
-from tests.kits.sessions import order_of, prompt_trainer
+from tests.kits.trainers import order_of, prompt_trainer
 
 
 def compared(case: Case, trials: int, replicas: int, steps: int, device: str, precision: Precision) -> dict[str, Any]:
@@ -92,13 +92,13 @@ def drawn(base: TrialConfig, trials: int) -> list[TrialConfig]:
 
 def stacked(library: PromptLibrary, config: TrialConfig, found: dict[str, Any]) -> None:
     """A trial in the engine."""
-    session = open_trainer(library, config)
+    trainer = open_trainer(library, config)
     losses = []
-    while session.done < config.steps:
-        session.advance(config.setting.train.eval_every)
-        losses.append(session.losses())
-        found["engine_dev"] = session.student.logits(
-            session.data.parts[0].table, [rows.selection for rows in session.data.parts[0].rows]
+    while trainer.done < config.steps:
+        trainer.advance(config.setting.train.eval_every)
+        losses.append(trainer.losses())
+        found["engine_dev"] = trainer.student.logits(
+            trainer.data.parts[0].table, [rows.selection for rows in trainer.data.parts[0].rows]
         )
     found["engine_losses"] = list(zip(*losses, strict=True))
 
@@ -109,12 +109,12 @@ def published(
     """A trial in the published loop: a warm-up and a student for each seed, one after the other."""
     found["losses"], found["dev"] = [], []
     setting = config.setting
-    for sessions in seeds:
+    for trainers in seeds:
         teacher, student = (
-            Network(model, session.prompts()[0], setting.plm.pooling)
-            for model, session in zip(models, sessions, strict=True)
+            Network(model, trainer.prompts()[0], setting.plm.pooling)
+            for model, trainer in zip(models, trainers, strict=True)
         )
-        first, second = (order_of(session)[:, 0] for session in sessions)
+        first, second = (order_of(trainer)[:, 0] for trainer in trainers)
         warm = Loop(teacher, rows, first, config.source_learning_rate, constant=True, precision=setting.train.precision)
         warm.advance(config.teacher_steps)
         loop = Loop(
@@ -125,7 +125,7 @@ def published(
         for done in range(0, config.steps, every):
             loop.advance(min(every, config.steps - done))
             losses.append(float(torch.stack(loop.losses[done:]).mean()))
-            said = loop.evaluate(sessions[1].data.parts[0].rows[0].selection.tolist())
+            said = loop.evaluate(trainers[1].data.parts[0].rows[0].selection.tolist())
         found["losses"].append(losses)
         found["dev"].append(said)
 

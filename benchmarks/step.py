@@ -20,7 +20,7 @@ from panda_trainable.training.trainer import Trainer
 from panda_trainable.transfer.lineage import tuned_prompts
 from panda_trainable.transfer.methods import open_trainer
 from panda_trainable.transfer.teachers import teacher_lineages
-from tests.kits.sessions import order_of
+from tests.kits.trainers import order_of
 
 STEPS = {"tiny": 8, "mini": 4, "small": 2, "minilm": 2, "base": 1}
 """Shape -> steps of a repeat."""
@@ -41,17 +41,17 @@ def compared(case: Case, replicas: int, repeats: int, steps: int, device: str, p
         def fresh() -> Trainer:
             return open_trainer(library, config)
 
-        def loop(replica: int, session: Trainer) -> Loop:
-            return published(models, library, config, replica, session, device)
+        def loop(replica: int, trainer: Trainer) -> Loop:
+            return published(models, library, config, replica, trainer, device)
 
         fresh().advance(1)  # tables, teachers and caches are made before the clock runs
         loop(0, fresh()).advance(1)
         costs, peaks = [], []
         for repeat in range(repeats):
-            session = fresh()
-            other = loop(repeat % replicas, session)
+            trainer = fresh()
+            other = loop(repeat % replicas, trainer)
             there = timed(partial(other.advance, steps), device)
-            here = timed(partial(session.advance, steps), device)
+            here = timed(partial(trainer.advance, steps), device)
             costs.append((there, here))
             peaks.append(peak_gflops(device, precision, tries=2))
         gflop = counted_gflop(lambda: alone(fresh())) / replicas
@@ -69,41 +69,41 @@ def compared(case: Case, replicas: int, repeats: int, steps: int, device: str, p
 
 
 def published(
-    models: list[Any], library: PromptLibrary, config: TrialConfig, replica: int, session: Trainer, device: str
+    models: list[Any], library: PromptLibrary, config: TrialConfig, replica: int, trainer: Trainer, device: str
 ) -> Loop:
-    """The published loop on what one replica of a session that has not begun trains."""
+    """The published loop on the data that one replica of a trainer at step 0 trains on."""
     ((_, lineage),) = teacher_lineages(config)
     (taught,) = tuned_prompts(library, lineage, (config.seeds[replica],))
     networks = [
         Network(model, start, config.setting.plm.pooling)
-        for model, start in zip(models, (session.prompts()[replica], taught), strict=True)
+        for model, start in zip(models, (trainer.prompts()[replica], taught), strict=True)
     ]
-    rows = Padded.of(session.data.parts[0].table, device)
+    rows = Padded.of(trainer.data.parts[0].table, device)
     return Loop(
-        networks[0], rows, order_of(session)[:, replica], config.learning_rate, teacher=networks[1],
+        networks[0], rows, order_of(trainer)[:, replica], config.learning_rate, teacher=networks[1],
         weight=config.lambda_effective, precision=config.setting.train.precision,
     )  # fmt: skip
 
 
-def alone(session: Trainer) -> None:
+def alone(trainer: Trainer) -> None:
     """One step with every row by itself: what has to be computed, without padding."""
     before, engine.BUCKET_VALUES = engine.BUCKET_VALUES, dict.fromkeys(engine.BUCKET_VALUES, 1)
-    session.advance(1)
+    trainer.advance(1)
     engine.BUCKET_VALUES = before
 
 
-def differences(session: Trainer, loops: list[Loop], steps: int) -> dict[str, float]:
+def differences(trainer: Trainer, loops: list[Loop], steps: int) -> dict[str, float]:
     """Largest distance of losses over the steps, and of dev logits after them, of the first replicas."""
     losses = []
     for _ in range(steps):
-        session.advance(1)
-        losses.append(session.losses())
+        trainer.advance(1)
+        losses.append(trainer.losses())
     loss = logits = 0.0
-    dev = session.student.logits(session.data.parts[0].table, [rows.selection for rows in session.data.parts[0].rows])
+    dev = trainer.student.logits(trainer.data.parts[0].table, [rows.selection for rows in trainer.data.parts[0].rows])
     for k, other in enumerate(loops):
         other.advance(steps)
         loss = max(loss, *(abs(float(a) - b[k]) for a, b in zip(other.losses, losses, strict=True)))
-        said = other.evaluate(session.data.parts[0].rows[k].selection.tolist())
+        said = other.evaluate(trainer.data.parts[0].rows[k].selection.tolist())
         logits = max(logits, float((said - torch.from_numpy(dev[k])).abs().max()))
     return {"max_loss_difference": loss, "max_dev_logit_difference": logits}
 

@@ -22,7 +22,7 @@ POLL_S = 0.1
 
 
 class DamagedArtefact(Exception):
-    """What lies under a key is not what was written there."""
+    """A stored artefact does not match its checksums."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class PromptLibrary:
     _verified: set[Path] = field(default_factory=set, compare=False, repr=False)
 
     def path(self, kind: str, key: str) -> Path:
-        """Where an artefact lies or would lie."""
+        """The folder of an artefact, whether it exists or not."""
         return self.root / kind / key
 
     def has(self, kind: str, key: str) -> bool:
-        """Whether a key was made; its files are verified only when they are read."""
+        """Whether an artefact exists; its checksums are verified only on reading."""
         return (self.path(kind, key) / CARD).is_file()
 
     def get(self, kind: str, key: str) -> Path:
@@ -85,7 +85,7 @@ class PromptLibrary:
         return True
 
     def put(self, kind: str, key: str, make: Callable[[Path], None], card: dict[str, Any]) -> None:
-        """Makes an artefact; where another process has made it meanwhile, that one is kept."""
+        """Creates an artefact; if another process has created it meanwhile, that one is kept."""
         folder = self.path(kind, key)
         draft = folder.with_name(f".{key}-{uuid4().hex[:8]}")
         draft.mkdir(parents=True)

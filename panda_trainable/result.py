@@ -80,7 +80,7 @@ class TrialResult:
 
     @property
     def score_std(self) -> float:
-        """Deviation over seeds of that score; 0 where there is one seed."""
+        """Standard deviation of that score over seeds; 0 for a single seed."""
         return float(np.std(list(self.by_seed.values()), ddof=1)) if len(self.by_seed) > 1 else 0.0
 
     @property
@@ -98,12 +98,12 @@ class TrialResult:
         return cls.from_json(reported[_RESULT]) if reported and _RESULT in reported else cls.failed(LOST)
 
     def as_json(self) -> str:
-        """The whole result as text, as a journal keeps it."""
+        """The complete result as JSON text, as stored in journals."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "TrialResult":
-        """The result that was kept as text."""
+        """The result from its JSON text."""
         kept = json.loads(text)
         kept["scores"] = {metric: _seeds(seeds) for metric, seeds in kept["scores"].items()}
         kept["losses"] = _seeds(kept["losses"])

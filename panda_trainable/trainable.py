@@ -101,9 +101,9 @@ class PandaTrainable(tune.Trainable):
         return TrialResult.failed(reason, self.trainer.done if self.trainer else 0, self._seconds(), self.node)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Writes the trainer's state."""
+        """Writes the trainer's state as safetensors into the checkpoint folder."""
         save_file(self._opened().state(), Path(checkpoint_dir) / STATE)
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        """Goes back to a state."""
+        """Restores the trainer's state from a checkpoint."""
         self._opened().restore(load_file(Path(checkpoint) / STATE))

@@ -40,7 +40,7 @@ def release_encoder() -> None:
 
 
 def device() -> str:
-    """Where sessions of this process run."""
+    """The device of this process's trainers: `cuda` if available, else `cpu`."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 

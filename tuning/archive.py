@@ -51,7 +51,9 @@ def export(plans: tuple[Plan, ...], archive: Path) -> tuple[list[str], int]:
             for name, task in tasks.items():
                 file.writestr(f"tasks/{name}.json", json.dumps(task_card(task), indent=1))
     except OSError as error:
-        raise Misuse(Problem(str(archive), f"cannot be written ({error.strerror or error})")) from error
+        raise Misuse(
+            Problem(str(archive), f"cannot be written ({error.strerror or error})", remedy="name another file")
+        ) from error
     return list(tasks), len(set(found))
 
 
@@ -75,7 +77,7 @@ def import_archive(root: Path, archive: Path) -> tuple[list[str], int]:
             strange = [name for name in names if not (_ARTEFACT.fullmatch(name) or _TASK.fullmatch(name))]
             if strange or not names:
                 rule = f"is no archive of panda-tune library export; it holds {strange[:3] or 'nothing'}"
-                raise Misuse(Problem(str(archive), rule))
+                raise Misuse(Problem(str(archive), rule, remedy="name a file that export wrote"))
             draft.mkdir(parents=True)
             for name in names:
                 target = draft / name
@@ -84,7 +86,11 @@ def import_archive(root: Path, archive: Path) -> tuple[list[str], int]:
                     shutil.copyfileobj(inside, out)
         return _moved(draft, root)
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError) as error:
-        raise Misuse(Problem(str(archive), f"cannot be read as an archive ({error})")) from error
+        raise Misuse(
+            Problem(
+                str(archive), f"cannot be read as an archive ({error})", remedy="name a file that library export wrote"
+            )
+        ) from error
     except (DamagedArtefact, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Misuse(Problem(str(archive), f"is damaged: {error!r}", remedy="have it exported again")) from error
     finally:

@@ -1,4 +1,4 @@
-"""Answers as tables for a terminal."""
+"""Results as tables for a terminal."""
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
@@ -57,13 +57,13 @@ def _table(
             table.add_column(name, no_wrap=name != "PLM", overflow="fold")
     for name in NUMBERS:
         table.add_column(name, justify="right", no_wrap=True)
-    known: tuple[str, str] | None = None
+    previous: tuple[str, str] | None = None
     for record, values in rows:
-        if references and known != (record.target, record.plm):
-            known = record.target, record.plm
+        if references and previous != (record.target, record.plm):
+            previous = record.target, record.plm
             plm = [record.plm] if several else []
-            said = [f"{100 * values['majority']:.1f}", *[""] * (len(NUMBERS) - 1)]
-            table.add_row(record.target, *plm, "majority class", "–", *said)
+            numbers = [f"{100 * values['majority']:.1f}", *[""] * (len(NUMBERS) - 1)]
+            table.add_row(record.target, *plm, "majority class", "–", *numbers)
         best = " ●" if record.run_id in marked else ""
         table.add_row(*_names(values, several, best), *_numbers(values))
     return _printed(table)
@@ -78,7 +78,7 @@ def _printed(table: Table) -> str:
 
 
 def plain_table(title: str, caption: str, names: Sequence[str], rows: Sequence[Sequence[str]], texts: int) -> str:
-    """A table of which the first columns are texts and the others numbers."""
+    """A table whose first columns are texts, left-aligned, and whose others are numbers."""
     table = Table(
         box=box.SIMPLE_HEAD, title=title, caption=caption, title_justify="left", caption_justify="left",
     )  # fmt: skip
@@ -102,7 +102,10 @@ def retrieved_table(rows: Sequence[Mapping[str, Any]]) -> str:
         for values in rows
     ]  # fmt: skip
     poor = any(values["own_score"] <= values["own_majority"] for values in rows)
-    caption = f"similarity of early snapshots, ± deviation over {first['similarity']['n']} seeds; own score on selection rows in percent"
+    caption = (
+        f"similarity of early snapshots, ± standard deviation over {first['similarity']['n']} seeds; own score on "
+        "selection rows in percent"
+    )
     return plain_table(
         f"Sources of {first['target']} by {first['by']}",
         caption + "\n! a source that does not beat its own majority class" * poor,
@@ -115,7 +118,7 @@ def _spread_of(values: Mapping[str, Any]) -> str:
 
 
 def kept_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """What the best of the top-k sources kept of the gain that all sources give."""
+    """The share of the gain of all sources that the best of the top-k sources retains."""
     shown = [
         [
             values["method"], str(values["k"]), f"{100 * values['left_out']:.0f} %", f"{100 * values['gain']:+.1f}",
@@ -126,15 +129,18 @@ def kept_table(rows: Sequence[Mapping[str, Any]]) -> str:
     ]  # fmt: skip
     return plain_table(
         f"Best of the top-k sources by {rows[0]['similarity']}, chosen by selection score",
-        "gain over prompt tuning in points on report rows; left out: share of the sources that no tried winner uses, as its own or as a partner;\n"
-        "kept: of the gain of trying all sources, the oracle (the last k); random: expected with k sources drawn; hindsight: the best gain that any\n"
-        "source had, which selection could not know. With partners, k = 1 of spot is the weighted average of the most similar, of spot_mixture their mixture",
-        ["method", "k", "left out", "gain", "kept", "random", "hindsight"], shown, 1,
+        "gain over prompt tuning in points on report rows; untried: share of sources that no tried winner uses, as "
+        "its source or as a partner;\n"
+        "retained: share of the gain of all sources, the oracle (the last k); random: expected gain of k randomly "
+        "drawn sources; hindsight: largest\n"
+        "gain of any source, unknown to selection. With partners, k = 1 is the weighted average of the most similar "
+        "(spot) or their mixture (spot_mixture)",
+        ["method", "k", "untried", "gain", "retained", "random", "hindsight"], shown, 1,
     )  # fmt: skip
 
 
 def _notes(rows: Sequence[tuple[StudyRecord, Mapping[str, Any]]], marked: set[str]) -> list[str]:
-    """What the table's signs mean, as far as they stand in it."""
+    """Explanations of the signs that occur in the table."""
     values = [value for _, value in rows]
     told = {
         "score and gain over prompt tuning in percent on report rows, ± deviation over seeds; 95 % interval over rows and seeds": True,
@@ -162,7 +168,7 @@ def _notes(rows: Sequence[tuple[StudyRecord, Mapping[str, Any]]], marked: set[st
 
 
 def _gap(values: Mapping[str, Any]) -> str:
-    """How far a larger PLM was ahead, and how much of that its student made good."""
+    """The score of the larger teacher PLM, and the share of its lead that its student closed."""
     teacher = values["teacher"]
     if not teacher:
         return ""
@@ -183,7 +189,7 @@ def _names(values: Mapping[str, Any], several: bool, best: str) -> list[str]:
 
 
 def _spread(values: Mapping[str, Any]) -> str:
-    """The deviation over seeds; nothing where there is one seed only."""
+    """The standard deviation over seeds; empty for a single seed."""
     return f" ± {100 * values['std']:.1f}" if values["n"] != 1 else ""
 
 
@@ -206,8 +212,8 @@ def _numbers(values: Mapping[str, Any]) -> list[str]:
 
 
 PER_SIMILARITY = (
-    "similarity", "ρ per target", "interval", "r per target", "ρ pooled", "interval", "r pooled", "p", "p adjusted",
-    "ceiling", "pairs", "missing", "self",
+    "similarity", "mean ρ", "interval", "mean r", "pooled ρ", "interval", "pooled r", "p", "adjusted p",
+    "noise ceiling", "pairs", "missing", "self-pairs",
 )  # fmt: skip
 COLUMNS = (
     "similarity", "measure", "method", "scope", "target", "spearman", "spearman_p", "spearman_exact", "pearson", "pearson_p", "n", "low",
@@ -217,17 +223,19 @@ COLUMNS = (
 UNKNOWN = "–"
 
 RELATIVE = {
-    "none": "pooled: scores as they are, so that easy targets stand above hard ones (--relative-to self or baseline divides)",
-    "self": "pooled: scores divided by the target's with its own prompt",
+    "none": "pooled: unscaled scores, higher on easy than on hard targets (--relative-to self or baseline normalises them)",
+    "self": "pooled: scores divided by the target's score with its own prompt",
     "baseline": "pooled: scores divided by the target's baseline",
 }
-"""What pooled scores are divided by -> how that is told."""
+"""What pooled scores are divided by -> its note below the table."""
 
 
 def correlation_table(found: Sequence[Correlation], relative_to: str = "none") -> str:
-    """A line per similarity, then Spearman's coefficients by target, then what is to be known of them."""
+    """A line per similarity, then Spearman's coefficients by target, then notes."""
     names = " · ".join(filter(None, (found[0].measure, found[0].method)))
-    overview = plain_table(f"Similarity against {names}", "", PER_SIMILARITY, [_line(one) for one in found], 1)
+    overview = plain_table(
+        f"Correlation of similarity and {names}", "", PER_SIMILARITY, [_line(one) for one in found], 1
+    )
     targets = sorted({name for one in found for name in one.targets})
     rows = [[name, *(_of_target(one.targets.get(name)) for one in found)] for name in targets]
     head = ["target", *(one.similarity for one in found)]
@@ -273,16 +281,19 @@ def _interval(ends: tuple[float, float] | None) -> str:
 
 
 def _captions(found: Sequence[Correlation], relative_to: str) -> Iterator[str]:
-    yield "ρ: Spearman, r: Pearson; per target: mean over targets; 95 % intervals over targets and sources"
-    yield "p: of ρ pooled, sources' names permuted jointly over targets; adjusted for the number of similarities (Benjamini-Hochberg)"
+    yield "ρ: Spearman, r: Pearson; mean: over targets; 95 % intervals over targets and sources"
+    yield (
+        "p: of pooled ρ, source labels permuted jointly over targets; "
+        "adjusted for the number of similarities (Benjamini-Hochberg)"
+    )
     yield RELATIVE[relative_to]
     if any(one.ceiling is not None for one in found):
-        yield "ceiling: ρ per target between two measurements of the same scores, from halves of the seeds"
+        yield "noise ceiling: mean ρ between two measurements of the same scores, estimated from halves of the seeds"
     yield from notes(found)
 
 
 def notes(found: Sequence[Correlation]) -> list[str]:
-    """What is missing and why, a line each."""
+    """What is missing and why, one line each."""
     told: dict[str, list[str]] = {}
     for one in found:
         for about, why in _reasons(one):
@@ -307,7 +318,7 @@ def _reasons(one: Correlation) -> Iterator[tuple[str, str]]:
 
 
 def correlation_csv(found: Sequence[Correlation]) -> str:
-    """Everything that is known, a row per similarity and target, one for the mean of targets, one pooled."""
+    """All coefficients as CSV: per similarity one row per target, one for the mean over targets, one pooled."""
     text = StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()

@@ -1,4 +1,4 @@
-"""Figures of one way against another: fusions, partners, and winners against their twins."""
+"""Paired comparisons: early and late fusion, with and without partner sources, winners and their twins."""
 
 from collections.abc import Sequence
 from statistics import fmean
@@ -12,7 +12,7 @@ from analysis.wording import by_reason, counted, counts, listed, points
 
 
 def contrasts_figure(found: Sequence[Contrast]) -> Drawing | NotDrawn:
-    """Differences between ways of transfer, with their intervals."""
+    """Differences between variants of transfer, with their intervals."""
     shown = [one for one in found if one.difference is not None]
     if not shown:
         reasons = by_reason({f"{one.name} of {one.method}": one.note for one in found})
@@ -21,9 +21,10 @@ def contrasts_figure(found: Sequence[Contrast]) -> Drawing | NotDrawn:
     return Drawing(
         "contrasts",
         _says_contrasts(shown),
-        "Difference of selection scores of complete trials, without each study's first; 95\u00a0% intervals over studies, where there are three or more. "
+        "Difference in selection score of complete trials, excluding each study's first trial; 95\u00a0% intervals "
+        "over studies, if there are at least three. "
         + "; ".join(f"{one.name}, {one.method}: {counted(one.trials, 'trial')} of {counted(one.studies, 'study')}, {one.how}" for one in shown)
-        + ". Other hyperparameters are not held equal." + (f" Not shown: {listed(missing)}." if missing else ""),
+        + ". Other hyperparameters are not held constant." + (f" Not shown: {listed(missing)}." if missing else ""),
         "Interval plot: " + "; ".join(f"{one.name} of {one.method} {points(one.difference or 0.0)} points" for one in shown) + ".",
         (WIDTH, 1.0 + 0.45 * len(shown)),
         lambda figure: _paint_contrasts(figure, shown),
@@ -33,7 +34,7 @@ def contrasts_figure(found: Sequence[Contrast]) -> Drawing | NotDrawn:
 def _says_contrasts(shown: Sequence[Contrast]) -> str:
     clear = [one for one in shown if one.interval and (one.interval[0] > 0 or one.interval[1] < 0)]
     if not clear:
-        return "Neither partners nor the kind of fusion make a significant difference"
+        return "Neither partner sources nor the type of fusion makes a significant difference"
     return "; ".join(_says_contrast(one) for one in clear)
 
 
@@ -60,14 +61,14 @@ def _paint_contrasts(figure: Any, shown: Sequence[Contrast]) -> None:
     axes.set_yticks(range(len(shown)), [f"{one.name}, {one.method}" for one in shown])
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.margins(x=0.1)
-    axes.set_xlabel("difference, points")
+    axes.set_xlabel("difference (points)")
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x")
     minus_ticks(axes.xaxis)
 
 
 def twins_figure(evidence: Evidence, compared: Sequence[MethodComparison]) -> Drawing | NotDrawn:
-    """Winners against the same configurations without what the method transfers."""
+    """Winners compared with the same configurations without transfer."""
     found = [one for one in compared if one.reference == TWIN]
     if not found:
         return NotDrawn("twins", "no confirmed winner has a twin")
@@ -76,8 +77,10 @@ def twins_figure(evidence: Evidence, compared: Sequence[MethodComparison]) -> Dr
     return Drawing(
         "twins",
         _says_twins(found),
-        "Winner's report score minus its twin's: the same settings, steps and seeds without what the method transfers (λ = 0; for a prompt with its head, a random prompt). Dots: "
-        f"studies; bars: means of targets; in brackets: mean of the targets with its 95\u00a0% interval over targets, from three on. {counts({one.method: one.n for one in found}, 'study')}. "
+        "Report score of the winner minus that of its twin: the same settings, steps and seeds without transfer (λ "
+        "= 0; for a prompt transferred with its head, a random prompt). Dots: "
+        "studies; bars: target means; in parentheses: mean over targets with its 95\u00a0% interval, if there are "
+        f"at least three targets. {counts({one.method: one.n for one in found}, 'study')}. "
         f"{left_out(evidence)}{evidence.protocol}.",
         "Dot plot of winner minus twin: " + "; ".join(f"{one.method} {_mean(one)} points on average" for one in found) + ".",
         (WIDTH, 0.9 + 0.5 * len(found) + 0.3 * rows),
@@ -133,5 +136,5 @@ def _paint_twins(figure: Any, found: Sequence[MethodComparison], targets: Sequen
         axes.tick_params(axis="y", length=0)
         axes.grid(color="#eeeeee")
         axes.margins(x=0.08)
-    panels[-1].set_xlabel("winner − twin, points")
+    panels[-1].set_xlabel("winner − twin (points)")
     minus_ticks(panels[-1].xaxis)

@@ -1,4 +1,4 @@
-"""Figures that answer: coefficients with their intervals, and similarity against gain, target by target."""
+"""Correlation coefficients with their intervals, and scatter plots of gain against similarity per target."""
 
 import math
 import textwrap
@@ -19,7 +19,7 @@ COLUMNS = 3
 
 
 def _columns(panels: int) -> int:
-    """Panels beside one another: four stand two by two."""
+    """Number of panels per row; four panels form a 2 × 2 grid."""
     return 2 if panels == 4 else min(COLUMNS, panels)
 
 
@@ -35,9 +35,14 @@ def coefficients_figure(evidence: Evidence, found: Sequence[Correlation]) -> Dra
     return Drawing(
         "coefficients",
         _says_coefficients(rows, methods[0]),
-        "Mean over targets of Spearman's coefficient between similarity and gain of the sources; lines are 95\u00a0% intervals over targets "
-        "and sources. Filled: confirmed winners; hollow: the first trial, the same settings on every pair, scored on selection rows with the search seeds. Better than chance: p below 0.05 when sources are permuted jointly over targets, corrected over similarities; an interval may still span zero, since it is about other targets too. Grey tick: the noise ceiling, what "
-        f"another measurement of the gain with other seeds would reach as a predictor.{note} {_n(rows)} {evidence.protocol}.",
+        "Mean over targets of Spearman's coefficient between similarity and gain of the sources; lines: 95\u00a0% "
+        "intervals over targets "
+        "and sources. Filled: confirmed winners; hollow: the first trial, the same settings on every pair, scored "
+        "on selection rows with the search seeds. Better than chance: p below 0.05 when sources are permuted "
+        "jointly over targets, corrected over similarities; an interval may still include zero, since it also "
+        "covers the choice of targets. Grey tick: noise ceiling, the coefficient "
+        f"that a repeated measurement of the gain with other seeds would reach as a predictor.{note} {_n(rows)} "
+        f"{evidence.protocol}.",
         f"Interval plot of {counted(len(rows), 'coefficient')}: {counted(len(similarities), 'similarity')} × {counted(len(methods), 'method')}.",
         (WIDTH, 0.9 + len(methods) * 0.35 + 0.42 * len(similarities) * len(methods)),
         lambda figure: _paint_coefficients(figure, rows, methods, similarities, marked),
@@ -63,7 +68,7 @@ def _says_coefficients(rows: Sequence[Correlation], method: str) -> str:
     if significant == [best.similarity]:
         return f"Of {len(own)} similarities only {best.similarity} orders the sources of {best.method} better than chance (mean ρ {rho(best.spearman_mean)})"
     spanning = all(c.mean_interval is None or c.mean_interval[0] <= 0 for c in own if is_significant(c))
-    doubt = " on these targets, though every interval spans zero" if spanning else ""
+    doubt = " on these targets, although every interval includes zero" if spanning else ""
     return f"{len(significant)} of {len(own)} similarities {'order' if len(significant) > 1 else 'orders'} the sources of {best.method} better than chance{doubt}; highest: {told}"
 
 
@@ -102,14 +107,14 @@ def _paint_coefficients(
         panel.set_title(method + " *" * (method in marked), fontweight="bold")
         panel.grid(axis="x")
         panel.tick_params(axis="y", length=0)
-    axes[-1].set_xlabel("Spearman's coefficient, mean over targets")
+    axes[-1].set_xlabel("mean Spearman coefficient over targets")
     minus_ticks(axes[-1].xaxis)
 
 
 def scatter_figure(evidence: Evidence, answer: Answer) -> Drawing | NotDrawn:
-    """Similarity against gain, a panel per target; those without signal too, in grey, for they count nowhere."""
+    """Gain against similarity, one panel per target; targets without signal are included in grey, but not counted."""
     if answer.found is None or answer.method is None or answer.similarity is None:
-        return NotDrawn("scatter", "there is no coefficient to show the pairs of")
+        return NotDrawn("scatter", "there is no correlation coefficient to illustrate")
     pairs = [pair for pair in evidence.transfer_pairs if pair.method == answer.method]
     shown = points_of(evidence, pairs, answer.similarity, "gain")
     targets = {
@@ -121,10 +126,14 @@ def scatter_figure(evidence: Evidence, answer: Answer) -> Drawing | NotDrawn:
     rows = math.ceil(len(targets) / _columns(len(targets)))
     return Drawing(
         "scatter",
-        f"{answer.similarity} and the gain of {answer.method} rise together on {up} of {counted(len(some), 'target')}",
-        f"Gain over prompt tuning on report rows against {answer.similarity}, a point per source, {counted(sum(map(len, targets.values())), 'pair')}; bars: 95\u00a0% "
-        "intervals over rows and seeds. ρ: Spearman's coefficient, r: Pearson's with Fisher's 95\u00a0% interval, p of ρ, exact up to seven sources; line: least squares. "
-        f"Each panel has its own scales. The best and the worst source are named. {left_out(evidence)}{evidence.protocol}.",
+        f"{answer.similarity} and the gain of {answer.method} are positively correlated on {up} of "
+        f"{counted(len(some), 'target')}",
+        f"Gain over prompt tuning on report rows against {answer.similarity}, one point per source, "
+        f"{counted(sum(map(len, targets.values())), 'pair')}; bars: 95\u00a0% "
+        "intervals over rows and seeds. ρ: Spearman's coefficient, r: Pearson's with Fisher's 95\u00a0% interval, p "
+        "of ρ, exact up to seven sources; dashed line: least squares. "
+        "Axis scales differ between panels. The best and the worst source are labelled. "
+        f"{left_out(evidence)}{evidence.protocol}.",
         f"{counted(len(targets), 'scatter plot')} of gain against {answer.similarity}: "
         + "; ".join(f"{t} ρ {rho(of.spearman)}" for t, of in answer.found.targets.items())
         + ".",
@@ -160,7 +169,7 @@ def _paint_scatter(figure: Any, targets: dict[str, list[tuple[Point, StudyRecord
     for panel in panels[len(targets) :]:
         panel.set_visible(False)
     figure.supxlabel(str(answer.similarity), fontsize=11)
-    figure.supylabel("gain, points", fontsize=11)
+    figure.supylabel("gain (points)", fontsize=11)
 
 
 def _told(of: OfTarget) -> str:

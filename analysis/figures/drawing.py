@@ -1,4 +1,4 @@
-"""What all figures share: a drawing is a title that says something, a caption, an alternative text, and how to paint."""
+"""Shared by all figures: a Drawing has a title that states its finding, a caption, an alt text and a paint function."""
 
 import io
 import re
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH = 7.4
-"""Inches. With letters of 11 points it is readable at half of that."""
+"""Inches. With 11 pt text a figure is readable at half this width."""
 
 INK, GREY, FAINT = "#1a1a1a", "#5f5f5f", "#d9d9d9"
 BLUE, ORANGE, GREEN, VERMILLION, SKY, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7"
 COLOURS = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, INK)
-"""Okabe and Ito's, which colour-blind people tell apart; markers and dashes say the same in grey."""
+"""The colour-blind safe palette of Okabe and Ito; markers and dashes distinguish series in greyscale."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES: Sequence[Any] = (
     "-",
@@ -52,11 +52,11 @@ class Drawing:
 
     Attributes:
         name: of its files.
-        title: what it says, a sentence made from its numbers.
-        caption: how to read it, n and protocol.
-        alt: what one sees, for those who do not.
+        title: its finding, a sentence built from its numbers.
+        caption: how to read it, sample sizes and protocol.
+        alt: alternative text for screen readers.
         size: width and height in inches, without title and caption.
-        paint: puts the axes into an empty (sub)figure.
+        paint: draws the axes into an empty (sub)figure.
     """
 
     name: str
@@ -69,11 +69,11 @@ class Drawing:
 
 @dataclass(frozen=True)
 class NotDrawn:
-    """A figure that there is nothing to draw of.
+    """A figure that cannot be drawn.
 
     Attributes:
         name: of the files it would have.
-        reason: why, for people.
+        reason: why, in words.
     """
 
     name: str
@@ -140,7 +140,7 @@ def _written(figure: "Figure", form: str) -> bytes:
 
 
 def _renamed(svg: bytes) -> bytes:
-    """Clips named by their order: their names are hashes of the layout's last bits, which differ from call to call."""
+    """Renames clip paths by order: matplotlib hashes their layout, whose last bits differ from call to call."""
     names = list(dict.fromkeys(re.findall(rb'<clipPath id="(p[0-9a-f]{10})"', svg)))
     for place, name in enumerate(names):
         svg = svg.replace(name, b"clip%d" % place)

@@ -1,4 +1,4 @@
-"""A heat-map of what each source gained on each target."""
+"""A heat map of the gain of each source on each target."""
 
 import math
 from collections.abc import Sequence
@@ -28,11 +28,11 @@ from analysis.statistics.gains import Floats
 from analysis.wording import counted, points
 
 WIDEST = 0.95
-"""Share of cells that the colours reach; the few beyond have the colour of the end."""
+"""Quantile of absolute gains at which the colour scale is clipped."""
 
 
 def gain_map(evidence: Evidence, method: str) -> Drawing | NotDrawn:
-    """The gain of every pair of a method: the best sources above, the targets that gain most at the left."""
+    """The gain of every pair of a method: best sources at the top, targets with the largest gains on the left."""
     pairs = [pair for pair in evidence.pairs if pair.method == method]
     gains = table(evidence, pairs, lambda pair: pair.gained)
     if not gains.cells.size:
@@ -47,10 +47,12 @@ def gain_map(evidence: Evidence, method: str) -> Drawing | NotDrawn:
     return Drawing(
         f"gain-{method}",
         _says_gain(method, shown, evidence),
-        f"Gain over prompt tuning in points on report rows, {counted(len(known), 'pair')}; rows by mean gain on targets with a signal, columns by mean gain. "
+        f"Gain over prompt tuning in points on report rows, {counted(len(known), 'pair')}; rows sorted by mean gain "
+        "on targets with a signal, columns by mean gain. "
         f"{_hatching(pairs, unsure)} {_beyond(known, limit)}{_brackets(evidence, shown)}{evidence.protocol}."
         + missing_pairs(int(np.isnan(shown.cells).sum())),
-        f"Heat-map of the gains of {method}: {extent(shown)}, from {points(float(known.min()))} to {points(float(known.max()))} points; "
+        f"Heat map of the gains of {method}: {extent(shown)}, from {points(float(known.min()))} to "
+        f"{points(float(known.max()))} points; "
         f"{counted(int(unsure.sum()), 'cell')} hatched.",
         size_of(shown, tree=False),
         lambda figure: _paint_gain(figure, shown, unsure, limit, evidence.targets_without_signal),
@@ -75,7 +77,7 @@ def _says_gain(method: str, shown: Table, evidence: Evidence) -> str:
     if len(shown.sources) == 1:
         return said
     best = fmean(pair.gained for pair in pairs if pair.source == shown.sources[0])
-    how = "helps most" if best > 0 else "costs least"
+    how = "helps most" if best > 0 else "hurts least"
     return f"{said}; {shown.sources[0]} {how}, {points(best)} points on average"
 
 
@@ -91,7 +93,7 @@ def _beyond(known: Floats, limit: float) -> str:
 def _brackets(evidence: Evidence, shown: Table) -> str:
     without = set(evidence.targets_without_signal) & set(shown.targets)
     return (
-        "In brackets: prompt tuning does not beat the majority class; the title does not count these. "
+        "In parentheses: prompt tuning does not beat the majority class; the title does not count these. "
         if without
         else ""
     )
@@ -100,13 +102,16 @@ def _brackets(evidence: Evidence, shown: Table) -> str:
 def _hatching(pairs: Sequence[StudyRecord], unsure: NDArray[np.bool_]) -> str:
     unknown = sum(_interval(pair) is None for pair in pairs)
     if unknown == len(pairs):
-        return "No intervals are known."
+        return "No intervals are available."
     without = f"; {counted(unknown, 'pair')} without an interval" if unknown else ""
-    return f"Hatched: the 95\u00a0% interval over rows and seeds spans zero ({int(unsure.sum())}{without}); “significantly”: it lies above zero."
+    return (
+        f"Hatched: the 95\u00a0% interval over rows and seeds includes zero ({int(unsure.sum())}{without}); "
+        "“significantly”: it lies above zero."
+    )
 
 
 def _unsure(evidence: Evidence, pairs: Sequence[StudyRecord], shown: Table) -> NDArray[np.bool_]:
-    """[S, T] whether the interval spans zero."""
+    """[S, T] whether the interval includes zero."""
     ends = {
         (pair.source, evidence.place(pair.target, pair.plm)): _interval(pair) or (math.nan, math.nan) for pair in pairs
     }
@@ -143,7 +148,9 @@ def _paint_gain(figure: Any, shown: Table, unsure: NDArray[np.bool_], limit: flo
         _numbers(axes, shown, limit)
     write_names(axes, named, on_right=False)
     over = np.nanmax(np.abs(shown.cells)) > limit + 1e-12
-    figure.colorbar(drawn, ax=axes, label="gain, points", pad=0.02, fraction=0.04, extend="both" if over else "neither")
+    figure.colorbar(
+        drawn, ax=axes, label="gain (points)", pad=0.02, fraction=0.04, extend="both" if over else "neither"
+    )
 
 
 def _numbers(axes: Any, shown: Table, limit: float) -> None:

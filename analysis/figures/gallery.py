@@ -1,4 +1,4 @@
-"""All figures of an experiment, by the question that they answer; and the reasons of those that cannot be drawn."""
+"""All figures of an experiment, grouped by the question they answer, and why some cannot be drawn."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,9 +24,9 @@ class Gallery:
 
     Attributes:
         answer: coefficients, similarity against gain, retrieval.
-        gains: what each method gained, a heat-map each, the headline's first.
-        similarities: heat-maps, the headline's first.
-        search: what the trials say.
+        gains: a heat map of gains per method, the headline's first.
+        similarities: heat maps, the headline's first.
+        search: importance, slices, progress, contrasts and twins.
     """
 
     answer: tuple[Figure, ...]
@@ -41,12 +41,12 @@ class Gallery:
 
     @property
     def drawn(self) -> Iterator[Drawing]:
-        """Those that there is something to draw of."""
+        """Figures that could be drawn."""
         return (figure for figure in self.all if isinstance(figure, Drawing))
 
     @property
     def not_drawn(self) -> Iterator[NotDrawn]:
-        """The others."""
+        """Figures that could not be drawn."""
         return (figure for figure in self.all if isinstance(figure, NotDrawn))
 
 

@@ -1,4 +1,4 @@
-"""Sources × targets: a matrix of values of pairs, and how it is drawn."""
+"""Source × target matrices of pairwise values, and how they are drawn."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from analysis.statistics.gains import Floats
 from analysis.wording import counted
 
 NUMBERED = 30
-"""Columns up to which cells hold their numbers."""
+"""Largest number of columns for which cells are annotated with their values."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def table(evidence: Evidence, pairs: Sequence[StudyRecord], read: Callable[[Stud
 
 
 def extent(shown: Table) -> str:
-    """How large a matrix is, for captions."""
+    """Dimensions of a matrix, for captions."""
     return f"{counted(len(shown.sources), 'source')} (rows) × {counted(len(shown.targets), 'target')} (columns)"
 
 
@@ -69,7 +69,7 @@ def size_of(shown: Table, tree: bool) -> tuple[float, float]:
 
 
 def write_names(axes: Any, shown: Table, on_right: bool) -> None:
-    """Names of targets below and of sources beside the cells; the first row on top."""
+    """Target names below and source names beside the cells; first row at the top."""
     long = max(map(len, shown.targets)) * len(shown.targets) > 56
     axes.set_xticks(
         np.arange(len(shown.targets)) + 0.5,
@@ -100,6 +100,6 @@ def number_points(shown: Table) -> float:
 
 
 def ink_on(behind: Sequence[float]) -> str:
-    """What is readable on a colour: by how bright it seems."""
+    """The readable text colour on a background, by its luma."""
     red, green, blue = behind[:3]
     return "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.52 else INK

@@ -1,4 +1,4 @@
-"""Figures over all targets: similarity against gain in one picture, and what is kept where only similar sources are tried."""
+"""Figures over all targets: gain against similarity, and the gain retained by trying only similar sources."""
 
 import textwrap
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ from analysis.wording import chance, counted, minus, points, rho, span
 
 
 def pooled_figure(evidence: Evidence, answer: Answer) -> Drawing | NotDrawn:
-    """All pairs in one picture, gains as ranks within their target: what the pooled coefficient is of."""
+    """All pairs with gains as ranks within their target: the data of the pooled coefficient."""
     found = answer.found
     if found is None or found.pooled.spearman is None or answer.method is None or answer.similarity is None:
         return NotDrawn("pooled", found.pooled.note if found else "there is no pooled coefficient")
@@ -39,10 +39,13 @@ def pooled_figure(evidence: Evidence, answer: Answer) -> Drawing | NotDrawn:
     names = sorted({point.target for point in known})
     return Drawing(
         "pooled",
-        f"Over all pairs, {answer.similarity} and the gain of {answer.method} correlate by {rho(found.pooled.spearman)} "
+        f"Over all pairs, the correlation of {answer.similarity} and the gain of {answer.method} is "
+        f"{rho(found.pooled.spearman)} "
         f"({span(found.pooled.spearman_interval)}; {chance(found.pooled.p_adjusted)})",
-        f"{counted(len(known), 'pair')} of {counted(len(names), 'target')}; gain as its rank within the target, the best source on top. Black: mean rank of neighbours by "
-        "similarity. Spearman's coefficient with its 95\u00a0% interval over targets and sources; p by permuting the sources' names jointly over targets, "
+        f"{counted(len(known), 'pair')} of {counted(len(names), 'target')}; gain as rank within its target, best "
+        "source at the top. Black: mean rank in equal-count bins of "
+        "similarity. Spearman's coefficient with its 95\u00a0% interval over targets and sources; p from permuting "
+        "the source labels jointly over targets, "
         f"corrected for the number of similarities. {left_out(evidence)}{evidence.protocol}.",
         f"Scatter plot of {counted(len(known), 'pair')}: {answer.similarity} against the rank of the gain within its target, Spearman {rho(found.pooled.spearman)}.",
         (WIDTH, 4.2),
@@ -63,9 +66,9 @@ def _paint_pooled(figure: Any, known: Sequence[Point], names: Sequence[str], sim
         )  # fmt: skip
         xs += [p.similarity for p in own]
         ys += list(ranks)
-    _fifths(axes, np.array(xs), np.array(ys))
+    _binned_means(axes, np.array(xs), np.array(ys))
     axes.set_xlabel(similarity)
-    axes.set_ylabel("rank of the gain in its target")
+    axes.set_ylabel("rank of gain within target")
     axes.set_ylim(-0.02, 1.02)
     axes.grid()
     minus_ticks(axes.xaxis)
@@ -79,7 +82,7 @@ def _paint_pooled(figure: Any, known: Sequence[Point], names: Sequence[str], sim
         )
 
 
-def _fifths(axes: Any, x: Any, y: Any) -> None:
+def _binned_means(axes: Any, x: Any, y: Any) -> None:
     order = np.argsort(x, kind="stable")
     parts = [part for part in np.array_split(order, min(5, len(x) // 4)) if len(part)] if len(x) >= 8 else []
     if len(parts) > 1:
@@ -96,13 +99,13 @@ def _fifths(axes: Any, x: Any, y: Any) -> None:
 
 
 def retrieval_figure(evidence: Evidence, answer: Answer) -> Drawing | NotDrawn:
-    """The gain that is kept where only the most similar sources are tried."""
+    """The gain retained by trying only the most similar sources."""
     own = [pair for pair in evidence.transfer_pairs if pair.method == answer.method]
     curves = {
         name: rows for name in evidence.similarities if (rows := top_k(own, str(answer.method), name) if own else [])
     }
     if not curves or max(map(len, curves.values())) < 2:
-        return NotDrawn("retrieval", "there are not two sources of a target to choose from")
+        return NotDrawn("retrieval", "no target has at least two sources to choose from")
     count = max(map(len, curves.values()))
     chances = [random_order(own, str(answer.method), k) for k in range(1, count + 1)]
     oracle, most = chances[-1], hindsight(own, str(answer.method))
@@ -111,10 +114,13 @@ def retrieval_figure(evidence: Evidence, answer: Answer) -> Drawing | NotDrawn:
     return Drawing(
         "retrieval",
         _says_retrieval(best, str(answer.method), curves[best][0].gain, chances[0], oracle, count),
-        f"Gain over prompt tuning of the best of so many sources, the most similar first, chosen by selection score, mean over {counted(len({evidence.place(p.target, p.plm) for p in own}), 'target')}, "
-        f"{counted(len(own), 'pair')}. Random: expected, with sources drawn. All sources: the same for every order (the oracle of SPoT). Hindsight, {points(most)} points, chooses by the "
-        f"report score itself. {left_out(evidence)}{evidence.protocol}.",
-        f"Line plot of the gain kept against the share of sources tried for {counted(len(curves), 'similarity')}, random order and all sources.",
+        "Gain over prompt tuning of the best of the k most similar sources, chosen by selection score; mean over "
+        f"{counted(len({evidence.place(p.target, p.plm) for p in own}), 'target')}, "
+        f"{counted(len(own), 'pair')}. Random: expected gain of randomly drawn sources. All sources: independent of "
+        "the order (SPoT's oracle). Choosing in hindsight, by the "
+        f"report score itself, gains {points(most)} points. {left_out(evidence)}{evidence.protocol}.",
+        f"Line plot of the gain against the share of sources tried for {counted(len(curves), 'similarity')}, random "
+        "order and all sources.",
         (WIDTH, 3.9),
         lambda figure: _paint_retrieval(
             figure,
@@ -127,8 +133,14 @@ def retrieval_figure(evidence: Evidence, answer: Answer) -> Drawing | NotDrawn:
 
 def _says_retrieval(best: str, method: str, first: float, drawn: float, oracle: float, count: int) -> str:
     if oracle > ROUNDING:
-        return f"The most similar source by {best} keeps {minus(f'{100 * first / oracle:.0f}')}\u00a0% of what {method} gains with all {count}; one at random keeps {minus(f'{100 * drawn / oracle:.0f}')}\u00a0%"
-    return f"With all {count} sources {method} gains {points(oracle)} points, so there is nothing to keep; the most similar by {best} gains {points(first)}"
+        return (
+            f"The most similar source by {best} retains {minus(f'{100 * first / oracle:.0f}')}\u00a0% of what "
+            f"{method} gains with all {count}; a random source retains {minus(f'{100 * drawn / oracle:.0f}')}\u00a0%"
+        )
+    return (
+        f"With all {count} sources {method} gains {points(oracle)} points, so there is no gain to retain; the most "
+        f"similar by {best} gains {points(first)}"
+    )
 
 
 def _paint_retrieval(
@@ -152,14 +164,14 @@ def _paint_retrieval(
             [100 * share for share, _ in rows], [100 * gain for _, gain in rows], color=colour(place), marker=marker(place), markersize=5.5 if main else 4.5,
             linewidth=2.6 if main else 1.4, linestyle="-" if main else dashes(place), label=name, zorder=4 if main else 3, alpha=1 if main else 0.85,
         )  # fmt: skip
-    axes.set_xlabel("sources tried, %")
-    axes.set_ylabel("gain, points")
+    axes.set_xlabel("sources tried (%)")
+    axes.set_ylabel("gain (points)")
     axes.set_xlim(0, 103)
     axes.grid(axis="y")
     minus_ticks(axes.yaxis)
     if oracle > ROUNDING:
-        kept = axes.secondary_yaxis("right", functions=(lambda gain: gain / oracle, lambda share: share * oracle))
-        kept.set_ylabel("of the gain of all, %")
-        kept.spines["right"].set_visible(False)
-        minus_ticks(kept.yaxis)
+        retained = axes.secondary_yaxis("right", functions=(lambda gain: gain / oracle, lambda share: share * oracle))
+        retained.set_ylabel("share of the gain of all (%)")
+        retained.spines["right"].set_visible(False)
+        minus_ticks(retained.yaxis)
     figure.legend(loc="outside right upper", alignment="left")

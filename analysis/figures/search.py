@@ -1,4 +1,4 @@
-"""Figures of the search: what mattered, what it cost, and whether distillation helped."""
+"""Figures of the search: hyperparameter importance, progress over cost, and score per hyperparameter."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ LABELS = {"learning_rate": "learning rate", "lambda": "λ", "teacher_steps": "te
 
 
 def importance_figure(found: Sequence[Importance]) -> Drawing | NotDrawn:
-    """Bars of the importances of each method, beside what a knob of chance gets."""
+    """Hyperparameter importances of each method, compared with that of a random hyperparameter."""
     shown = [one for one in found if one.shares]
     if not shown:
         return NotDrawn(
@@ -26,7 +26,8 @@ def importance_figure(found: Sequence[Importance]) -> Drawing | NotDrawn:
         "importance",
         _says_importance(shown),
         "Share of the explained variance of the score between trials of a study (fANOVA of complete trials, all studies of a method together). "
-        f"Dashed: what a knob of pure chance gets in its place; below it, nothing was found. {listed([_trials(one) for one in shown])}."
+        "Dashed: importance of a random hyperparameter added for reference; bars below it show no effect. "
+        f"{listed([_trials(one) for one in shown])}."
         + (f" Not shown: {listed(silent)}." if silent else "") + _constant(shown),
         "Bar charts of hyperparameter importance: " + "; ".join(f"{one.method} {_bars(one)}" for one in shown) + ".",
         (WIDTH, sum(0.62 + 0.34 * len(one.shares) for one in shown) + 0.5),
@@ -39,7 +40,7 @@ def _says_importance(shown: Sequence[Importance]) -> str:
         one.method: next(iter(one.shares)) for one in shown if next(iter(one.shares.values())) > one.chance + STABLE
     }
     if not tops:
-        return "No hyperparameter matters more than a knob of chance would"
+        return "No hyperparameter is more important than a random one would be"
     by_knob: dict[str, list[str]] = {}
     for method, knob in tops.items():
         by_knob.setdefault(knob, []).append(method)
@@ -77,11 +78,11 @@ def _paint_importance(figure: Any, shown: Sequence[Importance]) -> None:
         axes.tick_params(axis="y", length=0)
         axes.set_xlim(0, 105)
         axes.grid(axis="x")
-    rows[-1].set_xlabel("share of explained variance, %")
+    rows[-1].set_xlabel("share of explained variance (%)")
 
 
 def progress_figure(found: Mapping[str, Sequence[Progress]]) -> Drawing | NotDrawn:
-    """Best score so far against cost, beyond the published setting.
+    """Improvement of the best score so far over the published setting, against cost.
 
     Args:
         found: cost -> the methods' progress.
@@ -95,10 +96,12 @@ def progress_figure(found: Mapping[str, Sequence[Progress]]) -> Drawing | NotDra
     return Drawing(
         "search",
         _says_progress(best, len(rows)),
-        "Best selection score of complete trials so far minus that of the first trial, the published setting, against the cost of all trials of a study, stopped and failed ones "
-        f"too (teachers' warm-ups are not in the steps); mean over studies, bands 95\u00a0% over studies. {counts({one.method: one.studies for one in rows}, 'study')}."
+        "Best selection score of complete trials so far minus that of the first trial (the published setting), "
+        "against the cost of all trials of a study, including stopped and failed "
+        "ones (steps exclude teacher warm-ups); mean over studies with 95\u00a0% bands over studies. "
+        f"{counts({one.method: one.studies for one in rows}, 'study')}."
         + (f" Left out, without a complete first trial: {counted(left_out, 'study')}." if left_out else "")
-        + " The best of more trials is higher by chance alone: only confirmed scores tell.",
+        + " The maximum over more trials is higher by chance alone: only confirmed scores are conclusive.",
         f"Line plots of the best score so far against {listed([COSTS[cost] for cost in known])}: " + "; ".join(f"{one.method} ends at {points(one.above[-1])} points" for one in rows) + ".",
         (WIDTH, 3.9),
         lambda figure: _paint_progress(figure, known),
@@ -107,9 +110,12 @@ def progress_figure(found: Mapping[str, Sequence[Progress]]) -> Drawing | NotDra
 
 def _says_progress(best: Progress, methods: int) -> str:
     if best.above[-1] <= ROUNDING:
-        return "Searching found nothing better than the published setting"
+        return "The search found nothing better than the published setting"
     most = ", the most of all methods" if methods > 1 else ""
-    return f"Searching brought {best.method} {points(best.above[-1])} points of selection score over the published setting{most}"
+    return (
+        f"The search improved {best.method} by {points(best.above[-1])} points of selection score over the published "
+        f"setting{most}"
+    )
 
 
 def _paint_progress(figure: Any, known: Mapping[str, Sequence[Progress]]) -> None:
@@ -128,28 +134,29 @@ def _paint_progress(figure: Any, known: Mapping[str, Sequence[Progress]]) -> Non
                 )
             label = one.method if axes is panels[0] else None
             axes.plot(one.spent, 100 * np.array(one.above), color=colour(place), linestyle=dashes(place), label=label)
-        axes.set_xlabel(f"{COSTS[cost]}, of a study")
+        axes.set_xlabel(f"{COSTS[cost]} per study")
         axes.set_xlim(left=0)
         axes.locator_params(axis="x", nbins=5)
         axes.grid()
         minus_ticks(axes.yaxis)
     panels[0].set_ylim(bottom=0)
-    panels[0].set_ylabel("above the first trial, points")
+    panels[0].set_ylabel("gain over the first trial (points)")
     figure.legend(loc="outside upper center", ncols=min(4, len(methods)))
 
 
 def slices_figure(found: Sequence[Slice]) -> Drawing | NotDrawn:
-    """The score against single hyperparameters, all other ones being what they were."""
+    """The score against single hyperparameters; all others vary as sampled."""
     if not found:
-        return NotDrawn("slices", f"no hyperparameter was varied over {LEAST} complete trials that can be compared")
+        return NotDrawn("slices", f"no hyperparameter varies over {LEAST} comparable complete trials")
     knobs = list(dict.fromkeys(one.knob for one in found))
     methods = sorted({one.method for one in found})
     trials = {method: max(len(one.values) for one in found if one.method == method) for method in methods}
     return Drawing(
         "slices",
         _says_slices(found),
-        "Selection score of complete trials minus the mean of their study; all other hyperparameters are what the search made them. Faint: trials; lines: means of up to four groups of "
-        f"neighbours with 95\u00a0% intervals over trials. {counts(trials, 'trial')}. {_below(found)}",
+        "Selection score of complete trials minus the mean of their study; all other hyperparameters vary as "
+        "sampled. Faint: trials; lines: means of up to four bins of "
+        f"neighbouring values with 95\u00a0% intervals over trials. {counts(trials, 'trial')}. {_below(found)}",
         f"Scatter plots of the centred score against {listed([LABELS.get(knob, knob) for knob in knobs])} for {listed(methods)}.",
         (WIDTH, 3.9),
         lambda figure: _paint_slices(figure, found, knobs, methods),
@@ -157,7 +164,7 @@ def slices_figure(found: Sequence[Slice]) -> Drawing | NotDrawn:
 
 
 def _floor(found: Sequence[Slice]) -> float:
-    """Where the frame ends: a few collapsed trials would flatten all others."""
+    """Lower limit of the y-axis, so that a few collapsed trials do not compress all others."""
     return float(np.quantile(np.concatenate([np.array(one.scores) for one in found]), 0.02))
 
 
@@ -168,11 +175,11 @@ def _below(found: Sequence[Slice]) -> str:
         for m in {one.method for one in found}
     ]
     count = sum(score < floor for one in widest for score in one.scores)
-    return f"{counted(count, 'trial')} below the frame." if count else "None lies outside the frame."
+    return f"{counted(count, 'trial')} below the axis range." if count else "No trial lies outside the axis range."
 
 
 def _says_slices(found: Sequence[Slice]) -> str:
-    """Where the scores were best, of the slice whose groups differ most."""
+    """The best value of the hyperparameter whose bins differ most."""
     widest = max(found, key=lambda one: max(b.mean for b in one.bins) - min(b.mean for b in one.bins))
     best, worst = max(widest.bins, key=lambda b: b.mean), min(widest.bins, key=lambda b: b.mean)
     return (
@@ -221,7 +228,7 @@ def _paint_slices(figure: Any, found: Sequence[Slice], knobs: Sequence[str], met
         minus_ticks(axes.xaxis)
         axes.set_xlabel(LABELS.get(knob, knob))
         axes.grid(axis="y")
-    panels[0].set_ylabel("score − mean of the study, points")
+    panels[0].set_ylabel("score − study mean (points)")
     panels[0].set_ylim(100 * _floor(found) - 0.5, 100 * highest + 0.5)
     minus_ticks(panels[0].yaxis)
     keys = [

@@ -1,4 +1,4 @@
-"""A heat-map of how similar sources and targets are."""
+"""A heat map of the similarity of sources and targets."""
 
 import math
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ from analysis.wording import counted, minus
 
 
 def similarity_map(evidence: Evidence, similarity: str) -> Drawing | NotDrawn:
-    """One similarity of all pairs; sources and targets that are alike stand side by side."""
+    """One similarity of all pairs; rows and columns are ordered by hierarchical clustering."""
     name = f"similarity-{similarity}"
     measured = table(evidence, evidence.pairs, lambda pair: pair.similarities.get(similarity))
     if not measured.cells.size:
@@ -34,41 +34,42 @@ def similarity_map(evidence: Evidence, similarity: str) -> Drawing | NotDrawn:
     shown = measured.ordered(_leaves(rows, len(measured.sources)), _leaves(columns, len(measured.targets)))
     low, high = (minus(f"{end:.{_decimals(shown.cells)}f}") for end in (np.nanmin(shown.cells), np.nanmax(shown.cells)))
     missing = int(np.isnan(shown.cells).sum())
-    trees = " Trees: average linkage of rows and of columns." * bool(rows or columns)
+    trees = " Dendrograms: average linkage of rows and of columns." * bool(rows or columns)
     return Drawing(
         name,
         _says_similarity(similarity, measured),
         f"Similarity of {counted(shown.cells.size - missing, 'pair')}, {extent(shown)}, mean over seeds.{trees}"
         + missing_pairs(missing),
-        f"Heat-map of {similarity}: {extent(shown)}, from {low} to {high}.",
+        f"Heat map of {similarity}: {extent(shown)}, from {low} to {high}.",
         size_of(shown, tree=bool(columns)),
         lambda figure: _paint_similarity(figure, shown, rows, columns),
     )
 
 
 def _says_similarity(similarity: str, measured: Table) -> str:
-    """The pair that is most similar, but for tasks with themselves."""
+    """Names the most similar pair, excluding pairs of a task with itself."""
     others = [
         [math.nan if s == t else v for t, v in zip(measured.targets, row, strict=True)]
         for s, row in zip(measured.sources, measured.cells, strict=True)
     ]
     if np.isnan(others).all():
-        return f"By {similarity}, each task was only compared with itself"
+        return f"By {similarity}, each task was compared only with itself"
     s, t = np.unravel_index(np.nanargmax(others), measured.cells.shape)
     most = minus(f"{measured.cells[s, t]:.{_decimals(measured.cells)}f}")
     return (
-        f"By {similarity}, {measured.sources[s]} is the source most similar to a target, {measured.targets[t]} ({most})"
+        f"By {similarity}, the most similar source and target are {measured.sources[s]} and {measured.targets[t]} "
+        f"({most})"
     )
 
 
 def _decimals(cells: Floats) -> int:
-    """Places behind the point that tell most cells apart: two, or more where they lie close together."""
+    """Decimal places that distinguish most cells: two, or up to four where values are close."""
     spread = float(np.nanmax(cells) - np.nanmin(cells))
     return min(4, max(2, math.ceil(-math.log10(spread)) + 1)) if spread > 0 else 2
 
 
 def _clusters(cells: Floats) -> dict[str, Any] | None:
-    """The tree of the rows; None for fewer than three, where it says nothing. Gaps count as the row's mean."""
+    """The dendrogram of the rows; None for fewer than three. Missing values are imputed by the row mean."""
     if len(cells) < 3:
         return None
     from scipy.cluster import hierarchy

@@ -17,9 +17,9 @@ class Cell:
     """A cell of a table.
 
     Attributes:
-        shown: for people.
-        sort: by what its column is sorted; None: by what is shown; NaN: behind all others.
-        kind: of its style.
+        shown: displayed value.
+        sort: sort key; None: the displayed value; NaN: sorted last.
+        kind: CSS class.
     """
 
     shown: object
@@ -33,7 +33,7 @@ class Cell:
 
 
 def number(value: float | None, shown: str = "", kind: str = "") -> Cell:
-    """A cell that holds a number; a dash where it is not known."""
+    """A numeric cell; a dash for an unknown value."""
     known = value is not None and not math.isnan(value)
     return Cell((shown or f"{value:g}") if known else "–", value if known else math.nan, f"number {kind}".strip())
 
@@ -45,7 +45,7 @@ class Table:
     Attributes:
         name: of the region, for links and screen readers.
         caption: above it.
-        heads: of the columns.
+        heads: column headings.
         rows: cells.
         sortable: whether the script makes buttons of its column headers.
     """

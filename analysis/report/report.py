@@ -1,4 +1,4 @@
-"""One page: the answer on top, then what it rests on. From records alone, to be read without a network."""
+"""One page: the answer first, then the evidence. Built from records only; readable offline."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,9 +41,9 @@ def report(
 
     Args:
         evidence: of the experiment.
-        answer: to the question.
+        answer: to the question of the page.
         found: all coefficients.
-        compared: methods and what they are compared with.
+        compared: comparisons of methods.
         shown: the figures.
         configs: run id of a study -> its winner.
         now: written on the page.
@@ -76,10 +76,10 @@ def _facts(evidence: Evidence) -> list[tuple[str, object, str]]:
     return [
         ("Targets", len(evidence.places), f"{len(without)} without signal" if without else ""),
         ("Sources", len({pair.source for pair in evidence.pairs}), ""),
-        ("Methods", len({study.method for study in evidence.studies}), "with the baseline"),
+        ("Methods", len({study.method for study in evidence.studies}), "including the baseline"),
         ("Studies", len(evidence.studies), f"confirmed, of {total}"),
         ("Trials", len(trials), ", ".join(f"{states[state]} {state}" for state in TRIAL_STATES if states[state])),
-        ("Time", _duration(seconds), "of trials and winners alone"),
+        ("Time", _duration(seconds), "of trials and confirmation runs only"),
     ]
 
 
@@ -89,7 +89,7 @@ def _duration(seconds: float) -> str:
 
 
 def _gaps(evidence: Evidence) -> Iterator[tuple[str, list[str]]]:
-    """What is not there: a summary, and each case."""
+    """What is missing: a summary, and each case."""
     if evidence.unfinished:
         names = [f"{evidence.place(s.target, s.plm)}, {s.name}{_state(s)}" for s in evidence.unfinished]
         yield f"{counted(len(names), 'study')} without a confirmed winner: panda-tune search continues there", names
@@ -106,7 +106,7 @@ def _state(study: StudyRecord) -> str:
 
 
 def _cautions(evidence: Evidence) -> Iterator[str]:
-    """What makes numbers weaker than they look."""
+    """Limitations that a reader of the numbers must know."""
     if without := evidence.targets_without_signal:
         yield f"No signal on {listed(without)}: prompt tuning does not beat the majority class (95 % interval). Left out of coefficients and pooled figures."
     marked = [method for method in evidence.methods if is_marked(evidence, method)]
@@ -175,7 +175,10 @@ def _prediction(
         yield f"All {counted(len(found), 'correlation')}", coefficients_table(evidence, found)
     if within:
         own = counted(max(one.self_pairs for one in within), "pair")
-        yield f"The same with {own} of a task with itself", coefficients_table(evidence, within, "self-pairs-table")
+        yield (
+            f"All correlations including {own} of a task with itself",
+            coefficients_table(evidence, within, "self-pairs-table"),
+        )
 
 
 @dataclass(frozen=True)

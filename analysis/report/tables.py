@@ -1,4 +1,4 @@
-"""The tables of the page: a column is a head and what stands below it."""
+"""The tables of the page: each column is a heading and a function from a row to its cell."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
@@ -19,12 +19,12 @@ from analysis.wording import chance, minus, points, rho, span
 
 Row = TypeVar("Row")
 Columns = Mapping[str, Callable[[Row], Cell]]
-"""Head -> the cell of a row."""
+"""Heading -> function from a row to its cell."""
 
 
 def _table(name: str, caption: str, columns: Columns[Row], rows: Sequence[Row], sortable: bool = False) -> Table:
     cells = [[cell(row) for cell in columns.values()] for row in rows]
-    return Table(name, caption, [head.strip() for head in columns], cells, sortable)
+    return Table(name, caption, [heading.strip() for heading in columns], cells, sortable)
 
 
 def best_table(evidence: Evidence) -> Table:
@@ -34,16 +34,23 @@ def best_table(evidence: Evidence) -> Table:
     stars = {run: p < 1 - LEVEL for run, p in p_values.items()}
     return _table(
         "best-table",
-        "Chosen by selection score. Scores, and gains over prompt tuning, in percent on report rows, ± deviation over seeds; 95\u00a0% interval over rows and seeds; "
+        "Chosen by selection score. Scores, and gains over prompt tuning, in percent on report rows, ± standard "
+        "deviation over seeds; 95\u00a0% interval over rows and seeds; "
         "p and * (below 0.05) after Holm's correction over targets",
         {
-            "target": lambda s: Cell(evidence.place(s.target, s.plm) + _no_signal(evidence, s)), "method": lambda s: Cell(s.method),
-            "source": lambda s: Cell(s.source or "–"), "score": _score, "majority": lambda s: percent(s.confirmed.majority),
-            "gain": lambda s: _gain(s, " *" if stars.get(s.run_id) else ""), "interval": _interval, "p": lambda s: _chance(p_values.get(s.run_id)),
-            "steps": lambda s: _whole(s.confirmed.steps), "seconds": lambda s: _whole(s.confirmed.seconds),
+            "target": lambda s: Cell(evidence.place(s.target, s.plm) + _no_signal(evidence, s)),
+            "method": lambda s: Cell(s.method),
+            "source": lambda s: Cell(s.source or "–"),
+            "score": _score,
+            "majority": lambda s: percent(s.confirmed.majority),
+            "gain": lambda s: _gain(s, " *" if stars.get(s.run_id) else ""),
+            "interval": _interval,
+            "p": lambda s: _chance(p_values.get(s.run_id)),
+            "steps": lambda s: _whole(s.confirmed.steps),
+            "seconds": lambda s: _whole(s.confirmed.seconds),
         },
         chosen,
-    )  # fmt: skip
+    )
 
 
 def _no_signal(evidence: Evidence, study: StudyRecord) -> str:
@@ -51,18 +58,32 @@ def _no_signal(evidence: Evidence, study: StudyRecord) -> str:
 
 
 def pairs_table(evidence: Evidence) -> Table:
-    """Every confirmed study with all that was measured of it."""
+    """Every confirmed study with all its measurements."""
     columns: dict[str, Callable[[StudyRecord], Cell]] = {
-        "target": lambda s: Cell(s.target), **({"PLM": lambda s: Cell(s.plm)} if evidence.several_plms else {}),
-        "method": lambda s: Cell(s.method), "source": lambda s: Cell(s.source or "–"), "score": _score, "gain": _gain, "interval": _interval,
+        "target": lambda s: Cell(s.target),
+        **({"PLM": lambda s: Cell(s.plm)} if evidence.several_plms else {}),
+        "method": lambda s: Cell(s.method),
+        "source": lambda s: Cell(s.source or "–"),
+        "score": _score,
+        "gain": _gain,
+        "interval": _interval,
         "p": lambda s: _chance(s.gain.p if s.gain else None),
         **{name: _similarity(name) for name in evidence.similarities},
-        "first trial's gain": lambda s: percent(value(s, "gain", "first"), signed=True), "first evaluation": lambda s: percent(value(s, "early")),
-        "error reduction": lambda s: percent(value(s, "error_reduction"), signed=True), "× faster to convergence": lambda s: _times(value(s, "convergence")),
-        "× faster to prompt tuning's score": lambda s: _times(value(s, "comparable")), "twin": lambda s: percent(s.confirmed.twin),
-        "selection": lambda s: percent(s.confirmed.selection.mean), "steps": lambda s: _whole(s.confirmed.steps), "seconds": lambda s: _whole(s.confirmed.seconds),
-    }  # fmt: skip
-    caption = "Every confirmed study; scores and gains in percent. p is not corrected. The first trial is scored on selection rows with the search seeds. × faster: steps of prompt tuning divided by own steps, in the search; 0 is never. Click a column header to sort"
+        "gain of the first trial": lambda s: percent(value(s, "gain", "first"), signed=True),
+        "score at first evaluation": lambda s: percent(value(s, "early")),
+        "error reduction": lambda s: percent(value(s, "error_reduction"), signed=True),
+        "convergence speed-up": lambda s: _times(value(s, "convergence")),
+        "speed-up to prompt tuning's score": lambda s: _times(value(s, "comparable")),
+        "twin": lambda s: percent(s.confirmed.twin),
+        "selection": lambda s: percent(s.confirmed.selection.mean),
+        "steps": lambda s: _whole(s.confirmed.steps),
+        "seconds": lambda s: _whole(s.confirmed.seconds),
+    }
+    caption = (
+        "Every confirmed study; scores and gains in percent. p is not corrected. The first trial is scored on "
+        "selection rows with the search seeds. Speed-ups: steps of prompt tuning divided by own steps, in the "
+        "search; 0: never reached. Click a column header to sort"
+    )
     return _table("pairs-table", caption, columns, evidence.studies, sortable=True)
 
 
@@ -76,19 +97,28 @@ def _similarity(name: str) -> Callable[[StudyRecord], Cell]:
 
 def coefficients_table(evidence: Evidence, found: Sequence[Correlation], name: str = "coefficients-table") -> Table:
     """Every coefficient."""
-    told = "; ".join(f"{measure.replace('_', ' ')}: {kind.label}" for measure, kind in MEASURES.items())
+    definitions = "; ".join(f"{measure.replace('_', ' ')}: {kind.label}" for measure, kind in MEASURES.items())
     caption = (
         "ρ: Spearman's, r: Pearson's coefficient, mean over targets; intervals: 95\u00a0% over targets and sources; p: sources permuted jointly over targets, corrected over "
-        "similarities; ceiling: what another measurement of the gain with other seeds would reach as a predictor; missing: pairs without a value; * the loss contains a similarity. "
-        f"{told}. Click a column header to sort"
+        "similarities; noise ceiling: the coefficient that a repeated measurement of the gain with other seeds "
+        "would reach as a predictor; missing: pairs without a value; * the loss contains a similarity. "
+        f"{definitions}. Click a column header to sort"
     )
     columns: dict[str, Callable[[Correlation], Cell]] = {
-        "measure": lambda c: Cell(measure_label(c.measure)), "method": lambda c: Cell(c.method + " *" * is_marked(evidence, c.method)),
-        "similarity": lambda c: Cell(c.similarity), "mean ρ": lambda c: number(c.spearman_mean, rho(c.spearman_mean)), "interval": lambda c: _span(c.mean_interval),
-        "mean r": lambda c: number(c.pearson_mean, rho(c.pearson_mean)), "ceiling": lambda c: number(c.ceiling, rho(c.ceiling)),
-        "pooled ρ": lambda c: number(c.pooled.spearman, rho(c.pooled.spearman)), "interval ": lambda c: _span(c.pooled.spearman_interval),
-        "p": lambda c: _chance(c.pooled.p_adjusted), "targets": _targets, "pairs": lambda c: number(c.pooled.n), "missing": lambda c: number(c.missing),
-    }  # fmt: skip
+        "measure": lambda c: Cell(measure_label(c.measure)),
+        "method": lambda c: Cell(c.method + " *" * is_marked(evidence, c.method)),
+        "similarity": lambda c: Cell(c.similarity),
+        "mean ρ": lambda c: number(c.spearman_mean, rho(c.spearman_mean)),
+        "interval": lambda c: _span(c.mean_interval),
+        "mean r": lambda c: number(c.pearson_mean, rho(c.pearson_mean)),
+        "noise ceiling": lambda c: number(c.ceiling, rho(c.ceiling)),
+        "pooled ρ": lambda c: number(c.pooled.spearman, rho(c.pooled.spearman)),
+        "interval ": lambda c: _span(c.pooled.spearman_interval),
+        "p": lambda c: _chance(c.pooled.p_adjusted),
+        "targets": _targets,
+        "pairs": lambda c: number(c.pooled.n),
+        "missing": lambda c: number(c.missing),
+    }
     return _table(name, caption, columns, found, sortable=True)
 
 
@@ -98,36 +128,49 @@ def _targets(found: Correlation) -> Cell:
 
 
 def measure_label(name: str) -> str:
-    """What a measure of `answer.measure_name` is, for people."""
+    """The label of a measure of `answer.measure_name`."""
     whose = "first trial" if name.startswith("first_") else "winner"
     return f"{name.removeprefix('first_').replace('_', ' ')}, {whose}"
 
 
 def spread_table(evidence: Evidence) -> Table:
-    """How gains spread over sources and seeds."""
+    """Variation of gains over sources and seeds."""
     columns: dict[str, Callable[[Spread], Cell]] = {
-        "target": lambda s: Cell(evidence.place(s.target, s.plm)), "method": lambda s: Cell(s.method),
-        "of": lambda s: Cell("winner" if s.scope == "winner" else "first trial"), "pairs": lambda s: number(s.n),
-        "mean gain": lambda s: percent(s.mean, signed=True), "± over sources": lambda s: percent(s.over_sources), "± over seeds": lambda s: percent(s.over_seeds),
-        "above 0": lambda s: _share(s.beat), "significantly above 0": lambda s: _share(s.beat_clearly),
-    }  # fmt: skip
+        "target": lambda s: Cell(evidence.place(s.target, s.plm)),
+        "method": lambda s: Cell(s.method),
+        "trial": lambda s: Cell("winner" if s.scope == "winner" else "first trial"),
+        "pairs": lambda s: number(s.n),
+        "mean gain": lambda s: percent(s.mean, signed=True),
+        "SD over sources": lambda s: percent(s.over_sources),
+        "SD over seeds": lambda s: percent(s.over_seeds),
+        "share above 0": lambda s: _share(s.beat),
+        "share significantly above 0": lambda s: _share(s.beat_clearly),
+    }
     caption = (
         "Gains in points: of confirmed winners on report rows, of first trials (the published setting) on selection rows with the search seeds; "
-        "significantly: the 95\u00a0% interval lies above 0. Click a column header to sort"
+        "SD: standard deviation; significantly: the 95\u00a0% interval lies above 0. Click a column header to sort"
     )
     return _table("spread-table", caption, columns, spreads(evidence.studies), sortable=True)
 
 
 def comparisons_table(found: Sequence[MethodComparison]) -> Table:
-    """Methods and what they are compared with."""
+    """Comparisons of methods with prompt tuning, spot and twins."""
     columns: dict[str, Callable[[MethodComparison], Cell]] = {
-        "method": lambda a: Cell(a.method), "compared with": lambda a: Cell(a.reference), "difference": lambda a: percent(a.mean, signed=True),
-        "interval": lambda a: _points_span(a.interval), "detectable effect": lambda a: percent(a.minimum_detectable_effect), "above 0": lambda a: _share(a.above_zero),
-        "studies": lambda a: number(a.n), "targets": lambda a: number(len(a.with_signal)),
-    }  # fmt: skip
+        "method": lambda a: Cell(a.method),
+        "compared with": lambda a: Cell(a.reference),
+        "difference": lambda a: percent(a.mean, signed=True),
+        "interval": lambda a: _points_span(a.interval),
+        "minimum detectable effect": lambda a: percent(a.minimum_detectable_effect),
+        "share above 0": lambda a: _share(a.above_zero),
+        "studies": lambda a: number(a.n),
+        "targets": lambda a: number(len(a.with_signal)),
+    }
     caption = (
-        "Report scores of winners minus those of the target's prompt tuning, of the same source as a start (spot), or of the twin without transfer; in points, mean of targets with a signal. "
-        "Interval: 95\u00a0% over targets (t), from three on. Detectable effect: the smallest true difference that a test over so many targets finds in four of five experiments. Click a column header to sort"
+        "Report scores of winners minus those of the target's prompt tuning, of spot from the same source, or of "
+        "the twin without transfer; in points, mean over targets with a signal. "
+        "Interval: 95\u00a0% over targets (t), if there are at least three. Minimum detectable effect: the smallest "
+        "true difference that a test over this many targets detects with 80\u00a0% power. Click a column header to "
+        "sort"
     )
     return _table("comparisons-table", caption, columns, found, sortable=True)
 
@@ -139,21 +182,29 @@ def _points_span(interval: tuple[float, float] | None) -> Cell:
 
 
 def retrieval_table(evidence: Evidence) -> Table:
-    """What choosing sources by a similarity gains."""
+    """The gain of choosing sources by a similarity."""
     columns: dict[str, Callable[[RetrievalSummary], Cell]] = {
-        "method": lambda f: Cell(f.method), "similarity": lambda f: Cell(f.similarity), "most similar": lambda f: percent(f.first, signed=True),
-        "random": lambda f: percent(f.random, signed=True), "all": lambda f: percent(f.oracle, signed=True), "kept": lambda f: _share(f.kept),
-        "regret": lambda f: percent(f.regret), "tried for 90\u00a0%": lambda f: _share(f.enough), "targets": lambda f: number(f.targets),
-    }  # fmt: skip
+        "method": lambda f: Cell(f.method),
+        "similarity": lambda f: Cell(f.similarity),
+        "most similar": lambda f: percent(f.first, signed=True),
+        "random": lambda f: percent(f.random, signed=True),
+        "all sources": lambda f: percent(f.oracle, signed=True),
+        "retained": lambda f: _share(f.kept),
+        "regret": lambda f: percent(f.regret),
+        "sources for 90\u00a0%": lambda f: _share(f.enough),
+        "targets": lambda f: number(f.targets),
+    }
     caption = (
-        "Mean gains in points over targets with a signal, of the most similar source, of one drawn at random, and of the best of all by selection score. Kept: of the gain of all; "
-        "regret: how much more the best source in hindsight gains; tried for 90\u00a0%: share of the sources, the most similar first, that keeps so much. Click a column header to sort"
+        "Mean gains in points over targets with a signal: of the most similar source, of a random source, and of "
+        "the best of all sources by selection score. Retained: share of the gain of all sources; "
+        "regret: additional gain of the best source in hindsight; sources for 90\u00a0%: share of sources to try, "
+        "the most similar first, to retain 90\u00a0% of the gain. Click a column header to sort"
     )
     return _table("retrieval-table", caption, columns, retrieval_summaries(evidence), sortable=True)
 
 
 def methods_table(evidence: Evidence) -> Table:
-    """Methods × targets, as for a paper."""
+    """Methods × targets, as in a paper."""
     shown = method_table(evidence)
     rows = [[Cell("majority class"), *(percent(shown.majority.get(target)) for target in shown.targets)]]
     rows += [[Cell(m), *(_compared(shown.cells.get((m, t))) for t in shown.targets)] for m in shown.methods]
@@ -178,7 +229,7 @@ def _gain(study: StudyRecord, star: str = "") -> Cell:
 
 
 def _spread(estimate: Estimate) -> str:
-    """The deviation over seeds; nothing where there is one seed only."""
+    """The standard deviation over seeds; empty for a single seed."""
     return "" if estimate.spread is None else f" ± {100 * estimate.spread:.1f}"
 
 

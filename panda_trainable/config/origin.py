@@ -1,4 +1,4 @@
-"""Where the rows of a task come from: the values of `TaskSpec.origin`. Imports no torch."""
+"""Sources of a task's rows: the values of `TaskSpec.origin`. Imports no torch."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,63 +6,67 @@ from pathlib import Path
 from typing import Any, Protocol
 
 Row = dict[str, Any] | str
-"""A row's fields; or, as a text, why it could not be read."""
+"""A row's fields, or an error message if it could not be read."""
 
 
 class Origin(Protocol):
     """Where the rows of a task come from.
 
     There are four: `Unlocated` and `Imported` have no rows; `FolderFiles` (`data.readers`) reads the
-    files of a folder, `Demonstration` (`data.demo`) writes text of its own.
+    files of a folder, `Demonstration` (`data.demo`) generates synthetic text.
     """
 
     @property
     def has_rows(self) -> bool:
-        """Whether rows can be read; of an imported task there are prompts alone."""
+        """Whether rows can be read; an imported task has only prompts."""
 
     def splits(self) -> tuple[str, ...]:
         """The splits that can be read, in the order of SPLITS."""
 
     def rows(self, split: str) -> Iterator[tuple[str, Row]]:
-        """The rows of a split, each with its place `file:line`; a text instead of a row says why there is none."""
+        """Pairs (`file:line`, row or error message) of a split, in file order."""
 
     def place(self, split: str = "") -> str:
-        """Where a split is, or all of them are, as messages say it."""
+        """The location of a split, or of all splits if empty, for error messages."""
 
     def contents(self) -> str:
-        """What is there, for the message that a split is missing."""
+        """What the location contains, for the error message about a missing split."""
 
 
 class _WithoutRows:
-    """What has no rows to read."""
+    """An origin without rows."""
 
     has_rows = False
 
     def splits(self) -> tuple[str, ...]:
+        """No splits."""
         return ()
 
     def rows(self, split: str) -> Iterator[tuple[str, Row]]:
+        """A single error message instead of rows."""
         yield self.place(split), "has no rows"
 
     def place(self, split: str = "") -> str:
+        """The kind of origin, in lower case, whatever the split."""
         return type(self).__name__.lower()
 
     def contents(self) -> str:
+        """That there are no rows."""
         return "it has no rows"
 
 
 @dataclass(frozen=True)
 class Unlocated(_WithoutRows):
-    """Not yet looked for.
+    """Files not yet located.
 
     Attributes:
-        folder: inside the data folder; empty: that of the task's name.
+        folder: relative to the data folder; empty: the task's name.
     """
 
     folder: str = ""
 
     def folder_in(self, data: Path, task: str) -> Path:
-        """The folder where a task's files belong.
+        """The folder where a task's files are expected.
 
         Args:
             data: the folder of all tasks.
@@ -81,4 +85,4 @@ class Unlocated(_WithoutRows):
 
 @dataclass(frozen=True)
 class Imported(_WithoutRows):
-    """Elsewhere: prompts trained on it were imported, its rows were not."""
+    """A task whose prompts were imported from an archive, without its rows."""

@@ -215,20 +215,20 @@ class Demonstration:
     has_rows = True
 
     def splits(self) -> tuple[str, ...]:
-        """Train and validation."""
+        """The generated splits: train and validation."""
         return tuple(DEMO[self.name].sizes)
 
     def rows(self, split: str) -> Iterator[tuple[str, Row]]:
-        """Of the grammar."""
+        """Pairs (place, row) of a split, generated from the grammar."""
         for number, row in enumerate(rows(self.name, split), 1):
             yield f"{self.place(split)}:{number}", row
 
     def place(self, split: str = "") -> str:
-        """Its name, for it has no file."""
+        """`name/split` instead of a path, since there is no file."""
         return f"{self.name}/{split}" if split else self.name
 
     def contents(self) -> str:
-        """Its splits."""
+        """The available splits, in words."""
         return f"it has {' and '.join(self.splits())}"
 
 

@@ -1,4 +1,4 @@
-"""Tasks from the Hugging Face hub, written once as Parquet into the storage: then they are files like any other."""
+"""Tasks from the Hugging Face Hub, downloaded once and stored as Parquet; from then on they are ordinary task files."""
 
 import shutil
 from collections.abc import Mapping
@@ -10,33 +10,33 @@ from uuid import uuid4
 from panda_trainable.config.task import Hub, TaskSpec
 
 UNLABELLED = -1
-"""The hub's label of rows without one."""
+"""Label that the Hub uses for unlabelled rows."""
 
 OPTIONAL = ("id", "start1", "end1", "start2", "end2", "span1_index", "span2_index")
-"""Columns that are kept where there are some, for checks."""
+"""Columns that are kept where present, for checks."""
 
-READS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+EXTRA_COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"copa": ("question",), "record": ("query", "entities", "answers")}
 )
-"""Row of PREPARE -> columns that it reads beside those of the task."""
+"""Row of PREPARE -> columns that it reads in addition to the task's fields."""
 
-MAKES: Mapping[str, tuple[str, ...]] = MappingProxyType({"copa": ("joiner",), "record": ("filled", "label")})
-"""Row of PREPARE -> fields that it makes, which the hub does not have."""
+DERIVED_FIELDS: Mapping[str, tuple[str, ...]] = MappingProxyType({"copa": ("joiner",), "record": ("filled", "label")})
+"""Row of PREPARE -> fields that it computes, which are no columns on the Hub."""
 
 
-def fetched(task: TaskSpec, data: Path, store: Path) -> Path:
-    """The folder with a hub task's files, fetched where it is missing.
+def fetch_task(task: TaskSpec, data: Path, store: Path) -> Path:
+    """The folder with a Hub task's files, downloaded if it does not exist.
 
     Args:
-        task: with a hub location.
-        data: a copy of the dataset's repository at `<data>/<owner>/<name>` is read instead of the hub.
-        store: folder of what was fetched.
+        task: with a Hub location.
+        data: a local copy of the dataset repository at `<data>/<owner>/<name>` takes precedence over the Hub.
+        store: folder of downloaded tasks.
 
     Raises:
-        ValueError: if the columns of this task are not known, it cannot be had, or its columns are others.
+        ValueError: if the task's columns are not known, it cannot be loaded, or it lacks a required column.
     """
     hub = task.hub
-    assert hub is not None, "only tasks with a hub location are fetched"
+    assert hub is not None, "only tasks with a hub location can be downloaded"
     if not hub.known:
         raise ValueError(
             f"task {task.name}: its columns on the hub ({hub.path}) are not known to this table; put its files into "
@@ -62,51 +62,52 @@ def _loaded(task: TaskSpec, hub: Hub, data: Path, split: str) -> Any:
 
     disable_progress_bar()
     copy = data / hub.path
-    place = str(copy) if copy.is_dir() else hub.path
+    path = str(copy) if copy.is_dir() else hub.path
     revision = {"revision": hub.revision} if hub.revision and not copy.is_dir() else {}
     try:
-        return load_dataset(place, hub.config or None, split=split, **revision)
-    except Exception as error:  # datasets and the hub's client raise many kinds; for a user all mean the same
+        return load_dataset(path, hub.config or None, split=split, **revision)
+    except Exception as error:  # datasets and huggingface_hub raise many types; all mean the same to a user
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(
-            f"task {task.name}: split {split} of {hub.path} {hub.config} is not in {copy} and cannot be had from the hub "
-            f"({reason[:200]}); put its files into {data / task.name}"
+            f"task {task.name}: split {split} of {hub.path} {hub.config} is not in {copy} and cannot be loaded from "
+            f"the hub ({reason[:200]}); put its files into {data / task.name}"
         ) from error
 
 
 def _write(task: TaskSpec, table: Any, path: Path) -> None:
-    """Keeps the columns that the task reads, under its names, and the rows that have a label and a text."""
+    """Writes the columns that the task reads, renamed to its fields, and the rows with a label and a text."""
     assert task.hub is not None
-    made = MAKES.get(task.prepare, ())
-    wanted = [name for name in (*task.fields, *READS.get(task.prepare, ())) if name not in made]
-    columns = {name: task.hub.columns.get(name, name) for name in wanted}
+    derived = DERIVED_FIELDS.get(task.prepare, ())
+    required = [name for name in (*task.fields, *EXTRA_COLUMNS.get(task.prepare, ())) if name not in derived]
+    columns = {name: task.hub.columns.get(name, name) for name in required}
     missing = [theirs for theirs in columns.values() if theirs not in table.column_names]
     if missing:
         raise ValueError(
-            f"task {task.name}: {task.hub.path} {task.hub.config} must have the columns {', '.join(columns.values())}, but "
-            f"{', '.join(missing)} is not among {', '.join(table.column_names)}"
+            f"task {task.name}: {task.hub.path} {task.hub.config} must have the columns "
+            f"{', '.join(columns.values())}, but {', '.join(missing)} is not among {', '.join(table.column_names)}"
         )
     columns |= {name: name for name in OPTIONAL if name in table.column_names and name not in columns}
-    names = _names(table.features.get(columns.get(task.label, "")))
+    class_names = _class_names(table.features.get(columns.get(task.label, "")))
     table = table.select_columns(list(columns.values())).rename_columns(
         {theirs: ours for ours, theirs in columns.items()}
     )
-    texts = [name for name in wanted if name != task.label]
-    table = table.filter(lambda row: row.get(task.label) not in (None, UNLABELLED) or task.label in made)
+    texts = [name for name in required if name != task.label]
+    table = table.filter(lambda row: row.get(task.label) not in (None, UNLABELLED) or task.label in derived)
     table = table.filter(lambda row: any(str(row[name] or "").strip() for name in texts))
-    if names and set(names) == set(task.classes):  # by name, whatever the hub's order
+    if class_names and set(class_names) == set(task.classes):  # stored by name, independent of the Hub's label order
         from datasets import Features, List, Value
 
-        said = List(Value("string")) if task.kind == "tagging" else Value("string")
-        features = Features({**table.features, task.label: said})
-        table = table.map(lambda row: {task.label: _named(row[task.label], names)}, features=features)
+        label_type = List(Value("string")) if task.kind == "tagging" else Value("string")
+        features = Features({**table.features, task.label: label_type})
+        table = table.map(lambda row: {task.label: _label_names(row[task.label], class_names)}, features=features)
     table.to_parquet(path)
 
 
-def _names(feature: Any) -> list[str]:
+def _class_names(feature: Any) -> list[str]:
+    """Class names of a label column, or of the elements of a list of labels; empty for other columns."""
     inner = getattr(feature, "feature", feature)
     return list(getattr(inner, "names", None) or [])
 
 
-def _named(value: Any, names: list[str]) -> Any:
-    return [names[number] for number in value] if isinstance(value, list) else names[value]
+def _label_names(label: Any, class_names: list[str]) -> Any:
+    return [class_names[number] for number in label] if isinstance(label, list) else class_names[label]

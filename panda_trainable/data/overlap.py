@@ -1,4 +1,4 @@
-"""Texts that two splits share, found by hashes of folded texts."""
+"""Texts shared by two splits, detected by hashes of normalised texts."""
 
 import hashlib
 import re
@@ -16,8 +16,8 @@ from panda_trainable.config.task import TaskSpec
 from panda_trainable.data.limits import kept_rows, numbered
 from panda_trainable.library import PromptLibrary
 
-LARGEST_GROUP = 0.25
-"""Share of the rows that one shared text may tie together; beyond, its field is no text but a category."""
+MAX_GROUP_SHARE = 0.25
+"""Largest share of rows that shared texts may connect; beyond it, a field is treated as a category, not a text."""
 
 
 def texts_key(task: TaskSpec, split: str, limit: int | None) -> str:
@@ -26,14 +26,14 @@ def texts_key(task: TaskSpec, split: str, limit: int | None) -> str:
 
 
 @lru_cache(maxsize=64)
-def used_texts(library: PromptLibrary, task: TaskSpec, split: str, limit: int | None) -> NDArray[np.uint64]:
-    """Hashes of the texts of a split's rows, each once, sorted: what overlaps are found by.
+def split_text_hashes(library: PromptLibrary, task: TaskSpec, split: str, limit: int | None) -> NDArray[np.uint64]:
+    """Sorted unique hashes of the texts of a split's rows, by which overlaps are detected.
 
     Args:
-        library: where they are kept; they can be shared where the texts cannot.
-        task: located.
+        library: caches them; hashes can be shared where the texts themselves cannot.
+        task: with known files.
         split: one of its splits.
-        limit: rows at most, as in a token table; None: all.
+        limit: maximum number of rows, as in a token table; None: all.
     """
     key = texts_key(task, split, limit)
     folder = library.get_or_make(
@@ -44,19 +44,19 @@ def used_texts(library: PromptLibrary, task: TaskSpec, split: str, limit: int | 
 
 
 def _hash_texts(draft: Path, task: TaskSpec, split: str, limit: int | None) -> None:
-    found, _ = kept_rows(task, split, limit)
-    hashes = np.unique(text_hashes([row.compared for row in found]))
+    rows, _ = kept_rows(task, split, limit)
+    hashes = np.unique(text_hashes([row.compared for row in rows]))
     np.save(draft / "texts.npy", hashes[hashes > 0], allow_pickle=False)
 
 
-def folded(text: str) -> str:
-    """A text as it is compared: only its words count, without case, spaces and punctuation (or its signs alone)."""
+def normalised(text: str) -> str:
+    """A text as compared: its words in lower case, without punctuation; a text without words is only stripped."""
     return " ".join(re.findall(r"\w+", text.lower())) or text.strip()
 
 
 def text_hashes(texts: Sequence[tuple[str, ...]]) -> NDArray[np.uint64]:
-    """[N, F] 64-bit hashes of folded texts, of the fields that tell whether rows share a text; 0: no text."""
-    columns = _telling(texts)[0]
+    """[N, F] 64-bit hashes of normalised texts, of the fields that are compared for shared texts; 0: no text."""
+    columns = _compared_fields(texts)[0]
     hashes = [[_hash(text) for text in column] for column in columns]
     return np.array(hashes, np.uint64).T
 
@@ -65,31 +65,31 @@ def _hash(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") if text else 0
 
 
-def sharing_a_text(texts: Sequence[tuple[str, ...]]) -> NDArray[np.int64]:
-    """[N] group numbers: rows that share a text, as `folded`, also by way of others; an empty one does not count.
+def shared_text_groups(texts: Sequence[tuple[str, ...]]) -> NDArray[np.int64]:
+    """[N] group numbers: rows connected by shared normalised texts, transitively; empty texts are ignored.
 
-    A field that ties more than a quarter of the rows together is a category, or one question asked of
-    every passage: it is left out, the field of the fewest texts first, as long as there is another.
+    A field that connects more than a quarter of the rows is a category, or one question about every
+    passage. Such fields are dropped, the one with the fewest distinct texts first, until one is left.
     """
-    return _telling(texts)[1]
+    return _compared_fields(texts)[1]
 
 
-def _telling(texts: Sequence[tuple[str, ...]]) -> tuple[list[list[str]], NDArray[np.int64]]:
-    """The folded texts of the fields that tell rows apart, and the groups [N] that they make."""
-    columns = [[folded(text) for text in column] for column in zip(*texts, strict=True)]
-    columns.sort(key=lambda column: -len(set(column)))  # stable: among equals the first field stays longest
-    groups = _tied(columns)
-    while len(columns) > 1 and np.bincount(groups).max() > len(texts) * LARGEST_GROUP:
+def _compared_fields(texts: Sequence[tuple[str, ...]]) -> tuple[list[list[str]], NDArray[np.int64]]:
+    """Normalised texts of the fields that distinguish rows, and the groups [N] of rows connected by them."""
+    columns = [[normalised(text) for text in column] for column in zip(*texts, strict=True)]
+    columns.sort(key=lambda column: -len(set(column)))  # stable: among ties the first field is dropped last
+    groups = _connected_rows(columns)
+    while len(columns) > 1 and np.bincount(groups).max() > len(texts) * MAX_GROUP_SHARE:
         columns.pop()
-        groups = _tied(columns)
+        groups = _connected_rows(columns)
     return columns, groups
 
 
-def _tied(columns: Sequence[Sequence[str]]) -> NDArray[np.int64]:
-    """[N] numbers of the connected rows, by the texts of some fields."""
+def _connected_rows(columns: Sequence[Sequence[str]]) -> NDArray[np.int64]:
+    """[N] component of each row in the bipartite graph of rows and the texts of these fields."""
     n = len(columns[0])
-    pairs = [(row, text) for column in columns for row, text in enumerate(column) if text]
-    rows, texts = np.array([row for row, _ in pairs], np.int64), numbered([text for _, text in pairs])
+    edges = [(row, text) for column in columns for row, text in enumerate(column) if text]
+    rows, texts = np.array([row for row, _ in edges], np.int64), numbered([text for _, text in edges])
     nodes = n + (int(texts.max()) + 1 if len(texts) else 0)
     graph = coo_array((np.ones(len(texts)), (rows, n + texts)), (nodes, nodes))
     return connected_components(graph, directed=False)[1][:n].astype(np.int64)

@@ -1,4 +1,4 @@
-"""File formats of task data: each gives rows with their places, and says what is wrong with a line."""
+"""READERS: file formats of task data; each yields rows or error messages with their `file:line`."""
 
 import csv
 import json
@@ -187,7 +187,7 @@ def split_file(folder: Path, split: str) -> Path:
     """The file of a split in a folder; where there is none, the name that JSON lines would have.
 
     Raises:
-        ValueError: if there are several, or the folder may not be looked into.
+        ValueError: if there are several, or the folder cannot be accessed.
     """
     try:
         found = [path for ending in READERS if (path := folder / f"{split}.{ending}").is_file()]
@@ -210,15 +210,15 @@ class FolderFiles:
     has_rows = True
 
     def splits(self) -> tuple[str, ...]:
-        """Those that have a file.
+        """The splits that have a file, in the order of SPLITS.
 
         Raises:
-            ValueError: if a split has several, or the folder may not be looked into.
+            ValueError: if a split has several, or the folder cannot be accessed.
         """
         return tuple(split for split in SPLITS if split_file(self.folder, split).is_file())
 
     def rows(self, split: str) -> Iterator[tuple[str, Row]]:
-        """As its reader gives them."""
+        """Pairs (`file:line`, row or error message) from the reader of the file format."""
         path = split_file(self.folder, split)
         try:
             yield from READERS[path.suffix.removeprefix(".")](path)

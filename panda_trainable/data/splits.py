@@ -1,4 +1,4 @@
-"""Which rows of a task a replica trains on, which it holds out, and in which order it sees them."""
+"""Train and selection rows of each replica, and the order in which it sees its training examples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,17 +10,18 @@ from torch import Tensor
 
 from panda_trainable.config.setting import Setting
 from panda_trainable.config.task import TaskSpec
-from panda_trainable.data.overlap import used_texts
+from panda_trainable.data.overlap import split_text_hashes
 from panda_trainable.data.tokens import token_table
 from panda_trainable.library import PromptLibrary
 
-Numbers = NDArray[np.int64]
-Flags = NDArray[np.bool_]
+Indices = NDArray[np.int64]
+Mask = NDArray[np.bool_]
 
 FOLD_PER_REPLICA_BELOW = 2000
-"""Train rows below which each replica holds out its own fold: one small fold would decide too much."""
+"""Below this number of train rows each replica holds out its own fold, to average over the choice of a small fold."""
 
 REGRESSION_STRATA = 5
+"""Quantile bins of the labels of a regression, used as strata."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,11 @@ class Rows:
 
     Attributes:
         train: row numbers of the train table.
-        selection: row numbers of the table that selection reads: train, or validation for `paper`.
+        selection: row numbers of the table used for selection: train, or validation with `protocol: paper`.
     """
 
-    train: Numbers
-    selection: Numbers
+    train: Indices
+    selection: Indices
 
 
 def replica_rows(
@@ -41,42 +42,44 @@ def replica_rows(
 ) -> Rows:
     """The train and selection rows of a replica.
 
-    Below 2,000 train rows each seed holds out its own fold, else all seeds the same one. With
-    `protocol: paper` all of train is trained on and validation selects. With shots each seed draws
-    so many rows of each class to train on, and as many others to select on.
+    Below 2,000 train rows each seed holds out its own fold, otherwise all seeds hold out the same one.
+    With `protocol: paper` the whole train split is used for training and validation for selection. With
+    shots each seed samples that many rows per class for training, and as many others for selection.
 
     Args:
-        library: where token tables come from.
-        setting: how rows are limited and split.
-        task: whose rows.
+        library: provides the token tables.
+        setting: limits, protocol and selection fraction.
+        task: the task to split.
         seed: of the replica.
-        exclude_overlap_with: a target; rows that share a text with its report rows are not trained on.
+        exclude_overlap_with: a target; rows that share a text with its report rows are excluded from training.
 
     Raises:
-        ValueError: if a class is too small for its share.
+        ValueError: if a class has too few rows.
     """
     table = token_table(library, setting, task, "train")
     strata = _strata(task, table.labels)
     paper = setting.protocol == "paper"
-    usable: Flags = np.ones(len(table), bool)
+    eligible: Mask = np.ones(len(table), bool)
     if exclude_overlap_with is not None:
-        shared = np.isin(
-            table.texts, used_texts(library, exclude_overlap_with, exclude_overlap_with.report_split, None)
+        overlaps = np.isin(
+            table.texts, split_text_hashes(library, exclude_overlap_with, exclude_overlap_with.report_split, None)
         )
-        usable = ~np.asarray(shared.any(axis=1))
+        eligible = ~np.asarray(overlaps.any(axis=1))
     if setting.shots:
-        train, held_out = drawn_shots(task, strata, table.groups, setting.shots, seed, selects=not paper, usable=usable)
+        train, held_out = sample_few_shot(
+            task, strata, table.groups, setting.shots, seed, with_selection=not paper, eligible=eligible
+        )
     elif paper:
-        train, held_out = usable, np.zeros(len(table), bool)
+        train, held_out = eligible, np.zeros(len(table), bool)
     else:
         fold = seed if len(table) < FOLD_PER_REPLICA_BELOW else 0
-        wanted = min(round(setting.selection.fraction * len(table)), setting.selection.max_rows)
-        held_out = held_out_rows(strata, table.groups, wanted, fold, task.strata)
-        train = ~held_out & usable
+        holdout_size = min(round(setting.selection.fraction * len(table)), setting.selection.max_rows)
+        held_out = held_out_rows(strata, table.groups, holdout_size, fold, task.strata)
+        train = ~held_out & eligible
     if exclude_overlap_with is not None and set(strata[train]) != set(strata):
         raise ValueError(
-            f"without the {int((~usable).sum())} rows of {task.name} that share a text with {exclude_overlap_with.name}'s report rows "
-            "a class would have no row left; use overlap: warn, or leave the pair out"
+            f"without the {int((~eligible).sum())} rows of {task.name} that share a text with {exclude_overlap_with.name}'s "
+            "report rows a class would have no row left; use overlap: warn, or leave the pair out"
         )
     if paper:
         selection = np.arange(len(token_table(library, setting, task, selection_split(setting, task))))
@@ -85,15 +88,15 @@ def replica_rows(
 
 
 def selection_split(setting: Setting, task: TaskSpec) -> str:
-    """The split whose rows the search looks at."""
+    """The split that contains the selection rows."""
     splits = dict(task.fingerprints)
     if setting.protocol != "paper":
         return "train"
     return "validation" if "validation" in splits else "test"
 
 
-def _strata(task: TaskSpec, labels: Tensor) -> Numbers:
-    """[N] class or choice numbers, fifths of the values of a regression, else one stratum."""
+def _strata(task: TaskSpec, labels: Tensor) -> Indices:
+    """[N] stratum of each row: class or choice, quintile of a regression label, otherwise a single stratum."""
     values = labels.numpy()
     if task.strata:
         return np.asarray(values)
@@ -103,147 +106,147 @@ def _strata(task: TaskSpec, labels: Tensor) -> Numbers:
     return np.searchsorted(edges, values, side="right")
 
 
-def drawn_shots(
+def sample_few_shot(
     task: TaskSpec,
-    strata: Numbers,
-    groups: Numbers,
+    strata: Indices,
+    groups: Indices,
     shots: int,
     seed: int,
     *,
-    selects: bool,
-    usable: Flags | None = None,
-) -> tuple[Flags, Flags]:
-    """Few rows of each class to train on, and as many to select on; rows that share a text stay on one side.
+    with_selection: bool,
+    eligible: Mask | None = None,
+) -> tuple[Mask, Mask]:
+    """Few-shot train and selection sets, stratified by class; rows that share a text stay in one set.
 
     Args:
-        task: for messages.
-        strata: [N] class of each row; regressions have fifths, tagging and answers one stratum.
-        groups: [N] rows of one group are drawn for one side only.
-        shots: rows of each class.
-        seed: of the draw.
-        selects: whether selection rows are wanted.
-        usable: [N] rows that may be drawn; None: all.
+        task: for error messages.
+        strata: [N] class of each row; quintiles for regression, one stratum for tagging and question answering.
+        groups: [N] group of each row; a group is sampled into one set only.
+        shots: rows per class.
+        seed: of the sample.
+        with_selection: whether to sample a selection set too.
+        eligible: [N] rows that may be sampled; None: all.
 
     Returns:
-        [N] booleans: trained on, and held out.
+        [N] masks of the train set and of the selection set.
 
     Raises:
         ValueError: if a class has too few rows.
 
-    Source: Gao et al., LM-BFF (arXiv:2012.15723): K rows of each class, and a development set of the same size.
+    Source: Gao et al., LM-BFF (arXiv:2012.15723): K rows per class, and a development set of the same size.
     """
     classes, strata = np.unique(strata, return_inverse=True)
-    sides = np.zeros((2, len(strata)), bool)
-    left = np.full((2, len(classes)), shots)
-    left[1] *= selects
-    generator, members = np.random.default_rng([seed, 3]), _members(groups)
+    subsets = np.zeros((2, len(strata)), bool)  # train and selection
+    quota = np.full((2, len(classes)), shots)
+    quota[1] *= with_selection
+    generator, members = np.random.default_rng([seed, 3]), _group_members(groups)
     for group in generator.permutation(len(members)):
-        rows = members[group] if usable is None else members[group][usable[members[group]]]
-        brought = np.bincount(strata[rows], minlength=len(classes))
-        side = int(np.minimum(left, brought).sum(1).argmax())  # the one that needs more of it
+        rows = members[group] if eligible is None else members[group][eligible[members[group]]]
+        class_counts = np.bincount(strata[rows], minlength=len(classes))
+        subset = int(np.minimum(quota, class_counts).sum(1).argmax())  # the one that can use more of these rows
         for row in generator.permutation(rows):
-            if left[side, strata[row]]:
-                left[side, strata[row]] -= 1
-                sides[side, row] = True
-    if left.any():
-        short = int(left.max(0).argmax())
-        there = int((strata == short).sum())
-        named = f"class {task.strata[int(classes[short])]}" if task.strata else f"a fifth of {task.name}'s values"
-        named = named if task.strata or task.kind == "regression" else task.name
+            if quota[subset, strata[row]]:
+                quota[subset, strata[row]] -= 1
+                subsets[subset, row] = True
+    if quota.any():
+        short = int(quota.max(0).argmax())
+        available = int((strata == short).sum())
+        stratum = f"class {task.strata[int(classes[short])]}" if task.strata else f"a fifth of {task.name}'s values"
+        stratum = stratum if task.strata or task.kind == "regression" else task.name
         raise ValueError(
-            f"shots.per_class {shots} needs {shots} rows to train on{' and as many to select on' if selects else ''}, but "
-            f"{named} has {there}, of which some share a text or are taken; lower shots.per_class"
+            f"shots.per_class {shots} needs {shots} rows to train on{' and as many to select on' if with_selection else ''}, "
+            f"but {stratum} has {available}, of which some share a text or are taken; lower shots.per_class"
         )
-    return sides[0], sides[1]
+    return subsets[0], subsets[1]
 
 
-def _members(groups: Numbers) -> list[Numbers]:
-    """Group number -> its rows."""
+def _group_members(groups: Indices) -> list[Indices]:
+    """Row numbers of each group, in the order of group numbers."""
     return np.split(np.argsort(groups, kind="stable"), np.cumsum(np.bincount(groups))[:-1])
 
 
-def held_out_rows(strata: Numbers, groups: Numbers, wanted: int, seed: int, names: Sequence[str] = ()) -> Flags:
-    """A stratified draw of whole groups.
+def held_out_rows(strata: Indices, groups: Indices, size: int, seed: int, names: Sequence[str] = ()) -> Mask:
+    """A stratified random holdout of whole groups.
 
     Args:
         strata: [N] class of each row.
         groups: [N] rows of one group stay together.
-        wanted: rows to hold out; each class gets its share, at least one row.
-        seed: of the draw.
-        names: of the classes, for messages.
+        size: rows to hold out, proportionally from each class, at least one.
+        seed: of the sample.
+        names: of the classes, for error messages.
 
     Returns:
-        [N] booleans: held out.
+        [N] mask of the held-out rows.
 
     Raises:
         ValueError: if no row of a class could be held out, or none would be left to train on.
     """
     classes, strata = np.unique(strata, return_inverse=True)
     counts = np.bincount(strata)
-    quota = np.maximum(np.round(counts * wanted / len(strata)), 1).astype(int)
-    members = _members(groups)
+    quota = np.maximum(np.round(counts * size / len(strata)), 1).astype(int)
+    members = _group_members(groups)
     held_out = np.zeros(len(strata), bool)
     for group in np.random.default_rng([seed, 1]).permutation(len(members)):
-        brought = np.bincount(strata[members[group]], minlength=len(counts))
-        if (brought <= quota).all():
+        class_counts = np.bincount(strata[members[group]], minlength=len(counts))
+        if (class_counts <= quota).all():
             held_out[members[group]] = True
-            quota = quota - brought
+            quota = quota - class_counts
     missing = [c for c in range(len(classes)) if not held_out[strata == c].any() or held_out[strata == c].all()]
     if missing:
-        named = names[int(classes[missing[0]])] if names else classes[missing[0]]
+        class_name = names[int(classes[missing[0]])] if names else classes[missing[0]]
         raise ValueError(
-            f"selection and training both need rows of every class, but class {named} has "
+            f"selection and training both need rows of every class, but class {class_name} has "
             f"{counts[missing[0]]} rows, of which {int(held_out[strata == missing[0]].sum())} would be held out; "
             "raise selection.fraction or limit.train, or use protocol: paper"
         )
     return held_out
 
 
-def batches(rows: Numbers, seed: int, steps: int, batch_size: int) -> Numbers:
-    """[steps, B] row numbers: epoch after epoch, each a new order of all rows, decided by the seed."""
-    return stream(rows, seed, steps * batch_size).reshape(steps, batch_size)
+def batches(rows: Indices, seed: int, steps: int, batch_size: int) -> Indices:
+    """[steps, B] row numbers: consecutive epochs, each a new permutation of all rows, determined by the seed."""
+    return data_order(rows, seed, steps * batch_size).reshape(steps, batch_size)
 
 
-def stream(rows: Numbers, seed: int, count: int) -> Numbers:
-    """[count] row numbers in the order in which a replica meets them; the seed decides it."""
+def data_order(rows: Indices, seed: int, count: int) -> Indices:
+    """[count] row numbers in the order in which a replica trains on them, reshuffled every epoch by the seed."""
     generator = np.random.default_rng([seed, 2])
     epochs = -(-count // len(rows))
     return np.concatenate([rows[:0], *(generator.permutation(rows) for _ in range(epochs))])[:count]
 
 
 def mixing_size(task: TaskSpec, rows: int, shots: int) -> int:
-    """Rows of a task that count where tasks are mixed: all of its train table, or those that a seed draws."""
+    """Size of a task for examples-proportional mixing: its train rows, or the few-shot sample of one seed."""
     strata = len(task.strata) or (REGRESSION_STRATA if task.kind == "regression" else 1)
     return min(rows, shots * strata) if shots else rows
 
 
-def mixed(sizes: Sequence[int], cap: int, count: int) -> Numbers:
-    """[count] the task of each example of a mixture, by number.
+def mixture_schedule(sizes: Sequence[int], cap: int, count: int) -> Indices:
+    """[count] task number of each example of a mixture.
 
-    Tasks take part in proportion to their sizes, and evenly over time: after any number of examples
-    each is within one of its share. All replicas meet the tasks in this one order.
+    Tasks are sampled in proportion to their capped sizes and spread evenly: after any number of examples
+    each is within one example of its share. All replicas use this one order.
 
     Args:
         sizes: [M] rows of each task, > 0.
-        cap: rows of a task that count at most.
-        count: examples.
+        cap: upper limit on the size of a task, K in the equation below.
+        count: number of examples.
 
     Source: T5 and SPoT (arXiv:2110.07904), examples-proportional mixing: rate_m = min(N_m, K) / Σ min(N_j, K).
-    Deviation: drawn evenly instead of at random; docs/deviations.md#mixtures.
+    Deviation: evenly spaced instead of random; docs/deviations.md#mixtures.
     """
     capped = [min(size, cap) for size in sizes]
-    whole = sum(capped)
-    met, owners = [0] * len(capped), np.zeros(count, np.int64)
-    # The j-th example of a task, from 0, may come once its share has passed j and must before it passes j + 1: of
-    # those that may come the most pressing does. All then are in time, since the shares sum to 1.
-    pressing = [(-(-whole // size), task) for task, size in enumerate(capped)]
-    heapify(pressing)
-    later: list[tuple[int, int]] = []
-    for at in range(count):
-        while later and later[0][0] <= at:
-            task = heappop(later)[1]
-            heappush(pressing, (-(-(met[task] + 1) * whole // capped[task]), task))
-        owners[at] = task = heappop(pressing)[1]
-        met[task] += 1
-        heappush(later, (met[task] * whole // capped[task], task))
-    return owners
+    total = sum(capped)
+    scheduled, task_numbers = [0] * len(capped), np.zeros(count, np.int64)
+    # Earliest deadline first: the j-th example of a task (from 0) is released once the task's share reaches j, and due
+    # before its share exceeds j + 1. Every deadline is met, since the shares sum to 1.
+    released = [(-(-total // size), task) for task, size in enumerate(capped)]  # heap of (deadline, task)
+    heapify(released)
+    waiting: list[tuple[int, int]] = []  # heap of (release time, task)
+    for position in range(count):
+        while waiting and waiting[0][0] <= position:
+            task = heappop(waiting)[1]
+            heappush(released, (-(-(scheduled[task] + 1) * total // capped[task]), task))
+        task_numbers[position] = task = heappop(released)[1]
+        scheduled[task] += 1
+        heappush(waiting, (scheduled[task] * total // capped[task], task))
+    return task_numbers

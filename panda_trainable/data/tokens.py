@@ -16,7 +16,7 @@ from panda_trainable.config.setting import Setting
 from panda_trainable.config.task import TaskSpec
 from panda_trainable.data.gold import AnswerGold, TagGold
 from panda_trainable.data.limits import kept_rows
-from panda_trainable.data.overlap import sharing_a_text, text_hashes
+from panda_trainable.data.overlap import shared_text_groups, text_hashes
 from panda_trainable.data.tokenisers import TOKENISERS
 from panda_trainable.library import PromptLibrary
 from panda_trainable.plm.files import load_tokenizer
@@ -76,7 +76,7 @@ def _resident(table: TokenTable, device: torch.device) -> TokenTable:
 
 
 def release_tables() -> None:
-    """Gives back what tables take of devices' memory."""
+    """Frees the device memory held by token tables."""
     _resident.cache_clear()
 
 
@@ -85,7 +85,7 @@ _ARRAYS = ("offsets", "groups", "texts", "questions")
 
 
 def tokens_key(setting: Setting, task: TaskSpec, split: str) -> str:
-    """Key of a token table: the PLM's files, the split's rows, how they are read and cut."""
+    """Content key of a token table: tokenizer files, rows of the split, tokenisation and truncation settings."""
     limit = setting.limit.train if split == "train" else setting.limit.report
     found = dict(task.fingerprints)[split]
     read = (task.kind, task.classes, task.text, task.choices, task.compared_fields, task.question)
@@ -94,7 +94,7 @@ def tokens_key(setting: Setting, task: TaskSpec, split: str) -> str:
 
 @lru_cache(maxsize=64)
 def token_table(library: PromptLibrary, setting: Setting, task: TaskSpec, split: str) -> TokenTable:
-    """The token table of a split, made where it is missing and then mapped."""
+    """The token table of a split, created if missing and then memory-mapped."""
     folder = library.get_or_make(
         "tokens",
         tokens_key(setting, task, split),
@@ -115,7 +115,7 @@ def _tokenise(draft: Path, setting: Setting, task: TaskSpec, split: str) -> None
     arrays, gold = TOKENISERS[task.kind](tokenizer, rows, setting.train.max_length)
     empty = {"slots": np.zeros((len(rows), 0), np.int32), "answers": np.zeros((len(rows), 0), bool)}
     arrays = {**empty, "offsets": np.zeros((len(rows), 0, 2), np.int32), **arrays}
-    arrays["groups"] = sharing_a_text([row.compared for row in rows])
+    arrays["groups"] = shared_text_groups([row.compared for row in rows])
     arrays["texts"] = text_hashes([row.compared for row in rows])
     arrays["questions"] = questions
     for name, array in arrays.items():
@@ -124,7 +124,7 @@ def _tokenise(draft: Path, setting: Setting, task: TaskSpec, split: str) -> None
 
 
 def gold_of(table: TokenTable, task: TaskSpec, rows: NDArray[np.int64]) -> NDArray[Any]:
-    """[n] what metrics compare the logits of rows with: labels, tags of all words, or answers."""
+    """[n] gold values that metrics compare with logits: labels, tags of all words, or answers."""
     if task.kind in ("tagging", "extractive_qa"):
         said = _gold(table.gold)
         made = np.empty(len(rows), object)

@@ -20,7 +20,7 @@ NAME = "panda-tune"
 
 
 class Pass:
-    """One forward pass.
+    """The state of one forward pass.
 
     Args:
         prefix: per layer the keys and values [n, heads, P, d] that stand before each row's own; None: none.
@@ -147,7 +147,7 @@ class Probe(Pass):
         self.made: list[tuple[nn.Linear, Tensor, Tensor]] = []
 
     def attend(self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *args: Any, **options: Any) -> Any:
-        """The ordinary attention, noted down."""
+        """The ordinary attention; records its arguments."""
         plain = options.get("position_bias") is None and len(args) < 2
         self.calls.append(Call(module, query, key, value, plain))
         return super().attend(module, query, key, value, *args, **options)

@@ -21,7 +21,7 @@ SPARSE_STD = 0.01
 
 @dataclass(frozen=True)
 class InitContext:
-    """What an initialiser may look at.
+    """The inputs of an initialiser.
 
     Attributes:
         encoder: the frozen PLM.
@@ -37,12 +37,12 @@ class InitContext:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one prompt."""
+        """Shape of one prompt: prefix [L, 2, heads, P, d] or input prompt [P, E]."""
         return self.encoder.prompt_shape(self.setting.prompt.length, self.setting.prompt.form)
 
     @property
     def generator(self) -> torch.Generator:
-        """A fresh one of the seed."""
+        """A new generator seeded with `seed`."""
         return torch.Generator().manual_seed(self.seed)
 
 

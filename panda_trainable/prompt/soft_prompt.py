@@ -31,18 +31,18 @@ class SoftPrompt:
     label_scale: Tensor | None = None
 
     def scaled(self, label_scale: Tensor) -> "SoftPrompt":
-        """The same with the scale [2, C] of its labels."""
+        """A copy with the given label scale [2, C]: mean and standard deviation."""
         return replace(self, label_scale=label_scale)
 
     def in_units(self, logits: Tensor) -> Tensor:
-        """Logits [n, C], a regression's in the units of its labels; those of other kinds as they are."""
+        """Logits [n, C] rescaled to label units for regression; unchanged for other task kinds."""
         if self.label_scale is None:
             return logits
         mean, deviation = self.label_scale
         return logits * deviation + mean
 
     def save(self, path: Path) -> None:
-        """Writes it as safetensors."""
+        """Writes the prompt, its head and its label scale as safetensors."""
         tensors = {"prompt": self.prompt, "weight": self.weight, "bias": self.bias}
         if self.label_scale is not None:
             tensors["label_scale"] = self.label_scale
@@ -50,7 +50,7 @@ class SoftPrompt:
 
     @classmethod
     def load(cls, path: Path) -> "SoftPrompt":
-        """Reads one; tensors are mapped into memory."""
+        """Reads a prompt that `save` wrote; tensors are memory-mapped."""
         return cls(**load_file(path))
 
 

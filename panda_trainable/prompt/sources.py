@@ -1,4 +1,4 @@
-"""Where the prompts of a student come from: trained themselves, made by an MLP, or none at all."""
+"""Parameterisations of a student's prompts: trained directly, through an MLP, or no prompt."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -32,17 +32,17 @@ class _SharedByTasks:
 
 
 class NoPrompt(_SharedByTasks):
-    """There is none."""
+    """No prompt: the source of students that train a head or a model only."""
 
     def __init__(self) -> None:
         self.trainables: dict[str, Tensor] = {}
 
     def prompts(self) -> None:
-        """None."""
+        """None, since there is no prompt."""
 
 
 class TrainedPrompts(_SharedByTasks):
-    """Prompts that are trained themselves.
+    """Prompts that are trained directly.
 
     Args:
         start: [K, …] the prompts at step 0.
@@ -53,7 +53,7 @@ class TrainedPrompts(_SharedByTasks):
         self.trainables = trained_on(device, {"prompt": start})
 
     def prompts(self) -> Tensor:
-        """[K, …] the parameter itself."""
+        """[K, …] the trained parameter itself."""
         return self.trainables["prompt"]
 
 
@@ -75,12 +75,12 @@ class MlpPrompts(_SharedByTasks):
         self.trainables = trained_on(device, drawn)
 
     def prompts(self) -> Tensor:
-        """[K, …] the constant plus what the MLP makes."""
+        """[K, …] the constant plus the MLP's output."""
         return self.base + mlp_prompt({name: self.trainables[name] for name in MLP_PARTS}, self.base.shape[1:])
 
 
 def trained_on(device: torch.device, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Copies on a device that gather gradients; contiguous, as files want them."""
+    """Contiguous copies of tensors on a device, with gradients enabled."""
     copies = {name: t.to(device).clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
     return {name: tensor.requires_grad_() for name, tensor in copies.items()}
 

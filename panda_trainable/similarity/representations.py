@@ -65,7 +65,7 @@ def task_embedding(
 
 
 def check_layer(plm: Plm, layer: int | None) -> None:
-    """Refuses to embed tasks by a layer that the PLM does not have.
+    """Checks that the PLM has the layer that task embeddings use.
 
     Args:
         plm: the PLM.

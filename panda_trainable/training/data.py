@@ -1,4 +1,4 @@
-"""TrainingData: which rows of which tasks K replicas train on, in which order."""
+"""TrainingData: the train rows of each task for K replicas, and their order."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from panda_trainable.config.setting import Setting
 from panda_trainable.config.task import Mixture, TaskSpec
-from panda_trainable.data.splits import Rows, mixed, mixing_size, replica_rows, stream
+from panda_trainable.data.splits import Rows, data_order, mixing_size, mixture_schedule, replica_rows
 from panda_trainable.data.tokens import TokenTable, token_table
 from panda_trainable.library import PromptLibrary
 
@@ -39,7 +39,7 @@ class TaskData:
     step_offsets: tuple[int, ...]
 
     def at(self, step: int) -> slice:
-        """Where in the order the rows of a step stand."""
+        """The positions of a step's rows in the data order."""
         return slice(self.step_offsets[step], self.step_offsets[step + 1])
 
 
@@ -79,7 +79,7 @@ def training_data(
     cap, shots = (task.cap, task.shots) if isinstance(task, Mixture) else (len(tables[0]), ())
     shots = shots or (setting.shots,) * len(tables)
     sizes = [mixing_size(each, len(table), few) for each, table, few in zip(task.tasks, tables, shots, strict=True)]
-    owners = mixed(sizes, cap, steps * setting.train.batch_size)
+    owners = mixture_schedule(sizes, cap, steps * setting.train.batch_size)
     parts = []
     for number, (each, table) in enumerate(zip(task.tasks, tables, strict=True)):
         excluded = exclude_overlap_with if each != exclude_overlap_with else None
@@ -88,7 +88,7 @@ def training_data(
         counts = np.cumsum((owners == number).reshape(steps, setting.train.batch_size).sum(1))
         offsets = (0, *(int(count) for count in counts))
         order = torch.from_numpy(
-            np.stack([stream(of.train, seed, offsets[-1]) for of, seed in zip(rows, seeds, strict=True)])
+            np.stack([data_order(of.train, seed, offsets[-1]) for of, seed in zip(rows, seeds, strict=True)])
         )
         scale = label_scale(each, table, rows)
         labels = scaled_labels(each, table, scale).to(device)

@@ -119,7 +119,7 @@ def distillation_distance(
 
 
 def check_shapes(student: Tensor, teacher: Tensor) -> None:
-    """Refuses what cannot be compared.
+    """Checks that student and teacher logits have the same shape.
 
     Raises:
         ValueError: if the two shapes differ (broadcasting would hide it).

@@ -1,4 +1,4 @@
-"""Trainer: teaches a student: data order, losses, optimiser, schedule, evaluation, state."""
+"""Trainer: trains a student: data order, losses, optimiser, schedule, evaluation, state."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -81,11 +81,11 @@ class Trainer:
 
     @property
     def trainables(self) -> dict[str, Tensor]:
-        """Name -> tensor that is trained."""
+        """Name -> trained parameter, stacked over replicas [K, …]."""
         return {name: tensor for block in self.blocks for name, tensor in block.parameters.items()}
 
     def advance(self, steps: int) -> None:
-        """Trains for so many steps, but not beyond the last."""
+        """Trains for `steps` steps, at most up to `recipe.steps`."""
         began = time.perf_counter()
         last = min(self.done + steps, self.recipe.steps)
         for block, optimiser in zip(self.blocks, self.optimisers, strict=True):
@@ -145,14 +145,14 @@ class Trainer:
         return iter([concatenated(buckets)]) if joint else buckets
 
     def losses(self) -> list[float]:
-        """[K] mean training loss since it was last asked for; NaN or infinite where a replica diverged."""
+        """[K] mean training loss since the previous call; NaN or infinite where a replica diverged."""
         mean = (self.loss_sum / max(self.loss_steps, 1)).tolist()
         self.loss_sum.zero_()
         self.loss_steps = 0
         return [float(loss) for loss in mean]
 
     def select(self, number: int = 0) -> Scores:
-        """Metric -> [K] on each replica's selection rows, of a mixture those of its task `number`."""
+        """Metric -> [K] scores on each replica's selection rows; for a mixture, those of task `number`."""
         began, part = time.perf_counter(), self.data.parts[number]
         split = selection_split(self.data.setting, part.task)
         rows = [of.selection for of in part.rows]
@@ -174,7 +174,7 @@ class Trainer:
         return torch.cat([part.scale[..., None].expand(-1, -1, part.task.outputs) for part in parts], 2)
 
     def state(self) -> dict[str, Tensor]:
-        """All that decides what comes next, as named tensors."""
+        """The complete training state (parameters, optimiser, step) as named tensors."""
         tensors = {"done": torch.tensor(self.done)}
         for block, optimiser in zip(self.blocks, self.optimisers, strict=True):
             for name, tensor in block.parameters.items():
@@ -184,7 +184,7 @@ class Trainer:
 
     @torch.no_grad()
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Goes back to a state: what follows is what followed then."""
+        """Restores a state; training then continues bit for bit as it did from there."""
         for block, optimiser in zip(self.blocks, self.optimisers, strict=True):
             optimiser.state.clear()
             for name, tensor in block.parameters.items():

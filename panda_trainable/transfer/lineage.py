@@ -30,7 +30,7 @@ FILE, MODEL_FILE = "prompt.safetensors", "model.safetensors"
 
 @dataclass(frozen=True)
 class Lineage:
-    """How a prompt came to be: plain prompt tuning at a constant rate, from some start.
+    """How a prompt was trained: prompt tuning at a constant learning rate from a given initialisation.
 
     One value serves the three places where the field tunes plainly: a source prompt (random start),
     the short tuning that a task embedding needs, and PANDA's target-like teacher (which starts from
@@ -81,7 +81,7 @@ class Lineage:
         return content_key(self.kind, self, seed)
 
     def at(self, steps: int) -> "Lineage":
-        """The same run at another step."""
+        """The same training run at another step."""
         return replace(self, steps=steps)
 
 
@@ -121,7 +121,7 @@ def tuned(library: PromptLibrary, lineage: Lineage, seeds: Sequence[int], also: 
 
 
 def missing_seeds(library: PromptLibrary, lineage: Lineage, seeds: Sequence[int], stops: Sequence[int]) -> list[int]:
-    """Seeds of which a snapshot is missing or damaged."""
+    """Seeds with a missing or damaged snapshot."""
     return [s for s in seeds if not all(library.sound(lineage.kind, lineage.at(n).key(s)) for n in stops)]
 
 
@@ -191,7 +191,7 @@ def _majority(trainer: Trainer, part: TaskData) -> list[float]:
 
 
 def lineage_card(lineage: Lineage, seed: int) -> dict[str, Any]:
-    """What the library's card says of one seed's prompt."""
+    """Metadata of one seed's prompt for the library's card."""
     parents = [[share, parent.task.name, parent.key(seed)] for share, parent in lineage.start]
     return {
         "task": lineage.task.name, "plm": lineage.setting.plm.label, "seed": seed, "steps": lineage.steps,

@@ -68,7 +68,7 @@ class Method:
 
 
 def random_start(library: PromptLibrary, config: TrialConfig) -> Start:
-    """Prompts as `setting.prompt.init` says, decided by the seeds."""
+    """Prompts initialised by `setting.prompt.init`, determined by the seeds."""
     lineage = Lineage.of_target(config.setting, config.target, 0, 0.0)
     return Start(starting_prompts(library, lineage, config.seeds))
 
@@ -87,12 +87,12 @@ def from_mixture(library: PromptLibrary, config: TrialConfig) -> Start:
 
 
 def no_prompt(_library: PromptLibrary, config: TrialConfig) -> Start:
-    """There is none."""
+    """An empty prompt [K, 0], for methods that train only a head or a model."""
     return Start(torch.empty(len(config.seeds), 0))
 
 
 def from_tuned_model(library: PromptLibrary, config: TrialConfig) -> Start:
-    """The weights of a PLM that was tuned on all sources together; the head is fresh."""
+    """The weights of a PLM fine-tuned on all sources jointly; the head is newly initialised."""
     folders = tuned(library, sources_model(config), config.seeds)
     return Start(torch.empty(len(config.seeds), 0), weights=tuple(folder / MODEL_FILE for folder in folders))
 
@@ -103,12 +103,12 @@ def whole_source(library: PromptLibrary, config: TrialConfig) -> Start:
 
 
 def head_alone(library: PromptLibrary, config: TrialConfig) -> Start:
-    """The source's head with a prompt that was never trained: what of zero-shot transfer is the prompt's."""
+    """The source's head with a random prompt: the control for the prompt's contribution to zero-shot transfer."""
     return Start(random_start(library, config).prompt, source_heads(library, config))
 
 
 def source_heads(library: PromptLibrary, config: TrialConfig) -> Heads:
-    """The source's heads, their outputs in the order of the target's classes.
+    """The source's heads [K, O, H] and [K, O], outputs in the order of the target's classes.
 
     Raises:
         ValueError: if the two tasks cannot share a head.
@@ -123,22 +123,22 @@ def source_heads(library: PromptLibrary, config: TrialConfig) -> Heads:
 
 
 def projected(library: PromptLibrary, config: TrialConfig) -> Start:
-    """The target's prompt on another PLM, brought to this one. Source: Su et al. (2022), TPT_MODEL."""
+    """The target's prompt on another PLM, projected to this one. Source: Su et al. (2022), TPT_MODEL."""
     return Start(projected_prompts(library, config))
 
 
 def projected_whole(library: PromptLibrary, config: TrialConfig) -> Start:
-    """The same with a source's head: cross-model zero-shot transfer."""
+    """The projected prompt with a source's head: cross-model zero-shot transfer."""
     return Start(projected_prompts(library, config), source_heads(library, config))
 
 
 def no_teacher(_library: PromptLibrary, _config: TrialConfig) -> list[Teacher]:
-    """None."""
+    """No teachers: an empty list."""
     return []
 
 
 def both_teachers(library: PromptLibrary, config: TrialConfig) -> list[Teacher]:
-    """PANDA's teachers, whom λ weighs, and the relations of a larger PLM, in one loss."""
+    """PANDA's teachers, weighted by λ, and the relational losses of a larger PLM."""
     return [*target_like_teachers(library, config), *relation_teachers(library, config)]
 
 
@@ -183,7 +183,7 @@ def open_student(config: TrialConfig, start: Start) -> Student:
 
 
 def open_trainer(library: PromptLibrary, config: TrialConfig) -> Trainer:
-    """The trainer of a trial; what it needs and is not in the library is made first."""
+    """The trainer of a trial; artefacts missing from the library are created first."""
     method = METHODS[config.method]
     start, teachers = method.start(library, config), method.teachers(library, config)
     student = open_student(config, start)

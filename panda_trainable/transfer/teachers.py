@@ -14,7 +14,7 @@ from panda_trainable.config.keys import content_key
 from panda_trainable.config.setting import Setting
 from panda_trainable.config.task import Mixture, TaskSpec
 from panda_trainable.config.trial import TrialConfig
-from panda_trainable.data.splits import replica_rows, stream
+from panda_trainable.data.splits import data_order, replica_rows
 from panda_trainable.data.tokens import token_table
 from panda_trainable.library import PromptLibrary
 from panda_trainable.training.distillation import KD_LOSSES
@@ -197,7 +197,7 @@ def _write_outputs(
             replica_rows(library, lineage.setting, config.target, seed, lineage.exclude_overlap_with) for seed in chosen
         ]
         trained_on = [
-            np.unique(stream(split.train, seed, config.steps * config.setting.train.batch_size))
+            np.unique(data_order(split.train, seed, config.steps * config.setting.train.batch_size))
             for split, seed in zip(splits, chosen, strict=True)
         ]
         read = student.logits if reads == "logits" else student.pooled

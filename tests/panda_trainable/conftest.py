@@ -1,4 +1,4 @@
-"""Fixtures of tests of one trial: sessions, trials, and a small learnable task of each kind."""
+"""Fixtures of tests of one trial: trainers, trials, and a small learnable task of each kind."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,8 +13,8 @@ from panda_trainable.config.trial import TrialConfig
 from panda_trainable.library import PromptLibrary
 from panda_trainable.training.trainer import Trainer
 from tests.kits.plms import save_wide_plm
-from tests.kits.sessions import prompt_trainer, random_starts
 from tests.kits.tasks import task_of_kind
+from tests.kits.trainers import prompt_trainer, random_starts
 from tests.kits.trials import short_trial
 
 
@@ -39,7 +39,7 @@ def kind_task(tmp_path: Path) -> Callable[..., TaskSpec]:
 
 @pytest.fixture
 def opened(library: PromptLibrary, setting: Setting) -> Callable[..., Trainer]:
-    """Opens plain sessions: opened(task, seeds=(0,), steps=10, setting=...)."""
+    """Opens plain trainers: opened(task, seeds=(0,), steps=10, setting=...)."""
 
     def make(task: TaskSpec, seeds: Sequence[int] = (0,), steps: int = 10, **changes: Any) -> Trainer:
         own = changes.pop("setting", setting)

@@ -57,12 +57,12 @@ def test_a_trial_reports_at_every_evaluation_until_its_last_step(
     actor: Callable[..., PandaTrainable], trial: Trial, library: PromptLibrary
 ) -> None:
     config = trial("panda", steps=10)
-    running, session = actor(config, **{"lambda": 2.0}), open_trainer(library, replace(config, lambda_=2.0))
+    running, trainer = actor(config, **{"lambda": 2.0}), open_trainer(library, replace(config, lambda_=2.0))
     for step in (4, 8, 10):
         reported = running.step()
         result = TrialResult.from_ray(reported)
-        session.advance(4)
-        scores, losses = session.select(), session.losses()
+        trainer.advance(4)
+        scores, losses = trainer.select(), trainer.losses()
         assert (result.step, result.failure, result.is_last, reported["done"]) == (step, "", step == 10, step == 10)
         assert result.scores == {
             metric: dict(zip(config.seeds, values, strict=True)) for metric, values in scores.items()
@@ -85,11 +85,11 @@ def test_a_trial_of_any_kind_reports_the_score_of_its_first_metric(
     kind: str,
 ) -> None:
     config = trial(method, target=kind_task(kind))
-    running, session = actor(config), open_trainer(library, config)
+    running, trainer = actor(config), open_trainer(library, config)
     result = step(running)
-    session.advance(4)
+    trainer.advance(4)
     assert (result.failure, result.step) == ("", 4)
-    assert result.score == pytest.approx(sum(session.select()[config.target.metrics[0]]) / 2)
+    assert result.score == pytest.approx(sum(trainer.select()[config.target.metrics[0]]) / 2)
 
 
 def test_an_actor_turned_to_another_trial_begins_anew(actor: Callable[..., PandaTrainable], trial: Trial) -> None:

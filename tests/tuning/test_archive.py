@@ -15,7 +15,7 @@ import yaml
 from typer.testing import CliRunner
 
 from panda_trainable.config.origin import Imported
-from panda_trainable.data.overlap import used_texts
+from panda_trainable.data.overlap import split_text_hashes
 from panda_trainable.data.readers import FolderFiles
 from panda_trainable.library import PromptLibrary
 from panda_trainable.similarity.representations import embedding_key
@@ -47,7 +47,7 @@ def made(plan: Plan) -> PromptLibrary:
     for job in source_jobs(plan):
         make(str(library.root), job)
         tuned_prompts(library, job.lineage, plan.experiment.confirm.seeds)
-        used_texts(library, job.lineage.task, "train", None)
+        split_text_hashes(library, job.lineage.task, "train", None)
     return library
 
 
@@ -518,8 +518,8 @@ def test_hashes_of_texts_are_those_of_the_data(ours: Path, theirs: Callable[...,
     plan = theirs()
     (mine,) = make_plans(load(ours / "experiment.yaml"))
     library = PromptLibrary(plan.experiment.storage_path / "library")
-    here = used_texts(PromptLibrary(ours / "runs/library"), mine.tasks["s1"], "train", None)
-    assert np.array_equal(used_texts(library, plan.tasks["s1"], "train", None), here)
+    here = split_text_hashes(PromptLibrary(ours / "runs/library"), mine.tasks["s1"], "train", None)
+    assert np.array_equal(split_text_hashes(library, plan.tasks["s1"], "train", None), here)
     assert len(here) == 60
 
 

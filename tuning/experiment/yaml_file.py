@@ -55,14 +55,16 @@ def read_yaml(file: Path) -> tuple[dict[str, Any], Mapping[KeyPath, int]]:
         )
         raise Misuse(missing) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise Misuse(Problem(str(file), f"cannot be read: {error}")) from error
+        raise Misuse(Problem(str(file), f"cannot be read: {error}", remedy="name a readable file in UTF-8")) from error
     except RecursionError:
         endless = Problem(str(file), "is nested without end", remedy="an alias must not stand inside of what it names")
         raise Misuse(endless) from None
     except (yaml.YAMLError, ValueError, TypeError) as error:
         raise Misuse(Problem(str(file), f"is not YAML: {' '.join(str(error).split())}")) from error
     if not isinstance(values, dict):
-        raise Misuse(Problem(str(file), "must map keys to values", type(values).__name__))
+        raise Misuse(
+            Problem(str(file), "must map keys to values", type(values).__name__, "see docs/experiment-file.md")
+        )
     if duplicates:
         raise Misuse(*duplicates)
     return _copied(values), lines

@@ -69,7 +69,10 @@ def tokens_have_embeddings(_: Checked, setting: Setting) -> Iterator[Finding]:
     embedded = len(load_encoder(setting.plm).model.get_input_embeddings().weight)
     largest = max(load_tokenizer(setting.plm).get_vocab().values())
     if largest >= embedded:
-        yield Problem(_plm(setting), f"its tokenizer has ids up to {largest}, but the model embeds {embedded}")
+        yield Problem(
+            _plm(setting), f"its tokenizer has ids up to {largest}, but the model embeds {embedded}",
+            remedy="put the tokenizer files of this model into its folder",
+        )  # fmt: skip
 
 
 def prompt_form_fits(_: Checked, setting: Setting) -> None:

@@ -15,7 +15,7 @@ Shared = Mapping[tuple[str, str], int]
 
 def shared_texts(library: PromptLibrary, plan: Plan) -> dict[tuple[str, str], int]:
     """The texts that sources share with the targets they may serve, as partners and in projectors too."""
-    from panda_trainable.data.overlap import used_texts  # torch is imported late
+    from panda_trainable.data.overlap import split_text_hashes  # torch is imported late
 
     shared = {}
     experiment, limit = plan.experiment, plan.setting.limit.train
@@ -24,8 +24,8 @@ def shared_texts(library: PromptLibrary, plan: Plan) -> dict[tuple[str, str], in
     projected = [(name, target) for target in targets for name in projected_for(experiment, target)]
     for source, target in dict.fromkeys([*plan.measured, *partners, *projected]):
         task = plan.tasks[target]
-        ours = [used_texts(library, each, "train", limit) for each in plan.source(source).tasks if each != task]
-        theirs = used_texts(library, task, task.report_split, None)
+        ours = [split_text_hashes(library, each, "train", limit) for each in plan.source(source).tasks if each != task]
+        theirs = split_text_hashes(library, task, task.report_split, None)
         if count := len(np.intersect1d(np.concatenate([theirs[:0], *ours]), theirs)):
             shared[source, target] = count
     return shared

@@ -127,9 +127,9 @@ def _located(experiment: Experiment, name: str, *, fetches: bool) -> TaskSpec:
     task, data = experiment.task(name), experiment.data_path
 
     def fetch(hub_task: TaskSpec) -> Path:
-        from panda_trainable.data.hub import fetched  # it imports `datasets`, which takes a second
+        from panda_trainable.data.hub import fetch_task  # it imports `datasets`, which takes a second
 
-        return fetched(hub_task, data, experiment.storage_path / "hub")
+        return fetch_task(hub_task, data, experiment.storage_path / "hub")
 
     imported = imported_task(experiment.storage_path / "library", task)
     if imported and name not in experiment.targets and not is_here(task, data):
@@ -145,7 +145,11 @@ def _plm(experiment: Experiment, section: PlmSettings, problems: list[Problem]) 
         source = str(folder.resolve()) if is_local else section.source
         files = plm_files(plm_folder(source))
     except OSError as error:
-        problems.append(Problem(f"PLM {section.source!r}", error.strerror or str(error)))
+        problems.append(
+            Problem(
+                f"PLM {section.source!r}", error.strerror or str(error), remedy="check the path and its permissions"
+            )
+        )
         return None
     except ValueError as error:
         problems += problems_of(error)
@@ -179,7 +183,9 @@ def _init(experiment: Experiment, problems: list[Problem]) -> tuple[InitSettings
         digest = hashlib.sha256(path.read_bytes()).hexdigest()[:20]
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        problems.append(Problem(f"prompt.init.file {init.file!r}", f"cannot be read ({reason})"))
+        problems.append(
+            Problem(f"prompt.init.file {init.file!r}", f"cannot be read ({reason})", remedy="name a .safetensors file")
+        )
         return InitSettings(), ""
     return replace(init, file=str(path.absolute())), digest
 

@@ -54,7 +54,12 @@ def connected(address: str | None) -> Iterator[None]:
         )  # fmt: skip
     except (ConnectionError, ValueError, RuntimeError) as error:
         shutil.rmtree(staged, ignore_errors=True)
-        raise Misuse(Problem(f"--address {address or 'of this machine'}", f"no Ray cluster: {error}")) from error
+        raise Misuse(
+            Problem(
+                f"--address {address or 'of this machine'}", f"no Ray cluster: {error}",
+                remedy="start one (ray start --head) or correct the address" if address else "",
+            )
+        ) from error  # fmt: skip
     try:
         logging.getLogger("ray").setLevel(logging.ERROR)
         logging.getLogger("ray.tune").setLevel(logging.ERROR)

@@ -69,7 +69,9 @@ def pinned_trial(experiment: Experiment, library: PromptLibrary) -> TrialConfig:
     """
     method = experiment.methods[0] if len(experiment.methods) == 1 else BASELINE
     if len(experiment.plm) > 1:
-        raise Misuse(Problem("plm", f"train takes one PLM, but {experiment.name} has {len(experiment.plm)}"))
+        raise Misuse(
+            Problem("plm", f"train takes one PLM, but {experiment.name} has {len(experiment.plm)}", remedy="keep one")
+        )
     (plan,), _ = preflight(experiment, library, searches=_measures(experiment, method))
     pairs = [pair for pair in plan.pairs if pair.method == method]
     if len(pairs) != 1 or len(experiment.methods) > 1:
@@ -106,7 +108,12 @@ def _study_of(plan: Plan, library: PromptLibrary, method: str) -> Study:
     studies: Sequence[Study] = make_studies(_alone(plan, method), similarities, shared)[0]
     found = [study for study in studies if study.pair.method == method]
     if not found:
-        raise Misuse(Problem(plan.experiment.name, f"{method} has no study: its similarity is not positive"))
+        raise Misuse(
+            Problem(
+                plan.experiment.name, f"{method} has no study: its similarity is not positive",
+                remedy="name another source, or use weigh_by: none",
+            )
+        )  # fmt: skip
     return found[0]
 
 

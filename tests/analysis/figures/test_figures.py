@@ -94,7 +94,7 @@ def test_pooled_figures_name_the_targets_they_leave_out(drawn: dict[str, Drawing
     for name in ("scatter", "pooled", "retrieval"):
         assert "Left out, since prompt tuning does not beat the majority class there: rte." in drawn[name].caption
     assert (
-        "In brackets: prompt tuning does not beat the majority class; the title does not count these."
+        "In parentheses: prompt tuning does not beat the majority class; the title does not count these."
         in drawn["gain-spot"].caption
     )
 
@@ -116,8 +116,8 @@ def test_the_title_of_the_gains_counts_them() -> None:
     )  # not on rte
     worse = gain_map(with_studies(known, lambda pair: changed(pair, gain=-0.02)), "spot")
     assert isinstance(worse, Drawing)
-    assert worse.title.endswith("costs least, −2.0 points on average")
-    assert "spans zero (22)" in figure.caption  # +0.01 and −0.02, which touches zero
+    assert worse.title.endswith("hurts least, −2.0 points on average")
+    assert "includes zero (22)" in figure.caption  # +0.01 and −0.02, which touches zero
     assert "from −2.0 to +5.0 points; 22 cells hatched." in figure.alt
 
 
@@ -130,7 +130,7 @@ def test_the_title_of_a_similarity_names_the_closest_pair_but_no_task_with_itsel
     own = replace(known.pairs[0], source="sst2", target="sst2", similarities={"c_mean": 1.0})
     figure = similarity_map(replace(known, studies=(*known.studies, own)), "c_mean")
     assert isinstance(figure, Drawing)
-    assert figure.title == "By c_mean, qqp is the source most similar to a target, cb (0.90)"
+    assert figure.title == "By c_mean, the most similar source and target are qqp and cb (0.90)"
 
 
 def test_the_scatter_counts_the_targets_on_which_both_rise(drawn: dict[str, Drawing]) -> None:
@@ -138,9 +138,9 @@ def test_the_scatter_counts_the_targets_on_which_both_rise(drawn: dict[str, Draw
     said = answer(known, correlations(known))
     assert said.found
     up = sum((one.spearman or 0) > 0 for one in said.found.targets.values())
-    assert drawn["scatter"].title == f"c_mean and the gain of spot rise together on {up} of 3 targets"
+    assert drawn["scatter"].title == f"c_mean and the gain of spot are positively correlated on {up} of 3 targets"
     assert drawn["pooled"].title.startswith(
-        f"Over all pairs, c_mean and the gain of spot correlate by {rho(said.found.pooled.spearman)} ("
+        f"Over all pairs, the correlation of c_mean and the gain of spot is {rho(said.found.pooled.spearman)} ("
     )
 
 
@@ -148,13 +148,13 @@ def test_a_contrast_is_told_by_its_better_side() -> None:
     clear = Contrast("late − early fusion", "panda", -0.021, (-0.03, -0.01), 12, 5, "paired within studies")
     vague = Contrast("partners − none", "spot", 0.01, (-0.01, 0.03), 12, 5, "paired within studies")
     assert contrasts_figure([clear, vague]).title == "panda scores 2.1 points lower with late fusion than with early"  # type: ignore[union-attr]
-    assert contrasts_figure([vague]).title.startswith("Neither partners nor")  # type: ignore[union-attr]
+    assert contrasts_figure([vague]).title.startswith("Neither partner sources nor")  # type: ignore[union-attr]
 
 
 def test_an_importance_below_chance_is_not_called_one() -> None:
     figure = importance_figure([Importance("spot", {"learning_rate": 0.4}, 0.6, (), 12, 3)])
     assert isinstance(figure, Drawing)
-    assert figure.title == "No hyperparameter matters more than a knob of chance would"
+    assert figure.title == "No hyperparameter is more important than a random one would be"
     near = importance_figure([Importance("spot", {"learning_rate": 0.62}, 0.6, (), 12, 3)])
     assert near.title == figure.title  # type: ignore[union-attr]
     both = [Importance(m, {"learning_rate": 0.8, "partners": 0.1}, 0.1, (), 12, 3) for m in ("panda", "spot")]
@@ -179,7 +179,7 @@ def test_every_figure_copes_or_gives_a_reason(case: str) -> None:
     assert all(figure.reason for figure in found.not_drawn)
     if case == "one source and target, one seed":
         reasons = {figure.name: figure.reason for figure in found.not_drawn}
-        assert reasons["retrieval"] == "there are not two sources of a target to choose from"
+        assert reasons["retrieval"] == "no target has at least two sources to choose from"
     if case == "signs in names":
         written = {figure.name: texts(figure) for figure in found.drawn}
         assert {"$x^2$ <b>&", "_hidden"} <= set(written["pooled"])

@@ -208,7 +208,7 @@ def test_pairs_of_a_task_with_itself_have_a_table_of_their_own(known: Evidence) 
     said, search = answer(own, found), search_history(own)
     now = datetime(2026, 11, 21, 12, tzinfo=UTC)
     content = report(own, said, found, search.comparisons, gallery(own, said, found, search), {}, now, within)
-    assert "The same with 1 pair of a task with itself" in read(content).said
+    assert "All correlations including 1 pair of a task with itself" in read(content).said
     assert content.count('<table id="self-pairs-table"') == 1
 
 
@@ -269,7 +269,7 @@ def test_in_a_browser_the_heads_of_sortable_tables_become_buttons(content: str, 
     assert 'data-sort=""' in gains[-1]  # what is not known stands last
 
 
-def test_methods_stand_against_what_they_are_to_beat_with_what_could_have_been_seen() -> None:
+def test_comparisons_of_methods_state_their_minimum_detectable_effect() -> None:
     said = read(page_of(evidence(replace(FEW, targets=("cb", "cr", "rte"), sources=SOURCES[:2])))).said
     assert "Comparison of methods" in said
-    assert "Detectable effect: the smallest true difference" in said
+    assert "Minimum detectable effect: the smallest true difference" in said

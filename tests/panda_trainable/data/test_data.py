@@ -12,9 +12,9 @@ from panda_trainable.config.task import KINDS, TaskSpec
 from panda_trainable.data.splits import (
     FOLD_PER_REPLICA_BELOW,
     batches,
-    drawn_shots,
     held_out_rows,
     replica_rows,
+    sample_few_shot,
     selection_split,
 )
 from panda_trainable.data.tokens import token_table
@@ -191,11 +191,11 @@ def test_shots_under_protocol_paper_draw_train_rows_and_select_on_validation(
 @pytest.mark.parametrize("seed", range(5))
 def test_shots_that_need_every_row_are_drawn(seed: int) -> None:
     strata = np.repeat([0, 1, 2], 8)
-    train, held_out = drawn_shots(THREE, strata, np.arange(24), 4, seed, selects=True)
+    train, held_out = sample_few_shot(THREE, strata, np.arange(24), 4, seed, with_selection=True)
     assert (train ^ held_out).all()
     assert np.bincount(strata[train]).tolist() == [4, 4, 4]
     triples = np.tile(np.arange(8), 3)  # a premise with a hypothesis of each class
-    train, held_out = drawn_shots(THREE, strata, triples, 4, seed, selects=True)
+    train, held_out = sample_few_shot(THREE, strata, triples, 4, seed, with_selection=True)
     assert np.bincount(strata[train]).tolist() == [4, 4, 4]
     assert not set(triples[train]) & set(triples[held_out])
 
@@ -205,7 +205,7 @@ def test_shots_that_share_a_text_stay_on_one_side(seed: int) -> None:
     generator = np.random.default_rng(seed)
     groups = np.unique(generator.integers(0, 150, 200), return_inverse=True)[1]
     strata = generator.integers(0, 2, 200)
-    train, held_out = drawn_shots(SINGLE, strata, groups, 8, seed, selects=True)
+    train, held_out = sample_few_shot(SINGLE, strata, groups, 8, seed, with_selection=True)
     assert np.bincount(strata[train]).tolist() == np.bincount(strata[held_out]).tolist() == [8, 8]
     assert not set(groups[train]) & set(groups[held_out])
 
@@ -213,10 +213,10 @@ def test_shots_that_share_a_text_stay_on_one_side(seed: int) -> None:
 def test_shots_of_rows_that_share_texts_in_large_groups_are_drawn() -> None:
     # ten passages of six questions each, as MultiRC and SQuAD have them: no passage fits four rows whole
     groups, strata = np.repeat(np.arange(10), 6), np.tile([0, 1], 30)
-    train, held_out = drawn_shots(SINGLE, strata, groups, 4, 0, selects=True)
+    train, held_out = sample_few_shot(SINGLE, strata, groups, 4, 0, with_selection=True)
     assert np.bincount(strata[train]).tolist() == np.bincount(strata[held_out]).tolist() == [4, 4]
     assert not set(groups[train]) & set(groups[held_out])
-    train, _ = drawn_shots(SINGLE, strata, groups, 2, 0, selects=False)
+    train, _ = sample_few_shot(SINGLE, strata, groups, 2, 0, with_selection=False)
     assert np.bincount(strata[train]).tolist() == [2, 2]
 
 

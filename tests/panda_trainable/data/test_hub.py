@@ -13,7 +13,7 @@ from datasets.utils.logging import disable_progress_bar
 from pyarrow.parquet import read_table
 
 from panda_trainable.config.task import Hub, TaskSpec
-from panda_trainable.data.hub import fetched
+from panda_trainable.data.hub import fetch_task
 from panda_trainable.data.readers import FolderFiles
 from panda_trainable.data.rows import examples, located
 from panda_trainable.data.task_table import TASKS
@@ -67,7 +67,7 @@ def found(tmp_path: Path) -> Callable[..., TaskSpec]:
 
     def locate(name: str, **changes: Any) -> TaskSpec:
         data, store = tmp_path / "data", tmp_path / "store"
-        return located(replace(TASKS[name], **changes), data, lambda task: fetched(task, data, store))
+        return located(replace(TASKS[name], **changes), data, lambda task: fetch_task(task, data, store))
 
     return locate
 
@@ -330,7 +330,7 @@ def test_a_dataset_that_is_nowhere_is_refused_with_what_to_do(
     hub = TASKS[name].hub
     assert hub is not None
     with pytest.raises(
-        ValueError, match=f"^task {name}: split train of {hub.path} .*cannot be had from the hub"
+        ValueError, match=f"^task {name}: split train of {hub.path} .*cannot be loaded from the hub"
     ) as told:
         found(name)
     assert f"is not in {tmp_path / 'data' / hub.path}" in str(told.value)

@@ -17,7 +17,7 @@ from panda_trainable.config.setting import LimitSettings, Plm, PromptSettings, S
 from panda_trainable.config.task import KINDS, TaskSpec
 from panda_trainable.data.gold import IGNORED
 from panda_trainable.data.limits import capped, numbered
-from panda_trainable.data.overlap import folded, sharing_a_text, text_hashes, used_texts
+from panda_trainable.data.overlap import normalised, shared_text_groups, split_text_hashes, text_hashes
 from panda_trainable.data.readers import FolderFiles
 from panda_trainable.data.tokenisers import TOKENISERS
 from panda_trainable.data.tokens import TokenTable, gold_of, token_table, tokens_key
@@ -455,7 +455,7 @@ def test_rows_that_changed_since_the_plan_are_refused(
     file.write_text(file.read_text().replace('"label": 1', '"label": 0', 1))
     for make in (
         lambda: token_table(empty_library, setting, spec, "train"),
-        lambda: used_texts(empty_library, spec, "train", None),
+        lambda: split_text_hashes(empty_library, spec, "train", None),
     ):
         with pytest.raises(ValueError, match=r"train.jsonl: changed since the plan was made; start the search again"):
             make()
@@ -519,9 +519,9 @@ def test_the_gold_of_rows_is_in_the_order_that_was_asked(
 
 
 def test_texts_are_compared_by_their_words_alone() -> None:
-    assert folded("  A\tCat \n SAT, on-top. ") == "a cat sat on top"
-    assert folded(" Ça va? ") == "ça va"
-    assert folded(" :-) ") == ":-)"  # a text without a word is compared as it is
+    assert normalised("  A\tCat \n SAT, on-top. ") == "a cat sat on top"
+    assert normalised(" Ça va? ") == "ça va"
+    assert normalised(" :-) ") == ":-)"  # a text without a word is compared as it is
     ((a,), (b,), (c,), (d,)) = text_hashes([("A  cat",), ("a CAT!",), ("acat",), ("a cat sat",)])
     assert a == b
     assert len({int(x) for x in (a, c, d)}) == 3
@@ -534,35 +534,35 @@ OTHERS = [(f"{i} first", f"{i} second") for i in range(20)]
 
 def test_rows_share_a_text_whatever_its_case_and_spaces_also_by_way_of_others() -> None:
     texts = [("A cat", "x"), ("dog", "y"), ("a  CAT", "z"), ("bird", "Z "), ("fish", "v"), *OTHERS]
-    groups = sharing_a_text(texts)
+    groups = shared_text_groups(texts)
     assert groups[0] == groups[2] == groups[3]
     assert len(set(groups.tolist())) == len(texts) - 2
 
 
 def test_an_empty_field_is_no_text_that_rows_share(library: PromptLibrary, tmp_path: Path) -> None:
     texts = [(f"text {i}", "" if i % 5 == 0 else f"more {i}") for i in range(40)]
-    assert len(set(sharing_a_text(texts).tolist())) == 40
+    assert len(set(shared_text_groups(texts).tolist())) == 40
     rows = [{"a": a, "b": b, "label": i % 2} for i, (a, b) in enumerate(texts)]
     spec = own_task(tmp_path / "own", replace(SINGLE, compared=("a", "b")), rows)
-    assert text_hashes([("",)])[0, 0] not in used_texts(library, spec, "train", None)
+    assert text_hashes([("",)])[0, 0] not in split_text_hashes(library, spec, "train", None)
 
 
 @pytest.mark.parametrize("category", [0, 1])
 def test_a_field_that_ties_a_quarter_of_the_rows_is_a_category_and_groups_nothing(category: int) -> None:
     texts = [(f"text {i // 2}", ["sports", "world", "news"][i % 3]) for i in range(30)]
-    groups = sharing_a_text([row[::-1] for row in texts] if category == 0 else texts)
+    groups = shared_text_groups([row[::-1] for row in texts] if category == 0 else texts)
     assert numbered(groups.tolist()).tolist() == [i // 2 for i in range(30)]
 
 
 def test_the_only_field_groups_whatever_it_ties() -> None:
-    assert numbered(sharing_a_text([(f"text {i % 2}",) for i in range(10)]).tolist()).tolist() == [0, 1] * 5
+    assert numbered(shared_text_groups([(f"text {i % 2}",) for i in range(10)]).tolist()).tolist() == [0, 1] * 5
 
 
 def test_of_two_fields_that_tie_together_the_one_of_fewer_texts_is_left_out() -> None:
     texts = [(f"a {i // 3}", f"b {i // 4}") for i in range(48)]  # chains of 3 and 4 tie twelve rows each
-    assert np.bincount(sharing_a_text(texts)).max() == 12
+    assert np.bincount(shared_text_groups(texts)).max() == 12
     wide = [(f"a {i // 3}", f"b {(i + 1) // 3 % 8}") for i in range(48)]  # all are one chain
-    assert numbered(sharing_a_text(wide).tolist()).tolist() == [i // 3 for i in range(48)]
+    assert numbered(shared_text_groups(wide).tolist()).tolist() == [i // 3 for i in range(48)]
 
 
 def test_a_table_knows_the_hashes_and_groups_of_its_compared_texts(
@@ -580,11 +580,11 @@ def test_the_used_texts_of_a_split_are_those_of_its_rows_within_the_limit(
     rows = [{"a": f"w{i % 10}", "b": f"W{i % 3}", "label": i % 2} for i in range(20)]
     spec = own_task(tmp_path / "own", PAIR, rows, rows[:3])
     table = token_table(empty_library, replace(setting, limit=replace(setting.limit, train=6)), spec, "train")
-    assert used_texts(empty_library, spec, "train", 6).tolist() == sorted(set(table.texts.ravel().tolist()))
-    assert used_texts(empty_library, spec, "train", None).tolist() == sorted(
+    assert split_text_hashes(empty_library, spec, "train", 6).tolist() == sorted(set(table.texts.ravel().tolist()))
+    assert split_text_hashes(empty_library, spec, "train", None).tolist() == sorted(
         set(text_hashes([(f"w{i}",) for i in range(10)]).ravel().tolist())
     )
-    assert len(used_texts(empty_library, spec, "validation", None)) == 3
+    assert len(split_text_hashes(empty_library, spec, "validation", None)) == 3
     assert len(list(empty_library.root.glob("texts/*"))) == 3
 
 
@@ -593,8 +593,8 @@ def test_the_used_texts_of_a_task_do_not_depend_on_its_plm_or_kind(empty_library
     moved = replace(spec, origin=FolderFiles(Path(shutil.copytree(spec.origin.place(), f"{spec.origin.place()}2"))))
     for other in (replace(spec, name="u"), replace(spec, classes=("x", "y")), moved):
         assert (
-            used_texts(empty_library, other, "train", None).tolist()
-            == used_texts(empty_library, spec, "train", None).tolist()
+            split_text_hashes(empty_library, other, "train", None).tolist()
+            == split_text_hashes(empty_library, spec, "train", None).tolist()
         )
     assert len(list(empty_library.root.glob("texts/*"))) == 1
 

@@ -27,8 +27,8 @@ from panda_trainable.training.heads import HEADS
 from panda_trainable.training.trainer import Trainer
 from panda_trainable.worker import load_encoder
 from tests.kits.families import FAMILIES, LONGEST, MORE, REFUSED, Family, P, Plain, save_family
-from tests.kits.sessions import first_gradients, loss_curve, order_of, prompt_trainer
 from tests.kits.tasks import SPECS, WORDS, own_task
+from tests.kits.trainers import first_gradients, loss_curve, order_of, prompt_trainer
 
 CLOSE: dict[str, Any] = {"rtol": 0, "atol": 1e-5}
 FORMS, POOLINGS = ("prefix", "input"), ("cls", "mean")
@@ -199,7 +199,7 @@ def test_logits_losses_and_gradients_are_those_of_separate_runs_whatever_the_buc
                 assert made.abs().max() > 1e-3
 
 
-# sessions
+# trainers
 
 
 def learnable_rows(n: int) -> list[dict[str, Any]]:
@@ -215,15 +215,15 @@ def learnable_rows(n: int) -> list[dict[str, Any]]:
 class Loop:
     """One replica trained alone: the plain model, example by example, with PyTorch's own optimiser."""
 
-    def __init__(self, session: Trainer, replica: int, plain: Plain):
-        setting, seed, named = session.data.setting, session.student.seeds[replica], session.trainables
-        self.table, self.plain, self.pooling = session.data.parts[0].table, plain, setting.plm.pooling
+    def __init__(self, trainer: Trainer, replica: int, plain: Plain):
+        setting, seed, named = trainer.data.setting, trainer.student.seeds[replica], trainer.trainables
+        self.table, self.plain, self.pooling = trainer.data.parts[0].table, plain, setting.plm.pooling
         self.parts = [named[name][replica].detach().clone().requires_grad_() for name in ("prompt", "weight", "bias")]
         self.order = iter(
-            batches(session.data.parts[0].rows[replica].train, seed, session.recipe.steps, setting.train.batch_size)
+            batches(trainer.data.parts[0].rows[replica].train, seed, trainer.recipe.steps, setting.train.batch_size)
         )
-        self.optimiser = torch.optim.AdamW(self.parts, session.recipe.learning_rate, (0.9, 0.999), 1e-8, weight_decay=0)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, lambda step: 1 - step / session.recipe.steps)
+        self.optimiser = torch.optim.AdamW(self.parts, trainer.recipe.learning_rate, (0.9, 0.999), 1e-8, weight_decay=0)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, lambda step: 1 - step / trainer.recipe.steps)
 
     def logits(self, rows: NDArray[np.int64]) -> Tensor:
         """[n, C] of rows of the train table."""
@@ -245,7 +245,7 @@ class Loop:
 
 @pytest.fixture
 def opened(library: PromptLibrary, folders: Folders, tmp_path: Path) -> Opened:
-    """Opens sessions on a family with prompts and heads that are large enough to matter."""
+    """Opens trainers on a family with prompts and heads that are large enough to matter."""
 
     def make(
         name: str, form: str, pooling: str, replicas: int, steps: int = 10, rows: int = 40, rate: float = 0.02
@@ -256,10 +256,10 @@ def opened(library: PromptLibrary, folders: Folders, tmp_path: Path) -> Opened:
         )
         spec = own_task(tmp_path, replace(SPECS["classification"], name="t"), learnable_rows(rows))
         start = random_prompts(load_encoder(plm), form, replicas)
-        session = prompt_trainer(library, setting, spec, range(replicas), start, steps=steps, learning_rate=rate)
+        trainer = prompt_trainer(library, setting, spec, range(replicas), start, steps=steps, learning_rate=rate)
         with torch.no_grad():
-            session.trainables["weight"].mul_(20)
-        return session
+            trainer.trainables["weight"].mul_(20)
+        return trainer
 
     return make
 
@@ -267,27 +267,27 @@ def opened(library: PromptLibrary, folders: Folders, tmp_path: Path) -> Opened:
 OPTIONS = [("cls", 3, 10**6), ("mean", 1, 60), ("cls", 1, 60), ("mean", 3, 1), ("cls", 3, 60), ("mean", 3, 60),
            ("cls", 1, 1)]  # fmt: skip
 """Pooling, replicas and tokens of a length group: seven, so that all meet all forms."""
-SESSIONS = [(*run, *option) for run, option in zip(RUNS, cycle(OPTIONS), strict=False)]
+TRAINERS = [(*run, *option) for run, option in zip(RUNS, cycle(OPTIONS), strict=False)]
 
 
-@pytest.mark.parametrize(("name", "way", "form", "pooling", "replicas", "tokens"), SESSIONS)
+@pytest.mark.parametrize(("name", "way", "form", "pooling", "replicas", "tokens"), TRAINERS)
 def test_ten_steps_are_those_of_separate_loops_and_the_frozen_model_keeps_its_bytes(
     folders: Folders, opened: Opened, monkeypatch: pytest.MonkeyPatch, name: str, way: str, form: str,
     pooling: str, replicas: int, tokens: int,
 ) -> None:  # fmt: skip
     group_tokens(monkeypatch, tokens)
-    session, plain = opened(name, form, pooling, replicas), plain_of(folders(name), name, way)
-    assert {1, LONGEST} < set(session.data.parts[0].table.lengths[order_of(session).flatten()].tolist())
-    loops = [Loop(session, k, plain) for k in range(replicas)]
-    first, expected = loss_curve(session, 1), torch.tensor([[loop.step() for loop in loops]])
+    trainer, plain = opened(name, form, pooling, replicas), plain_of(folders(name), name, way)
+    assert {1, LONGEST} < set(trainer.data.parts[0].table.lengths[order_of(trainer).flatten()].tolist())
+    loops = [Loop(trainer, k, plain) for k in range(replicas)]
+    first, expected = loss_curve(trainer, 1), torch.tensor([[loop.step() for loop in loops]])
     torch.testing.assert_close(first.float(), expected, **CLOSE)
     for part, key in enumerate(("prompt", "weight", "bias")):  # a tenth of the first clipped gradients
         gradients = torch.stack([loop.gradients[part] for loop in loops])
-        torch.testing.assert_close(first_gradients(session)[key], gradients, **CLOSE)
+        torch.testing.assert_close(first_gradients(trainer)[key], gradients, **CLOSE)
         assert gradients.abs().max() > 1e-3
     expected = torch.tensor([[loop.step() for loop in loops] for _ in range(9)])
-    torch.testing.assert_close(loss_curve(session, 9).float(), expected, **CLOSE)
-    model, file = session.student.encoder.model, plain_of(folders(name), name, "untouched").model.state_dict()
+    torch.testing.assert_close(loss_curve(trainer, 9).float(), expected, **CLOSE)
+    model, file = trainer.student.encoder.model, plain_of(folders(name), name, "untouched").model.state_dict()
     assert model.state_dict().keys() == file.keys()
     assert all(now.numpy().tobytes() == file[key].numpy().tobytes() for key, now in model.state_dict().items())
     assert all(p.grad is None and not p.requires_grad for p in model.parameters())
@@ -297,17 +297,17 @@ def test_ten_steps_are_those_of_separate_loops_and_the_frozen_model_keeps_its_by
 def test_the_score_after_fifty_steps_is_that_of_separate_loops_within_two_rows(
     folders: Folders, opened: Opened, form: str, pooling: str
 ) -> None:
-    session, plain = (
+    trainer, plain = (
         opened("bert", form, pooling, 2, steps=50, rows=160, rate=0.1),
         plain_of(folders("bert"), "bert"),
     )
-    loops = [Loop(session, k, plain) for k in range(2)]
-    session.advance(50)
-    for k, (loop, score) in enumerate(zip(loops, session.select()["accuracy"], strict=True)):
+    loops = [Loop(trainer, k, plain) for k in range(2)]
+    trainer.advance(50)
+    for k, (loop, score) in enumerate(zip(loops, trainer.select()["accuracy"], strict=True)):
         for _ in range(50):
             loop.step()
-        rows = session.data.parts[0].rows[k].selection
-        right = int((loop.logits(rows).argmax(1) == session.data.parts[0].table.labels[torch.from_numpy(rows)]).sum())
+        rows = trainer.data.parts[0].rows[k].selection
+        right = int((loop.logits(rows).argmax(1) == trainer.data.parts[0].table.labels[torch.from_numpy(rows)]).sum())
         assert len(rows) == 32
         assert abs(score * len(rows) - right) <= 2
         assert score > 0.6

@@ -21,8 +21,8 @@ from panda_trainable.transfer.lineage import Lineage, starting_prompts, tuned_pr
 from panda_trainable.transfer.methods import open_trainer
 from panda_trainable.worker import load_encoder
 from tests.kits.plms import FAMILIES
-from tests.kits.sessions import loss_curve, random_prompt, random_starts
 from tests.kits.tasks import WORDS
+from tests.kits.trainers import loss_curve, random_prompt, random_starts
 
 FORMS = pytest.mark.parametrize("form", ["prefix", "input"])
 every_row = pytest.mark.parametrize("kind", INITIALISERS)
@@ -79,16 +79,16 @@ def test_a_start_has_the_shape_and_is_decided_by_the_seed_alone(
 
 @every_row
 @FORMS
-def test_a_session_begins_there_and_trains(
+def test_a_trainer_starts_there_and_trains(
     library: PromptLibrary, setting_of: Callable[..., Setting], trial: Callable[..., TrialConfig], kind: str, form: str
 ) -> None:
     config = trial(setting=setting_of(kind, form), steps=8)
-    session = open_trainer(library, config)
+    trainer = open_trainer(library, config)
     expected = torch.stack([start(config.setting, seed, config.target) for seed in config.seeds])
-    assert torch.equal(session.student.prompt(), expected)
-    losses = loss_curve(session, 8)
+    assert torch.equal(trainer.student.prompt(), expected)
+    losses = loss_curve(trainer, 8)
     assert losses.isfinite().all()
-    assert not torch.equal(session.student.prompt(), expected)
+    assert not torch.equal(trainer.student.prompt(), expected)
 
 
 @every_row

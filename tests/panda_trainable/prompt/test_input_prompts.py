@@ -35,7 +35,7 @@ from panda_trainable.transfer.methods import METHODS, from_sources, open_trainer
 from panda_trainable.transfer.teachers import source_lineages
 from panda_trainable.worker import load_encoder
 from tests.kits.plms import FAMILIES, SMALL
-from tests.kits.sessions import loss_curve, random_starts
+from tests.kits.trainers import loss_curve, random_starts
 
 P, T = 3, 9
 CLOSE = {"rtol": 0, "atol": 1e-5}
@@ -293,8 +293,8 @@ def test_a_prefix_for_a_model_that_takes_none_is_refused_wherever_it_would_start
 def test_a_model_whose_attention_cannot_be_reached_trains_with_input_prompts(
     opened: Opened, task: Task, setting: Setting, tmp_path: Path
 ) -> None:
-    session = opened(task("t"), (0, 1), steps=60, learning_rate=0.1, setting=unreachable(setting, tmp_path / "own"))
-    losses = loss_curve(session, 60)
+    trainer = opened(task("t"), (0, 1), steps=60, learning_rate=0.1, setting=unreachable(setting, tmp_path / "own"))
+    losses = loss_curve(trainer, 60)
     assert (losses[-10:].mean(0) < 0.8 * losses[:10].mean(0)).all()
 
 
@@ -305,7 +305,7 @@ def test_a_model_whose_attention_cannot_be_reached_is_tuned_whole(
     assert loss_curve(open_trainer(library, config), 8).isfinite().all()
 
 
-# sessions and methods
+# trainers and methods
 
 
 @pytest.fixture
@@ -338,15 +338,15 @@ def test_every_method_that_trains_prompts_trains_input_prompts(
     library: PromptLibrary, trial: Trial, inputs: Setting, method: str
 ) -> None:
     config = trial(method, setting=inputs)
-    session = open_trainer(library, config)
+    trainer = open_trainer(library, config)
     sources = [tuned_prompts(library, lineage, config.seeds)[0].prompt for lineage in source_lineages(config)]
     if METHODS[method].start is random_start:
-        assert torch.equal(session.student.prompt(), random_starts(inputs, config.seeds))
+        assert torch.equal(trainer.student.prompt(), random_starts(inputs, config.seeds))
     elif METHODS[method].start is from_sources:
-        assert torch.equal(session.student.prompt()[0], sources[0])
-    assert torch.equal(session.student.prompt(), METHODS[method].start(library, config).prompt)
-    assert session.student.prompt().shape == (2, P, 16)
-    assert loss_curve(session, 8).isfinite().all()
+        assert torch.equal(trainer.student.prompt()[0], sources[0])
+    assert torch.equal(trainer.student.prompt(), METHODS[method].start(library, config).prompt)
+    assert trainer.student.prompt().shape == (2, P, 16)
+    assert loss_curve(trainer, 8).isfinite().all()
 
 
 def test_prompts_of_another_form_are_other_prompts(setting: Setting, inputs: Setting, task: Task) -> None:

@@ -25,7 +25,7 @@ from panda_trainable.training.trainer import Trainer
 from panda_trainable.transfer.lineage import tuned_prompts
 from panda_trainable.transfer.methods import open_trainer
 from panda_trainable.transfer.teachers import source_lineage
-from tests.kits.sessions import loss_curve, random_prompt, random_starts, same, trained
+from tests.kits.trainers import loss_curve, random_prompt, random_starts, same, trained
 
 SHAPES = pytest.mark.parametrize("shape", [(2, 2, 2, 3, 8), (3, 16)], ids=["prefix", "input"])
 FORMS = pytest.mark.parametrize("form", ["prefix", "input"])
@@ -113,7 +113,7 @@ def test_the_mlp_is_decided_by_the_seed_alone_and_is_no_copy_of_prompt_or_head()
 
 @pytest.fixture
 def through(opened: Callable[..., Trainer], setting: Setting) -> Callable[..., Trainer]:
-    """Opens sessions whose prompts go through an MLP: through(task, form="prefix", seeds=(0, 1))."""
+    """Opens trainers whose prompts go through an MLP: through(task, form="prefix", seeds=(0, 1))."""
 
     def make(task: TaskSpec, form: str = "prefix", seeds: tuple[int, ...] = (0, 1), **changes: object) -> Trainer:
         return opened(
@@ -127,15 +127,15 @@ def through(opened: Callable[..., Trainer], setting: Setting) -> Callable[..., T
 def test_a_prompt_through_an_mlp_starts_where_it_should_and_is_moved_by_its_parts(
     through: Callable[..., Trainer], task: Callable[..., TaskSpec], form: str
 ) -> None:
-    session = through(task("t"), form)
-    start = random_starts(session.data.setting, (0, 1))
-    torch.testing.assert_close(session.student.prompt().detach(), start, **CLOSE)
-    before = trained(session)
+    trainer = through(task("t"), form)
+    start = random_starts(trainer.data.setting, (0, 1))
+    torch.testing.assert_close(trainer.student.prompt().detach(), start, **CLOSE)
+    before = trained(trainer)
     assert before.keys() == {*MLP_PARTS, "weight", "bias"}
-    session.advance(10)
-    now = trained(session)
+    trainer.advance(10)
+    now = trained(trainer)
     assert not any(torch.equal(now[name][k], before[name][k]) for name in before for k in (0, 1))
-    assert all(float((s.prompt - own).abs().max()) > 1e-2 for s, own in zip(session.prompts(), start, strict=True))
+    assert all(float((s.prompt - own).abs().max()) > 1e-2 for s, own in zip(trainer.prompts(), start, strict=True))
 
 
 @FORMS
@@ -167,9 +167,9 @@ def test_a_source_trained_through_an_mlp_is_transferred_as_a_prompt(
     library: PromptLibrary, trial: Callable[..., TrialConfig], setting: Setting, form: str, method: str
 ) -> None:
     config = trial(method, setting=replace(setting, prompt=replace(setting.prompt, form=form, mlp=6)))
-    session = open_trainer(library, config)
+    trainer = open_trainer(library, config)
     sources = torch.stack([p.prompt for p in tuned_prompts(library, source_lineage(config, 0), config.seeds)])
     expected = sources if method == "spot" else random_starts(config.setting, config.seeds)
-    torch.testing.assert_close(session.student.prompt().detach(), expected, **CLOSE)
+    torch.testing.assert_close(trainer.student.prompt().detach(), expected, **CLOSE)
     assert float((sources - random_starts(config.setting, config.seeds)).abs().max()) > 1e-3
-    assert loss_curve(session, 8).isfinite().all()
+    assert loss_curve(trainer, 8).isfinite().all()

@@ -20,7 +20,7 @@ from panda_trainable.plm.files import plm_files
 from panda_trainable.training.trainer import Trainer
 from panda_trainable.transfer.methods import open_trainer
 from panda_trainable.worker import load_encoder, release_encoder
-from tests.kits.sessions import first_gradients, loss_curve
+from tests.kits.trainers import first_gradients, loss_curve
 
 Trial = Callable[..., TrialConfig]
 Opened = Callable[..., Trainer]
@@ -54,10 +54,10 @@ def test_the_collector_sees_a_question_to_the_device() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_step_waits_for_the_device(opened: Opened, kind_task: Callable[..., TaskSpec], kind: str) -> None:
-    session = opened(kind_task(kind), (0, 1))
-    session.advance(1)
+    trainer = opened(kind_task(kind), (0, 1))
+    trainer.advance(1)
     with Waits() as waits:
-        session.advance(3)
+        trainer.advance(3)
     assert waits.seen == []
 
 
@@ -72,10 +72,10 @@ def test_no_step_of_a_student_waits_for_the_device(library: PromptLibrary, trial
             plm=replace(config.setting.plm, pooling="cls"),
         ),
     )
-    session = open_trainer(library, config)
-    session.advance(1)
+    trainer = open_trainer(library, config)
+    trainer.advance(1)
     with Waits() as waits:
-        session.advance(3)
+        trainer.advance(3)
     assert waits.seen == []
 
 
@@ -112,13 +112,13 @@ def test_bf16_is_near_float32_and_what_is_trained_stays_float32(
             train=replace(setting.train, precision=precision),
             plm=replace(setting.plm, pooling=pooling),
         )
-        session = opened(task("t"), (0, 1), setting=own)
-        curves[precision] = loss_curve(session, 6)
-        linears = [m for m in session.student.encoder.model.modules() if isinstance(m, nn.Linear)]
+        trainer = opened(task("t"), (0, 1), setting=own)
+        curves[precision] = loss_curve(trainer, 6)
+        linears = [m for m in trainer.student.encoder.model.modules() if isinstance(m, nn.Linear)]
         wanted = torch.bfloat16 if precision == "bf16" else torch.float32
         assert {m.weight.dtype for m in linears} == {wanted}
-        assert {t.dtype for t in session.trainables.values()} == {torch.float32}
-        assert {t.dtype for t in first_gradients(session).values()} == {torch.float32}
+        assert {t.dtype for t in trainer.trainables.values()} == {torch.float32}
+        assert {t.dtype for t in first_gradients(trainer).values()} == {torch.float32}
     torch.testing.assert_close(curves["bf16"], curves["float32"], rtol=0.05, atol=0.02)
     assert not torch.equal(curves["bf16"], curves["float32"])
 
@@ -140,10 +140,10 @@ class Attended(TorchDispatchMode):
 def test_on_a_cpu_attention_is_of_float32_for_backward_through_bfloat16_is_far_slower(
     setting: Setting, task: Callable[..., TaskSpec], opened: Opened, precision: Any
 ) -> None:
-    session = opened(task("t"), (0, 1), setting=replace(setting, train=replace(setting.train, precision=precision)))
+    trainer = opened(task("t"), (0, 1), setting=replace(setting, train=replace(setting.train, precision=precision)))
     with Attended() as attended:
-        session.advance(1)
-        session.select()
+        trainer.advance(1)
+        trainer.select()
     assert attended.types == {torch.float32}
 
 
@@ -153,6 +153,6 @@ def test_all_weights_are_tuned_in_float32_under_bf16(
     config = TrialConfig(
         replace(setting, train=replace(setting.train, precision="bf16")), task("t"), "model_tuning", (0,), 4, 1e-3
     )
-    session = open_trainer(library, config)
-    session.advance(4)
-    assert all(tensor.dtype != torch.bfloat16 for tensor in session.state().values())
+    trainer = open_trainer(library, config)
+    trainer.advance(4)
+    assert all(tensor.dtype != torch.bfloat16 for tensor in trainer.state().values())

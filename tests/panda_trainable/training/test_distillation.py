@@ -22,7 +22,7 @@ from panda_trainable.training.trainer import Trainer
 from panda_trainable.transfer.lineage import Lineage, tuned_prompts
 from panda_trainable.transfer.methods import open_trainer
 from panda_trainable.transfer.teachers import source_lineage
-from tests.kits.sessions import first_gradients, loss_curve, order_of, same, trained
+from tests.kits.trainers import first_gradients, loss_curve, order_of, same, trained
 
 Trial = Callable[..., TrialConfig]
 KindTask = Callable[..., TaskSpec]
@@ -30,38 +30,38 @@ CLOSE: Mapping[str, Any] = {"rtol": 0, "atol": 1e-5}
 JOINT = [name for name, loss in KD_LOSSES.items() if loss.joint]
 
 
-def asked(session: Trainer, step: int = 0) -> tuple[Tensor, Tensor]:
+def asked(trainer: Trainer, step: int = 0) -> tuple[Tensor, Tensor]:
     """[K, B, C] the student's logits of the rows of a step, and their labels [K, B]."""
-    rows = order_of(session)[step]
+    rows = order_of(trainer)[step]
     return torch.from_numpy(
-        np.stack(session.student.logits(session.data.parts[0].table, list(rows.numpy())))
-    ), session.data.parts[0].table.labels[rows]
+        np.stack(trainer.student.logits(trainer.data.parts[0].table, list(rows.numpy())))
+    ), trainer.data.parts[0].table.labels[rows]
 
 
-def known(session: Trainer, teacher: Teacher, step: int = 0) -> Tensor:
+def known(trainer: Trainer, teacher: Teacher, step: int = 0) -> Tensor:
     """[K, B, …] what a teacher says of them."""
-    return torch.stack([table[row] for table, row in zip(teacher.outputs, order_of(session)[step], strict=True)])
+    return torch.stack([table[row] for table, row in zip(teacher.outputs, order_of(trainer)[step], strict=True)])
 
 
-def pooled(session: Trainer, step: int = 0) -> Tensor:
+def pooled(trainer: Trainer, step: int = 0) -> Tensor:
     """[K, B, H] the vectors that the student's head reads of them."""
     return torch.from_numpy(
-        np.stack(session.student.pooled(session.data.parts[0].table, list(order_of(session)[step].numpy())))
+        np.stack(trainer.student.pooled(trainer.data.parts[0].table, list(order_of(trainer)[step].numpy())))
     )
 
 
-def assert_next_loss(session: Trainer, expected: Tensor) -> None:
-    torch.testing.assert_close(loss_curve(session, 1)[0].float(), expected, **CLOSE)
+def assert_next_loss(trainer: Trainer, expected: Tensor) -> None:
+    torch.testing.assert_close(loss_curve(trainer, 1)[0].float(), expected, **CLOSE)
 
 
 @pytest.mark.parametrize("kd", ["mse", "kl", "inter_class", *JOINT])
 def test_pandas_loss_is_the_task_loss_and_lambda_times_similarity_times_distillation(
     library: PromptLibrary, trial: Trial, kd: str
 ) -> None:
-    session = open_trainer(library, trial("panda", lambda_=3.0, kd=kd))  # its source is 0.5 similar
-    student, labels = asked(session)
-    term = KD_LOSSES[kd](student, known(session, session.recipe.teachers[0]))
-    assert_next_loss(session, cross_entropy(student, labels) + 3.0 * 0.5 * term)
+    trainer = open_trainer(library, trial("panda", lambda_=3.0, kd=kd))  # its source is 0.5 similar
+    student, labels = asked(trainer)
+    term = KD_LOSSES[kd](student, known(trainer, trainer.recipe.teachers[0]))
+    assert_next_loss(trainer, cross_entropy(student, labels) + 3.0 * 0.5 * term)
 
 
 def test_late_logits_compares_the_student_with_the_average_of_what_the_teachers_say(
@@ -122,18 +122,18 @@ def test_uniform_partners_start_and_teach_alike(library: PromptLibrary, trial: T
 def test_a_step_weighs_its_teachers_by_the_schedule(
     library: PromptLibrary, trial: Trial, schedule: str, factors: list[float]
 ) -> None:
-    session = open_trainer(library, trial("panda", steps=20, lambda_=4.0, lambda_schedule=schedule))
+    trainer = open_trainer(library, trial("panda", steps=20, lambda_=4.0, lambda_schedule=schedule))
     for step, factor in enumerate(factors):
-        student, labels = asked(session, step)
-        term = mse_loss(student, known(session, session.recipe.teachers[0], step), reduction="none").mean((1, 2))
-        assert_next_loss(session, cross_entropy(student, labels) + factor * 4.0 * 0.5 * term)
+        student, labels = asked(trainer, step)
+        term = mse_loss(student, known(trainer, trainer.recipe.teachers[0], step), reduction="none").mean((1, 2))
+        assert_next_loss(trainer, cross_entropy(student, labels) + factor * 4.0 * 0.5 * term)
 
 
 def test_a_schedule_weighs_every_teacher(library: PromptLibrary, trial: Trial) -> None:
-    session = open_trainer(library, trial("panda_distill", steps=10, lambda_schedule="warmup_decay"))
-    student, labels = asked(session)
-    assert len(session.recipe.teachers) == 3
-    assert_next_loss(session, cross_entropy(student, labels))  # the first step's factor is 0
+    trainer = open_trainer(library, trial("panda_distill", steps=10, lambda_schedule="warmup_decay"))
+    student, labels = asked(trainer)
+    assert len(trainer.recipe.teachers) == 3
+    assert_next_loss(trainer, cross_entropy(student, labels))  # the first step's factor is 0
 
 
 # vectors
@@ -144,12 +144,12 @@ def test_hidden_distillation_compares_the_vectors_that_heads_read(
     library: PromptLibrary, trial: Trial, kind_task: KindTask, kind: str
 ) -> None:
     config = trial("panda", target=kind_task(kind), lambda_=3.0, kd="hidden")
-    session, plain = open_trainer(library, config), open_trainer(library, trial(target=config.target))
-    vectors, said = pooled(session), known(session, session.recipe.teachers[0])
+    trainer, plain = open_trainer(library, config), open_trainer(library, trial(target=config.target))
+    vectors, said = pooled(trainer), known(trainer, trainer.recipe.teachers[0])
     assert vectors.shape == said.shape == (2, 4, *((3,) if kind == "multiple_choice" else ()), 16)
-    assert "map" not in session.trainables
+    assert "map" not in trainer.trainables
     alone = loss_curve(plain, 1)[0].float()
-    assert_next_loss(session, alone + 3.0 * 0.5 * (vectors - said).square().flatten(1).mean(1))
+    assert_next_loss(trainer, alone + 3.0 * 0.5 * (vectors - said).square().flatten(1).mean(1))
 
 
 @pytest.mark.parametrize("kind", KD_KINDS["hidden"])
@@ -157,22 +157,22 @@ def test_vectors_of_another_width_are_compared_through_a_map_that_is_trained(
     library: PromptLibrary, trial: Trial, kind_task: KindTask, kind: str
 ) -> None:
     config = trial("distill", target=kind_task(kind), lambda_=3.0, kd="hidden", inter_class=0.0, inter_instance=0.0)
-    session, plain = open_trainer(library, config), open_trainer(library, trial(target=config.target))
-    maps = session.trainables["map"].detach().clone()
+    trainer, plain = open_trainer(library, config), open_trainer(library, trial(target=config.target))
+    maps = trainer.trainables["map"].detach().clone()
     assert maps.shape == (2, 24, 16)
     assert not torch.equal(maps[0], maps[1])
-    (tutor,) = session.recipe.teachers
+    (teacher,) = trainer.recipe.teachers
     files = {path: path.stat().st_mtime_ns for path in library.root.rglob("*") if path.is_file()}
-    frozen = {name: tensor.clone() for name, tensor in session.student.encoder.model.state_dict().items()}
-    before, said = trained(session), [table.clone() for table in tutor.outputs]
-    vectors = torch.stack([x @ m.T for x, m in zip(pooled(session), maps, strict=True)])  # [K, B, …, 24]
-    term = (vectors - known(session, tutor)).square().flatten(1).mean(1)
-    assert_next_loss(session, loss_curve(plain, 1)[0].float() + 3.0 * term)
-    session.advance(7)
+    frozen = {name: tensor.clone() for name, tensor in trainer.student.encoder.model.state_dict().items()}
+    before, said = trained(trainer), [table.clone() for table in teacher.outputs]
+    vectors = torch.stack([x @ m.T for x, m in zip(pooled(trainer), maps, strict=True)])  # [K, B, …, 24]
+    term = (vectors - known(trainer, teacher)).square().flatten(1).mean(1)
+    assert_next_loss(trainer, loss_curve(plain, 1)[0].float() + 3.0 * term)
+    trainer.advance(7)
     assert before.keys() == {"prompt", "weight", "bias", "map"}
-    assert not any(torch.equal(now[k], before[name][k]) for name, now in trained(session).items() for k in (0, 1))
-    assert same(frozen, session.student.encoder.model.state_dict())
-    assert all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(tutor.outputs, said, strict=True))
+    assert not any(torch.equal(now[k], before[name][k]) for name, now in trained(trainer).items() for k in (0, 1))
+    assert same(frozen, trainer.student.encoder.model.state_dict())
+    assert all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(teacher.outputs, said, strict=True))
     assert (
         files.items() <= {path: path.stat().st_mtime_ns for path in library.root.rglob("*") if path.is_file()}.items()
     )
@@ -205,12 +205,12 @@ def test_a_loss_of_the_whole_batch_is_the_same_however_rows_are_grouped(
         return
     weights = {"lambda_": 0.0, "inter_class": 0.0, "inter_instance": 2.0}
     config = trial("distill", target=kind_task(kind), relation=relation, **weights)
-    session, plain = open_trainer(library, config), open_trainer(library, trial(target=config.target))
+    trainer, plain = open_trainer(library, config), open_trainer(library, trial(target=config.target))
     monkeypatch.setitem(module.BUCKET_VALUES, "cpu", 16 * tokens)
-    student = asked(session)[0]
-    term = KD_LOSSES[relation](student, known(session, session.recipe.teachers[0]))
+    student = asked(trainer)[0]
+    term = KD_LOSSES[relation](student, known(trainer, trainer.recipe.teachers[0]))
     assert (term > 1e-3).all()
-    assert_next_loss(session, loss_curve(plain, 1)[0].float() + 2.0 * term)
+    assert_next_loss(trainer, loss_curve(plain, 1)[0].float() + 2.0 * term)
 
 
 @pytest.mark.parametrize("tokens", [1, 40])
@@ -228,22 +228,22 @@ def test_the_gradient_of_a_whole_batch_is_the_same_however_rows_are_grouped(
 
 @pytest.mark.parametrize("relation", JOINT)
 @pytest.mark.parametrize("temperature", [0.0, 3.0])
-def test_panda_and_a_tutor_teach_in_one_loss(
+def test_panda_and_a_larger_teacher_contribute_to_one_loss(
     library: PromptLibrary, trial: Trial, relation: str, temperature: float
 ) -> None:
     weights = {"lambda_": 3.0, "inter_class": 0.7, "inter_instance": 1.3}
     config = trial("panda_distill", relation=relation, temperature=temperature, **weights)
-    session = open_trainer(library, config)
-    teacher, classes, instances = session.recipe.teachers
-    student, labels = asked(session)
+    trainer = open_trainer(library, config)
+    teacher, classes, instances = trainer.recipe.teachers
+    student, labels = asked(trainer)
     terms = (
         cross_entropy(student, labels),
-        3.0 * 0.5 * (student - known(session, teacher)).square().mean((1, 2)),
-        0.7 * KD_LOSSES["inter_class"](student, known(session, classes), None, temperature or None),
-        1.3 * KD_LOSSES[relation](student, known(session, instances), None, temperature or None),
+        3.0 * 0.5 * (student - known(trainer, teacher)).square().mean((1, 2)),
+        0.7 * KD_LOSSES["inter_class"](student, known(trainer, classes), None, temperature or None),
+        1.3 * KD_LOSSES[relation](student, known(trainer, instances), None, temperature or None),
     )
-    assert_next_loss(session, sum(terms))
+    assert_next_loss(trainer, sum(terms))
     own = Lineage(config.setting, config.target, 4, 0.02, ((1.0, source_lineage(config, 0)),))
     assert library.sound("teachers", own.key(0))
-    assert not torch.equal(known(session, teacher), known(session, classes))
-    assert torch.equal(known(session, instances), known(session, classes))
+    assert not torch.equal(known(trainer, teacher), known(trainer, classes))
+    assert torch.equal(known(trainer, instances), known(trainer, classes))

@@ -18,7 +18,7 @@ from panda_trainable.training.heads import HEADS, MAJORITY_KINDS, WEIGHT_STD, ou
 from panda_trainable.training.losses import TASK_LOSSES
 from panda_trainable.training.metrics import METRICS
 from panda_trainable.training.trainer import Trainer
-from tests.kits.sessions import random_prompt
+from tests.kits.trainers import random_prompt
 
 Task = Callable[..., TaskSpec]
 Opened = Callable[..., Trainer]
@@ -104,10 +104,10 @@ def test_a_word_without_a_token_and_a_token_beside_the_passage_get_no_gradient()
 
 @every_kind
 def test_logits_have_the_shape_that_their_head_tells(opened: Opened, kind_task: Task, kind: str) -> None:
-    session = opened(kind_task(kind), (0, 1))
-    rows = [replica.selection for replica in session.data.parts[0].rows]
-    shape = HEADS[kind].shape(session.data.parts[0].table, session.data.parts[0].task.outputs)
-    assert [said.shape for said in session.student.logits(session.data.parts[0].table, rows)] == [
+    trainer = opened(kind_task(kind), (0, 1))
+    rows = [replica.selection for replica in trainer.data.parts[0].rows]
+    shape = HEADS[kind].shape(trainer.data.parts[0].table, trainer.data.parts[0].task.outputs)
+    assert [said.shape for said in trainer.student.logits(trainer.data.parts[0].table, rows)] == [
         (len(r), *shape) for r in rows
     ]
 

@@ -31,8 +31,8 @@ from panda_trainable.transfer.lineage import Lineage, tuned_prompts
 from panda_trainable.transfer.methods import open_trainer
 from panda_trainable.transfer.teachers import source_lineage
 from panda_trainable.worker import load_encoder
-from tests.kits.sessions import loss_curve, order_of, prompt_trainer, random_starts
 from tests.kits.tasks import SPECS, kind_rows, own_task
+from tests.kits.trainers import loss_curve, order_of, prompt_trainer, random_starts
 
 KindTask = Callable[..., TaskSpec]
 Opened = Callable[..., Trainer]
@@ -50,11 +50,11 @@ def test_every_kind_has_a_small_task() -> None:
 def test_a_kind_lowers_its_loss_and_beats_its_reference_on_rows_it_never_saw(
     opened: Opened, kind_task: KindTask, kind: str
 ) -> None:
-    session = opened(kind_task(kind), (0, 1), steps=80, learning_rate=0.1)
-    losses = loss_curve(session, 80)
+    trainer = opened(kind_task(kind), (0, 1), steps=80, learning_rate=0.1)
+    losses = loss_curve(trainer, 80)
     assert (losses[-10:].mean(0) < 0.8 * losses[:10].mean(0)).all()
-    table, task = session.data.parts[0].table, session.data.parts[0].task
-    for score, rows in zip(session.select()[task.metrics[0]], session.data.parts[0].rows, strict=True):
+    table, task = trainer.data.parts[0].table, trainer.data.parts[0].task
+    for score, rows in zip(trainer.select()[task.metrics[0]], trainer.data.parts[0].rows, strict=True):
         reference = reference_logits(task, table.labels.numpy()[rows.train], table, rows.selection)
         assert score > METRICS[task.metrics[0]](reference, gold_of(table, task, rows.selection)) + 0.1
 
@@ -64,10 +64,10 @@ def test_a_kind_lowers_its_loss_and_beats_its_reference_on_rows_it_never_saw(
 def test_neither_padding_nor_bucket_slices_change_a_logit(
     opened: Opened, kind_task: KindTask, setting: Setting, monkeypatch: pytest.MonkeyPatch, kind: str, tokens: int
 ) -> None:
-    session, rows = opened(kind_task(kind), (0, 1), start=50 * random_starts(setting, (0, 1))), [5, 2, 17, 2, 40]
-    alone = [session.student.logits(session.data.parts[0].table, [np.array([row])] * 2) for row in rows]
+    trainer, rows = opened(kind_task(kind), (0, 1), start=50 * random_starts(setting, (0, 1))), [5, 2, 17, 2, 40]
+    alone = [trainer.student.logits(trainer.data.parts[0].table, [np.array([row])] * 2) for row in rows]
     monkeypatch.setitem(module.BUCKET_VALUES, "cpu", 16 * tokens)
-    together = session.student.logits(session.data.parts[0].table, [np.array(rows)] * 2)
+    together = trainer.student.logits(trainer.data.parts[0].table, [np.array(rows)] * 2)
     for k in (0, 1):
         expected = np.concatenate([said[k] for said in alone])
         np.testing.assert_allclose(together[k], expected, rtol=0, atol=1e-5)
@@ -77,11 +77,11 @@ def test_neither_padding_nor_bucket_slices_change_a_logit(
 @every_kind
 def test_a_kind_is_reported_row_by_row(opened: Opened, kind_task: KindTask, kind: str) -> None:
     names = tuple(name for name in METRIC_NAMES[kind] if name != "question_match")
-    session = opened(kind_task(kind, metrics=names), (0, 1))
-    session.advance(5)
-    scores, logits, gold = session.report()
-    table = token_table(session.data.library, session.data.setting, session.data.parts[0].task, "validation")
-    assert logits.shape == (2, 24, *HEADS[kind].shape(table, session.data.parts[0].task.outputs))
+    trainer = opened(kind_task(kind, metrics=names), (0, 1))
+    trainer.advance(5)
+    scores, logits, gold = trainer.report()
+    table = token_table(trainer.data.library, trainer.data.setting, trainer.data.parts[0].task, "validation")
+    assert logits.shape == (2, 24, *HEADS[kind].shape(table, trainer.data.parts[0].task.outputs))
     assert len(gold) == 24
     assert set(scores) == set(names)
     for name, of_replicas in scores.items():
@@ -104,11 +104,11 @@ def by_hand(kind: str, said: Tensor, labels: Tensor) -> Tensor:
 
 @every_kind
 def test_the_first_loss_of_a_kind_by_hand(opened: Opened, kind_task: KindTask, kind: str) -> None:
-    session = opened(kind_task(kind), (0, 1))
-    rows = order_of(session)[0]
-    said = torch.from_numpy(np.stack(session.student.logits(session.data.parts[0].table, list(rows.numpy()))))
-    labels = torch.stack([own[row] for own, row in zip(session.data.parts[0].labels, rows, strict=True)])
-    torch.testing.assert_close(loss_curve(session, 1)[0].float(), by_hand(kind, said, labels), **CLOSE)
+    trainer = opened(kind_task(kind), (0, 1))
+    rows = order_of(trainer)[0]
+    said = torch.from_numpy(np.stack(trainer.student.logits(trainer.data.parts[0].table, list(rows.numpy()))))
+    labels = torch.stack([own[row] for own, row in zip(trainer.data.parts[0].labels, rows, strict=True)])
+    torch.testing.assert_close(loss_curve(trainer, 1)[0].float(), by_hand(kind, said, labels), **CLOSE)
 
 
 @pytest.fixture
@@ -156,16 +156,16 @@ def distilled(kd: str, said: Tensor, known: Tensor, asked: Tensor) -> Tensor:
 def test_pandas_loss_of_a_kind_by_hand(
     library: PromptLibrary, taught: Callable[..., TrialConfig], kind: str, kd: str
 ) -> None:
-    session = open_trainer(library, taught(kind, kd))
-    rows, table = order_of(session)[0], session.data.parts[0].table
-    said = torch.from_numpy(np.stack(session.student.logits(table, list(rows.numpy()))))
-    known = torch.stack([of_all[row] for of_all, row in zip(session.recipe.teachers[0].outputs, rows, strict=True)])
-    labels = torch.stack([own[row] for own, row in zip(session.data.parts[0].labels, rows, strict=True)])
+    trainer = open_trainer(library, taught(kind, kd))
+    rows, table = order_of(trainer)[0], trainer.data.parts[0].table
+    said = torch.from_numpy(np.stack(trainer.student.logits(table, list(rows.numpy()))))
+    known = torch.stack([of_all[row] for of_all, row in zip(trainer.recipe.teachers[0].outputs, rows, strict=True)])
+    labels = torch.stack([own[row] for own, row in zip(trainer.data.parts[0].labels, rows, strict=True)])
     asked = [asked_of(kind, table, of_replica, said.shape[2:]) for of_replica in rows]
     terms = torch.stack([distilled(kd, x, y, real) for x, y, real in zip(said, known, asked, strict=True)])
     assert terms.min() > 0
     expected = by_hand(kind, said, labels) + 3.0 * 0.5 * terms
-    torch.testing.assert_close(loss_curve(session, 1)[0].float(), expected, **CLOSE)
+    torch.testing.assert_close(loss_curve(trainer, 1)[0].float(), expected, **CLOSE)
 
 
 @pytest.mark.parametrize(("kind", "kd"), TAUGHT)
@@ -173,17 +173,17 @@ def test_a_kind_is_taught_by_what_its_teacher_says_of_the_rows_that_it_meets(
     library: PromptLibrary, taught: Callable[..., TrialConfig], kind: str, kd: str
 ) -> None:
     config = taught(kind, kd)
-    session = open_trainer(library, config)
-    (teacher,) = session.recipe.teachers
+    trainer = open_trainer(library, config)
+    (teacher,) = trainer.recipe.teachers
     lineage = Lineage(config.setting, config.target, 4, 0.02, ((1.0, source_lineage(config, 0)),))
     prompts = tuned_prompts(library, lineage, config.seeds)
-    for seed, said, own, rows in zip(config.seeds, teacher.outputs, prompts, session.data.parts[0].rows, strict=True):
+    for seed, said, own, rows in zip(config.seeds, teacher.outputs, prompts, trainer.data.parts[0].rows, strict=True):
         reached = np.unique(batches(rows.train, seed, config.steps, config.setting.train.batch_size))
         assert np.flatnonzero(said.flatten(1).isfinite().all(1)).tolist() == reached.tolist()
         assert said.flatten(1).isnan().all(1).sum() == len(said) - len(reached)
         expected = logits_of(library, config, own, reached)
         torch.testing.assert_close(said[torch.from_numpy(reached)], expected, **CLOSE)
-    assert loss_curve(session, 8).isfinite().all()
+    assert loss_curve(trainer, 8).isfinite().all()
 
 
 def logits_of(library: PromptLibrary, config: TrialConfig, own: SoftPrompt, rows: np.ndarray) -> Tensor:
@@ -202,13 +202,13 @@ def test_a_student_of_a_kind_comes_to_speak_as_its_teacher(
     distances = []
     for lambda_ in (0.001, 300.0):
         values = {"lambda_": lambda_, "steps": 20, "source_steps": 20, "teacher_steps": 15, "learning_rate": 0.05}
-        session = open_trainer(library, taught(kind, kd, **values))
-        session.advance(20)
-        teacher = session.recipe.teachers[0].outputs[0]
+        trainer = open_trainer(library, taught(kind, kd, **values))
+        trainer.advance(20)
+        teacher = trainer.recipe.teachers[0].outputs[0]
         rows = teacher.flatten(1).isfinite().all(1).nonzero()[:, 0]
-        said = torch.from_numpy(session.student.logits(session.data.parts[0].table, [rows.numpy()] * 2)[0])
+        said = torch.from_numpy(trainer.student.logits(trainer.data.parts[0].table, [rows.numpy()] * 2)[0])
         distances.append(
-            float(distilled(kd, said, teacher[rows], asked_of(kind, session.data.parts[0].table, rows, said.shape[1:])))
+            float(distilled(kd, said, teacher[rows], asked_of(kind, trainer.data.parts[0].table, rows, said.shape[1:])))
         )
     assert distances[1] < distances[0]
 
@@ -247,11 +247,11 @@ def test_a_task_of_a_kind_is_embedded_by_the_mean_of_its_sequences(
 def test_rows_that_are_cut_train_and_are_scored(
     opened: Opened, kind_task: KindTask, setting: Setting, kind: str
 ) -> None:
-    session = opened(kind_task(kind), (0, 1), setting=replace(setting, train=replace(setting.train, max_length=9)))
-    assert session.data.parts[0].table.truncated > 0.3
-    assert (session.data.parts[0].table.labels == IGNORED).any()
-    assert loss_curve(session, 10).isfinite().all()
-    assert all(0 <= score <= 1 for score in session.select()[session.data.parts[0].task.metrics[0]])
+    trainer = opened(kind_task(kind), (0, 1), setting=replace(setting, train=replace(setting.train, max_length=9)))
+    assert trainer.data.parts[0].table.truncated > 0.3
+    assert (trainer.data.parts[0].table.labels == IGNORED).any()
+    assert loss_curve(trainer, 10).isfinite().all()
+    assert all(0 <= score <= 1 for score in trainer.select()[trainer.data.parts[0].task.metrics[0]])
 
 
 @pytest.mark.parametrize("kind", ["classification", "regression", "multiple_choice"])
@@ -334,9 +334,9 @@ def learnt(library: PromptLibrary, task: TaskSpec, steps: int) -> dict[str, floa
     plm = Plm(MINILM, plm_files(plm_folder(MINILM)), layers=3)
     setting = Setting(plm, prompt=PromptSettings(length=8), train=TrainSettings(batch_size=16, max_length=48))
     start = random_starts(setting, (0,))
-    session = prompt_trainer(library, setting, task, (0,), start, steps=steps, learning_rate=0.03)
-    session.advance(steps)
-    return {name: scores[0] for name, scores in session.report()[0].items()}
+    trainer = prompt_trainer(library, setting, task, (0,), start, steps=steps, learning_rate=0.03)
+    trainer.advance(steps)
+    return {name: scores[0] for name, scores in trainer.report()[0].items()}
 
 
 @real_encoder

@@ -18,7 +18,7 @@ from panda_trainable.training.model_student import ModelStudent
 from panda_trainable.training.trainer import Trainer
 from panda_trainable.transfer.methods import open_trainer
 from tests.kits.configurations import CONFIGURATIONS, Configuration, expected_pairs
-from tests.kits.sessions import loss_curve, same
+from tests.kits.trainers import loss_curve, same
 
 STOP = 3
 """The step after which a run is interrupted."""

@@ -18,7 +18,7 @@ from panda_trainable.transfer.lineage import MODEL_FILE, Lineage, tuned, tuned_p
 from panda_trainable.transfer.methods import METHODS, needed, open_trainer, source_heads
 from panda_trainable.transfer.projector import projected_prompts
 from panda_trainable.transfer.teachers import source_lineage
-from tests.kits.sessions import loss_curve, prompt_trainer, random_starts, same, trained
+from tests.kits.trainers import loss_curve, prompt_trainer, random_starts, same, trained
 
 Trial = Callable[..., TrialConfig]
 Task = Callable[..., TaskSpec]
@@ -30,7 +30,7 @@ def prompts_of(library: PromptLibrary, config: TrialConfig, lineage: Lineage) ->
 
 
 def ends_alike(a: Trainer, b: Trainer) -> bool:
-    """Whether two sessions have the same losses all the way and end as one, bit for bit."""
+    """Whether two trainers have the same losses all the way and end as one, bit for bit."""
     assert a.recipe.steps == b.recipe.steps > 0
     return torch.equal(loss_curve(a, a.recipe.steps), loss_curve(b, b.recipe.steps)) and same(trained(a), trained(b))
 
@@ -125,14 +125,14 @@ def test_a_model_tuned_on_all_sources_goes_on_with_exactly_those_weights_and_a_f
     config = trial("multitask_model_tuning", sources=2)
     mixture = Mixture("both", tuple(source.task for source in config.sources))
     folders = tuned(library, Lineage(config.setting, mixture, 6, 0.02, trains="model"), config.seeds)
-    session, plain = open_trainer(library, config), open_trainer(library, trial("model_tuning"))
+    trainer, plain = open_trainer(library, config), open_trainer(library, trial("model_tuning"))
     for k, folder in enumerate(folders):
         file = load_file(folder / MODEL_FILE)
-        for name, tensor in session.student.copies[k].model.named_parameters():
+        for name, tensor in trainer.student.copies[k].model.named_parameters():
             assert torch.equal(tensor, file[name]), name
         assert file["head.weight"].shape == (4, 16)  # two classes of each source
         assert all(
-            torch.equal(a, b) for a, b in zip(session.student.own_heads[k], plain.student.own_heads[k], strict=True)
+            torch.equal(a, b) for a, b in zip(trainer.student.own_heads[k], plain.student.own_heads[k], strict=True)
         )
 
 
@@ -194,11 +194,13 @@ def test_panda_as_released_is_panda_with_lambda_over_the_batch_size(library: Pro
     assert ends_alike(open_trainer(library, released), open_trainer(library, panda))
 
 
-def test_a_tutor_with_the_students_own_plm_is_a_teacher_like_any_other(library: PromptLibrary, trial: Trial) -> None:
+def test_a_larger_teacher_with_the_students_own_plm_is_like_any_other_teacher(
+    library: PromptLibrary, trial: Trial
+) -> None:
     config = trial("distill", inter_class=0.0, inter_instance=0.0)
     config = replace(config, teacher_plm=replace(config.teacher_plm, plm=config.setting.plm))
-    session = open_trainer(library, config)
-    (tutor,) = session.recipe.teachers
+    trainer = open_trainer(library, config)
+    (teacher,) = trainer.recipe.teachers
     own = Lineage(config.setting, config.target, 6, 0.02)
     plain = prompt_trainer(
         library, config.setting, config.target, (0, 1), prompts_of(library, config, own), steps=0, learning_rate=0.1,
@@ -207,7 +209,7 @@ def test_a_tutor_with_the_students_own_plm_is_a_teacher_like_any_other(library: 
             for part in ("weight", "bias")
         ),
     )  # fmt: skip
-    for k, known in enumerate(tutor.outputs):
+    for k, known in enumerate(teacher.outputs):
         rows = known.isfinite().all(1).nonzero()[:, 0]
         expected = plain.student.logits(plain.data.parts[0].table, [rows.numpy()] * 2)[k]
         torch.testing.assert_close(known[rows], torch.from_numpy(expected), rtol=0, atol=1e-5)

@@ -21,7 +21,7 @@ from panda_trainable.transfer.lineage import tuned, tuned_prompts
 from panda_trainable.transfer.methods import METHODS, needed, open_trainer
 from panda_trainable.transfer.teachers import source_lineage
 from panda_trainable.worker import device, load_encoder
-from tests.kits.sessions import loss_curve, same
+from tests.kits.trainers import loss_curve, same
 
 Trial = Callable[..., TrialConfig]
 KindTask = Callable[..., TaskSpec]
@@ -37,24 +37,24 @@ MOVES = {"prompt": {"prompt", "weight", "bias"}, "head": {"weight", "bias"}, "no
 """What is trained -> the tensors of a Trainer that move."""
 
 
-def now(session: Trainer) -> dict[str, Tensor]:
+def now(trainer: Trainer) -> dict[str, Tensor]:
     """What may be trained as it is now, without a pooler, which nothing reads and files may lack."""
-    parts = session.state().items()
+    parts = trainer.state().items()
     return {n.removeprefix("trained."): t for n, t in parts if n.startswith("trained.") and ".pooler." not in n}
 
 
-def end(session: Trainer) -> dict[str, Tensor]:
+def end(trainer: Trainer) -> dict[str, Tensor]:
     """The same after the last step."""
-    session.advance(session.recipe.steps)
-    return now(session)
+    trainer.advance(trainer.recipe.steps)
+    return now(trainer)
 
 
-def said(session: Trainer) -> list[Tensor]:
+def said(trainer: Trainer) -> list[Tensor]:
     """[K] what each replica says of the rows that it holds out."""
     return [
         torch.from_numpy(x)
-        for x in session.student.logits(
-            session.data.parts[0].table, [rows.selection for rows in session.data.parts[0].rows]
+        for x in trainer.student.logits(
+            trainer.data.parts[0].table, [rows.selection for rows in trainer.data.parts[0].rows]
         )
     ]
 
@@ -70,10 +70,10 @@ def test_a_method_lowers_its_loss_and_learns(library: PromptLibrary, trial: Tria
     config = trial(method, steps=120, learning_rate=RATES[TRAITS[method].trains])
     if config.teacher_plm:  # one that knows something
         config = replace(config, teacher_plm=replace(config.teacher_plm, steps=60, learning_rate=0.1))
-    session = open_trainer(library, config)
-    losses = loss_curve(session, 120)
+    trainer = open_trainer(library, config)
+    losses = loss_curve(trainer, 120)
     assert (losses[-20:].mean(0) < 0.8 * losses[:20].mean(0)).all()
-    assert min(session.select()["accuracy"]) > 0.6
+    assert min(trainer.select()["accuracy"]) > 0.6
 
 
 @idle
@@ -81,18 +81,18 @@ def test_a_method_that_trains_nothing_scores_as_its_sources_head_behind_its_prom
     library: PromptLibrary, trial: Trial, method: str
 ) -> None:
     config = trial(method)
-    session, source = open_trainer(library, config), tuned_prompts(library, source_lineage(config, 0), (0, 1))
-    scores, losses = session.select(), session.losses()
-    session.advance(5)
-    assert session.done == 0 and session.select() == scores and losses == [0.0, 0.0]
+    trainer, source = open_trainer(library, config), tuned_prompts(library, source_lineage(config, 0), (0, 1))
+    scores, losses = trainer.select(), trainer.losses()
+    trainer.advance(5)
+    assert trainer.done == 0 and trainer.select() == scores and losses == [0.0, 0.0]
     prompt = METHODS[method].start(library, config).prompt
     encoder, right = load_encoder(config.setting.plm, device()), []
     for replica, own in enumerate(source):
-        rows = torch.from_numpy(session.data.parts[0].rows[replica].selection)
-        pooled = encoded(encoder, session.data.parts[0].table, prompt, rows, torch.full_like(rows, replica))
+        rows = torch.from_numpy(trainer.data.parts[0].rows[replica].selection)
+        pooled = encoded(encoder, trainer.data.parts[0].table, prompt, rows, torch.full_like(rows, replica))
         answers = pooled @ own.weight.T + own.bias
-        torch.testing.assert_close(said(session)[replica], answers, rtol=0, atol=1e-5)
-        right.append(METRICS["accuracy"](answers.numpy(), session.data.parts[0].table.labels[rows].numpy()))
+        torch.testing.assert_close(said(trainer)[replica], answers, rtol=0, atol=1e-5)
+        right.append(METRICS["accuracy"](answers.numpy(), trainer.data.parts[0].table.labels[rows].numpy()))
     assert scores["accuracy"] == right
 
 
@@ -111,9 +111,9 @@ def test_a_method_runs_on_every_kind_of_task(
     config = trial(method, target=kind_task(kind))
     if TRAITS[method].shares_head:
         config = replace(config, sources=(Source(kind_task(kind, "source", seed=1), 0.5),))
-    session = open_trainer(library, config)
-    assert loss_curve(session, config.steps).isfinite().all()
-    assert all(-1 <= score <= 1 for score in session.select()[session.data.parts[0].task.metrics[0]])
+    trainer = open_trainer(library, config)
+    assert loss_curve(trainer, config.steps).isfinite().all()
+    assert all(-1 <= score <= 1 for score in trainer.select()[trainer.data.parts[0].task.metrics[0]])
 
 
 @pytest.mark.parametrize("kind", KINDS[1:])
@@ -128,18 +128,18 @@ def test_a_head_is_not_shared_with_a_task_of_another_kind(
 @every_method
 def test_a_student_begins_at_its_methods_start(library: PromptLibrary, trial: Trial, method: str) -> None:
     config = trial(method)
-    start, session = METHODS[method].start(library, config), open_trainer(library, config)
+    start, trainer = METHODS[method].start(library, config), open_trainer(library, config)
     if start.prompt.numel():
-        assert torch.equal(session.student.prompt(), start.prompt)
+        assert torch.equal(trainer.student.prompt(), start.prompt)
     else:
-        assert session.student.prompt() is None and session.prompts() == []
-    if isinstance(session.student, ModelStudent):
-        heads = [torch.stack(parts) for parts in zip(*session.student.own_heads, strict=True)]
+        assert trainer.student.prompt() is None and trainer.prompts() == []
+    if isinstance(trainer.student, ModelStudent):
+        heads = [torch.stack(parts) for parts in zip(*trainer.student.own_heads, strict=True)]
     else:
-        heads = [session.student.heads[name] for name in ("weight", "bias")]
+        heads = [trainer.student.heads[name] for name in ("weight", "bias")]
     for mine, given in zip(
         heads,
-        start.heads or drawn_heads(config.target.outputs, session.student.encoder.hidden, config.seeds),
+        start.heads or drawn_heads(config.target.outputs, trainer.student.encoder.hidden, config.seeds),
         strict=True,
     ):
         assert torch.equal(mine, given)
@@ -150,10 +150,10 @@ def test_a_students_rate_falls_linearly_to_zero(library: PromptLibrary, trial: T
     if method in IDLE:
         assert open_trainer(library, trial(method)).recipe.steps == 0
         return
-    session, rates = open_trainer(library, trial(method, steps=4, learning_rate=0.004)), []
+    trainer, rates = open_trainer(library, trial(method, steps=4, learning_rate=0.004)), []
     for _ in range(5):
-        rates.append(session.recipe.rate(session.done))
-        session.advance(1)
+        rates.append(trainer.recipe.rate(trainer.done))
+        trainer.advance(1)
     assert rates == pytest.approx([0.004, 0.003, 0.002, 0.001, 0.0])
 
 

@@ -24,7 +24,7 @@ from panda_trainable.transfer.projector import (
     projected_prompts,
     projector_key,
 )
-from tests.kits.sessions import loss_curve, same
+from tests.kits.trainers import loss_curve, same
 
 Trial = Callable[..., TrialConfig]
 CLOSE: Mapping[str, Any] = {"rtol": 0, "atol": 1e-5}
@@ -55,17 +55,17 @@ def test_a_student_starts_at_the_projection_of_the_targets_prompt_on_the_other_p
     library: PromptLibrary, projecting: Callable[..., TrialConfig], wide_plm: Plm, form: str, objective: str
 ) -> None:
     config = projecting(form, objective)
-    session = open_trainer(library, config)
+    trainer = open_trainer(library, config)
     there = Lineage(replace(config.setting, plm=wide_plm), config.target, 6, 0.02)
     for k, seed in enumerate(config.seeds):
         (own,) = tuned_prompts(library, there, (seed,))
-        shape = tuple(session.student.prompt().shape[1:])
+        shape = tuple(trainer.student.prompt().shape[1:])
         parameters = load_file(library.get("projectors", projector_key(config, seed)) / FILE)
         made = Projector(form, tuple(own.prompt.shape), shape, 8)(
             {name: tensor[None] for name, tensor in parameters.items()}, own.prompt[None, None]
         )
-        torch.testing.assert_close(session.student.prompt()[k], made[0, 0], **CLOSE)
-    assert loss_curve(session, 8).isfinite().all()
+        torch.testing.assert_close(trainer.student.prompt()[k], made[0, 0], **CLOSE)
+    assert loss_curve(trainer, 8).isfinite().all()
 
 
 def stacked(library: PromptLibrary, lineages: list[Lineage]) -> Tensor:

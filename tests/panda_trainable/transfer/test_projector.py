@@ -18,7 +18,7 @@ from panda_trainable.training.trainer import Trainer
 from panda_trainable.transfer.lineage import Lineage, tuned_prompts
 from panda_trainable.transfer.projector import FORMS, Projector, fitted, on_own_plm, on_source_plm, projector_trainer
 from panda_trainable.worker import load_encoder
-from tests.kits.sessions import loss_curve, prompt_trainer, same, trained
+from tests.kits.trainers import loss_curve, prompt_trainer, same, trained
 
 Trial = Callable[..., TrialConfig]
 CLOSE: Mapping[str, Any] = {"rtol": 0, "atol": 1e-5}
@@ -174,7 +174,7 @@ def test_fitting_changes_no_prompt() -> None:
 
 @pytest.fixture
 def task_tuned(library: PromptLibrary, trial: Trial) -> Callable[..., Trainer]:
-    """A session that trains a projector by the losses of two tasks: task_tuned("token", seeds=(0, 1), steps=10)."""
+    """A trainer that trains a projector by the losses of two tasks: task_tuned("token", seeds=(0, 1), steps=10)."""
 
     def make(
         form: str, seeds: tuple[int, ...] = (0, 1), steps: int = 10, rate: float = 0.005, **changes: Any
@@ -202,40 +202,40 @@ def stacked(library: PromptLibrary, lineages: list[Lineage], seeds: tuple[int, .
 def test_tuning_by_tasks_moves_the_projector_alone(
     library: PromptLibrary, task_tuned: Callable[..., Trainer], form: str
 ) -> None:
-    session = task_tuned(form)
+    trainer = task_tuned(form)
     before, given, heads = (
-        trained(session),
-        session.student.source.given.clone(),
-        {n: t.clone() for n, t in session.student.heads.items()},
+        trained(trainer),
+        trainer.student.source.given.clone(),
+        {n: t.clone() for n, t in trainer.student.heads.items()},
     )
-    frozen, known = {n: t.clone() for n, t in session.student.encoder.model.state_dict().items()}, files(library)
-    session.advance(10)
-    assert before.keys() == set(session.student.source.projector.drawn((0,)))
-    assert not any(torch.equal(now[k], before[name][k]) for name, now in trained(session).items() for k in (0, 1))
-    assert torch.equal(session.student.source.given, given) and session.student.source.given.grad is None
-    assert same(session.student.heads, heads) and all(tensor.grad is None for tensor in session.student.heads.values())
-    assert same(frozen, session.student.encoder.model.state_dict())
+    frozen, known = {n: t.clone() for n, t in trainer.student.encoder.model.state_dict().items()}, files(library)
+    trainer.advance(10)
+    assert before.keys() == set(trainer.student.source.projector.drawn((0,)))
+    assert not any(torch.equal(now[k], before[name][k]) for name, now in trained(trainer).items() for k in (0, 1))
+    assert torch.equal(trainer.student.source.given, given) and trainer.student.source.given.grad is None
+    assert same(trainer.student.heads, heads) and all(tensor.grad is None for tensor in trainer.student.heads.values())
+    assert same(frozen, trainer.student.encoder.model.state_dict())
     assert files(library).items() >= known.items()
 
 
 @every_form
 def test_tuning_by_tasks_lowers_their_losses(task_tuned: Callable[..., Trainer], form: str) -> None:
-    session = task_tuned(form, steps=120, rate=0.02, source_steps=80, source_learning_rate=0.1)
-    before = of_all_rows(session)
-    session.advance(120)
-    after = of_all_rows(session)
+    trainer = task_tuned(form, steps=120, rate=0.02, source_steps=80, source_learning_rate=0.1)
+    before = of_all_rows(trainer)
+    trainer.advance(120)
+    after = of_all_rows(trainer)
     assert (after < before).all()
     assert after.mean() < 0.85 * before.mean()
 
 
-def of_all_rows(session: Trainer) -> Tensor:
+def of_all_rows(trainer: Trainer) -> Tensor:
     """[K] the loss of all rows that are trained on, mean over the tasks."""
     losses = []
-    for number, part in enumerate(session.data.parts):
+    for number, part in enumerate(trainer.data.parts):
         rows = [of.train for of in part.rows]
         labels = torch.stack([part.table.labels[of] for of in rows])
         losses.append(
-            cross_entropy(torch.from_numpy(np.stack(session.student.logits(part.table, rows, number))), labels)
+            cross_entropy(torch.from_numpy(np.stack(trainer.student.logits(part.table, rows, number))), labels)
         )
     return torch.stack(losses).mean(0)
 
@@ -243,29 +243,29 @@ def of_all_rows(session: Trainer) -> Tensor:
 def test_each_task_is_asked_behind_its_own_projected_prompt_with_its_own_head_by_hand(
     library: PromptLibrary, task_tuned: Callable[..., Trainer]
 ) -> None:
-    session = task_tuned("token", steps=3)
+    trainer = task_tuned("token", steps=3)
     for step in range(3):
         prompts, expected = (
-            session.student.source.projector(trained(session), session.student.source.given),
+            trainer.student.source.projector(trained(trainer), trainer.student.source.given),
             torch.zeros(2),
         )
-        for number, part in enumerate(session.data.parts):
+        for number, part in enumerate(trainer.data.parts):
             rows = part.order[:, part.at(step)]
             heads = tuple(
-                session.student.heads[name][:, session.student.readouts[number].outputs] for name in ("weight", "bias")
+                trainer.student.heads[name][:, trainer.student.readouts[number].outputs] for name in ("weight", "bias")
             )
             plain = prompt_trainer(
-                library, session.data.setting, part.task, (0, 1), prompts[:, number].contiguous(), steps=1,
+                library, trainer.data.setting, part.task, (0, 1), prompts[:, number].contiguous(), steps=1,
                 learning_rate=0.1, heads=heads,
             )  # fmt: skip
             said = torch.from_numpy(np.stack(plain.student.logits(part.table, list(rows.numpy()))))
-            mine = session.student.logits(part.table, list(rows.numpy()), number)
+            mine = trainer.student.logits(part.table, list(rows.numpy()), number)
             np.testing.assert_allclose(np.stack(mine), said.numpy(), rtol=0, atol=1e-5)
             labels = part.table.labels[rows]
             expected += torch.stack(
                 [torch.nn.functional.cross_entropy(said[k], labels[k], reduction="sum") for k in (0, 1)]
             )
-        torch.testing.assert_close(loss_curve(session, 1)[0].float(), expected / 4, **CLOSE)
+        torch.testing.assert_close(loss_curve(trainer, 1)[0].float(), expected / 4, **CLOSE)
 
 
 def test_replicas_are_tuned_by_tasks_together_as_alone(task_tuned: Callable[..., Trainer]) -> None:

@@ -23,8 +23,8 @@ from panda_trainable.transfer.lineage import FILE, Lineage, starting_prompts, tu
 from panda_trainable.transfer.methods import open_trainer
 from panda_trainable.transfer.teachers import source_lineage, target_like_teachers
 from panda_trainable.worker import load_encoder
-from tests.kits.sessions import random_starts
 from tests.kits.tasks import rows_of, write_task
+from tests.kits.trainers import random_starts
 
 Trial = Callable[..., TrialConfig]
 
@@ -124,11 +124,11 @@ def test_a_source_that_is_not_positive_does_not_teach(library: PromptLibrary, tr
 
 
 def test_a_teacher_receives_no_gradient_and_is_not_changed_by_its_student(library: PromptLibrary, trial: Trial) -> None:
-    session = open_trainer(library, trial("panda"))
-    (teacher,) = session.recipe.teachers
+    trainer = open_trainer(library, trial("panda"))
+    (teacher,) = trainer.recipe.teachers
     before, files = [said.clone() for said in teacher.outputs], made(library)
-    session.advance(8)
-    assert all(np.isfinite(session.losses()))
+    trainer.advance(8)
+    assert all(np.isfinite(trainer.losses()))
     for said, then in zip(teacher.outputs, before, strict=True):
         assert said.grad is None and not said.requires_grad
         assert torch.equal(said.nan_to_num(7), then.nan_to_num(7))

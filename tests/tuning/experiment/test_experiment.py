@@ -339,7 +339,7 @@ def test_every_distillation_loss_has_its_kinds_and_every_similarity_its_name() -
     assert {kind for kinds in KD_KINDS.values() for kind in kinds} == set(KINDS)
 
 
-def test_every_method_has_its_knobs_its_space_and_its_session() -> None:
+def test_every_method_has_its_knobs_its_space_and_its_trainer() -> None:
     assert set(KNOBS) == set(SPACES) == set(METHODS) == set(TRAITS)
     others = {name for traits in TRAITS.values() for name in (traits.twin, traits.as_long_as) if name}
     assert {BASELINE, *others} <= set(METHODS)

@@ -23,7 +23,7 @@ from panda_trainable.training.trainer import BETAS, EPSILON, Trainer
 from panda_trainable.transfer.methods import open_trainer
 from panda_trainable.worker import device, load_encoder
 from tests.kits.plms import FAMILIES
-from tests.kits.sessions import loss_curve, model_trainer, order_of
+from tests.kits.trainers import loss_curve, model_trainer, order_of
 
 Task = Callable[..., TaskSpec]
 Trial = Callable[..., TrialConfig]
@@ -34,7 +34,7 @@ RATE = 0.003
 
 @pytest.fixture
 def tuned(library: PromptLibrary, setting: Setting) -> Tuned:
-    """Opens sessions that tune the model: tuned(task, seeds=(0,), steps=10)."""
+    """Opens trainers that tune the model: tuned(task, seeds=(0,), steps=10)."""
 
     def make(task: TaskSpec, seeds: tuple[int, ...] = (0,), steps: int = 10, **changes: object) -> Trainer:
         values = {"learning_rate": RATE, **changes}
@@ -44,9 +44,9 @@ def tuned(library: PromptLibrary, setting: Setting) -> Tuned:
     return make
 
 
-def weights(session: Trainer) -> dict[str, torch.Tensor]:
+def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
     """All that is trained, and read: `<replica>.<name>` without the pooler, which the file lacks."""
-    state = session.state().items()
+    state = trainer.state().items()
     return {n.removeprefix("trained."): t for n, t in state if n.startswith("trained.") and ".pooler." not in n}
 
 
@@ -55,24 +55,24 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 
 def test_the_method_opens_it(library: PromptLibrary, trial: Trial) -> None:
-    session = open_trainer(library, trial("model_tuning"))
-    assert isinstance(session.student, ModelStudent)
-    assert session.prompts() == []
-    assert session.recipe.teachers == ()
+    trainer = open_trainer(library, trial("model_tuning"))
+    assert isinstance(trainer.student, ModelStudent)
+    assert trainer.prompts() == []
+    assert trainer.recipe.teachers == ()
 
 
 def test_a_copy_begins_as_the_file_and_all_of_its_weights_that_matter_move(
     tuned: Tuned, task: Task, setting: Setting
 ) -> None:
-    session, file = tuned(task("t"), (0, 1)), load_file(Path(setting.plm.source) / "model.safetensors")
-    before = weights(session)
+    trainer, file = tuned(task("t"), (0, 1)), load_file(Path(setting.plm.source) / "model.safetensors")
+    before = weights(trainer)
     for k in (0, 1):
         assert {name for name in before if name.startswith(f"{k}.")} == {
             f"{k}.{name}" for name in [*file, "head.weight", "head.bias"]
         }
         assert all(torch.equal(before[f"{k}.{name}"], tensor) for name, tensor in file.items())
-    session.advance(10)
-    after = weights(session)
+    trainer.advance(10)
+    after = weights(trainer)
     still = {name.partition(".")[2] for name in before if torch.equal(before[name], after[name])}
     assert still <= {name for name in file if name.endswith("key.bias")}  # no softmax depends on it
     unseen = sorted(set(range(45, 60)))  # words that no text has keep their embeddings
@@ -83,14 +83,14 @@ def test_a_copy_begins_as_the_file_and_all_of_its_weights_that_matter_move(
 def test_the_frozen_plm_of_the_process_is_not_touched(tuned: Tuned, task: Task, setting: Setting) -> None:
     encoder = load_encoder(setting.plm, device())
     before = {name: tensor.clone() for name, tensor in encoder.model.state_dict().items()}
-    session = tuned(task("t"), (0, 1))
-    session.advance(10)
-    session.select()
-    assert load_encoder(setting.plm, device()) is session.student.encoder is encoder
+    trainer = tuned(task("t"), (0, 1))
+    trainer.advance(10)
+    trainer.select()
+    assert load_encoder(setting.plm, device()) is trainer.student.encoder is encoder
     assert same(before, encoder.model.state_dict())
     assert not any(p.requires_grad or p.grad is not None for p in encoder.model.parameters())
     owned = {p.data_ptr() for p in encoder.model.parameters()}
-    copies = [{p.data_ptr() for p in copy.model.parameters()} for copy in session.student.copies]
+    copies = [{p.data_ptr() for p in copy.model.parameters()} for copy in trainer.student.copies]
     assert not owned & copies[0] and not owned & copies[1] and not copies[0] & copies[1]
 
 
@@ -98,28 +98,28 @@ def test_the_frozen_plm_of_the_process_is_not_touched(tuned: Tuned, task: Task, 
 def test_replicas_together_are_the_replicas_alone(tuned: Tuned, kind_task: Task, kind: str) -> None:
     spec, seeds = kind_task(kind), (0, 3)
     together, alone = tuned(spec, seeds), [tuned(spec, (seed,)) for seed in seeds]
-    curves = [loss_curve(session, 10) for session in alone]
+    curves = [loss_curve(trainer, 10) for trainer in alone]
     assert torch.equal(loss_curve(together, 10), torch.cat(curves, 1))
-    for k, session in enumerate(alone):
-        own = {name.removeprefix("0."): tensor for name, tensor in weights(session).items()}
+    for k, trainer in enumerate(alone):
+        own = {name.removeprefix("0."): tensor for name, tensor in weights(trainer).items()}
         both = {name.removeprefix(f"{k}."): t for name, t in weights(together).items() if name.startswith(f"{k}.")}
         assert same(own, both)
     assert together.select() == {
-        name: [session.select()[name][0] for session in alone] for name in together.data.parts[0].task.metrics
+        name: [trainer.select()[name][0] for trainer in alone] for name in together.data.parts[0].task.metrics
     }
 
 
 def test_the_first_steps_are_those_of_the_plain_model_and_torchs_adam(
     tuned: Tuned, task: Task, setting: Setting
 ) -> None:
-    session = tuned(task("t"), steps=3)
+    trainer = tuned(task("t"), steps=3)
     model = AutoModel.from_pretrained(setting.plm.source, attn_implementation="sdpa", add_pooling_layer=False).eval()
-    head = [part.detach().clone().requires_grad_() for part in session.student.own_heads[0]]
+    head = [part.detach().clone().requires_grad_() for part in trainer.student.own_heads[0]]
     parameters = [*model.parameters(), *head]
     adam = torch.optim.AdamW(parameters, lr=RATE, betas=BETAS, eps=EPSILON, weight_decay=0.0)
-    table = session.data.parts[0].table
+    table = trainer.data.parts[0].table
     for step in range(3):
-        rows, losses = order_of(session)[step, 0], []
+        rows, losses = order_of(trainer)[step, 0], []
         for row in rows:  # one after the other, without padding
             n = table.lengths[row]
             hidden = model(table.ids[row, None, :n].long(), token_type_ids=table.types[row, None, :n].long())
@@ -131,19 +131,19 @@ def test_the_first_steps_are_those_of_the_plain_model_and_torchs_adam(
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         adam.param_groups[0]["lr"] = RATE * (1 - step / 3)
         adam.step()
-        assert float(loss_curve(session, 1)[0, 0]) == pytest.approx(float(loss.detach()), abs=1e-5)
+        assert float(loss_curve(trainer, 1)[0, 0]) == pytest.approx(float(loss.detach()), abs=1e-5)
     expected = dict(model.named_parameters())
-    for name, tensor in weights(session).items():
+    for name, tensor in weights(trainer).items():
         if name.startswith("0.encoder") and not name.endswith("key.bias"):  # Adam makes steps of its rounding
             torch.testing.assert_close(tensor, expected[name.removeprefix("0.")], rtol=0, atol=1e-5)
 
 
 def test_a_state_stays_what_it_was_while_training_goes_on(tuned: Tuned, task: Task) -> None:
-    session = tuned(task("t"))
-    loss_curve(session, 3)
-    state, expected = session.state(), loss_curve(session, 4)
-    session.restore(state)
-    assert torch.equal(loss_curve(session, 4), expected)
+    trainer = tuned(task("t"))
+    loss_curve(trainer, 3)
+    state, expected = trainer.state(), loss_curve(trainer, 4)
+    trainer.restore(state)
+    assert torch.equal(loss_curve(trainer, 4), expected)
 
 
 def test_a_run_depends_on_its_seed_alone(tuned: Tuned, task: Task) -> None:
@@ -161,10 +161,10 @@ def test_a_run_depends_on_its_seed_alone(tuned: Tuned, task: Task) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_model_tuning_lowers_the_loss_and_learns_every_kind(tuned: Tuned, kind_task: Task, kind: str) -> None:
-    session = tuned(kind_task(kind), steps=60)
-    losses = loss_curve(session, 60)
+    trainer = tuned(kind_task(kind), steps=60)
+    losses = loss_curve(trainer, 60)
     assert losses[-10:].mean() < 0.6 * losses[:10].mean()
-    assert session.select()[session.data.parts[0].task.metrics[0]][0] > 0.6
+    assert trainer.select()[trainer.data.parts[0].task.metrics[0]][0] > 0.6
 
 
 @pytest.mark.parametrize(("family", "pooling"), zip(FAMILIES, ["cls", "mean"] * 2, strict=True))
@@ -172,24 +172,24 @@ def test_every_family_is_tuned_whatever_its_head_reads(
     tuned: Tuned, task: Task, setting: Setting, plms: Callable[[str], Path], family: str, pooling: str
 ) -> None:
     own = replace(setting, plm=Plm(str(plms(family)), plm_files(plms(family)), pooling=pooling))
-    session = tuned(task("t"), setting=own, steps=30)
-    losses = loss_curve(session, 30)
+    trainer = tuned(task("t"), setting=own, steps=30)
+    losses = loss_curve(trainer, 30)
     assert losses[-5:].mean() < losses[:5].mean()
     before = load_file(plms(family) / "model.safetensors")
-    moved = {name for name, tensor in weights(session).items() if not torch.equal(tensor, before.get(name[2:], tensor))}
+    moved = {name for name, tensor in weights(trainer).items() if not torch.equal(tensor, before.get(name[2:], tensor))}
     assert len(moved) > 0.8 * len(before)
 
 
 def test_the_rate_falls_linearly_to_zero_for_every_replica(tuned: Tuned, task: Task) -> None:
-    session, rates = tuned(task("t"), (0, 1), steps=4, learning_rate=0.004), []
+    trainer, rates = tuned(task("t"), (0, 1), steps=4, learning_rate=0.004), []
     for _ in range(4):
-        session.advance(1)
-        rates.append([optimiser.param_groups[0]["lr"] for optimiser in session.optimisers])
+        trainer.advance(1)
+        rates.append([optimiser.param_groups[0]["lr"] for optimiser in trainer.optimisers])
     assert rates == [[pytest.approx(0.001 * left)] * 2 for left in (4, 3, 2, 1)]
-    last = weights(session)
-    session.advance(5)
-    assert session.done == 4
-    assert same(weights(session), last)
+    last = weights(trainer)
+    trainer.advance(5)
+    assert trainer.done == 4
+    assert same(weights(trainer), last)
 
 
 def test_losses_are_means_since_they_were_last_asked_for(tuned: Tuned, task: Task) -> None:
@@ -215,18 +215,18 @@ def test_a_replica_that_diverges_is_told_and_leaves_the_others_alone(tuned: Tune
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_report_scores_every_row_of_the_report_split(tuned: Tuned, kind_task: Task, kind: str) -> None:
-    session = tuned(kind_task(kind), (0, 1))
-    session.advance(4)
-    scores, logits, gold = session.report()
-    table = token_table(session.data.library, session.data.setting, session.data.parts[0].task, "validation")
-    expected = gold_of(table, session.data.parts[0].task, np.arange(24))
+    trainer = tuned(kind_task(kind), (0, 1))
+    trainer.advance(4)
+    scores, logits, gold = trainer.report()
+    table = token_table(trainer.data.library, trainer.data.setting, trainer.data.parts[0].task, "validation")
+    expected = gold_of(table, trainer.data.parts[0].task, np.arange(24))
     assert logits.shape[:2] == (2, 24)
     assert [str(g) for g in gold] == [str(g) for g in expected]
-    for name in session.data.parts[0].task.metrics:
+    for name in trainer.data.parts[0].task.metrics:
         assert scores[name] == [METRICS[name](said, gold) for said in logits]
 
 
-def test_nothing_of_a_session_is_left_in_the_library(library: PromptLibrary, tuned: Tuned, task: Task) -> None:
+def test_a_trainer_leaves_nothing_in_the_library(library: PromptLibrary, tuned: Tuned, task: Task) -> None:
     before = set(library.root.rglob("card.json"))
     tuned(task("t", seed=5)).advance(10)
     made = set(library.root.rglob("card.json")) - before

@@ -1,4 +1,4 @@
-"""A session: replicas that do not touch one another, batching that changes no number, and a PLM that stays frozen."""
+"""Trainer: replicas are independent, batching does not change results, and the PLM stays frozen."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,8 +20,8 @@ from panda_trainable.training.forward import encoded, length_buckets
 from panda_trainable.training.metrics import METRICS
 from panda_trainable.training.trainer import Trainer
 from panda_trainable.worker import load_encoder
-from tests.kits.sessions import first_gradients, loss_curve, order_of, prompt_trainer, random_starts, same, trained
 from tests.kits.tasks import rows_of, write_task
+from tests.kits.trainers import first_gradients, loss_curve, order_of, prompt_trainer, random_starts, same, trained
 
 Task = Callable[..., TaskSpec]
 Opened = Callable[..., Trainer]
@@ -43,11 +43,11 @@ def table_of(ids: torch.Tensor, lengths: torch.Tensor) -> TokenTable:
 def test_replicas_together_are_the_replicas_alone(opened: Opened, task: Task, kind: str) -> None:
     spec, seeds = task("t", kind=kind), (0, 3, 8)
     together, alone = opened(spec, seeds), [opened(spec, (seed,)) for seed in seeds]
-    first = torch.cat([loss_curve(session, 1) for session in alone], 1)
+    first = torch.cat([loss_curve(trainer, 1) for trainer in alone], 1)
     torch.testing.assert_close(loss_curve(together, 1), first, **CLOSE)
     for name, gradient in first_gradients(together).items():
         torch.testing.assert_close(gradient, torch.cat([first_gradients(s)[name] for s in alone]), **CLOSE)
-    rest = torch.cat([loss_curve(session, 9) for session in alone], 1)
+    rest = torch.cat([loss_curve(trainer, 9) for trainer in alone], 1)
     torch.testing.assert_close(loss_curve(together, 9), rest, **CLOSE)
 
 
@@ -59,7 +59,7 @@ def test_a_replica_that_diverges_leaves_the_others_alone(
     starts = random_starts(setting, seeds)
     starts[1] = start
     healthy, faulty = opened(spec, seeds), opened(spec, seeds, start=starts)
-    curves = [loss_curve(session, 6)[:, [0, 2]] for session in (healthy, faulty)]
+    curves = [loss_curve(trainer, 6)[:, [0, 2]] for trainer in (healthy, faulty)]
     torch.testing.assert_close(*curves, **CLOSE)
     assert healthy.select()["accuracy"][::2] == faulty.select()["accuracy"][::2]
 
@@ -69,10 +69,10 @@ def test_a_replica_that_is_not_finite_is_told_by_its_loss_and_its_score(
 ) -> None:
     starts = random_starts(setting, (0, 1))
     starts[1] = torch.nan
-    session = opened(task("t"), (0, 1), start=starts)
-    session.advance(3)
-    assert [isfinite(loss) for loss in session.losses()] == [True, False]
-    assert [isnan(score) for score in session.select()["accuracy"]] == [False, True]
+    trainer = opened(task("t"), (0, 1), start=starts)
+    trainer.advance(3)
+    assert [isfinite(loss) for loss in trainer.losses()] == [True, False]
+    assert [isnan(score) for score in trainer.select()["accuracy"]] == [False, True]
 
 
 @pytest.mark.parametrize("tokens", [1, 9, 40, 10**6])
@@ -132,7 +132,7 @@ def test_every_token_has_the_vector_it_would_have_alone_whatever_the_grouping(
         torch.testing.assert_close(made[:n], alone[0], **CLOSE)
 
 
-def test_a_session_of_a_constant_rate_goes_on_as_the_uninterrupted_one(
+def test_a_restored_trainer_with_a_constant_rate_continues_like_the_uninterrupted_one(
     opened: Opened, task: Task, tmp_path: Path
 ) -> None:
     spec, schedule = task("t"), "constant"
@@ -147,20 +147,20 @@ def test_a_session_of_a_constant_rate_goes_on_as_the_uninterrupted_one(
 
 
 def test_a_state_stays_what_it_was_while_training_goes_on(opened: Opened, task: Task) -> None:
-    session = opened(task("t"))
-    loss_curve(session, 3)
-    state, expected = session.state(), loss_curve(session, 4)
-    session.restore(state)
-    assert torch.equal(loss_curve(session, 4), expected)
+    trainer = opened(task("t"))
+    loss_curve(trainer, 3)
+    state, expected = trainer.state(), loss_curve(trainer, 4)
+    trainer.restore(state)
+    assert torch.equal(loss_curve(trainer, 4), expected)
 
 
 def test_losses_after_a_restore_are_those_of_what_follows(opened: Opened, task: Task) -> None:
     spec = task("t")
-    session, other = opened(spec), opened(spec)
-    state = {name: tensor.clone() for name, tensor in session.state().items()}
-    session.advance(5)
-    session.restore(state)
-    assert loss_curve(session, 1).tolist() == loss_curve(other, 1).tolist()
+    trainer, other = opened(spec), opened(spec)
+    state = {name: tensor.clone() for name, tensor in trainer.state().items()}
+    trainer.advance(5)
+    trainer.restore(state)
+    assert loss_curve(trainer, 1).tolist() == loss_curve(other, 1).tolist()
 
 
 @KINDS
@@ -184,9 +184,9 @@ def test_the_seed_decides_fold_order_and_head_each(opened: Opened, task: Task, s
 
 
 def test_no_replica_trains_on_a_row_that_selects_it(opened: Opened, task: Task) -> None:
-    session = opened(task("t"), (0, 1, 2), steps=40)
-    for replica, rows in enumerate(session.data.parts[0].rows):
-        assert not set(order_of(session)[:, replica].flatten().tolist()) & set(rows.selection.tolist())
+    trainer = opened(task("t"), (0, 1, 2), steps=40)
+    for replica, rows in enumerate(trainer.data.parts[0].rows):
+        assert not set(order_of(trainer)[:, replica].flatten().tolist()) & set(rows.selection.tolist())
 
 
 def test_no_replica_trains_on_a_row_that_shares_a_text_with_the_report_rows_of_a_target(
@@ -205,13 +205,13 @@ def test_no_replica_trains_on_a_row_that_shares_a_text_with_the_report_rows_of_a
         assert one.selection.tolist() == other.selection.tolist()
 
 
-def test_few_shots_are_all_that_a_session_trains_on(opened: Opened, task: Task, setting: Setting) -> None:
-    session = opened(task("t"), (0, 1), steps=20, setting=replace(setting, shots=4))
-    for replica, rows in enumerate(session.data.parts[0].rows):
-        assert set(order_of(session)[:, replica].flatten().tolist()) == set(rows.train.tolist())
+def test_few_shots_are_all_that_a_trainer_trains_on(opened: Opened, task: Task, setting: Setting) -> None:
+    trainer = opened(task("t"), (0, 1), steps=20, setting=replace(setting, shots=4))
+    for replica, rows in enumerate(trainer.data.parts[0].rows):
+        assert set(order_of(trainer)[:, replica].flatten().tolist()) == set(rows.train.tolist())
         assert len(rows.train) == 8
-    session.advance(20)
-    assert all(isfinite(loss) for loss in session.losses())
+    trainer.advance(20)
+    assert all(isfinite(loss) for loss in trainer.losses())
 
 
 def test_the_rate_falls_linearly_to_zero_or_stays(opened: Opened, task: Task) -> None:
@@ -224,13 +224,13 @@ def test_the_rate_falls_linearly_to_zero_or_stays(opened: Opened, task: Task) ->
     assert rates == [(pytest.approx(0.1 * left), 0.1) for left in (1, 0.75, 0.5, 0.25)]
 
 
-def test_a_session_ends_at_its_last_step(opened: Opened, task: Task) -> None:
-    session = opened(task("t"), steps=3)
-    session.advance(100)
-    last = trained(session)
-    session.advance(1)
-    assert session.done == 3
-    assert same(trained(session), last)
+def test_a_trainer_ends_at_its_last_step(opened: Opened, task: Task) -> None:
+    trainer = opened(task("t"), steps=3)
+    trainer.advance(100)
+    last = trained(trainer)
+    trainer.advance(1)
+    assert trainer.done == 3
+    assert same(trained(trainer), last)
 
 
 def test_losses_are_means_since_they_were_last_asked_for(opened: Opened, task: Task) -> None:
@@ -243,24 +243,24 @@ def test_losses_are_means_since_they_were_last_asked_for(opened: Opened, task: T
 
 @KINDS
 def test_selection_scores_the_rows_that_each_replica_holds_out(opened: Opened, task: Task, kind: str) -> None:
-    session = opened(task("t", kind=kind), (0, 1))
-    session.advance(5)
-    rows = [replica.selection for replica in session.data.parts[0].rows]
+    trainer = opened(task("t", kind=kind), (0, 1))
+    trainer.advance(5)
+    rows = [replica.selection for replica in trainer.data.parts[0].rows]
     logits, labels = (
-        session.student.logits(session.data.parts[0].table, rows),
-        session.data.parts[0].table.labels.numpy(),
+        trainer.student.logits(trainer.data.parts[0].table, rows),
+        trainer.data.parts[0].table.labels.numpy(),
     )
-    name = session.data.parts[0].task.metrics[0]
-    assert session.select()[name] == [METRICS[name](x, labels[r]) for x, r in zip(logits, rows, strict=True)]
+    name = trainer.data.parts[0].task.metrics[0]
+    assert trainer.select()[name] == [METRICS[name](x, labels[r]) for x, r in zip(logits, rows, strict=True)]
 
 
 def test_a_regression_is_trained_on_values_scaled_by_train_rows_alone(opened: Opened, task: Task) -> None:
-    session = opened(task("t", kind="regression"), (0, 1))
-    for labels, rows in zip(session.data.parts[0].labels, session.data.parts[0].rows, strict=True):
+    trainer = opened(task("t", kind="regression"), (0, 1))
+    for labels, rows in zip(trainer.data.parts[0].labels, trainer.data.parts[0].rows, strict=True):
         known = labels[rows.train]
         assert float(known.mean()) == pytest.approx(0, abs=1e-5)
         assert float(known.std(correction=0)) == pytest.approx(1, abs=1e-5)
-    assert not torch.equal(session.data.parts[0].labels[0], session.data.parts[0].labels[1])
+    assert not torch.equal(trainer.data.parts[0].labels[0], trainer.data.parts[0].labels[1])
 
 
 @pytest.mark.parametrize(("protocol", "split"), [("held_out", "test"), ("paper", "test")])
@@ -272,8 +272,8 @@ def test_the_report_reads_the_test_split_and_every_row_of_it(
     (tmp_path / "extra" / "validation.jsonl").rename(Path(spec.origin.place()) / "test.jsonl")
     spec = fingerprinted(spec)
     paper = replace(setting, protocol=protocol)
-    session = prompt_trainer(library, paper, spec, (0, 1), random_starts(setting, (0, 1)), steps=2, learning_rate=0.1)
-    scores, logits, labels = session.report()
+    trainer = prompt_trainer(library, paper, spec, (0, 1), random_starts(setting, (0, 1)), steps=2, learning_rate=0.1)
+    scores, logits, labels = trainer.report()
     assert logits.shape == (2, 10, 2)
     assert labels.tolist() == token_table(library, paper, spec, split).labels.tolist()
     assert scores["accuracy"] == [METRICS["accuracy"](x, labels) for x in logits]
