@@ -230,4 +230,4 @@ def test_a_trainer_leaves_nothing_in_the_library(library: PromptLibrary, tuned: 
     before = set(library.root.rglob("card.json"))
     tuned(task("t", seed=5)).advance(10)
     made = set(library.root.rglob("card.json")) - before
-    assert {path.parent.parent.name for path in made} == {"tokens"}
+    assert {path.parent.parent.name for path in made} <= {"tokens"}

@@ -30,6 +30,12 @@ Trial = Callable[..., TrialConfig]
 CLOSE: Mapping[str, Any] = {"rtol": 0, "atol": 1e-5}
 
 
+@pytest.fixture
+def library(empty_library: PromptLibrary) -> PromptLibrary:
+    """A library of its own: these tests look at what is made in it."""
+    return empty_library
+
+
 def files(library: PromptLibrary) -> dict[str, int]:
     """Every file of the library, and when it was written."""
     return {str(path): path.stat().st_mtime_ns for path in library.root.rglob("*") if path.is_file()}

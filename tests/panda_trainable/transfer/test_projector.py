@@ -31,6 +31,12 @@ SHAPES = pytest.mark.parametrize(
 )
 
 
+@pytest.fixture
+def library(empty_library: PromptLibrary) -> PromptLibrary:
+    """A library of its own: these tests look at what is made in it."""
+    return empty_library
+
+
 def drawn(*shape: int, seed: int = 0, scale: float = 1.0) -> Tensor:
     return torch.empty(shape).normal_(0, scale, generator=torch.Generator().manual_seed(seed))
 

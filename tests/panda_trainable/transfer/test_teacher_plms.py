@@ -31,6 +31,12 @@ CLOSE: dict[str, Any] = {"rtol": 0, "atol": 1e-5}
 both_ways = pytest.mark.parametrize("trains", ["prompt", "model"])
 
 
+@pytest.fixture
+def library(empty_library: PromptLibrary) -> PromptLibrary:
+    """A library of its own: these tests look at what is made in it."""
+    return empty_library
+
+
 def with_teacher_plm(trial: Trial, plm: Plm, trains: Any = "prompt", **changes: Any) -> TrialConfig:
     """A trial whose larger teacher is that PLM."""
     return trial("distill", teacher_plm=TeacherPlm(plm, trains=trains, steps=6, learning_rate=0.02), **changes)

@@ -29,6 +29,12 @@ from tests.kits.trainers import random_starts
 Trial = Callable[..., TrialConfig]
 
 
+@pytest.fixture
+def library(empty_library: PromptLibrary) -> PromptLibrary:
+    """A library of its own: these tests look at what is made in it."""
+    return empty_library
+
+
 def same(a: SoftPrompt, b: SoftPrompt) -> bool:
     return all(torch.equal(x, y) for x, y in zip(vars(a).values(), vars(b).values(), strict=True))
 
