@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from panda_trainable.config.setting import Setting
 from panda_trainable.config.task import Mixture, TaskSpec
@@ -72,6 +74,18 @@ def loss_curve(trainer: Trainer, steps: int) -> torch.Tensor:
 def trained(trainer: Trainer) -> dict[str, torch.Tensor]:
     """The trainables as they are now."""
     return {name: tensor.detach().clone() for name, tensor in trainer.trainables.items()}
+
+
+def state_of_trained(trainer: Trainer) -> dict[str, torch.Tensor]:
+    """A copy of all that may be trained, as it is stored: without a pooler, which nothing reads and files may lack."""
+    parts = trainer.state().items()
+    return {n.removeprefix("trained."): t.clone() for n, t in parts if n.startswith("trained.") and ".pooler." not in n}
+
+
+def said_of_selection(trainer: Trainer) -> list[NDArray[np.float32]]:
+    """[K] the logits of the rows that each replica holds out."""
+    part = trainer.data.parts[0]
+    return trainer.student.logits(part.table, [rows.selection for rows in part.rows])
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:

@@ -19,15 +19,18 @@ from tests.kits.trials import short_trial
 
 
 @pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> PromptLibrary:
-    """One library for all tests: keys are by content, so what is there already is what a test would have made."""
+def _shared_library(tmp_path_factory: pytest.TempPathFactory) -> PromptLibrary:
     return PromptLibrary(tmp_path_factory.mktemp("shared") / "library")
 
 
 @pytest.fixture
-def empty_library(tmp_path: Path) -> PromptLibrary:
-    """A library of its own, for a test that looks at what is made in it."""
-    return PromptLibrary(tmp_path / "library")
+def library(request: pytest.FixtureRequest, tmp_path: Path, _shared_library: PromptLibrary) -> PromptLibrary:
+    """One library for all tests: keys are by content, so what is there already is what a test would have made.
+
+    A test that looks at what is made in it is marked `own_library` and has an empty one.
+    """
+    own = request.node.get_closest_marker("own_library")
+    return PromptLibrary(tmp_path / "library") if own else _shared_library
 
 
 @pytest.fixture

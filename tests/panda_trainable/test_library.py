@@ -12,6 +12,8 @@ import pytest
 from panda_trainable import library as module
 from panda_trainable.library import CARD, DamagedArtefact, PromptLibrary
 
+pytestmark = pytest.mark.own_library  # these tests look at what is made in it
+
 MAKER = """
 import sys, time
 from pathlib import Path
@@ -22,12 +24,6 @@ def make(draft):
     with open(sys.argv[2], "a") as file: file.write("made\\n")
 print(PromptLibrary(Path(sys.argv[1])).get_or_make("prompts", "k", make, {}))
 """
-
-
-@pytest.fixture
-def library(empty_library: PromptLibrary) -> PromptLibrary:
-    """Nothing is in it."""
-    return empty_library
 
 
 def write(text: str = "made") -> Callable[[Path], None]:

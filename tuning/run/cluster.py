@@ -35,15 +35,16 @@ def connected(address: str | None) -> Iterator[None]:
         address: None starts Ray on this machine; `auto` or `host:port` joins a running cluster.
 
     Raises:
-        Misuse: for a `ray://` address or a cluster that cannot be reached.
+        Misuse: for a `ray://` address, a cluster that cannot be reached, or another than this process is connected to.
     """
     import ray
 
     check_address(address)
+    os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
     if ray.is_initialized():
+        _check_connection(address)
         yield
         return
-    os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
     staged = Path(tempfile.mkdtemp(prefix="panda-tune-"))
     try:
         _stage(staged)
@@ -78,6 +79,19 @@ def check_address(address: str | None) -> None:
     if address and address.startswith("ray://"):
         rule = "ray:// runs the search in a process away from your files and journals"
         remedy = "run the command on a node of the cluster with --address auto, or through `ray job submit`"
+        raise Misuse(Problem(f"--address {address}", rule, remedy=remedy))
+
+
+def _check_connection(address: str | None) -> None:
+    """Refuses to search on one cluster where another was asked for."""
+    import ray
+
+    connected_to = ray.get_runtime_context().gcs_address
+    if address not in (None, "auto", connected_to):
+        rule, remedy = (
+            f"this process is connected to {connected_to}",
+            "leave the address out, or call ray.shutdown() before",
+        )
         raise Misuse(Problem(f"--address {address}", rule, remedy=remedy))
 
 

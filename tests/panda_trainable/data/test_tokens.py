@@ -395,11 +395,12 @@ def test_an_answer_is_found_behind_a_tokenizer_that_takes_spaces_along(
 # what a table is made of
 
 
+@pytest.mark.own_library
 def test_a_table_is_made_once_and_shared_by_tasks_of_the_same_data(
-    empty_library: PromptLibrary, setting: Setting, task: Task
+    library: PromptLibrary, setting: Setting, task: Task
 ) -> None:
-    made = [token_table(empty_library, setting, task(name), "train") for name in ("t", "u")]
-    assert len(list(empty_library.root.glob("tokens/*"))) == 1
+    made = [token_table(library, setting, task(name), "train") for name in ("t", "u")]
+    assert len(list(library.root.glob("tokens/*"))) == 1
     assert made[0].ids.tolist() == made[1].ids.tolist()
 
 
@@ -447,15 +448,14 @@ def test_rows_whose_groups_changed_are_other_rows(
     assert found == [[0, 0, 1, 1], [0, 1, 0, 1]]
 
 
-def test_rows_that_changed_since_the_plan_are_refused(
-    empty_library: PromptLibrary, setting: Setting, task: Task
-) -> None:
+@pytest.mark.own_library
+def test_rows_that_changed_since_the_plan_are_refused(library: PromptLibrary, setting: Setting, task: Task) -> None:
     spec = task("t")
     file = Path(spec.origin.place("train"))
     file.write_text(file.read_text().replace('"label": 1', '"label": 0', 1))
     for make in (
-        lambda: token_table(empty_library, setting, spec, "train"),
-        lambda: split_text_hashes(empty_library, spec, "train", None),
+        lambda: token_table(library, setting, spec, "train"),
+        lambda: split_text_hashes(library, spec, "train", None),
     ):
         with pytest.raises(ValueError, match=r"train.jsonl: changed since the plan was made; start the search again"):
             make()
@@ -574,29 +574,31 @@ def test_a_table_knows_the_hashes_and_groups_of_its_compared_texts(
     assert numbered(table.groups.tolist()).tolist() == [0, 1, 0, 2]
 
 
+@pytest.mark.own_library
 def test_the_used_texts_of_a_split_are_those_of_its_rows_within_the_limit(
-    empty_library: PromptLibrary, setting: Setting, tmp_path: Path
+    library: PromptLibrary, setting: Setting, tmp_path: Path
 ) -> None:
     rows = [{"a": f"w{i % 10}", "b": f"W{i % 3}", "label": i % 2} for i in range(20)]
     spec = own_task(tmp_path / "own", PAIR, rows, rows[:3])
-    table = token_table(empty_library, replace(setting, limit=replace(setting.limit, train=6)), spec, "train")
-    assert split_text_hashes(empty_library, spec, "train", 6).tolist() == sorted(set(table.texts.ravel().tolist()))
-    assert split_text_hashes(empty_library, spec, "train", None).tolist() == sorted(
+    table = token_table(library, replace(setting, limit=replace(setting.limit, train=6)), spec, "train")
+    assert split_text_hashes(library, spec, "train", 6).tolist() == sorted(set(table.texts.ravel().tolist()))
+    assert split_text_hashes(library, spec, "train", None).tolist() == sorted(
         set(text_hashes([(f"w{i}",) for i in range(10)]).ravel().tolist())
     )
-    assert len(split_text_hashes(empty_library, spec, "validation", None)) == 3
-    assert len(list(empty_library.root.glob("texts/*"))) == 3
+    assert len(split_text_hashes(library, spec, "validation", None)) == 3
+    assert len(list(library.root.glob("texts/*"))) == 3
 
 
-def test_the_used_texts_of_a_task_do_not_depend_on_its_plm_or_kind(empty_library: PromptLibrary, task: Task) -> None:
+@pytest.mark.own_library
+def test_the_used_texts_of_a_task_do_not_depend_on_its_plm_or_kind(library: PromptLibrary, task: Task) -> None:
     spec = task("t")
     moved = replace(spec, origin=FolderFiles(Path(shutil.copytree(spec.origin.place(), f"{spec.origin.place()}2"))))
     for other in (replace(spec, name="u"), replace(spec, classes=("x", "y")), moved):
         assert (
-            split_text_hashes(empty_library, other, "train", None).tolist()
-            == split_text_hashes(empty_library, spec, "train", None).tolist()
+            split_text_hashes(library, other, "train", None).tolist()
+            == split_text_hashes(library, spec, "train", None).tolist()
         )
-    assert len(list(empty_library.root.glob("texts/*"))) == 1
+    assert len(list(library.root.glob("texts/*"))) == 1
 
 
 def test_numbers_of_names_follow_their_first_appearance() -> None:

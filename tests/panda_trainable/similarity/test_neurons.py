@@ -185,16 +185,17 @@ def test_a_mixture_s_real_inputs_count_by_its_tasks_shares(
     assert activations(library, own, 0).shape == (2, 24)
 
 
-def test_one_artefact_serves_all_windows(empty_library: PromptLibrary, lineage: Lineage) -> None:
-    whole = activations(empty_library, lineage, 0)
+@pytest.mark.own_library
+def test_one_artefact_serves_all_windows(library: PromptLibrary, lineage: Lineage) -> None:
+    whole = activations(library, lineage, 0)
     for window, expected in (((1, 1), whole[:1]), ((2, 2), whole[1:]), ((1, 2), whole)):
         assert torch.equal(
-            activations(empty_library, lineage, 0, SimilaritySettings(neurons=NeuronSettings(layers=window))), expected
+            activations(library, lineage, 0, SimilaritySettings(neurons=NeuronSettings(layers=window))), expected
         )
         assert neurons_key(lineage, 0, SimilaritySettings(neurons=NeuronSettings(layers=window))) == neurons_key(
             lineage, 0
         )
-    assert len(list(empty_library.root.glob("neurons/*/neurons.npy"))) == 1
+    assert len(list(library.root.glob("neurons/*/neurons.npy"))) == 1
     assert neurons_key(
         lineage, 0, SimilaritySettings(embedding=EmbeddingSettings(pooling="cls", layer=1))
     ) == neurons_key(lineage, 0)  # of embeddings
@@ -256,8 +257,9 @@ def test_a_feed_forward_layer_that_runs_beside_attention_is_refused(setting: Set
         check_neurons(encoder)
 
 
+@pytest.mark.own_library
 def test_a_tokenizer_without_a_special_token_is_told_to_read_real_inputs(
-    empty_library: PromptLibrary, lineage: Lineage, monkeypatch: pytest.MonkeyPatch
+    library: PromptLibrary, lineage: Lineage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Bare:
         all_special_ids: tuple[int, ...] = ()
@@ -267,12 +269,13 @@ def test_a_tokenizer_without_a_special_token_is_told_to_read_real_inputs(
 
     monkeypatch.setattr("panda_trainable.similarity.neurons.load_tokenizer", lambda plm: Bare())
     with pytest.raises(ValueError, match="no special token to stand for an empty text; compare neurons over `real`"):
-        activations(empty_library, lineage, 0)
+        activations(library, lineage, 0)
 
 
-def test_activations_are_made_once(empty_library: PromptLibrary, lineage: Lineage) -> None:
-    activations(empty_library, lineage, 0)
-    (file,) = empty_library.root.glob("neurons/*/neurons.npy")
+@pytest.mark.own_library
+def test_activations_are_made_once(library: PromptLibrary, lineage: Lineage) -> None:
+    activations(library, lineage, 0)
+    (file,) = library.root.glob("neurons/*/neurons.npy")
     made = file.stat().st_mtime_ns
-    activations(empty_library, lineage, 0, SimilaritySettings(neurons=NeuronSettings(layers=(2, 2))))
-    assert [f.stat().st_mtime_ns for f in empty_library.root.glob("neurons/*/neurons.npy")] == [made]
+    activations(library, lineage, 0, SimilaritySettings(neurons=NeuronSettings(layers=(2, 2))))
+    assert [f.stat().st_mtime_ns for f in library.root.glob("neurons/*/neurons.npy")] == [made]

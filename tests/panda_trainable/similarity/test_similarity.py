@@ -240,9 +240,10 @@ def test_similarities_look_at_what_they_are_told_to(library: PromptLibrary, pair
     assert other["c_pair"] == usual["c_pair"]
 
 
-def test_only_what_is_asked_for_is_made(empty_library: PromptLibrary, pair: tuple[Lineage, Lineage]) -> None:
-    mean_similarities(empty_library, ["c_mean", "e_avg"], *pair, seeds=(0,))
-    assert not list(empty_library.root.glob("embeddings/*")) + list(empty_library.root.glob("neurons/*"))
+@pytest.mark.own_library
+def test_only_what_is_asked_for_is_made(library: PromptLibrary, pair: tuple[Lineage, Lineage]) -> None:
+    mean_similarities(library, ["c_mean", "e_avg"], *pair, seeds=(0,))
+    assert not list(library.root.glob("embeddings/*")) + list(library.root.glob("neurons/*"))
 
 
 def encoded_rows(lineage: Lineage, table: TokenTable, prompt: Tensor, rows: Any) -> Tensor:
@@ -373,12 +374,13 @@ def test_embeddings_that_look_elsewhere_have_keys_of_their_own_and_the_usual_one
     assert len({usual, *(embedding_key(lineage, 0, similarity_settings) for similarity_settings in others)}) == 5
 
 
-def test_a_task_embedding_is_made_once(empty_library: PromptLibrary, pair: tuple[Lineage, Lineage]) -> None:
-    task_embedding(empty_library, pair[0], 0)
-    (file,) = empty_library.root.glob("embeddings/*/embedding.npy")
+@pytest.mark.own_library
+def test_a_task_embedding_is_made_once(library: PromptLibrary, pair: tuple[Lineage, Lineage]) -> None:
+    task_embedding(library, pair[0], 0)
+    (file,) = library.root.glob("embeddings/*/embedding.npy")
     made = file.stat().st_mtime_ns
-    task_embedding(empty_library, pair[0], 0)
-    assert [f.stat().st_mtime_ns for f in empty_library.root.glob("embeddings/*/embedding.npy")] == [made]
+    task_embedding(library, pair[0], 0)
+    assert [f.stat().st_mtime_ns for f in library.root.glob("embeddings/*/embedding.npy")] == [made]
 
 
 def test_to_embed_by_another_layer_leaves_the_files_of_the_plm_and_its_numbers_alone(

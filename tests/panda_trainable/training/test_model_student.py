@@ -23,7 +23,7 @@ from panda_trainable.training.trainer import BETAS, EPSILON, Trainer
 from panda_trainable.transfer.methods import open_trainer
 from panda_trainable.worker import device, load_encoder
 from tests.kits.plms import FAMILIES
-from tests.kits.trainers import loss_curve, model_trainer, order_of
+from tests.kits.trainers import loss_curve, model_trainer, order_of, same, state_of_trained
 
 Task = Callable[..., TaskSpec]
 Trial = Callable[..., TrialConfig]
@@ -44,16 +44,6 @@ def tuned(library: PromptLibrary, setting: Setting) -> Tuned:
     return make
 
 
-def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
-    """All that is trained, and read: `<replica>.<name>` without the pooler, which the file lacks."""
-    state = trainer.state().items()
-    return {n.removeprefix("trained."): t for n, t in state if n.startswith("trained.") and ".pooler." not in n}
-
-
-def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-
-
 def test_the_method_opens_it(library: PromptLibrary, trial: Trial) -> None:
     trainer = open_trainer(library, trial("model_tuning"))
     assert isinstance(trainer.student, ModelStudent)
@@ -65,14 +55,14 @@ def test_a_copy_begins_as_the_file_and_all_of_its_weights_that_matter_move(
     tuned: Tuned, task: Task, setting: Setting
 ) -> None:
     trainer, file = tuned(task("t"), (0, 1)), load_file(Path(setting.plm.source) / "model.safetensors")
-    before = weights(trainer)
+    before = state_of_trained(trainer)
     for k in (0, 1):
         assert {name for name in before if name.startswith(f"{k}.")} == {
             f"{k}.{name}" for name in [*file, "head.weight", "head.bias"]
         }
         assert all(torch.equal(before[f"{k}.{name}"], tensor) for name, tensor in file.items())
     trainer.advance(10)
-    after = weights(trainer)
+    after = state_of_trained(trainer)
     still = {name.partition(".")[2] for name in before if torch.equal(before[name], after[name])}
     assert still <= {name for name in file if name.endswith("key.bias")}  # no softmax depends on it
     unseen = sorted(set(range(45, 60)))  # words that no text has keep their embeddings
@@ -101,8 +91,10 @@ def test_replicas_together_are_the_replicas_alone(tuned: Tuned, kind_task: Task,
     curves = [loss_curve(trainer, 10) for trainer in alone]
     assert torch.equal(loss_curve(together, 10), torch.cat(curves, 1))
     for k, trainer in enumerate(alone):
-        own = {name.removeprefix("0."): tensor for name, tensor in weights(trainer).items()}
-        both = {name.removeprefix(f"{k}."): t for name, t in weights(together).items() if name.startswith(f"{k}.")}
+        own = {name.removeprefix("0."): tensor for name, tensor in state_of_trained(trainer).items()}
+        both = {
+            name.removeprefix(f"{k}."): t for name, t in state_of_trained(together).items() if name.startswith(f"{k}.")
+        }
         assert same(own, both)
     assert together.select() == {
         name: [trainer.select()[name][0] for trainer in alone] for name in together.data.parts[0].task.metrics
@@ -133,7 +125,7 @@ def test_the_first_steps_are_those_of_the_plain_model_and_torchs_adam(
         adam.step()
         assert float(loss_curve(trainer, 1)[0, 0]) == pytest.approx(float(loss.detach()), abs=1e-5)
     expected = dict(model.named_parameters())
-    for name, tensor in weights(trainer).items():
+    for name, tensor in state_of_trained(trainer).items():
         if name.startswith("0.encoder") and not name.endswith("key.bias"):  # Adam makes steps of its rounding
             torch.testing.assert_close(tensor, expected[name.removeprefix("0.")], rtol=0, atol=1e-5)
 
@@ -155,7 +147,7 @@ def test_a_run_depends_on_its_seed_alone(tuned: Tuned, task: Task) -> None:
     np.random.seed(2)
     again = tuned(task("renamed"), (4,))
     assert torch.equal(loss_curve(again, 5), expected)
-    assert same(weights(again), weights(first))
+    assert same(state_of_trained(again), state_of_trained(first))
     assert not torch.equal(loss_curve(tuned(task("t"), (5,)), 5), expected)
 
 
@@ -167,7 +159,7 @@ def test_model_tuning_lowers_the_loss_and_learns_every_kind(tuned: Tuned, kind_t
     assert trainer.select()[trainer.data.parts[0].task.metrics[0]][0] > 0.6
 
 
-@pytest.mark.parametrize(("family", "pooling"), zip(FAMILIES, ["cls", "mean"] * 2, strict=True))
+@pytest.mark.parametrize(("family", "pooling"), list(zip(FAMILIES, ["cls", "mean"] * 2, strict=True)))
 def test_every_family_is_tuned_whatever_its_head_reads(
     tuned: Tuned, task: Task, setting: Setting, plms: Callable[[str], Path], family: str, pooling: str
 ) -> None:
@@ -176,7 +168,11 @@ def test_every_family_is_tuned_whatever_its_head_reads(
     losses = loss_curve(trainer, 30)
     assert losses[-5:].mean() < losses[:5].mean()
     before = load_file(plms(family) / "model.safetensors")
-    moved = {name for name, tensor in weights(trainer).items() if not torch.equal(tensor, before.get(name[2:], tensor))}
+    moved = {
+        name
+        for name, tensor in state_of_trained(trainer).items()
+        if not torch.equal(tensor, before.get(name[2:], tensor))
+    }
     assert len(moved) > 0.8 * len(before)
 
 
@@ -186,10 +182,10 @@ def test_the_rate_falls_linearly_to_zero_for_every_replica(tuned: Tuned, task: T
         trainer.advance(1)
         rates.append([optimiser.param_groups[0]["lr"] for optimiser in trainer.optimisers])
     assert rates == [[pytest.approx(0.001 * left)] * 2 for left in (4, 3, 2, 1)]
-    last = weights(trainer)
+    last = state_of_trained(trainer)
     trainer.advance(5)
     assert trainer.done == 4
-    assert same(weights(trainer), last)
+    assert same(state_of_trained(trainer), last)
 
 
 def test_losses_are_means_since_they_were_last_asked_for(tuned: Tuned, task: Task) -> None:

@@ -18,7 +18,7 @@ from panda_trainable.training.model_student import ModelStudent
 from panda_trainable.training.trainer import Trainer
 from panda_trainable.transfer.methods import open_trainer
 from tests.kits.configurations import CONFIGURATIONS, Configuration, expected_pairs
-from tests.kits.trainers import loss_curve, same
+from tests.kits.trainers import loss_curve, said_of_selection, same, state_of_trained
 
 STOP = 3
 """The step after which a run is interrupted."""
@@ -43,18 +43,6 @@ class Run:
     @property
     def trains(self) -> str:
         return TRAITS[self.configuration.method].trains
-
-
-def now(trainer: Trainer) -> dict[str, Tensor]:
-    """What may be trained as it is now, without a pooler, which nothing reads and files may lack."""
-    parts = trainer.state().items()
-    return {n.removeprefix("trained."): t.clone() for n, t in parts if n.startswith("trained.") and ".pooler." not in n}
-
-
-def said(trainer: Trainer) -> list[np.ndarray]:
-    """[K] the logits of the rows that each replica holds out."""
-    part = trainer.data.parts[0]
-    return trainer.student.logits(part.table, [rows.selection for rows in part.rows])
 
 
 def bias_is_free(run: Run) -> bool:
@@ -85,11 +73,11 @@ def run(
     np.random.seed(1)
     trainer = open_trainer(library, config)
     model = trainer.student.encoder.model
-    before, frozen = now(trainer), {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    before, frozen = state_of_trained(trainer), {name: tensor.clone() for name, tensor in model.state_dict().items()}
     first = steps_of(trainer, 0, STOP)
     save_file(trainer.state(), folder / "state")
     curve = torch.cat([first, steps_of(trainer, STOP, config.steps)])
-    after, logits, scores = now(trainer), said(trainer), trainer.select()
+    after, logits, scores = state_of_trained(trainer), said_of_selection(trainer), trainer.select()
     return Run(configuration, config, library, trainer, before, frozen, folder / "state", curve, after, logits, scores)
 
 
@@ -103,7 +91,7 @@ def test_an_interrupted_run_ends_as_the_uninterrupted_one_bit_for_bit(run: Run) 
     again.advance(1)  # whatever it has done is forgotten
     again.restore(load_file(run.interrupted))
     assert torch.equal(steps_of(again, STOP, run.config.steps), run.curve[STOP:])
-    assert same(now(again), run.after)
+    assert same(state_of_trained(again), run.after)
     assert again.select() == run.scores
 
 
@@ -115,7 +103,7 @@ def test_seeds_together_are_the_seeds_alone_with_sources_of_their_own(run: Run, 
         curve = steps_of(alone, 0, run.config.steps)
         torch.testing.assert_close(curve[:, 0], run.curve[:, k], rtol=0, atol=2e-3 if bias_is_free(run) else 1e-5)
         if not bias_is_free(run):
-            np.testing.assert_allclose(said(alone)[0], run.said[k], rtol=0, atol=1e-4)
+            np.testing.assert_allclose(said_of_selection(alone)[0], run.said[k], rtol=0, atol=1e-4)
             for name, values in alone.select().items():
                 assert values[0] == pytest.approx(run.scores[name][k], abs=1e-5)
 

@@ -21,7 +21,7 @@ from panda_trainable.transfer.lineage import tuned, tuned_prompts
 from panda_trainable.transfer.methods import METHODS, needed, open_trainer
 from panda_trainable.transfer.teachers import source_lineage
 from panda_trainable.worker import device, load_encoder
-from tests.kits.trainers import loss_curve, same
+from tests.kits.trainers import loss_curve, said_of_selection, same, state_of_trained
 
 Trial = Callable[..., TrialConfig]
 KindTask = Callable[..., TaskSpec]
@@ -33,30 +33,11 @@ idle = pytest.mark.parametrize("method", IDLE)
 RATES = {"prompt": 0.1, "head": 0.1, "model": 0.003}
 """What is trained -> a rate at which it learns the small tasks."""
 
-MOVES = {"prompt": {"prompt", "weight", "bias"}, "head": {"weight", "bias"}, "nothing": set()}
-"""What is trained -> the tensors of a Trainer that move."""
-
-
-def now(trainer: Trainer) -> dict[str, Tensor]:
-    """What may be trained as it is now, without a pooler, which nothing reads and files may lack."""
-    parts = trainer.state().items()
-    return {n.removeprefix("trained."): t for n, t in parts if n.startswith("trained.") and ".pooler." not in n}
-
 
 def end(trainer: Trainer) -> dict[str, Tensor]:
-    """The same after the last step."""
+    """What was trained, after the last step."""
     trainer.advance(trainer.recipe.steps)
-    return now(trainer)
-
-
-def said(trainer: Trainer) -> list[Tensor]:
-    """[K] what each replica says of the rows that it holds out."""
-    return [
-        torch.from_numpy(x)
-        for x in trainer.student.logits(
-            trainer.data.parts[0].table, [rows.selection for rows in trainer.data.parts[0].rows]
-        )
-    ]
+    return state_of_trained(trainer)
 
 
 def test_the_tables_of_methods_are_in_step() -> None:
@@ -91,7 +72,7 @@ def test_a_method_that_trains_nothing_scores_as_its_sources_head_behind_its_prom
         rows = torch.from_numpy(trainer.data.parts[0].rows[replica].selection)
         pooled = encoded(encoder, trainer.data.parts[0].table, prompt, rows, torch.full_like(rows, replica))
         answers = pooled @ own.weight.T + own.bias
-        torch.testing.assert_close(said(trainer)[replica], answers, rtol=0, atol=1e-5)
+        torch.testing.assert_close(torch.from_numpy(said_of_selection(trainer)[replica]), answers, rtol=0, atol=1e-5)
         right.append(METRICS["accuracy"](answers.numpy(), trainer.data.parts[0].table.labels[rows].numpy()))
     assert scores["accuracy"] == right
 

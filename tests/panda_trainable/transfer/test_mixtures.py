@@ -280,18 +280,19 @@ def test_a_whole_model_learns_all_tasks_of_a_mixture(library: PromptLibrary, set
     assert min(trainer.select(number)["accuracy"][0] for number in range(3)) > 0.6
 
 
+@pytest.mark.own_library
 def test_a_lineage_of_whole_models_keeps_them_and_what_starts_from_them_starts_as_they_ended(
-    empty_library: PromptLibrary, setting: Setting, uneven: Mixture
+    library: PromptLibrary, setting: Setting, uneven: Mixture
 ) -> None:
     lineage = Lineage(setting, uneven, 5, 0.003, trains="model")
-    folders = tuned(empty_library, lineage, (0, 1), also=(2,))
+    folders = tuned(library, lineage, (0, 1), also=(2,))
     assert lineage.kind == "models"
-    assert len(list(empty_library.root.glob("models/*"))) == 4  # two steps of two seeds
+    assert len(list(library.root.glob("models/*"))) == 4  # two steps of two seeds
     how: dict[str, Any] = {"steps": 5, "learning_rate": 0.003}
-    run = model_trainer(empty_library, setting, uneven, (0, 1), schedule="constant", **how)
+    run = model_trainer(library, setting, uneven, (0, 1), schedule="constant", **how)
     run.advance(5)
     files = [folder / MODEL_FILE for folder in folders]
-    again = model_trainer(empty_library, setting, uneven.tasks[0], (0, 1), weights=files, **how)
+    again = model_trainer(library, setting, uneven.tasks[0], (0, 1), weights=files, **how)
     for k, file in enumerate(files):
         kept, ended = load_file(file), dict(run.student.copies[k].model.named_parameters())
         started = dict(again.student.copies[k].model.named_parameters())
@@ -301,9 +302,9 @@ def test_a_lineage_of_whole_models_keeps_them_and_what_starts_from_them_starts_a
             assert torch.equal(tensor, ended[name]) or name.startswith("pooler.")
         assert torch.equal(kept["head.weight"], run.student.own_heads[k][0])
         assert torch.equal(kept["head.bias"], run.student.own_heads[k][1])
-    before = {path: path.stat().st_mtime_ns for path in empty_library.root.rglob("*") if path.is_file()}
-    tuned(empty_library, lineage, (0, 1))
-    assert {path: path.stat().st_mtime_ns for path in empty_library.root.rglob("*") if path.is_file()} == before
+    before = {path: path.stat().st_mtime_ns for path in library.root.rglob("*") if path.is_file()}
+    tuned(library, lineage, (0, 1))
+    assert {path: path.stat().st_mtime_ns for path in library.root.rglob("*") if path.is_file()} == before
 
 
 def test_a_source_that_is_a_mixture_is_scored_by_the_mean_of_its_tasks(

@@ -26,14 +26,10 @@ from panda_trainable.transfer.projector import (
 )
 from tests.kits.trainers import loss_curve, same
 
+pytestmark = pytest.mark.own_library  # these tests look at what is made in it
+
 Trial = Callable[..., TrialConfig]
 CLOSE: Mapping[str, Any] = {"rtol": 0, "atol": 1e-5}
-
-
-@pytest.fixture
-def library(empty_library: PromptLibrary) -> PromptLibrary:
-    """A library of its own: these tests look at what is made in it."""
-    return empty_library
 
 
 def files(library: PromptLibrary) -> dict[str, int]:
@@ -96,30 +92,28 @@ def test_a_projector_is_fitted_to_the_prompts_of_its_tasks_on_both_plms(
 
 @pytest.mark.parametrize("objective", ["distance", "task"])
 def test_a_projector_is_made_once_for_all_targets_and_students(
-    empty_library: PromptLibrary, projecting: Callable[..., TrialConfig], task: Callable[..., Any], objective: str
+    library: PromptLibrary, projecting: Callable[..., TrialConfig], task: Callable[..., Any], objective: str
 ) -> None:
     config = projecting("token", objective)
-    first, known = projected_prompts(empty_library, config), files(empty_library)
-    assert len(list(empty_library.root.glob("projectors/*"))) == 2  # one of each seed
-    assert torch.equal(projected_prompts(empty_library, config), first)
-    projected_prompts(empty_library, replace(config, steps=3, learning_rate=0.5))
-    assert files(empty_library) == known
-    projected_prompts(empty_library, replace(config, target=task("another", seed=21)))
-    assert len(list(empty_library.root.glob("projectors/*"))) == 2
-    assert files(empty_library).items() >= known.items()
-    projected_prompts(empty_library, replace(config, seeds=(0, 1, 2)))
-    assert len(list(empty_library.root.glob("projectors/*"))) == 3
-    assert files(empty_library).items() >= known.items()
+    first, known = projected_prompts(library, config), files(library)
+    assert len(list(library.root.glob("projectors/*"))) == 2  # one of each seed
+    assert torch.equal(projected_prompts(library, config), first)
+    projected_prompts(library, replace(config, steps=3, learning_rate=0.5))
+    assert files(library) == known
+    projected_prompts(library, replace(config, target=task("another", seed=21)))
+    assert len(list(library.root.glob("projectors/*"))) == 2
+    assert files(library).items() >= known.items()
+    projected_prompts(library, replace(config, seeds=(0, 1, 2)))
+    assert len(list(library.root.glob("projectors/*"))) == 3
+    assert files(library).items() >= known.items()
 
 
-def test_a_projector_never_sees_the_target(
-    empty_library: PromptLibrary, projecting: Callable[..., TrialConfig]
-) -> None:
+def test_a_projector_never_sees_the_target(library: PromptLibrary, projecting: Callable[..., TrialConfig]) -> None:
     config = projecting("token", "task", "tpt_model_zero_shot")
-    open_trainer(empty_library, config)
+    open_trainer(library, config)
     own = Lineage(config.setting, config.target, 6, 0.02)
-    assert not empty_library.has("prompts", own.key(0))
-    assert empty_library.has("prompts", on_source_plm(config, config.target, target=True).key(0))
+    assert not library.has("prompts", own.key(0))
+    assert library.has("prompts", on_source_plm(config, config.target, target=True).key(0))
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,8 @@ from panda_trainable.transfer.projector import FORMS, Projector, fitted, on_own_
 from panda_trainable.worker import load_encoder
 from tests.kits.trainers import loss_curve, prompt_trainer, same, trained
 
+pytestmark = pytest.mark.own_library  # these tests look at what is made in it
+
 Trial = Callable[..., TrialConfig]
 CLOSE: Mapping[str, Any] = {"rtol": 0, "atol": 1e-5}
 every_form = pytest.mark.parametrize("form", FORMS)
@@ -29,12 +31,6 @@ INPUTS = (4, 12), (4, 16)
 SHAPES = pytest.mark.parametrize(
     ("source", "target"), [PREFIXES, INPUTS, INPUTS[::-1]], ids=["prefix", "input", "back"]
 )
-
-
-@pytest.fixture
-def library(empty_library: PromptLibrary) -> PromptLibrary:
-    """A library of its own: these tests look at what is made in it."""
-    return empty_library
 
 
 def drawn(*shape: int, seed: int = 0, scale: float = 1.0) -> Tensor:

@@ -25,16 +25,12 @@ from panda_trainable.transfer.teachers import teacher_outputs, teacher_plm_linea
 from panda_trainable.worker import load_encoder
 from tests.kits.trainers import loss_curve, model_trainer, prompt_trainer
 
+pytestmark = pytest.mark.own_library  # these tests look at what is made in it
+
 Trial = Callable[..., TrialConfig]
 KindTask = Callable[..., TaskSpec]
 CLOSE: dict[str, Any] = {"rtol": 0, "atol": 1e-5}
 both_ways = pytest.mark.parametrize("trains", ["prompt", "model"])
-
-
-@pytest.fixture
-def library(empty_library: PromptLibrary) -> PromptLibrary:
-    """A library of its own: these tests look at what is made in it."""
-    return empty_library
 
 
 def with_teacher_plm(trial: Trial, plm: Plm, trains: Any = "prompt", **changes: Any) -> TrialConfig:

@@ -26,13 +26,9 @@ from panda_trainable.worker import load_encoder
 from tests.kits.tasks import rows_of, write_task
 from tests.kits.trainers import random_starts
 
+pytestmark = pytest.mark.own_library  # these tests look at what is made in it
+
 Trial = Callable[..., TrialConfig]
-
-
-@pytest.fixture
-def library(empty_library: PromptLibrary) -> PromptLibrary:
-    """A library of its own: these tests look at what is made in it."""
-    return empty_library
 
 
 def same(a: SoftPrompt, b: SoftPrompt) -> bool:
@@ -141,14 +137,14 @@ def test_a_teacher_receives_no_gradient_and_is_not_changed_by_its_student(librar
     assert made(library) == files
 
 
-def test_all_is_made_once_whatever_the_student_does_with_it(empty_library: PromptLibrary, trial: Trial) -> None:
-    target_like_teachers(empty_library, trial("panda"))
-    files = made(empty_library)
-    assert len(list(empty_library.root.glob("prompts/*"))) == 2  # a source prompt of each seed
-    assert len(list(empty_library.root.glob("teachers/*"))) == 2 * 3  # two snapshots and the logits of one of them
+def test_all_is_made_once_whatever_the_student_does_with_it(library: PromptLibrary, trial: Trial) -> None:
+    target_like_teachers(library, trial("panda"))
+    files = made(library)
+    assert len(list(library.root.glob("prompts/*"))) == 2  # a source prompt of each seed
+    assert len(list(library.root.glob("teachers/*"))) == 2 * 3  # two snapshots and the logits of one of them
     for changes in ({"lambda_": 3.0}, {"learning_rate": 0.5}, {"kd": "kl"}, {"fusion": "late"}):
-        target_like_teachers(empty_library, trial("panda", **changes))
-    assert made(empty_library) == files
+        target_like_teachers(library, trial("panda", **changes))
+    assert made(library) == files
 
 
 def test_another_candidate_of_teacher_steps_needs_no_training(library: PromptLibrary, trial: Trial) -> None:
@@ -160,12 +156,12 @@ def test_another_candidate_of_teacher_steps_needs_no_training(library: PromptLib
     assert made(library).items() >= files.items()
 
 
-def test_a_seed_that_is_added_trains_alone(empty_library: PromptLibrary, lineage: Lineage) -> None:
-    tuned_prompts(empty_library, lineage, (0, 1))
-    files = made(empty_library)
-    tuned_prompts(empty_library, lineage, (0, 1, 2))
-    assert made(empty_library).items() >= files.items()
-    assert len(list(empty_library.root.glob("teachers/*"))) == 3
+def test_a_seed_that_is_added_trains_alone(library: PromptLibrary, lineage: Lineage) -> None:
+    tuned_prompts(library, lineage, (0, 1))
+    files = made(library)
+    tuned_prompts(library, lineage, (0, 1, 2))
+    assert made(library).items() >= files.items()
+    assert len(list(library.root.glob("teachers/*"))) == 3
 
 
 def test_a_source_apart_from_the_target_is_another_prompt_than_the_source_alone(

@@ -68,6 +68,14 @@ def test_resources_that_no_node_has_are_refused(tmp_path: Path, plms: Callable[[
     assert "the largest node has" in done.stderr
 
 
+def test_another_cluster_than_the_connected_one_is_refused(
+    tmp_path: Path, plms: Callable[[str], Path], ray_address: str
+) -> None:
+    file = experiment_file(tmp_path, plms("bert"))
+    done = panda_tune_here("search", file, "--address", "192.0.2.77:6379", code=2)
+    assert f"this process is connected to {ray_address}" in done.stderr
+
+
 def journals(folder: Path) -> dict[str, list[Any]]:
     """Every trial of every study: state, parameters, value and curve."""
     paths = sorted((folder / "runs/searches/small/studies").glob("*.journal"))
