@@ -35,8 +35,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _one_thread() -> None:
     """Two threads in one process are slower than one, and their sums differ."""
     single_threaded()
-    gc.collect()
-    gc.freeze()  # what was imported is not looked through again whenever a PLM gives its memory back: a third of the time
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _only_its_own_garbage() -> None:
+    """What earlier modules imported and made is not looked through whenever a PLM gives its memory back."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """Bad input, as users have it: told with its place before anything starts, exit code 2, and nothing is left behind."""
 
-import gc
 import json
 import os
 import shutil
@@ -45,14 +44,6 @@ def ran(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 def file(tmp_path: Path, plms: Plms) -> Path:
     """A sound experiment."""
     return experiment_file(tmp_path, plms("bert"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _collects_only_what_is_new() -> Iterator[None]:
-    """Each check of a PLM collects garbage: that looks not at the libraries, which stay."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def refused(ran: Ran, file: Path, *parts: str) -> list[str]:
