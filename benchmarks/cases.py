@@ -15,7 +15,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from panda_trainable.config.setting import Plm, Pooling, Precision, PromptForm, PromptSettings, Setting, TrainSettings
 from panda_trainable.config.task import TaskSpec
 from panda_trainable.config.trial import Source, TrialConfig
-from panda_trainable.data.rows import located
+from panda_trainable.data.locate import located
 from panda_trainable.plm.files import plm_files
 
 SHAPES: Mapping[str, tuple[int, int, int]] = MappingProxyType(

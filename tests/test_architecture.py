@@ -18,7 +18,7 @@ MAY = {
 }
 ORDER = {
     "panda_trainable": [
-        "config", "library", "plm", "data", "prompt", "worker", "training", "transfer", "similarity", "result",
+        "config", "library", "plm", "origins", "data", "prompt", "worker", "training", "transfer", "similarity", "result",
         "trainable",
     ],
     "search_spaces": ["space", "defaults"],
@@ -146,7 +146,8 @@ def test_the_blocker_blocks() -> None:
 
 
 DESCRIBE = [*(name for name in MODULES if ".config." in name), "panda_trainable.library"]
-DESCRIBE += [f"panda_trainable.data.{name}" for name in ("task_table", "demo", "rows", "readers", "prepare")]
+DESCRIBE += [f"panda_trainable.data.{name}" for name in ("task_table", "rows", "labels", "prepare")]
+DESCRIBE += [f"panda_trainable.origins.{name}" for name in ("demo", "folder", "lines", "tables", "columns")]
 
 
 def test_what_only_describes_needs_no_torch() -> None:

@@ -149,7 +149,7 @@ def _notes(rows: Sequence[tuple[StudyRecord, Mapping[str, Any]]], marked: set[st
             value["signal"] for value in values
         ),
         "! a source that does not beat its own majority class": any(value["source_at_majority"] for value in values),
-        "≈ texts shared with the target's report rows (see the study's tag `overlap`)": any(
+        "≈ texts shared between train rows and the target's report rows (see the study's tag `overlap`)": any(
             v["overlap"] for v in values
         ),
         "twin: the same without transfer: λ = 0, or for a prompt with its head that head with a random prompt": any(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.records.conversion import study_of_run, trial_of_run
+from analysis.records.moved import follow
 from analysis.records.names import CONFIG_FILE, CURRENT, STAGE, STUDY
 from analysis.records.studies import StudyRecord, TrialRecord
 
@@ -22,6 +23,8 @@ def client(uri: str, reads: bool = False) -> Any:
     path = Path(uri.removeprefix("sqlite:///"))
     if uri.startswith("sqlite:") and reads and not path.exists():
         raise NoRecords(f"{uri}: nothing recorded yet: run `panda-tune search` on the file first")
+    if uri.startswith("sqlite:"):
+        follow(path)
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=uri, registry_uri=uri)

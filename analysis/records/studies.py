@@ -130,7 +130,7 @@ class StudyRecord:
         signal: whether the baseline beats the majority class on the target; None: not known yet.
         protocol: `held_out` or `paper`; empty: not recorded.
         constructed: whether the target is a constructed demonstration task.
-        overlap: texts of the source that stand in the target's report rows.
+        overlap: texts of the source, and rows of the target's own train split, that stand in its report rows.
         source_at_majority: whether the source's own prompt does not beat its majority class; None: not known.
         settings: of the study, as texts.
         winner: confirmed; None where there is none yet.

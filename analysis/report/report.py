@@ -120,7 +120,7 @@ def _cautions(evidence: Evidence) -> Iterator[str]:
         yield f"{counted(joined, 'winner')} of {counted(len(evidence.pairs), 'pair')} used partners, so that the gain is not due to one source alone; the first trial has no partners."
     shared = sorted({f"{pair.source} → {pair.target}" for pair in evidence.pairs if pair.overlap})
     if shared:
-        yield f"Some texts of the source are also in the target's report rows; for how the experiment treats them, see the tag overlap of {listed(shared)}."
+        yield f"Some texts of train rows, of the source or of the target itself, are also in the target's report rows; for how the experiment treats them, see the tag overlap of {listed(shared)}."
     counts = {name: sum(name not in pair.similarities for pair in evidence.pairs) for name in evidence.similarities}
     if unknown := [f"{name} {count}" for name, count in counts.items() if count]:
         yield f"Pairs without a similarity: {', '.join(unknown)}."

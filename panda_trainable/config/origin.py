@@ -1,19 +1,51 @@
 """Sources of a task's rows: the values of `TaskSpec.origin`. Imports no torch."""
 
+import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-Row = dict[str, Any] | str
-"""A row's fields, or an error message if it could not be read."""
+
+@dataclass(frozen=True)
+class Note:
+    """What a user should know of how a file was read.
+
+    Attributes:
+        text: in a sentence without its place.
+    """
+
+    text: str
+
+
+@dataclass(frozen=True)
+class ClassValue:
+    """A class number from a file that has the names of its classes.
+
+    Attributes:
+        number: as the file has it.
+        names: of the file's classes, in the order of its numbers.
+    """
+
+    number: int
+    names: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Of this class."""
+        return self.names[self.number]
+
+
+Row = dict[str, Any] | str | Note
+"""A row's fields; an error message if it could not be read; or what is worth knowing."""
 
 
 class Origin(Protocol):
     """Where the rows of a task come from.
 
-    There are four: `Unlocated` and `Imported` have no rows; `FolderFiles` (`data.readers`) reads the
-    files of a folder, `Demonstration` (`data.demo`) generates synthetic text.
+    There are four: `Unlocated` and `Imported` have no rows; `FolderFiles` (`origins.folder`) reads the
+    files of a folder, `Demonstration` (`origins.demo`) generates synthetic text.
     """
 
     @property
@@ -24,7 +56,7 @@ class Origin(Protocol):
         """The splits that can be read, in the order of SPLITS."""
 
     def rows(self, split: str) -> Iterator[tuple[str, Row]]:
-        """Pairs (`file:line`, row or error message) of a split, in file order."""
+        """Pairs (`file:line`, row, note or error message) of a split, in file order."""
 
     def place(self, split: str = "") -> str:
         """The location of a split, or of all splits if empty, for error messages."""
@@ -60,10 +92,12 @@ class Unlocated(_WithoutRows):
     """Files not yet located.
 
     Attributes:
-        folder: relative to the data folder; empty: the task's name.
+        folder: absolute, or relative to the data folder; empty: the task's name. `~` and `$VARS` are filled in.
+        delimiter: of tables; empty: found in their header line.
     """
 
     folder: str = ""
+    delimiter: str = ""
 
     def folder_in(self, data: Path, task: str) -> Path:
         """The folder where a task's files are expected.
@@ -73,14 +107,25 @@ class Unlocated(_WithoutRows):
             task: its name.
 
         Raises:
-            ValueError: if it would lie outside of the data folder.
+            ValueError: if it names a variable that is not set.
         """
-        inside = Path(self.folder or task)
-        if inside.is_absolute() or ".." in inside.parts:
-            raise ValueError(
-                f"task {task}: its folder must lie inside the data folder {data}, got {str(inside)!r}; point `data:` there"
-            )
-        return data / inside
+        try:
+            return data / expanded(self.folder or task)
+        except ValueError as error:
+            raise ValueError(f"task {task}: path: {error}") from error
+
+
+def expanded(path: str) -> str:
+    """A path with `~` and `$VARS` filled in.
+
+    Raises:
+        ValueError: if a variable is not set.
+    """
+    filled = os.path.expandvars(str(Path(path).expanduser()) if path.startswith("~") else path)
+    missing = re.findall(r"\$\w+|\$\{[^}]*\}", filled)
+    if missing:
+        raise ValueError(f"{path!r} names {', '.join(missing)}, which is not set; set it, or write the path out")
+    return filled
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,11 @@ def as_list(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
+def one_as_list(value: Any) -> Any:
+    """A name or number alone stands for a list of one."""
+    return [value] if isinstance(value, str | int | float) and not isinstance(value, bool) else value
+
+
 class WrongSetting(ValueError):
     """A setting that does not fit the others of its section.
 

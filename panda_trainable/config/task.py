@@ -6,6 +6,8 @@ from string import Formatter
 from types import MappingProxyType
 from typing import Annotated
 
+from annotated_types import Ge, Gt, Lt
+
 from panda_trainable.config.origin import Origin, Unlocated
 from panda_trainable.config.section import Doc, Section, WrongSetting
 
@@ -65,6 +67,34 @@ class Hub(Section):
 
 
 @dataclass(frozen=True)
+class SplitSettings(Section):
+    """A validation split, drawn from the train rows of a task that has neither validation nor test rows."""
+
+    validation: Annotated[float, Gt(0), Lt(1), Doc("share of the train rows, the same of each class")] = 0.2
+    seed: Annotated[int, Ge(0), Doc("of the draw")] = 0
+
+
+@dataclass(frozen=True)
+class LabelRules:
+    """How labels of files are read, where the files alone do not say it.
+
+    Attributes:
+        rare: what becomes of classes with fewer than two train rows: a key of RARE_CLASSES.
+        filed: classes as files number them, where rare ones were dropped or merged; else empty.
+        first: the number of the first class or choice: 0, or 1 where the files count from 1.
+    """
+
+    rare: str = "refuse"
+    filed: tuple[str, ...] = ()
+    first: int = 0
+
+
+RARE_CLASSES = ("refuse", "drop", "other")
+OTHER = "other"
+"""The class that takes the rows of rare ones with `rare_classes: other`."""
+
+
+@dataclass(frozen=True)
 class TaskSpec:
     """A task: what its rows hold and how it is scored.
 
@@ -75,8 +105,9 @@ class TaskSpec:
             For tagging the field of the words; for extractive QA question and passage.
         label: the field of the label: a class number or name, a float, the number of the right
             choice, a list of tags, or `{"text": [...], "answer_start": [...]}`.
-        classes: C, class names in the order of their numbers; tags for tagging; else empty.
-        metrics: the first is the score.
+        classes: C, class names in the order of their numbers; tags for tagging; else empty. A task that is not yet
+            located may leave them to the labels of its train rows.
+        metrics: the first is the score; empty where they follow from classes that are not known yet.
         origin: where its rows come from.
         fingerprints: (split, hash of its rows) of the splits there are: the data's identity.
         choices: texts of a multiple choice, each read behind `text` where there is one.
@@ -86,6 +117,10 @@ class TaskSpec:
         id: field that must differ from row to row, where rows have it.
         hub: where the Hugging Face hub has it.
         counts: (split, rows of each class) where there are classes or choices.
+        labels: how labels of files are read.
+        split: how validation rows are drawn from train rows; None: as usual, where there are no others.
+        leaked: report rows whose texts all stand together in a train row of the task itself.
+        notes: what a user should know of how its rows were read.
     """
 
     name: str = field(metadata={"keyed": False})
@@ -103,23 +138,33 @@ class TaskSpec:
     id: str = field(default="id", metadata={"keyed": False})
     hub: Hub | None = field(default=None, metadata={"keyed": False}, compare=False)
     counts: tuple[tuple[str, tuple[int, ...]], ...] = field(default=(), metadata={"keyed": False})
+    labels: LabelRules = field(default=LabelRules(), metadata={"keyed": False})
+    split: SplitSettings | None = field(default=None, metadata={"keyed": False})
+    leaked: int = field(default=0, metadata={"keyed": False})
+    notes: tuple[str, ...] = field(default=(), metadata={"keyed": False}, compare=False)
 
     def __post_init__(self) -> None:
         fitting = METRIC_NAMES.get(self.kind, ())
         least, most = TEXTS.get(self.kind, (1, 2))
         named = CLASSES.get(self.kind, True)
+        open_ = named and not self.classes and not self.fingerprints  # its labels will say
         rules = {
             f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}": self.kind in KINDS,
             f"text of a {self.kind} must name {_count(least, most)}, got {list(self.text)}": least
             <= len(self.text)
             <= most,
-            f"metrics of a {self.kind} must be of {', '.join(fitting)}, got {list(self.metrics)}": bool(self.metrics)
+            f"metrics of a {self.kind} must be of {', '.join(fitting)}, got {list(self.metrics)}": bool(
+                self.metrics or open_
+            )
             and set(self.metrics) <= set(fitting),
             f"f1 is of two classes, and there are {len(self.classes)}: use macro_f1": not {"f1", "accuracy_f1"}
             & set(self.metrics)
+            or open_
             or len(self.classes) == 2,
             f"classes must be different, got {list(self.classes)}": len(set(self.classes)) == len(self.classes),
-            f"a {self.kind} needs at least two classes, got {list(self.classes)}": not named or len(self.classes) > 1,
+            f"a {self.kind} needs at least two classes, got {list(self.classes)}": not named
+            or open_
+            or len(self.classes) > 1,
             f"a {self.kind} has no classes, got {list(self.classes)}": named or not self.classes,
             f"choices must be two or more texts of a multiple_choice, got {list(self.choices)}": (
                 len(self.choices) > 1 if self.kind == "multiple_choice" else not self.choices
@@ -131,7 +176,7 @@ class TaskSpec:
         broken = [rule for rule, holds in rules.items() if not holds]
         if self.kind == "tagging" and any("{" in text for text in self.text):
             broken.append(f"text of a tagging must be the field of its words, got {list(self.text)}")
-        if "entity_f1" in self.metrics:
+        if "entity_f1" in self.metrics and not open_:
             broken += _tag_problems(self.classes)
         broken += [said for text in (*self.text, *self.choices) if (said := _template_problem(text))]
         if broken:
@@ -154,6 +199,11 @@ class TaskSpec:
         return tuple(dict.fromkeys([*named, *self.question, *self.compared, self.label]))
 
     @property
+    def nested(self) -> tuple[str, ...]:
+        """Of these, fields that may lie inside of others: their names have dots."""
+        return tuple(name for name in self.fields if "." in name)
+
+    @property
     def compared_fields(self) -> tuple[str, ...]:
         """The fields whose texts tell that two rows share a text."""
         # Many passages may have one question; where choices have no stem, they are the texts.
@@ -169,6 +219,27 @@ class TaskSpec:
     def tasks(self) -> tuple["TaskSpec", ...]:
         """Itself: a task is a mixture of one."""
         return (self,)
+
+
+def usual_metrics(kind: str, classes: Sequence[str]) -> tuple[str, ...]:
+    """The metrics of a task that names none, the score first; of tags without entities the share of right words."""
+    if kind == "classification":
+        return ("accuracy", "macro_f1")
+    if kind == "tagging" and not tag_schemes(classes):
+        return ("word_accuracy",)
+    return METRIC_NAMES[kind]
+
+
+def tag_schemes(tags: Sequence[str]) -> tuple[str, ...]:
+    """The schemes of TAG_SCHEMES that tags can be of; none where they mark no entities."""
+    prefixes = _prefixes(tags)
+    return tuple(name for name, known in TAG_SCHEMES.items() if prefixes and prefixes <= set(known))
+
+
+def _prefixes(tags: Sequence[str]) -> set[str]:
+    """What stands before the dash of tags other than O; of one without a dash the whole."""
+    parted = [(tag, *tag.partition("-")) for tag in tags]
+    return {prefix if dash and named else tag for tag, prefix, dash, named in parted} - {"O"}
 
 
 MIXING_CAP = 2**19
@@ -244,10 +315,8 @@ def fields_of(text: str) -> tuple[str, ...]:
 
 def _tag_problems(tags: Sequence[str]) -> Iterator[str]:
     """Why no entities can be read from tags."""
-    prefixes = {prefix if dash and named else tag for tag in tags for prefix, dash, named in [tag.partition("-")]} - {
-        "O"
-    }
-    if not any(prefixes <= set(scheme) for scheme in TAG_SCHEMES.values()):
+    prefixes = _prefixes(tags)
+    if prefixes and not tag_schemes(tags):
         known = ", ".join(f"{name} ({', '.join(prefixes)})" for name, prefixes in TAG_SCHEMES.items())
         yield (
             f"entity_f1 reads tags O and <prefix>-<type>, with prefixes of one scheme of {known}, "
@@ -262,7 +331,7 @@ def _template_problem(text: str) -> str:
         return f"{text!r} is no template ({error}); write fields in braces"
     named = [(name, spec, conversion) for _, name, spec, conversion in parts if name is not None]
     odd = any(
-        not name or name.isdecimal() or spec or conversion or set(name) & set("[].") for name, spec, conversion in named
+        not name or name.isdecimal() or spec or conversion or set(name) & set("[]") for name, spec, conversion in named
     )
     if not text.strip() or odd or ("{" in text and not named):
         return f"{text!r} is no template: braces hold the name of a field, as in '{{question}} {{answer}}'"

@@ -7,7 +7,7 @@ from annotated_types import Len
 
 from panda_trainable.config.origin import Unlocated
 from panda_trainable.config.section import Doc, ReadBy, Section, as_list
-from panda_trainable.config.task import METRIC_NAMES, Hub, TaskSpec
+from panda_trainable.config.task import CLASSES, Hub, LabelRules, SplitSettings, TaskSpec, usual_metrics
 
 
 def _as_name(value: Any) -> Any:
@@ -33,9 +33,19 @@ class TaskSection(Section):
     ]
     choices: Annotated[tuple[str, ...], Doc("multiple_choice: the fields of the choices")] = ()
     label: Annotated[str, Doc("field of the label")] = "label"
-    classes: Annotated[Names, Doc("class names in the order of their numbers; tags for tagging")] = ()
+    classes: Annotated[
+        Names, Doc("class names in the order of their numbers; tags for tagging; default those of the train labels")
+    ] = ()
+    rare_classes: Annotated[
+        Literal["refuse", "drop", "other"],
+        Doc("what becomes of classes with fewer than two train rows; other makes one class of them"),
+    ] = "refuse"
+    split: Annotated[
+        SplitSettings | None, Doc("how validation rows are drawn where there are train rows alone; default a fifth")
+    ] = None
+    delimiter: Annotated[str, Len(0, 1), Doc("divides the columns of csv and tsv; default as the header says")] = ""
     metrics: Annotated[tuple[str, ...], Doc("metrics; the first is the score; default those of the kind")] = ()
-    path: Annotated[str, Doc("folder inside `data`; default the task's name")] = ""
+    path: Annotated[str, Doc("folder, inside `data` or absolute; default the task's name")] = ""
     id: Annotated[str, Doc("field that must differ from row to row, where rows have it; '' for none")] = "id"
     question: Annotated[Fields, Doc("fields that rows of one question have in common; question_match needs them")] = ()
     compared: Annotated[Fields, Doc("fields by which rows are said to share a text; default those of the texts")] = ()
@@ -50,9 +60,11 @@ class TaskSection(Section):
         Raises:
             ValueError: with all rules that it breaks.
         """
-        usual = ("accuracy", "macro_f1") if self.kind == "classification" else METRIC_NAMES[self.kind]
+        metrics = self.metrics or (
+            usual_metrics(self.kind, self.classes) if self.classes or not CLASSES[self.kind] else ()
+        )
         return TaskSpec(
-            name, self.kind, self.text, self.label, self.classes, self.metrics or usual, Unlocated(self.path),
+            name, self.kind, self.text, self.label, self.classes, metrics, Unlocated(self.path, self.delimiter),
             choices=self.choices, prepare=self.prepare, compared=self.compared, question=self.question, id=self.id,
-            hub=self.hub,
+            hub=self.hub, labels=LabelRules(self.rare_classes), split=self.split,
         )  # fmt: skip

@@ -1,1 +1,1 @@
-"""From a task's files to token tables, and the train, selection and report rows of each seed."""
+"""From raw rows to token tables, and the train, selection and report rows of each seed."""

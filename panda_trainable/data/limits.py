@@ -1,28 +1,21 @@
 """Rows of a split within the limit: whole questions, drawn without replacement."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
 from panda_trainable.config.task import TaskSpec
-from panda_trainable.data.rows import Example, examples, fingerprint
+from panda_trainable.data.rows import Example, Findings, examples, fingerprint
+from panda_trainable.origins.texts import numbered
 
 
 def kept_rows(task: TaskSpec, split: str, limit: int | None) -> tuple[list[Example], NDArray[np.int64]]:
     """The rows of a split within the limit, and the numbers of their questions."""
-    found = list(examples(task, split, []))
+    found = list(examples(task, split, Findings()))
     if fingerprint(found) != dict(task.fingerprints)[split]:
         raise ValueError(f"{task.origin.place(split)}: changed since the plan was made; start the search again")
     questions = numbered([example.question for example in found]) if task.question else np.arange(len(found))
     kept = capped(questions, limit)
     return [found[i] for i in kept], questions[kept]
-
-
-def numbered(names: Sequence[str]) -> NDArray[np.int64]:
-    """[N] the number of each name: equal names have one."""
-    known: dict[str, int] = {}
-    return np.array([known.setdefault(name, len(known)) for name in names], np.int64)
 
 
 def capped(questions: NDArray[np.int64], limit: int | None) -> NDArray[np.int64]:

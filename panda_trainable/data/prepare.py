@@ -1,12 +1,14 @@
 """PREPARE: what checks and completes the rows of tasks with fields of their own."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from string import Formatter
 from types import MappingProxyType
 from typing import Any
 
+from panda_trainable.config.origin import ClassValue
 from panda_trainable.config.task import fields_of
-from panda_trainable.data.readers import shown
+from panda_trainable.origins.lines import shown
 
 
 def _copa(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -72,16 +74,43 @@ def is_whole(value: Any) -> bool:
     return float(value).is_integer()
 
 
-def text_of(row: Mapping[str, Any], text: str) -> str:
-    """A row's text: the value of a field, or a template filled with the values of its fields."""
-    values = {name: row[name] for name in fields_of(text)}
-    said = any(isinstance(value, str) and value.strip() for value in values.values())
+def with_nested(row: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """A row in which `a.b` names the field b inside of the field a, of those names that have dots."""
+    found = dict(row)
+    for name in names:
+        inside: Any = row
+        for part in name.split("."):
+            inside = inside[part] if isinstance(inside, Mapping) and part in inside else _ABSENT
+        if inside is not _ABSENT:
+            found.setdefault(name, inside)
+    return found
+
+
+_ABSENT = object()
+
+
+def text_of(row: Mapping[str, Any], text: str, *, may_be_empty: bool = False) -> str:
+    """A row's text: the value of a field, or a template filled with the values of its fields.
+
+    Args:
+        row: with the fields.
+        text: a field, or a template.
+        may_be_empty: whether nothing may be said, as in the second text of a pair.
+    """
+    values = {name: "" if row[name] is None and may_be_empty else _as_name(row[name]) for name in fields_of(text)}
+    said = may_be_empty or any(isinstance(value, str) and value.strip() for value in values.values())
     for name, value in values.items():  # of a template one field may be empty, as some answers of MultiRC are
         if not isinstance(value, str) or not said:
             raise ValueError(f"{name} must be a text that is not empty, got {shown(value)}")
         if not is_unicode(value):
             raise ValueError(f"{name} must be a text, but holds half of a surrogate pair: {shown(value)}")
-    return text.format_map(values) if "{" in text else values[text]
+    if "{" not in text:
+        return str(values[text])
+    return "".join(said + (str(values[name]) if name else "") for said, name, _, _ in Formatter().parse(text))
+
+
+def _as_name(value: Any) -> Any:
+    return value.name if isinstance(value, ClassValue) else value
 
 
 def is_unicode(text: str) -> bool:

@@ -1,25 +1,19 @@
-"""Rows of a task: read, prepared, checked with their places, counted and fingerprinted. Imports no torch."""
+"""Rows of a task: read, prepared, and checked with their places. Imports no torch."""
 
-import difflib
 import hashlib
 import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from panda_trainable.config.origin import Origin, Unlocated
+from panda_trainable.config.origin import ClassValue, Note
 from panda_trainable.config.task import TaskSpec
-from panda_trainable.data.prepare import PREPARE, is_unicode, is_whole, text_of
-from panda_trainable.data.readers import READERS, FolderFiles, listed, shown
-
-SHOWN = 8
-"""Problems of a task's rows that are told; of the others their number."""
-
-_PLACED = re.compile(r"(?P<file>.+?)(:\d+|, row \d+): (?P<said>.*)", re.DOTALL)
+from panda_trainable.data.labels import class_number, whole_number
+from panda_trainable.data.prepare import PREPARE, is_unicode, is_whole, text_of, with_nested
+from panda_trainable.origins.lines import listed, shown
 
 IMBALANCED = 10
 """Times that the largest class may be the smallest before it is named."""
@@ -43,19 +37,45 @@ class Example:
     question: str = ""
 
 
-def examples(task: TaskSpec, split: str, problems: list[str]) -> Iterator[Example]:
-    """The checked rows of a split; what is wrong with others is added to the problems, with its place."""
+@dataclass
+class Findings:
+    """What reading rows finds beside the rows.
+
+    Attributes:
+        problems: what is wrong, each with its place.
+        notes: what is worth knowing.
+        left_out: rows that are left out, by reason.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+def examples(task: TaskSpec, split: str, findings: Findings) -> Iterator[Example]:
+    """The checked rows of a split; what is wrong with others is added to the findings, with its place."""
     seen: dict[Any, str] = {}
     for place, row in task.origin.rows(split):
+        if isinstance(row, Note):
+            findings.notes.append(f"{place}: {row.text}")
+            continue
         if isinstance(row, str):
-            problems.append(f"{place}: {row}")
+            findings.problems.append(f"{place}: {row}")
             continue
         try:
             _check_id(task, place, row, seen)
             for prepared in PREPARE[task.prepare](row) if task.prepare else (row,):
-                yield checked_row(task, prepared)
+                example = checked_row(task, with_nested(prepared, task.nested) if task.nested else prepared)
+                if example is None:
+                    findings.left_out[_why_left_out(task, prepared)] += 1
+                else:
+                    yield example
         except ValueError as error:
-            problems.append(f"{place}: {error}")
+            findings.problems.append(f"{place}: {error}")
+
+
+def _why_left_out(task: TaskSpec, row: Mapping[str, Any]) -> str:
+    return "unlabelled (-1)" if whole_number(row.get(task.label)) == -1 else "of rare classes"
 
 
 def _check_id(task: TaskSpec, place: str, row: Mapping[str, Any], seen: dict[Any, str]) -> None:
@@ -69,8 +89,8 @@ def _check_id(task: TaskSpec, place: str, row: Mapping[str, Any], seen: dict[Any
     seen[value] = place
 
 
-def checked_row(task: TaskSpec, row: Mapping[str, Any]) -> Example:
-    """A row as an example.
+def checked_row(task: TaskSpec, row: Mapping[str, Any]) -> Example | None:
+    """A row as an example; None: it has no label, or one of a class that is dropped.
 
     Raises:
         ValueError: if a field is missing, a text is empty or no text, or the label is not the task's.
@@ -83,11 +103,23 @@ def checked_row(task: TaskSpec, row: Mapping[str, Any]) -> Example:
         )
     if task.kind == "tagging":
         return _tagged(task, row)
-    texts = tuple(text_of(row, text) for text in task.text)
+    texts = _texts(task, row)
     sequences = tuple((*texts, text_of(row, choice)) for choice in task.choices) or (texts,)
     label = _answers(row, task) if task.kind == "extractive_qa" else _label(task, row[task.label])
+    if label is None:
+        return None
     question = json.dumps([row[name] for name in task.question], default=str) if task.question else ""
-    return Example(sequences, label, tuple(str(row[name]) for name in task.compared_fields), question)
+    compared = tuple("" if row[name] is None else str(row[name]) for name in task.compared_fields)
+    return Example(sequences, label, compared, question)
+
+
+def _texts(task: TaskSpec, row: Mapping[str, Any]) -> tuple[str, ...]:
+    """The texts of a row; of a pair that is no question about a passage one may be empty."""
+    pair = len(task.text) == 2 and task.kind != "extractive_qa"
+    texts = tuple(text_of(row, text, may_be_empty=pair) for text in task.text)
+    if pair and not any(text.strip() for text in texts):
+        text_of(row, task.text[0])  # which refuses it
+    return texts
 
 
 def _tagged(task: TaskSpec, row: Mapping[str, Any]) -> Example:
@@ -98,8 +130,10 @@ def _tagged(task: TaskSpec, row: Mapping[str, Any]) -> Example:
         raise ValueError(
             f"each word needs its tag, got {len(words)} words and {shown(row[task.label])} as {task.label}"
         )
-    numbers_ = tuple(int(_class_number(task, tag)) for tag in tags)
-    return Example((tuple(words),), numbers_, (" ".join(words),))
+    numbers = [class_number(task, tag) for tag in tags]
+    if None in numbers:
+        raise ValueError(f"{task.label} must be tags, got {shown(row[task.label])}")
+    return Example((tuple(words),), tuple(numbers), (" ".join(words),))
 
 
 def _listed(value: Any) -> list[Any] | None:
@@ -127,123 +161,22 @@ def _answers(row: Mapping[str, Any], task: TaskSpec) -> tuple[tuple[int, str], .
     return tuple((int(start), text) for start, text in pairs)
 
 
-def _label(task: TaskSpec, label: Any) -> float:
+def _label(task: TaskSpec, label: Any) -> float | None:
     if task.kind == "regression":
         return _value(task, label)
-    return _class_number(task, label)
+    number = class_number(task, label)
+    return None if number is None else float(number)
 
 
 def _value(task: TaskSpec, label: Any) -> float:
     try:
+        label = label.number if isinstance(label, ClassValue) else label
         value = float(label) if isinstance(label, str | int | float) and not isinstance(label, bool) else math.nan
     except (ValueError, OverflowError):
         value = math.nan
     if not math.isfinite(value):
         raise ValueError(f"{task.label} must be a number, got {shown(label)}")
     return value
-
-
-def _class_number(task: TaskSpec, label: Any) -> float:
-    """The number of a class that is given by name or number; a class that is named like a number wins."""
-    names = task.classes or tuple(str(number) for number in range(len(task.choices)))
-    named = str(label).lower() if isinstance(label, bool) else label
-    if is_whole(named) and not isinstance(named, str):
-        named = str(int(named))
-    if isinstance(named, str) and named.strip() in names:
-        return float(names.index(named.strip()))
-    numbered = not any(is_whole(name) for name in names)
-    if numbered and not isinstance(label, bool) and is_whole(named) and 0 <= int(named) < len(names):
-        return float(named)
-    close = difflib.get_close_matches(str(label), names, n=1)
-    either = f"0 to {len(names) - 1} or one of " if numbered else "one of "
-    near = f" (did you mean {close[0]}?)" if close else ""
-    raise ValueError(f"{task.label} must be {either}{', '.join(names)}, got {shown(label)}{near}")
-
-
-def located(task: TaskSpec, data: Path, fetch: Callable[[TaskSpec], Path] | None = None) -> TaskSpec:
-    """The task with its origin found and its rows read, as `fingerprinted` does.
-
-    Args:
-        task: a row of TASKS or a task of the experiment file.
-        data: the folder that holds `<task>/<split>.<ending>`.
-        fetch: gives a folder with the files of a task that is not in `data` (from the hub); None: nobody does.
-
-    Raises:
-        ValueError: if a split is missing or a row is wrong; all problems of the task at once.
-    """
-    return fingerprinted(replace(task, origin=_found(task, data, fetch)))
-
-
-def is_here(task: TaskSpec, data: Path) -> bool:
-    """Whether a task needs no fetching: a demonstration, or a task with a folder in `data`."""
-    return not isinstance(task.origin, Unlocated) or task.origin.folder_in(data, task.name).is_dir()
-
-
-def _found(task: TaskSpec, data: Path, fetch: Callable[[TaskSpec], Path] | None) -> Origin:
-    """A task's origin once it is looked for."""
-    if not isinstance(task.origin, Unlocated):
-        return task.origin
-    if task.hub and fetch and not is_here(task, data):
-        return FolderFiles(fetch(task))
-    return FolderFiles(task.origin.folder_in(data, task.name))
-
-
-def fingerprinted(task: TaskSpec) -> TaskSpec:
-    """A located task with the fingerprints of its rows and the sizes of its classes, its rows checked.
-
-    Raises:
-        ValueError: if a split is missing or a row is wrong; all problems of the task at once.
-    """
-    splits = task.origin.splits()
-    missing = [split for split in ("train",) if split not in splits]
-    missing += [] if {"validation", "test"} & set(splits) else ["validation or test"]
-    if missing:
-        endings = ", ".join(f".{ending}" for ending in READERS)
-        raise ValueError(
-            f"task {task.name}: {' and '.join(missing)} not found in {task.origin.place()}: {task.origin.contents()}, but "
-            f"must hold train and validation or test, each one file ending in {endings}"
-        )
-    problems: list[str] = []
-    found = [(split, *_read(task, split, problems)) for split in splits]
-    if not problems:
-        problems += _problems_of_classes(task, {split: counts for split, _, counts in found})
-    if problems:
-        grouped = _grouped(problems)
-        more = f" (and {len(grouped) - SHOWN} other problems)" if len(grouped) > SHOWN else ""
-        raise ValueError("\n".join(grouped[:SHOWN]) + more)
-    fingerprints = tuple((split, digest) for split, digest, _ in found)
-    counts = [(split, tuple(counts[float(i)] for i in range(len(task.strata)))) for split, _, counts in found]
-    return replace(task, fingerprints=fingerprints, counts=tuple(counts) if task.strata else ())
-
-
-def _grouped(problems: Sequence[str]) -> list[str]:
-    """Problems of many rows told once, at the first, with the number of the others."""
-    rows: dict[tuple[str, str], list[str]] = {}
-    for problem in problems:
-        found = _PLACED.match(problem)
-        rows.setdefault((found["file"], found["said"]) if found else ("", problem), []).append(problem)
-    return [
-        places[0]
-        + (f" ({len(places) - 1} more {'row' if len(places) == 2 else 'rows'} like this)" if places[1:] else "")
-        for places in rows.values()
-    ]
-
-
-def _read(task: TaskSpec, split: str, problems: list[str]) -> tuple[str, Counter[float]]:
-    """Hash of a split's texts and labels, and how often each label is there."""
-    counts, wrong = Counter[float](), len(problems)
-
-    def counted() -> Iterator[Example]:
-        for example in examples(task, split, problems):
-            counts[example.label if isinstance(example.label, float) else 0.0] += 1
-            yield example
-
-    digest = fingerprint(counted())
-    if len(problems) == wrong and not counts:
-        problems.append(f"{task.origin.place(split)}: has no rows")
-    elif len(problems) == wrong and task.kind == "regression" and len(counts) < 2:
-        problems.append(f"{task.origin.place(split)}: needs rows of at least two values, has {len(counts)}")
-    return digest, counts
 
 
 def fingerprint(found: Iterable[Example]) -> str:
@@ -254,28 +187,6 @@ def fingerprint(found: Iterable[Example]) -> str:
         tied = [] if example.compared == single and not example.question else [example.compared, example.question]
         digest.update(json.dumps([single, example.label, *tied]).encode())
     return digest.hexdigest()[:20]
-
-
-def _problems_of_classes(task: TaskSpec, counts: Mapping[str, Counter[float]]) -> list[str]:
-    """Splits of one class only, and classes of which there is nothing to learn."""
-    if not task.strata:
-        return []
-    problems = []
-    for split, there in counts.items():
-        if len(there) < 2:
-            only = task.strata[int(next(iter(there)))]
-            problems.append(f"{task.origin.place(split)}: needs rows of at least two classes, has only {only}")
-    names = [name for number, name in enumerate(task.strata) if not counts["train"][float(number)]]
-    unlearnt = [
-        f"{name} ({', '.join(split for split in counts if counts[split][float(task.strata.index(name))])})"
-        for name in names
-        if any(counts[split][float(task.strata.index(name))] for split in counts)
-    ]
-    if unlearnt:
-        problems.append(
-            f"{task.origin.place()}: train has no row of a class that other splits have: {', '.join(unlearnt)}"
-        )
-    return problems
 
 
 def imbalance(task: TaskSpec) -> str:

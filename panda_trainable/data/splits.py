@@ -13,6 +13,7 @@ from panda_trainable.config.task import TaskSpec
 from panda_trainable.data.overlap import split_text_hashes
 from panda_trainable.data.tokens import token_table
 from panda_trainable.library import PromptLibrary
+from panda_trainable.origins.part import group_members, stratified_part
 
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -139,7 +140,7 @@ def sample_few_shot(
     subsets = np.zeros((2, len(strata)), bool)  # train and selection
     quota = np.full((2, len(classes)), shots)
     quota[1] *= with_selection
-    generator, members = np.random.default_rng([seed, 3]), _group_members(groups)
+    generator, members = np.random.default_rng([seed, 3]), group_members(groups)
     for group in generator.permutation(len(members)):
         rows = members[group] if eligible is None else members[group][eligible[members[group]]]
         class_counts = np.bincount(strata[rows], minlength=len(classes))
@@ -160,11 +161,6 @@ def sample_few_shot(
     return subsets[0], subsets[1]
 
 
-def _group_members(groups: Indices) -> list[Indices]:
-    """Row numbers of each group, in the order of group numbers."""
-    return np.split(np.argsort(groups, kind="stable"), np.cumsum(np.bincount(groups))[:-1])
-
-
 def held_out_rows(strata: Indices, groups: Indices, size: int, seed: int, names: Sequence[str] = ()) -> Mask:
     """A stratified random holdout of whole groups.
 
@@ -181,23 +177,20 @@ def held_out_rows(strata: Indices, groups: Indices, size: int, seed: int, names:
     Raises:
         ValueError: if no row of a class could be held out, or none would be left to train on.
     """
+    held_out = stratified_part(strata, groups, size, seed)
     classes, strata = np.unique(strata, return_inverse=True)
     counts = np.bincount(strata)
-    quota = np.maximum(np.round(counts * size / len(strata)), 1).astype(int)
-    members = _group_members(groups)
-    held_out = np.zeros(len(strata), bool)
-    for group in np.random.default_rng([seed, 1]).permutation(len(members)):
-        class_counts = np.bincount(strata[members[group]], minlength=len(counts))
-        if (class_counts <= quota).all():
-            held_out[members[group]] = True
-            quota = quota - class_counts
     missing = [c for c in range(len(classes)) if not held_out[strata == c].any() or held_out[strata == c].all()]
     if missing:
         class_name = names[int(classes[missing[0]])] if names else classes[missing[0]]
         raise ValueError(
             f"selection and training both need rows of every class, but class {class_name} has "
             f"{counts[missing[0]]} rows, of which {int(held_out[strata == missing[0]].sum())} would be held out; "
-            "raise selection.fraction or limit.train, or use protocol: paper"
+            + (
+                "bring more rows of it, say rare_classes: drop or other, or use protocol: paper"
+                if counts[missing[0]] < 2
+                else "raise selection.fraction or limit.train, or use protocol: paper"
+            )
         )
     return held_out
 

@@ -11,7 +11,7 @@ import yaml
 from panda_trainable.config.section import as_list
 from panda_trainable.config.task import Hub, TaskSpec
 from panda_trainable.config.task_section import TaskSection
-from panda_trainable.data.demo import DEMO, Demonstration
+from panda_trainable.origins.demo import DEMO, Demonstration
 
 TABLE = Path(__file__).with_name("tasks.yaml")
 

@@ -16,9 +16,9 @@ from panda_trainable.config.setting import Setting
 from panda_trainable.config.task import TaskSpec
 from panda_trainable.data.gold import AnswerGold, TagGold
 from panda_trainable.data.limits import kept_rows
-from panda_trainable.data.overlap import shared_text_groups, text_hashes
 from panda_trainable.data.tokenisers import TOKENISERS
 from panda_trainable.library import PromptLibrary
+from panda_trainable.origins.texts import shared_text_groups, text_hashes
 from panda_trainable.plm.files import load_tokenizer
 
 GOLD = "gold.json"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from panda_trainable.config.task import TaskSpec
-from panda_trainable.data.rows import located
+from panda_trainable.data.locate import located
 
 SHARED = Path(__file__).parent.parent.parent.parent / "shared"
 WORDS = [f"w{i}" for i in range(40)]

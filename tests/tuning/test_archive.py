@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 from panda_trainable.config.origin import Imported
 from panda_trainable.data.overlap import split_text_hashes
-from panda_trainable.data.readers import FolderFiles
 from panda_trainable.library import PromptLibrary
+from panda_trainable.origins.folder import FolderFiles
 from panda_trainable.similarity.representations import embedding_key
 from panda_trainable.transfer.lineage import tuned_prompts
 from tests.kits.command import experiment_file, panda_tune, panda_tune_here

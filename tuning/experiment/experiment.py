@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import MinLen
-from pydantic import BeforeValidator, Field, Tag, TypeAdapter, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Tag, TypeAdapter, ValidationInfo, field_validator
 
 from panda_trainable.config.methods import BASELINE, FUSIONS, KD_KINDS, KNOBS, SIMILARITY_NAMES, TRAITS
-from panda_trainable.config.section import Doc, as_list, shared_settings
+from panda_trainable.config.origin import expanded
+from panda_trainable.config.section import Doc, ShortFor, as_list, shared_settings
 from panda_trainable.config.setting import (
     CommonSettings,
     PlmSettings,
@@ -23,6 +24,7 @@ from panda_trainable.config.trial import MethodSettings, TeacherTrainSettings
 from panda_trainable.data.task_table import TASKS, with_panda_metrics
 from search_spaces.defaults import SPACES
 from search_spaces.space import Choice, Domain, Float, Space
+from tuning.experiment.names import readable, slug
 from tuning.experiment.problems import check_known
 from tuning.experiment.sections import (
     MAPPING,
@@ -30,6 +32,7 @@ from tuning.experiment.sections import (
     Alternatives,
     ConfirmSection,
     Domains,
+    Names,
     ProjectorSection,
     ResourcesSection,
     SearchSection,
@@ -41,6 +44,7 @@ from tuning.experiment.sections import (
     Weights,
 )
 
+NamedPlm = Annotated[PlmSettings, ShortFor("from")]
 NAME_BYTES = 255
 """Longest name that file systems take."""
 
@@ -64,12 +68,12 @@ class Experiment(TrialKeys, SimilaritySettings):
     """The experiment file. Paths are relative to it."""
 
     name: Annotated[
-        str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"), Doc("names the MLflow experiment and the folder")
+        str, AfterValidator(readable), Doc("names the MLflow experiment, and the folder of the search as far as it can")
     ]
     plm: Annotated[
-        tuple[PlmSettings, ...],
+        tuple[NamedPlm, ...],
         MinLen(1),
-        BeforeValidator(as_list, json_schema_input_type=PlmSettings | list[PlmSettings]),
+        BeforeValidator(as_list, json_schema_input_type=NamedPlm | list[NamedPlm]),
         Doc("the frozen pretrained language model, or a list of them"),
     ]
     data: Annotated[str, Doc("holds <task>/{train,validation,test}.jsonl (csv, tsv, parquet, conll)")] = "data"
@@ -77,25 +81,23 @@ class Experiment(TrialKeys, SimilaritySettings):
         default_factory=dict
     )
     mixtures: Annotated[
-        dict[TaskName, Annotated[list[str], MinLen(1)]],
+        dict[TaskName, Annotated[Names, MinLen(1)]],
         Doc("name: [tasks] that train one prompt together; a source by that name"),
     ] = field(default_factory=dict)
-    sources: Annotated[list[str], Doc("source tasks and mixtures")] = field(default_factory=list)
-    targets: Annotated[list[str], MinLen(1), Doc("target tasks")]
-    methods: Annotated[list[str], Doc(f"methods; {BASELINE} is always there")] = field(default_factory=list)
-    pairs: Annotated[dict[str, list[str]], Doc("target: its sources, where not all of them")] = field(
-        default_factory=dict
-    )
-    similarities: Annotated[list[str], Doc("measured for all pairs")] = field(
+    sources: Annotated[Names, Doc("source tasks and mixtures")] = field(default_factory=list)
+    targets: Annotated[Names, MinLen(1), Doc("target tasks")]
+    methods: Annotated[Names, Doc(f"methods; {BASELINE} is always there")] = field(default_factory=list)
+    pairs: Annotated[dict[str, Names], Doc("target: its sources, where not all of them")] = field(default_factory=dict)
+    similarities: Annotated[Names, Doc("measured for all pairs")] = field(
         default_factory=lambda: [name for name in SIMILARITY_NAMES if name != "on"]
     )
     weigh_by: Annotated[
         Annotated[Annotated[str, Tag(TEXT)] | Annotated[Weights, Tag(MAPPING)], Alternatives],
         Doc("a similarity, none, or target: {source: value}"),
     ] = "task_embedding"
-    teacher_plm: Annotated[PlmSettings | None, Doc("the larger PLM of distill and panda_distill")] = None
+    teacher_plm: Annotated[NamedPlm | None, Doc("the larger PLM of distill and panda_distill")] = None
     teacher_train: Annotated[TeacherTrainSettings, Doc("how it is tuned on the target")] = TeacherTrainSettings()
-    source_plm: Annotated[PlmSettings | None, Doc("the PLM whose prompts tpt_model projects")] = None
+    source_plm: Annotated[NamedPlm | None, Doc("the PLM whose prompts tpt_model projects")] = None
     projector: Annotated[ProjectorSection, Doc("how it projects them")] = ProjectorSection()
     search: Annotated[SearchSection, Doc("the search")] = SearchSection()
     space: Annotated[dict[str, Domains], Doc("overrides of the default spaces, per method")] = field(
@@ -115,6 +117,7 @@ class Experiment(TrialKeys, SimilaritySettings):
     def _possible_paths(cls, path: str) -> str:
         if "\0" in path or any(len(part.encode()) > NAME_BYTES for part in path.split("/")):
             raise ValueError(f"must be a folder's name of at most {NAME_BYTES} bytes a part, got {path[:60]!r}")
+        expanded(path)  # which refuses variables that are not set
         return path
 
     @field_validator("sources", "targets")
@@ -211,19 +214,24 @@ class Experiment(TrialKeys, SimilaritySettings):
         return self._folder
 
     @property
+    def slug(self) -> str:
+        """The name as a folder can be called."""
+        return slug(self.name)
+
+    @property
     def storage_path(self) -> Path:
         """The storage folder, absolute."""
-        return (self.folder / self.storage).resolve()
+        return (self.folder / expanded(self.storage)).resolve()
 
     @property
     def data_path(self) -> Path:
         """The data folder, absolute."""
-        return (self.folder / self.data).resolve()
+        return (self.folder / expanded(self.data)).resolve()
 
     @property
     def search_path(self) -> Path:
         """The folder of this experiment's search, absolute."""
-        return self.storage_path / "searches" / self.name
+        return self.storage_path / "searches" / self.slug
 
     @property
     def tracking_uri(self) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, MinLen
 from pydantic import BeforeValidator, Discriminator, Field, ValidationError
 
-from panda_trainable.config.section import Doc, Section, WrongSetting, file_key
+from panda_trainable.config.section import Doc, ReadBy, Section, WrongSetting, file_key, one_as_list
 from panda_trainable.config.setting import TrainSettings
 from panda_trainable.config.trial import ProjectorSettings
 from search_spaces.space import parse_domain
@@ -21,7 +21,8 @@ class ShotsSection(Section):
     of: Annotated[Literal["targets", "sources", "both"], Doc("whose rows")] = "targets"
 
 
-Seeds = Annotated[tuple[Annotated[int, Ge(0)], ...], MinLen(1)]
+Seeds = Annotated[tuple[Annotated[int, Ge(0)], ...], MinLen(1), ReadBy(one_as_list, also=("int",))]
+Names = Annotated[list[str], BeforeValidator(one_as_list, json_schema_input_type=str | list[str])]
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,7 @@ def details(error: ValidationError) -> list[dict[str, Any]]:
         if isinstance(cause, WrongSetting):
             detail["loc"] = (*detail["loc"], file_key(cause.setting))
         text = detail["msg"].replace("a valid tuple", "a valid list").replace("Tuple should", "List should")
+        text = text.replace("Value should have", "List should have")
         is_section = detail["type"] == "dataclass_type"
         detail["msg"] = "Input should be a valid dictionary" if is_section else text.replace(" after validation", "")
         found.append(detail)

@@ -126,6 +126,11 @@ def imported_prompts_are_whole(checked: Checked, task: TaskSpec) -> Iterator[Fin
         yield Problem(f"task {task.name}", rule, remedy="use the settings they were made with, or bring the data")
 
 
+def reading_notes(_: Checked, task: TaskSpec) -> Iterator[Finding]:
+    """Notes how the rows of a task were read, where its files did not say it plainly."""
+    yield from task.notes
+
+
 def classes_survive_limit(checked: Checked, task: TaskSpec) -> Iterator[Finding]:
     """The rows that `limit.train` leaves have every class."""
     if not task.origin.has_rows:

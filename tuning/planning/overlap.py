@@ -50,6 +50,14 @@ def overlap_problems(plan: Plan, shared: Shared) -> Iterator[Problem]:
             f"texts of train rows of a source stand in report rows of a target: {pairs}",
             remedy="leave the pairs out, or use overlap: drop",
         )
+    leaking = [task for name in experiment.targets if (task := plan.tasks[name]).leaked]
+    if leaking and experiment.overlap == "refuse":
+        told = ", ".join(f"{task.name} ({task.leaked})" for task in leaking)
+        yield Problem(
+            "overlap: refuse",
+            f"report rows of a target stand in its own train rows: {told}",
+            remedy="take them out of one of the files, or use overlap: warn",
+        )
     alone = [
         target
         for target in (experiment.targets if experiment.needs("source_plm") else ())

@@ -40,7 +40,8 @@ class Study:
         space: what is searched.
         budget: trials.
         similarities: of the pair, by name.
-        overlap: texts that the pair's source, or all sources, share, in train rows, with the target's report rows.
+        overlap: texts that the pair's source, or all sources, share, in train rows, with the target's report rows,
+            and report rows that stand in the target's own train rows.
     """
 
     key: str

@@ -50,6 +50,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "neurons": Check("plm", checks.neurons_can_be_compared, after=("encoder",)),
         "layer": Check("plm", checks.embedded_layer_exists, after=("encoder",)),
         "imported": Check("task", checks.imported_prompts_are_whole),
+        "reading": Check("task", checks.reading_notes),
         "classes": Check("task", checks.classes_survive_limit, after=("tokenizer",)),
         "rows": Check("task", checks.rows_can_be_split, after=("classes",)),
         "teacher": Check("task", checks.tokens_match_those_of_teacher, after=("tokenizer",)),

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from panda_trainable.config.methods import SOURCELESS, TRAITS
+from panda_trainable.config.origin import expanded
 from panda_trainable.config.section import shared_settings
 from panda_trainable.config.setting import CommonSettings, InitSettings, Plm, PlmSettings, Setting, TrainSettings
 from panda_trainable.config.task import TaskSpec, shared_head
-from panda_trainable.data.rows import is_here, located
+from panda_trainable.data.locate import is_here, located
 from panda_trainable.plm.files import plm_files, plm_folder
 from tuning.experiment.experiment import Experiment, sources_of
 from tuning.experiment.loading import read
@@ -118,6 +119,9 @@ def storage_problems(experiment: Experiment) -> Iterator[Problem]:
         return
     if not folder.is_dir():
         yield Problem("storage", f"{folder} is no folder", remedy="name another")
+    elif experiment.tracking.uri is None and set("?%") & set(str(path)):
+        rule = f"the database of MLflow cannot lie in {path}: ? and % mean something else in its address"
+        yield Problem("storage", rule, remedy="rename the folder, or give tracking.uri")
     elif not os.access(folder, os.W_OK | os.X_OK):
         yield Problem("storage", f"{folder} cannot be written", remedy="name another folder, or have it opened for you")
 
@@ -127,7 +131,7 @@ def _located(experiment: Experiment, name: str, *, fetches: bool) -> TaskSpec:
     task, data = experiment.task(name), experiment.data_path
 
     def fetch(hub_task: TaskSpec) -> Path:
-        from panda_trainable.data.hub import fetch_task  # it imports `datasets`, which takes a second
+        from panda_trainable.origins.hub import fetch_task  # it imports `datasets`, which takes a second
 
         return fetch_task(hub_task, data, experiment.storage_path / "hub")
 
@@ -139,8 +143,8 @@ def _located(experiment: Experiment, name: str, *, fetches: bool) -> TaskSpec:
 
 def _plm(experiment: Experiment, section: PlmSettings, problems: list[Problem]) -> Plm | None:
     """A PLM with its identity; where it is not there, that is added to the problems."""
-    folder = experiment.folder / section.source
     try:
+        folder = experiment.folder / expanded(section.source)
         is_local = not section.source.startswith("package:") and folder.is_dir()
         source = str(folder.resolve()) if is_local else section.source
         files = plm_files(plm_folder(source))
@@ -178,8 +182,8 @@ def _init(experiment: Experiment, problems: list[Problem]) -> tuple[InitSettings
     init = experiment.prompt.init.as_read
     if init.kind != "file":
         return init, ""
-    path = experiment.folder / init.file
     try:
+        path = experiment.folder / expanded(init.file)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()[:20]
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error

@@ -79,7 +79,7 @@ def _study(
     base, space = study_base(plan, pair, sources, shared)
     measured = similarities.get((pair.source, pair.target), {}) if pair.source else {}
     own = sources[:1] if pair.source else sources  # its partners take part in some trials, and are pairs themselves
-    overlap = sum(shared.get((source.task.name, pair.target), 0) for source in own)
+    overlap = plan.tasks[pair.target].leaked + sum(shared.get((source.task.name, pair.target), 0) for source in own)
     budget = 1 if space.size == 1 else plan.experiment.search.trials  # one configuration needs one trial
     return Study(study_key(plan, base, space), pair, base, space, budget, measured, overlap)
 

@@ -43,7 +43,7 @@ def train(experiment: Experiment, output: Path | None = None) -> dict[str, Any]:
     trainer = open_trainer(library, config)
     trainer.advance(config.steps)
     selection, (report, _, _) = trainer.select(), trainer.report()
-    folder = output or experiment.storage_path / "trained" / experiment.name
+    folder = output or experiment.storage_path / "trained" / experiment.slug
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     prompts = trainer.prompts()  # model tuning has none

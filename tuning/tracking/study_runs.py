@@ -12,7 +12,7 @@ from panda_trainable.config.methods import TRAITS
 from panda_trainable.config.section import as_filed, flattened
 from panda_trainable.config.task import Mixture
 from panda_trainable.config.trial import TrialConfig
-from panda_trainable.data.demo import DEMO
+from panda_trainable.origins.demo import DEMO
 from tuning.experiment.pinned import trial_settings
 from tuning.planning.jobs import Job
 from tuning.planning.plan import Plan, Study

@@ -11,6 +11,7 @@ from typing import Any
 
 from analysis.records import names as records
 from analysis.records.reader import client, runs
+from tuning.experiment.names import slug
 
 PATIENCE_S = 20.0
 """Seconds between two attempts to reach an MLflow server that is away."""
@@ -190,7 +191,7 @@ class Tracker:
         if found is not None:
             return str(found.experiment_id)
         is_local = self.uri.startswith("sqlite:")
-        artifacts = (self.folder.parent.parent / "artifacts" / self.experiment).as_uri() if is_local else None
+        artifacts = (self.folder.parent.parent / "artifacts" / slug(self.experiment)).as_uri() if is_local else None
         return str(store.create_experiment(self.experiment, artifact_location=artifacts, tags=EXPERIMENT_TAGS))
 
     def _log(self, update: RunUpdate) -> None:

@@ -78,7 +78,7 @@ def test_rows_that_share_a_text_stay_together(seed: int) -> None:
 
 def test_a_class_too_rare_to_be_held_out_is_refused_with_its_count() -> None:
     strata = np.array([0] * 20 + [1])
-    with pytest.raises(ValueError, match=r"class 1 has 1 rows, of which 1 would be held out; raise selection.fraction"):
+    with pytest.raises(ValueError, match=r"class 1 has 1 rows, of which 1 would be held out; bring more"):
         held_out_rows(strata, np.arange(21), 4, 0)
 
 
@@ -86,7 +86,7 @@ def test_a_class_too_rare_to_be_held_out_is_refused_by_its_name(
     library: PromptLibrary, setting: Setting, tmp_path: Path
 ) -> None:
     spec = own_task(tmp_path / "own", THREE, classed([20, 1, 20]))
-    with pytest.raises(ValueError, match=r"but class green has 1 rows, of which 1 would be held out; raise"):
+    with pytest.raises(ValueError, match=r"but class green has 1 rows, of which 1 would be held out; bring more"):
         replica_rows(library, setting, spec, 0)
     choices = replace(SINGLE, kind="multiple_choice", classes=(), choices=("left", "right"))
     rows = [{**row, "left": f"w{i}", "right": f"w{i} w1"} for i, row in enumerate(classed([20, 1]))]

@@ -11,12 +11,13 @@ import pyarrow as pa
 import pytest
 from pyarrow.parquet import write_table
 
-from panda_trainable.config.origin import Unlocated
+from panda_trainable.config.origin import ClassValue, Unlocated
 from panda_trainable.config.task import TaskSpec
+from panda_trainable.data.locate import SHOWN, located
 from panda_trainable.data.prepare import PREPARE
-from panda_trainable.data.readers import FolderFiles
-from panda_trainable.data.rows import SHOWN, Example, checked_row, examples, imbalance, located
+from panda_trainable.data.rows import Example, Findings, checked_row, examples, imbalance
 from panda_trainable.data.task_table import TASKS
+from panda_trainable.origins.folder import FolderFiles
 from tests.kits.tasks import rows_of, write_task
 
 SPEC = TaskSpec("t", "classification", ("a",), "label", ("no", "yes"), ("accuracy",))
@@ -210,7 +211,6 @@ def test_a_row_that_is_not_its_task_s_is_refused_with_its_line(
     ("line", "told"),
     [
         ('{"a": "w1"', "a line must be one JSON object"),
-        ("", "a line must be one JSON object"),
         ('["w1", 0]', "a line must be one JSON object, got '[\"w1\", 0]'"),
         ({"a": "w1"}, "needs the field label; it has a"),
         ({"b": "w1"}, "needs the field a, label; it has b"),
@@ -222,8 +222,7 @@ def test_a_row_that_is_not_its_task_s_is_refused_with_its_line(
         ({"a": 3, "label": 1}, "a must be a text that is not empty, got 3"),
         ({"a": ["w1"], "label": 1}, "a must be a text that is not empty, got ['w1']"),
         ({"a": "w1", "label": 2}, "label must be 0 to 1 or one of no, yes, got 2"),
-        ({"a": "w1", "label": -1}, "label must be 0 to 1 or one of no, yes, got -1"),
-        ({"a": "w1", "label": "-1"}, "label must be 0 to 1 or one of no, yes, got '-1'"),
+        ({"a": "w1", "label": -2}, "label must be 0 to 1 or one of no, yes, got -2"),
         ({"a": "w1", "label": "--1"}, "label must be 0 to 1 or one of no, yes, got '--1'"),
         ({"a": "w1", "label": "1" + "0" * 5000}, "label must be 0 to 1 or one of no, yes, got '1000"),
         ({"a": "w1", "label": 10**400}, "label must be 0 to 1 or one of no, yes, got 1000"),
@@ -231,7 +230,7 @@ def test_a_row_that_is_not_its_task_s_is_refused_with_its_line(
         ({"a": "w1", "label": "²"}, "label must be 0 to 1 or one of no, yes, got '²'"),
         ({"a": "w1", "label": "maybe"}, "label must be 0 to 1 or one of no, yes, got 'maybe'"),
         ({"a": "w1", "label": "Yes"}, "label must be 0 to 1 or one of no, yes, got 'Yes' (did you mean yes?)"),
-        ({"a": "w1", "label": True}, "label must be 0 to 1 or one of no, yes, got True"),
+        ({"a": "w1", "label": "it was good to see"}, "(that looks like a text: is label the field of the label?)"),
         ({"a": "w1", "label": 0.5}, "label must be 0 to 1 or one of no, yes, got 0.5"),
         ({"a": "w1", "label": None}, "label must be 0 to 1 or one of no, yes, got None"),
         ({"a": "w1", "label": [1]}, "label must be 0 to 1 or one of no, yes, got [1]"),
@@ -261,6 +260,15 @@ def test_a_template_with_all_fields_empty_is_refused_and_with_one_it_is_not() ->
         (("no", "yes"), 1, 1),
         (("no", "yes"), "1", 1),
         (("no", "yes"), 1.0, 1),
+        (("no", "yes"), "1.0", 1),
+        (("no", "yes"), True, 1),
+        (("no", "yes"), False, 0),
+        (("no", "yes"), "TRUE", 1),
+        (("no", "yes"), "False", 0),
+        (("no", "yes"), ClassValue(0, ("yes", "no")), 1),
+        (("no", "yes"), ClassValue(0, ("YES", "NO")), 1),
+        (("no", "yes"), ClassValue(0, ("negative", "positive")), 0),
+        (("1", "2", "0"), "1.0", 0),
         (("false", "true"), True, 1),
         (("false", "true"), "true", 1),
         (("true", "false"), True, 0),
@@ -278,13 +286,13 @@ def test_a_class_is_known_by_its_name_or_else_by_its_number(
     assert checked_row(replace(SPEC, classes=classes), {"a": "w1", "label": label}).label == number
 
 
-@pytest.mark.parametrize("label", [0, 3, "3", True, 0.5, "no"])
+@pytest.mark.parametrize("label", [0, 3, "3", 0.5, "no"])
 def test_where_classes_are_named_like_numbers_only_names_are_classes(label: object) -> None:
     with pytest.raises(ValueError, match="^label must be one of 1, 2, got "):
         checked_row(replace(SPEC, classes=("1", "2")), {"a": "w1", "label": label})
 
 
-@pytest.mark.parametrize(("label", "number"), [(0, 0), ("1", 1), (1.0, 1)])
+@pytest.mark.parametrize(("label", "number"), [(0, 0), ("1", 1), (1.0, 1), ("A", 0), ("b", 1), ("1.0", 1)])
 def test_a_choice_is_known_by_its_number(label: object, number: int) -> None:
     assert checked_row(CHOICE, {"a": "w1", "b": "w2", "c": "w3", "label": label}).label == number
 
@@ -354,7 +362,9 @@ def test_values_that_are_all_the_same_are_refused(refusal: Callable[..., str]) -
 def test_a_class_that_only_the_report_split_has_is_refused_by_name(refusal: Callable[..., str]) -> None:
     three = replace(SPEC, classes=("no", "yes", "maybe"))
     said = refusal(*GOOD, of=three, validation=[*GOOD, {"a": "w1", "label": 2}])
-    assert said == "t: train has no row of a class that other splits have: maybe (validation)"
+    assert said == (
+        "t: train has no row of a class that other splits have: maybe (validation); bring some, or say rare_classes: drop or other"
+    )
 
 
 def test_a_class_that_no_split_has_is_counted_as_none(folder: Folder) -> None:
@@ -372,24 +382,30 @@ def test_a_split_without_rows_is_refused_with_its_file(folder: Folder, split: st
 
 
 def test_missing_splits_are_refused_with_the_endings_that_are_looked_for(tmp_path: Path, folder: Folder) -> None:
-    told = r"train and validation or test not found in .*t: .*\.jsonl, \.csv, \.tsv, \.parquet, \.conll$"
+    told = (
+        r"train and validation or test not found in .*t: .*\.jsonl, \.json, \.csv, \.tsv, \.parquet, \.conll, \.arrow$"
+    )
     with pytest.raises(ValueError, match="^task t: " + told):
         located(SPEC, tmp_path)
-    (folder(*GOOD) / "t" / "train.jsonl").rename(tmp_path / "t" / "train.json")
-    with pytest.raises(ValueError, match="^task t: train not found in .*train.json"):
+    (folder(*GOOD) / "t" / "train.jsonl").rename(tmp_path / "t" / "train.xls")
+    with pytest.raises(ValueError, match="^task t: train not found in .*train.xls"):
         located(SPEC, tmp_path)
-    (tmp_path / "t" / "train.json").rename(tmp_path / "t" / "train.jsonl")
-    (tmp_path / "t" / "validation.jsonl").unlink()
-    with pytest.raises(ValueError, match="^task t: validation or test not found in "):
-        located(SPEC, tmp_path)
+    (tmp_path / "t" / "train.xls").rename(tmp_path / "t" / "train.jsonl")
 
 
-@pytest.mark.parametrize("path", ["../t", "inside/../../t", "..", "/t"])
-def test_a_folder_outside_the_data_is_refused(tmp_path: Path, path: str) -> None:
+@pytest.mark.parametrize("path", ["../t", "inside/../../t", "{absolute}", "$T_FOLDER", "${T_FOLDER}", "~/t"])
+def test_a_task_may_lie_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     write_task(tmp_path / "t", rows_of(4), rows_of(4))
     (tmp_path / "data" / "inside").mkdir(parents=True)
-    with pytest.raises(ValueError, match=f"task t: its folder must lie inside the data folder .*data, got '{path}'"):
-        located(replace(SPEC, origin=Unlocated(path)), tmp_path / "data")
+    monkeypatch.setenv("T_FOLDER", str(tmp_path / "t"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    found = located(replace(SPEC, origin=Unlocated(path.replace("{absolute}", str(tmp_path / "t")))), tmp_path / "data")
+    assert Path(found.origin.place("train")).resolve() == (tmp_path / "t" / "train.jsonl").resolve()
+
+
+def test_a_variable_that_is_not_set_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"task t: path: '\$T_NOWHERE/t' names \$T_NOWHERE, which is not set"):
+        located(replace(SPEC, origin=Unlocated("$T_NOWHERE/t")), tmp_path)
 
 
 def test_a_task_may_lie_in_a_folder_of_another_name(tmp_path: Path) -> None:
@@ -462,7 +478,7 @@ def test_rows_of_one_question_may_share_a_field_of_any_type(tmp_path: Path) -> N
     (tmp_path / "t").mkdir()
     for split in ("train", "validation"):
         write_table(rows, tmp_path / "t" / f"{split}.parquet")
-    found = list(examples(located(spec, tmp_path), "train", []))
+    found = list(examples(located(spec, tmp_path), "train", Findings()))
     assert found[0].question == found[1].question != ""
 
 
@@ -507,7 +523,7 @@ def test_a_fingerprint_does_not_know_name_format_other_fields_or_how_a_label_is_
     rows = [*rows_of(6), {"a": 'one, "two"\nlines\tand é', "label": 1}]
     same = {
         identity(rows, name="u"),
-        *(identity(rows, ending=ending) for ending in ("csv", "tsv", "parquet")),
+        *(identity(rows, ending=ending) for ending in ("csv", "parquet")),
         identity([{**row, "note": i} for i, row in enumerate(rows)]),
         identity([{**row, "label": SPEC.classes[row["label"]]} for row in rows]),
     }

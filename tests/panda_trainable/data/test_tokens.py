@@ -16,12 +16,13 @@ from panda_trainable.config.origin import Imported
 from panda_trainable.config.setting import LimitSettings, Plm, PromptSettings, Setting, TrainSettings
 from panda_trainable.config.task import KINDS, TaskSpec
 from panda_trainable.data.gold import IGNORED
-from panda_trainable.data.limits import capped, numbered
-from panda_trainable.data.overlap import normalised, shared_text_groups, split_text_hashes, text_hashes
-from panda_trainable.data.readers import FolderFiles
+from panda_trainable.data.limits import capped
+from panda_trainable.data.overlap import split_text_hashes
 from panda_trainable.data.tokenisers import TOKENISERS
 from panda_trainable.data.tokens import TokenTable, gold_of, token_table, tokens_key
 from panda_trainable.library import PromptLibrary
+from panda_trainable.origins.folder import FolderFiles
+from panda_trainable.origins.texts import normalised, numbered, shared_text_groups, text_hashes
 from panda_trainable.plm.files import load_tokenizer, plm_files
 from panda_trainable.training.metrics import METRICS
 from tests.kits.tasks import SPECS, own_task

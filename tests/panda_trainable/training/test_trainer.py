@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from panda_trainable.config.setting import Setting
 from panda_trainable.config.task import TaskSpec
-from panda_trainable.data.rows import fingerprinted
+from panda_trainable.data.locate import fingerprinted
 from panda_trainable.data.tokens import TokenTable, token_table
 from panda_trainable.library import PromptLibrary
 from panda_trainable.training import forward as module

@@ -11,7 +11,7 @@ from torch import Tensor
 from panda_trainable.config.methods import SOURCELESS, TRAITS
 from panda_trainable.config.task import Mixture, TaskSpec
 from panda_trainable.config.trial import Source, TrialConfig
-from panda_trainable.data.rows import fingerprinted
+from panda_trainable.data.locate import fingerprinted
 from panda_trainable.library import PromptLibrary
 from panda_trainable.training.trainer import Trainer
 from panda_trainable.transfer.lineage import MODEL_FILE, Lineage, tuned, tuned_prompts

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from panda_trainable.config.setting import Setting
 from panda_trainable.config.task import KINDS, MIXING_CAP, Mixture, TaskSpec
-from panda_trainable.data.rows import fingerprinted
+from panda_trainable.data.locate import fingerprinted
 from panda_trainable.data.splits import data_order, mixture_schedule, replica_rows
 from panda_trainable.library import CARD, PromptLibrary
 from panda_trainable.training import forward as module

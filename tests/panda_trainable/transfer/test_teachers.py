@@ -12,7 +12,7 @@ import torch
 from panda_trainable.config.setting import Setting
 from panda_trainable.config.task import TaskSpec
 from panda_trainable.config.trial import TrialConfig
-from panda_trainable.data.rows import fingerprinted
+from panda_trainable.data.locate import fingerprinted
 from panda_trainable.data.splits import batches
 from panda_trainable.data.tokens import token_table
 from panda_trainable.library import CARD, PromptLibrary

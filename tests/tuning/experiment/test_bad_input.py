@@ -170,28 +170,40 @@ PLANNED: dict[str, tuple[Change, tuple[str, ...]]] = {
     "no train file": (
         lambda folder: (folder / "data/t/train.jsonl").unlink(),
         (
-            "task t: train not found in {data}/t: it holds validation.jsonl, but must hold train and validation or test, each",
+            "task t: train not found in {data}/t: it holds validation.jsonl, but must hold train, and may hold",
         ),
     ),
     "no folder": (
         values(data="nowhere"),
         ("task t: train and validation or test not found in {folder}/nowhere/t: it is empty or not there", "task s1: "),
     ),
-    "only train": (
-        lambda folder: (folder / "data/s1/validation.jsonl").unlink(),
-        ("task s1: validation or test not found in {data}/s1: it holds train.jsonl",),
+    "a part of train where there is validation": (
+        own(split={"validation": 0.5}),
+        ("task t: split divides train rows where there are no others, but {data}/t has validation; remove `split`",),
+    ),
+    "shards that are missing": (
+        lambda folder: (folder / "data/t/train.jsonl").rename(folder / "data/t/train-00000-of-00002.jsonl"),
+        ("{data}/t: shards of a split must be all there, each once, got train-00000-of-00002.jsonl",),
+    ),
+    "labels that are no classes": (
+        several(own(classes=[]), rows("t", "train", [{"a": f"w{i}", "label": f"text {i}"} for i in range(60)])),
+        ("task t: label has 60 different values in 60 rows, which are no classes, e.g. text 0, text 1; name the field",),
+    ),
+    "storage with a question mark": (
+        values(storage="runs?"),
+        ("storage: the database of MLflow cannot lie in {folder}/runs?: ? and % mean something else",),
     ),
     "two files of a split": (
         lambda folder: (folder / "data/t/train.csv").write_text("a,label\nw1,0\n"),
-        ("{data}/t: train must be one file, got train.jsonl, train.csv",),
+        ("{data}/t: train must be one file, got train.csv, train.jsonl",),
     ),
     "ragged table": (
         text("t", "train.csv", "a,label\nw1 w2,0\nw3,w4,1\nw5,1\n"),
         ("{data}/t/train.csv:3: has 3 fields where the header has 2: a, label",),
     ),
-    "table divided by something else": (
-        text("t", "train.csv", "a;label\nw1;0\n"),
-        ("{data}/t/train.csv:1: the columns seem to be divided by ';'; here ',' must divide them",),
+    "table divided by something else than is said": (
+        several(own(delimiter="|"), text("t", "train.csv", "a;label\nw1;0\n")),
+        ("{data}/t", "needs the field a, label; it has a;label"),
     ),
     "table with a column twice": (
         text("t", "train.tsv", "a\ta\nw1\t0\n"),
@@ -241,9 +253,9 @@ PLANNED: dict[str, tuple[Change, tuple[str, ...]]] = {
         rows("t", "validation", [row for row in SOUND if not row["label"]]),
         ("{data}/t/validation.jsonl: needs rows of at least two classes, has only no",),
     ),
-    "folder outside of the data": (
-        own(path="../../x"),
-        ("task t: its folder must lie inside the data folder {data}, got '../../x'; point `data:` there",),
+    "path with a variable that is not set": (
+        own(path="$PANDA_TUNE_NOWHERE/x"),
+        ("task t: path: '$PANDA_TUNE_NOWHERE/x' names $PANDA_TUNE_NOWHERE, which is not set; set it, or write the path out",),
     ),
     "no PLM": (
         values(plm={"from": "./nowhere"}),

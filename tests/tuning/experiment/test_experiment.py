@@ -173,7 +173,14 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
         "source_train: {steps: 5, early_step: 9}",
         ["source_train.early_step: early_step must be at most steps, got 9 of 5"],
     ),
-    "name with a slash": ("name: a/b", ["name: String should match pattern", "got 'a/b'"]),
+    "name of two lines": (
+        'name: "a\\nb"',
+        ["name: a name has 1 to 200 characters that can be printed, on one line, got 'a\\nb'"],
+    ),
+    "data in a variable that is not set": (
+        "data: $PANDA_TUNE_NOWHERE",
+        ["data: ", "names $PANDA_TUNE_NOWHERE, which is not set"],
+    ),
     "task twice": ("targets: [rte, rte]", ["targets: each task once, got ['rte', 'rte']"]),
     "infinite constant rate": ("source_train: {learning_rate: .inf}", ["source_train.learning_rate:", "got inf"]),
     "weight that is no number": ("weigh_by: {rte: {sst2: .nan}}", ["weigh_by", "got nan"]),
@@ -202,14 +209,14 @@ def test_a_key_that_must_be_there_is_missed(tmp_path: Path, key: str) -> None:
 
 
 def test_all_mistakes_of_a_file_are_told_at_once(tmp_path: Path) -> None:
-    text = "name: a b\nplm: {from: x, layers: 0}\ntargets: [rte]\ntrain: {steps: 0, seedz: [1]}\nsearch: {trials: x}\nzzz: 1"
+    text = "name: ''\nplm: {from: x, layers: 0}\ntargets: [rte]\ntrain: {steps: 0, seedz: [1]}\nsearch: {trials: x}\nzzz: 1"
     file = written(tmp_path, text)
     told = [(line.split(": ")[0], line.split(": ")[1]) for line in refusal(file)]
     keys = [(1, "name"), (2, "plm.layers"), (4, "train.steps"), (4, "train.seedz"), (5, "search.trials"), (6, "zzz")]
     assert sorted(told) == sorted((f"{file}:{number}", key) for number, key in keys)
 
 
-@pytest.mark.parametrize("mistake", ["train: {steps: 0}", "name: a b", "plm: {}"])
+@pytest.mark.parametrize("mistake", ["train: {steps: 0}", "name: ''", "plm: {}"])
 def test_a_rule_over_several_keys_is_told_beside_a_mistake_in_one(tmp_path: Path, mistake: str) -> None:
     sound = {"name": "x", "plm": "{from: x}", "targets": "[rte]", "methods": "[panda]"}
     sound.pop(mistake.partition(":")[0], None)

@@ -164,7 +164,7 @@ def test_what_a_study_needs_beforehand_is_asked_for_with_its_own_seeds(unusual: 
     jobs = jobs_of([config, config])
     assert {job.seeds for job in jobs} <= {(10, 11)}
     assert len(jobs) == len(set(jobs))
-    own, tutor, foreign = plan.setting.plm, plan.teacher_plm, plan.source_plm
+    own, teacher_plm, foreign = plan.setting.plm, plan.teacher_plm, plan.source_plm
     asked = {(job.lineage.setting.plm, job.lineage.task.name, job.lineage.trains) for job in jobs}
     sources = {source.task.name for source in config.sources}
     # A mixture of sources and target depends on how many partners take part: the trials make it.
@@ -172,7 +172,7 @@ def test_what_a_study_needs_beforehand_is_asked_for_with_its_own_seeds(unusual: 
     if traits.sources == "all":
         expected |= {(own, "s1+s2", "model")}
     if traits.another == "teacher_plm":
-        expected |= {(tutor, "t", "model")}
+        expected |= {(teacher_plm, "t", "model")}
     if traits.another == "source_plm":
         expected |= {
             (foreign, "t", "prompt"),
@@ -206,14 +206,14 @@ def test_the_authors_code_is_taught_by_a_source_whatever_its_similarity(usual: P
 
 
 def test_a_larger_plm_is_tuned_as_long_as_students_are_and_at_the_rate_of_its_kind(planned: Plans, plms: Plms) -> None:
-    def tutor(**said: Any) -> tuple[str, int, float]:
+    def teacher_plm(**said: Any) -> tuple[str, int, float]:
         made = studies(planned(**every_method(plms, teacher_train=said)), "distill")[0].base.teacher_plm
         assert made is not None
         return made.trains, made.steps, made.learning_rate
 
-    assert tutor() == ("prompt", 8, 0.01)
-    assert tutor(trains="model") == ("model", 8, 5e-5)
-    assert tutor(trains="model", steps=3, learning_rate=1e-3) == ("model", 3, 1e-3)
+    assert teacher_plm() == ("prompt", 8, 0.01)
+    assert teacher_plm(trains="model") == ("model", 8, 5e-5)
+    assert teacher_plm(trains="model", steps=3, learning_rate=1e-3) == ("model", 3, 1e-3)
 
 
 def test_all_weights_are_tuned_on_the_sources_at_the_published_rate_whatever_the_target_is_tuned_at(

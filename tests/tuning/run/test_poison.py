@@ -43,16 +43,16 @@ def searched(plan: Plan, library: PromptLibrary) -> tuple[TrialConfig, dict[str,
     similarities = measure(library, plan)
     study = next(s for s in make_studies(plan, similarities)[0] if s.pair.name == "t ← s1 · panda")
     config = study.base.with_knobs({**KNOBS, "teacher_steps": study.base.candidates[-1]})
-    session = open_trainer(library, config)
-    session.advance(config.steps)
+    trainer = open_trainer(library, config)
+    trainer.advance(config.steps)
     return config, {
         "similarities": similarities,
         "embeddings": [task_embedding(library, job.early, seed) for job in jobs for seed in job.seeds],
-        "teachers": [said.numpy() for teacher in session.recipe.teachers for said in teacher.outputs],
-        "weights": [teacher.weight for teacher in session.recipe.teachers],
-        "losses": session.losses(),
-        "selection": session.select(),
-        "prompts": [prompt.prompt.numpy() for prompt in session.prompts()],
+        "teachers": [said.numpy() for teacher in trainer.recipe.teachers for said in teacher.outputs],
+        "weights": [teacher.weight for teacher in trainer.recipe.teachers],
+        "losses": trainer.losses(),
+        "selection": trainer.select(),
+        "prompts": [prompt.prompt.numpy() for prompt in trainer.prompts()],
     }
 
 
@@ -105,9 +105,9 @@ def test_the_protocol_of_the_papers_selects_on_report_rows_as_it_says(
     for spoil in (False, True):
         plan = planned(protocol="paper", methods=[], sources=[])
         library = PromptLibrary(tmp_path / f"library-{spoil}")
-        session = open_trainer(library, make_studies(plan, {})[0][0].base)
-        session.advance(8)
-        scores.append((session.losses(), session.select(), session.report()[0]))
+        trainer = open_trainer(library, make_studies(plan, {})[0][0].base)
+        trainer.advance(8)
+        scores.append((trainer.losses(), trainer.select(), trainer.report()[0]))
         poison(tmp_path / "data")
     assert scores[0][1] == scores[0][2]
     assert scores[0][0] == scores[1][0]
@@ -124,8 +124,8 @@ def test_the_test_split_is_the_report_split_where_there_is_one(
     plan = planned(methods=[], sources=[])
     assert plan.tasks["t"].report_split == split
     library = PromptLibrary(tmp_path / "library")
-    session = open_trainer(library, make_studies(plan, {})[0][0].base)
-    session.select()
+    trainer = open_trainer(library, make_studies(plan, {})[0][0].base)
+    trainer.select()
     assert splits(library) == {("t", "train")}
-    session.report()
+    trainer.report()
     assert splits(library) == {("t", "train"), ("t", split)}

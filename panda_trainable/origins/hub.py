@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -29,7 +30,8 @@ def fetch_task(task: TaskSpec, data: Path, store: Path) -> Path:
 
     Args:
         task: with a Hub location.
-        data: a local copy of the dataset repository at `<data>/<owner>/<name>` takes precedence over the Hub.
+        data: a local copy of the dataset repository at `<data>/<owner>/<name>` takes precedence over the Hub; when it
+            changes, its files are converted again.
         store: folder of downloaded tasks.
 
     Raises:
@@ -42,7 +44,7 @@ def fetch_task(task: TaskSpec, data: Path, store: Path) -> Path:
             f"task {task.name}: its columns on the hub ({hub.path}) are not known to this table; put its files into "
             f"{data / task.name}, or describe it under `tasks:`"
         )
-    folder = store / "-".join(part for part in (*hub.path.split("/"), hub.config, task.name) if part)
+    folder = _folder(store, task, data / hub.path)
     if not folder.is_dir():
         draft = folder.with_name(f".{folder.name}-{uuid4().hex[:8]}")
         draft.mkdir(parents=True)
@@ -54,6 +56,25 @@ def fetch_task(task: TaskSpec, data: Path, store: Path) -> Path:
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     return folder
+
+
+def _folder(store: Path, task: TaskSpec, copy: Path) -> Path:
+    """Where a task's files are kept: of a local copy as it is now, else what was kept last."""
+    assert task.hub is not None
+    name = "-".join(part for part in (*task.hub.path.split("/"), task.hub.config, task.name) if part)
+    if state := _state(copy):
+        return store / f"{name}-{state}"
+    kept = [path for path in store.glob(f"{name}-*") if path.is_dir()] if not (store / name).is_dir() else []
+    return max(kept, key=lambda path: path.stat().st_mtime, default=store / name)
+
+
+def _state(copy: Path) -> str:
+    """What a local copy is like: a hash of its files' names, sizes and times; empty where there is none."""
+    if not copy.is_dir():
+        return ""
+    files = sorted(path for path in copy.rglob("*") if path.is_file())
+    state = [(str(path.relative_to(copy)), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return sha256(repr(state).encode()).hexdigest()[:8]
 
 
 def _loaded(task: TaskSpec, hub: Hub, data: Path, split: str) -> Any:

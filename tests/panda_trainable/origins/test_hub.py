@@ -13,10 +13,11 @@ from datasets.utils.logging import disable_progress_bar
 from pyarrow.parquet import read_table
 
 from panda_trainable.config.task import Hub, TaskSpec
-from panda_trainable.data.hub import fetch_task
-from panda_trainable.data.readers import FolderFiles
-from panda_trainable.data.rows import examples, located
+from panda_trainable.data.locate import located
+from panda_trainable.data.rows import examples
 from panda_trainable.data.task_table import TASKS
+from panda_trainable.origins.folder import FolderFiles
+from panda_trainable.origins.hub import fetch_task
 from tests.kits.tasks import write_task
 
 Rows = Sequence[Mapping[str, Any]]

@@ -1,6 +1,7 @@
 """Readers: every format gives the same rows, and what cannot be read is told with its place and never loaded whole."""
 
 import csv
+import gzip
 import json
 import os
 import tracemalloc
@@ -11,12 +12,15 @@ from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 import pytest
+from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from pyarrow.parquet import write_table
 
-from panda_trainable.config.origin import Row, Unlocated
+from panda_trainable.config.origin import ClassValue, Note, Row, Unlocated
 from panda_trainable.config.task import TaskSpec
-from panda_trainable.data.readers import LINE_MIB, READERS, split_file
-from panda_trainable.data.rows import located
+from panda_trainable.data.locate import located
+from panda_trainable.origins.folder import READERS, FolderFiles
+from panda_trainable.origins.lines import LINE_MIB, PLAIN, Reading
+from panda_trainable.origins.tables import CALLED, csv_table
 
 NOBODY = 65534
 SPEC = TaskSpec("t", "classification", ("a",), "label", ("no", "yes"), ("accuracy",))
@@ -49,7 +53,7 @@ def made(tmp_path: Path) -> Made:
 
 def read(path: Path) -> list[tuple[str, Row]]:
     """What its reader gives: (place, row) with the place's folder left out."""
-    rows = READERS[path.suffix[1:]](path)
+    rows = READERS[path.suffix[1:]](path, PLAIN)
     return [(place.removeprefix(f"{path.parent}/"), row) for place, row in rows]
 
 
@@ -69,16 +73,144 @@ def write(path: Path, rows: Sequence[dict[str, str]]) -> None:
     """The rows in the format of the path's ending."""
     if path.suffix == ".parquet":
         write_table(pa.Table.from_pylist(list(rows)), path)
+    elif path.suffix == ".arrow":
+        with (
+            pa.OSFile(str(path), "wb") as file,
+            pa.ipc.new_stream(file, pa.Table.from_pylist(list(rows)).schema) as out,
+        ):
+            out.write_table(pa.Table.from_pylist(list(rows)))
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(rows, indent=2), encoding="utf-8")
     elif path.suffix == ".jsonl":
         path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     else:
-        table(path, rows, "," if path.suffix == ".csv" else "\t")
+        table(path, rows, ",")
 
 
-@pytest.mark.parametrize("ending", ["jsonl", "csv", "tsv", "parquet"])
+@pytest.mark.parametrize("ending", ["jsonl", "json", "csv", "parquet", "arrow"])
 def test_a_format_gives_the_rows_that_were_written(tmp_path: Path, ending: str) -> None:
     write(tmp_path / f"train.{ending}", ROWS)
     assert [row for _, row in read(tmp_path / f"train.{ending}")] == ROWS
+
+
+QUOTES = ['"Good', 'so "good"', '"quoted"', 'ends"', '"', '""', "it's", '"a "b" c"', ' " ', '"x", y']
+
+
+def test_quotes_in_tsv_are_text_and_swallow_no_row(made: Made) -> None:
+    """GLUE and SemEval write their TSV without quoting: a cell that begins with a quote is a text like any other."""
+    lines = "".join(f"{text}\t{number}\n" for number, text in enumerate(QUOTES))
+    path = made("x.tsv", "a\tb\n" + lines)
+    assert [row for _, row in read(path)] == [{"a": text, "b": str(number)} for number, text in enumerate(QUOTES)]
+
+
+def test_tsv_whose_header_is_quoted_is_a_quoted_table_and_says_so(made: Made) -> None:
+    rows = read(made("x.tsv", '"a"\t"b"\n"one\ttwo\nthree ""four"""\t"1"\n'))
+    assert [row for _, row in rows] == [
+        Note("its header is quoted, so quotes around its cells are none of the text"),
+        {"a": 'one\ttwo\nthree "four"', "b": "1"},
+    ]
+
+
+def test_tsv_that_was_written_with_doubled_quotes_is_read_as_it_stands_and_told(made: Made) -> None:
+    rows = read(made("x.tsv", 'a\tb\n"he said ""no"""\t1\nw\t2\n'))
+    assert rows[0] == ("x.tsv:2", {"a": '"he said ""no"""', "b": "1"})
+    assert rows[-1] == ("x.tsv:2", Note("quotes are read as parts of the text, since columns are divided by tabs"))
+
+
+def test_a_tsv_cell_over_two_lines_is_refused_with_what_to_do(made: Made) -> None:
+    told = said(made("x.tsv", 'a\tb\n"one\ntwo"\t1\n'))
+    assert told == [
+        "x.tsv:2: has 1 fields where the header has 2: a, b; a text that holds a tab or a line break belongs into a CSV or JSON lines file"
+    ]
+
+
+def test_a_csv_cell_that_swallows_rows_is_told(made: Made) -> None:
+    rows = read(made("x.csv", 'a,b\n"Good,1\nbad,0\nso it goes",1\nw,0\n'))
+    assert rows[-1][1] == Note(
+        "a quoted cell holds lines that look like rows of their own: is its quote part of the text?"
+    )
+    assert not [row for _, row in read(made("x.csv", 'a,b\n"Dear all\nthank you, all\nbye",1\n'))[1:] if row == ROWS]
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("ending", ["csv", "tsv"])
+def test_the_delimiter_is_found_in_the_header_and_told_where_it_is_another(made: Made, ending: str, mark: str) -> None:
+    rows = read(made(f"x.{ending}", mark.join("ab") + "\n" + mark.join(("w 1", "2")) + "\n"))
+    assert rows[-1][1] == {"a": "w 1", "b": "2"}
+    notes = [row.text for _, row in rows if isinstance(row, Note)]
+    usual = {"csv": ",", "tsv": "\t"}[ending] == mark
+    assert notes == ([] if usual else [f"its columns are divided by {CALLED[mark]}"])
+
+
+def test_a_delimiter_that_is_given_is_taken(made: Made) -> None:
+    path = made("x.csv", "a, or b;label\nw, w;1\n")
+    assert [row for _, row in csv_table(path, Reading(";"))] == [{"a, or b": "w, w", "label": "1"}]
+
+
+def test_an_index_column_without_a_name_and_trailing_delimiters_are_left_out_and_told(made: Made) -> None:
+    assert [row for _, row in read(made("x.csv", ",a,b\n0,w,1\n"))] == [
+        Note("column 1 has no name and is left out"), {"a": "w", "b": "1"},
+    ]  # fmt: skip
+    assert [row for _, row in read(made("x.csv", "a,b,,\nw,1,,\nv,2\n"))][1] == {"a": "w", "b": "1"}
+    assert [row for _, row in read(made("x.csv", "a,b\nw,1,,\n,,\n\n"))] == [{"a": "w", "b": "1"}]
+
+
+@pytest.mark.parametrize("name", ["x.jsonl.gz", "x.csv.gz", "x.tsv.gz", "x.conll.gz", "x.json.gz"])
+def test_a_compressed_file_has_the_rows_of_the_file(tmp_path: Path, name: str) -> None:
+    plain = {
+        "jsonl": '{"a": "é"}\n', "csv": "a\né\n", "tsv": "a\né\n", "conll": "é O\n", "json": '[{"a": "é"}]',
+    }[name.split(".")[1]]  # fmt: skip
+    (tmp_path / name).write_bytes(gzip.compress(plain.encode()))
+    reader = READERS[name.split(".")[1]]
+    (tmp_path / name.removesuffix(".gz")).write_text(plain, encoding="utf-8")
+    assert [row for _, row in reader(tmp_path / name, PLAIN)] == [
+        row for _, row in reader(tmp_path / name.removesuffix(".gz"), PLAIN)
+    ]
+    (tmp_path / name).write_bytes(gzip.compress(plain.encode() * 500)[:-12])
+    told = [row for _, row in reader(tmp_path / name, PLAIN) if isinstance(row, str)]
+    assert told
+    assert "gzip" in told[-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ('[{"a": 1}, {"a": 2}]', [{"a": 1}, {"a": 2}]),
+        ('\ufeff [\n{"a":\n1}]', [{"a": 1}]),
+        ('{"a": 1}\n{"a": 2}\n\n', [{"a": 1}, {"a": 2}]),
+        ('{\n"version": "1", "data": [{"a": 1}]}', [Note("its rows are the array 'data'"), {"a": 1}]),
+        ("[3]", ["an element of the array must be a JSON object, got 3"]),
+        ("", []),
+    ],
+)
+def test_json_is_an_array_or_lines(made: Made, text: str, rows: list[Row]) -> None:
+    assert [row for _, row in read(made("x.json", text))] == rows
+
+
+@pytest.mark.parametrize("text", ["3", '{"a": 1', '[{"a": 1}', '{"a": [1], "b": [2]', "x"])
+def test_json_that_holds_no_rows_is_refused(made: Made, text: str) -> None:
+    (told,) = said(made("x.json", text))
+    assert told.startswith("x.json")
+    assert "JSON" in told
+
+
+def test_a_class_column_gives_the_names_of_its_classes(tmp_path: Path) -> None:
+    """`datasets` writes which names the numbers have: [yes, no] makes 0 a yes, whatever a task's order is."""
+    made = Dataset.from_dict({"a": ["w", "v"], "label": [0, 1], "tags": [[1], [0, 1]]}).cast(
+        Features(
+            {"a": Value("string"), "label": ClassLabel(names=["yes", "no"]), "tags": List(ClassLabel(names=["O", "B"]))}
+        )
+    )
+    made.to_parquet(tmp_path / "train.parquet")
+    made.save_to_disk(tmp_path / "saved")
+    DatasetDict({"train": made, "test": made}).save_to_disk(tmp_path / "both")
+    yes, no = (ClassValue(number, ("yes", "no")) for number in (0, 1))
+    o, b = (ClassValue(number, ("O", "B")) for number in (0, 1))
+    expected = [{"a": "w", "label": yes, "tags": [b]}, {"a": "v", "label": no, "tags": [o, b]}]
+    for folder in (tmp_path, tmp_path / "saved", tmp_path / "both"):
+        assert [row for _, row in FolderFiles(folder).rows("train")] == expected
+    assert FolderFiles(tmp_path / "both").splits() == ("train", "test")
+    assert yes.name == "yes"
 
 
 def test_conll_gives_the_sentences_that_json_lines_and_parquet_give(tmp_path: Path) -> None:
@@ -139,12 +271,9 @@ def test_neither_a_byte_order_mark_nor_line_ends_of_windows_belong_to_a_row(
         ("x.tsv", "a\tb\n1,2\n", "x.tsv:2: has 1 fields where the header has 2: a, b"),
         ("x.csv", "a,b,a\n1,2,3\n", "x.csv:1: the first line must name every column once, got ['a', 'b', 'a']"),
         ("x.csv", "a, a\n1,2\n", "x.csv:1: the first line must name every column once, got ['a', 'a']"),
-        ("x.csv", ",a\n0,w\n", "x.csv:1: the first line must name every column once, got ['', 'a']"),
+        ("x.csv", ",\n0,0\n", "x.csv:2: the first line must name every column once, got ['0', '0']"),
         ("x.csv", 'a,b\n1,"2" 3\n5,6\n', "x.csv:2: is not a table of columns divided by ',' ("),
-        ("x.csv", "a;b\n1;2\n", "x.csv:1: the columns seem to be divided by ';'; here ',' must divide them"),
-        ("x.tsv", "a,b\n1,2\n", "x.tsv:1: the columns seem to be divided by ','; here '\\t' must divide them"),
         ("x.csv", "a,b\r1,2\r", "x.csv:1: is not a table of columns divided by ',' ("),
-        ("x.jsonl", '{"a": 1}\n\n', "x.jsonl:2: a line must be one JSON object ("),
         ("x.jsonl", '[{"a": 1}]', "x.jsonl:1: a line must be one JSON object, got '[{\"a\": 1}]'"),
         ("x.jsonl", "3\n", "x.jsonl:1: a line must be one JSON object, got '3'"),
         ("x.jsonl", "null", "x.jsonl:1: a line must be one JSON object, got 'null'"),
@@ -299,7 +428,7 @@ def test_a_parquet_file_that_names_a_column_twice_is_told(tmp_path: Path) -> Non
 def test_an_empty_file_gives_no_row(made: Made, ending: str) -> None:
     path = made(f"x.{ending}", b"")
     assert [row for _, row in read(path) if isinstance(row, dict)] == []
-    assert bool(said(path)) == (ending == "parquet")
+    assert bool(said(path)) == (ending in ("parquet", "arrow"))
 
 
 @pytest.mark.parametrize("text", ["\n\n", "a,b\n", "\ufeff"])
@@ -308,24 +437,26 @@ def test_a_table_of_a_header_or_nothing_gives_no_row(made: Made, text: str) -> N
 
 
 def test_the_file_of_a_split_is_found_by_its_ending(tmp_path: Path) -> None:
-    assert split_file(tmp_path, "train") == tmp_path / "train.jsonl"
+    assert FolderFiles(tmp_path).place("train") == str(tmp_path / "train.jsonl")
     for ending in READERS:
-        (tmp_path / f"{ending}.{ending}").touch()
-        assert split_file(tmp_path, ending) == tmp_path / f"{ending}.{ending}"
+        folder = tmp_path / ending
+        folder.mkdir()
+        (folder / f"train.{ending}").touch()
+        assert FolderFiles(folder).files("train") == (folder / f"train.{ending}",)
 
 
 def test_two_files_of_one_split_are_refused_by_name(tmp_path: Path) -> None:
     for name in ("train.csv", "train.jsonl", "validation.csv"):
         (tmp_path / name).touch()
-    with pytest.raises(ValueError, match=r"train must be one file, got train.jsonl, train.csv$"):
-        split_file(tmp_path, "train")
-    assert split_file(tmp_path, "validation") == tmp_path / "validation.csv"
+    with pytest.raises(ValueError, match=r"train must be one file, got train.csv, train.jsonl$"):
+        FolderFiles(tmp_path).files("train")
+    assert FolderFiles(tmp_path).files("validation") == (tmp_path / "validation.csv",)
 
 
 def test_a_folder_with_the_name_of_a_file_is_not_the_file(tmp_path: Path) -> None:
     (tmp_path / "t" / "train.csv").mkdir(parents=True)
     (tmp_path / "t" / "train.jsonl").write_text('{"a": "w", "label": 0}\n')
-    assert split_file(tmp_path / "t", "train") == tmp_path / "t" / "train.jsonl"
+    assert FolderFiles(tmp_path / "t").files("train") == (tmp_path / "t" / "train.jsonl",)
     (tmp_path / "t" / "train.jsonl").unlink()
     with pytest.raises(ValueError, match="task t: train and validation or test not found in"):
         located(SPEC, tmp_path)

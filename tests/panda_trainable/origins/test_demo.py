@@ -9,11 +9,11 @@ from collections import Counter
 
 import pytest
 
-from panda_trainable.data.demo import DEMO, rows
+from panda_trainable.origins.demo import DEMO, rows
 
 FINGERPRINT = """
 import hashlib, json, sys
-from panda_trainable.data.demo import rows
+from panda_trainable.origins.demo import rows
 print(hashlib.sha256(json.dumps(rows(*sys.argv[1:])).encode()).hexdigest())
 """
 

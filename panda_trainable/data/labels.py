@@ -1,0 +1,139 @@
+"""Labels of files as class numbers: by name or number, as bool or letter; and the classes that they name. Imports no torch."""
+
+import difflib
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from panda_trainable.config.origin import ClassValue
+from panda_trainable.config.task import OTHER, TaskSpec
+from panda_trainable.origins.lines import listed, shown
+
+MOST_CLASSES = 1000
+"""Classes that labels may name; with more, or with one for every other row, the field is no label."""
+
+MANY_ROWS = 20
+"""Rows from which distinct labels for more than half of them are no classes."""
+
+_WHOLE = re.compile(r"\s*(-?\d{1,18})(\.0+)?\s*", re.ASCII)
+
+
+def whole_number(value: Any) -> int | None:
+    """A value as a whole number: 3, 3.0, "3" and "3.0" are one; None: it is none."""
+    if isinstance(value, str):
+        found = _WHOLE.fullmatch(value)
+        return int(found[1]) if found else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 10**18:
+        return None
+    return int(value) if float(value).is_integer() else None
+
+
+def class_number(task: TaskSpec, label: Any) -> int | None:
+    """The number of a class or choice that a file gives by name or number; a class that is named like a number wins.
+
+    Returns:
+        None for a row that is left out: it is unlabelled (-1), or its class is rare and dropped.
+
+    Raises:
+        ValueError: if it is no class of the task, with what was probably meant.
+    """
+    names = task.labels.filed or task.classes or tuple(str(number) for number in range(len(task.choices)))
+    number = _number(names, label, task.labels.first, lettered=bool(task.choices))
+    if number is None:
+        if whole_number(label) == -1:
+            return None
+        raise ValueError(_problem(task, names, label))
+    if not task.labels.filed or names[number] in task.classes:
+        return task.classes.index(names[number]) if task.labels.filed else number
+    return task.classes.index(OTHER) if task.labels.rare == "other" else None
+
+
+def _number(names: Sequence[str], label: Any, first: int, *, lettered: bool) -> int | None:
+    """The position of a label among names; None: it is not among them."""
+    if isinstance(label, ClassValue):
+        folded = {name.lower(): name for name in names}
+        if {name.lower() for name in label.names} == set(folded):
+            return names.index(folded[label.name.lower()])
+        label = label.number
+    if isinstance(label, bool):
+        named = str(label).lower()
+    else:
+        named = label.strip() if isinstance(label, str) else str(whole_number(label))
+    if named in names and not (lettered and first):
+        return names.index(named)
+    number = whole_number(label)
+    if number is not None:
+        named_by_numbers = any(whole_number(name) is not None for name in names) and not lettered
+        if named_by_numbers:
+            return names.index(str(number)) if str(number) in names else None
+        return number - first if 0 <= number - first < len(names) else None
+    if len(names) == 2 and named.lower() in ("false", "true"):
+        return int(named.lower() == "true")
+    if lettered and len(named) == 1 and 0 <= (position := ord(named.upper()) - ord("A")) < len(names):
+        return position
+    return None
+
+
+def _problem(task: TaskSpec, names: Sequence[str], label: Any) -> str:
+    numbered = not any(whole_number(name) is not None for name in names)
+    first, last = task.labels.first, len(names) - 1 + task.labels.first
+    either = f"{first} to {last} or one of " if numbered else "one of "
+    said = label.name if isinstance(label, ClassValue) else label
+    close = difflib.get_close_matches(str(said), names, n=1)
+    near = f" (did you mean {close[0]}?)" if close else ""
+    if not near and isinstance(said, str) and len(said.split()) > 4:
+        near = f" (that looks like a text: is {task.label} the field of the label?)"
+    return f"{task.label} must be {either}{', '.join(names)}, got {shown(said)}{near}"
+
+
+def is_unlabelled(label: Any) -> bool:
+    """Whether a row of a test split without labels has this: nothing, -1, or an answer that is none."""
+    if isinstance(label, Mapping):
+        return not any(label.values())
+    if isinstance(label, list | str):
+        return not label or (isinstance(label, str) and label.strip() in ("", "?", "-1"))
+    return label is None or label == -1 or (isinstance(label, float) and math.isnan(label))
+
+
+def classes_of(field: str, labels: Iterable[Any]) -> tuple[str, ...]:
+    """The classes that labels of train rows name: in the order of the file that names them, else sorted.
+
+    Args:
+        field: of the label, for messages.
+        labels: single ones, or lists of tags.
+
+    Raises:
+        ValueError: if the labels are no classes.
+    """
+    counts: Counter[str] = Counter()
+    for label in labels:
+        for each in _each(label):
+            if isinstance(each, ClassValue):
+                return each.names
+            if name := _named(each):
+                counts[name] += 1
+    total = counts.total()
+    if len(counts) > MOST_CLASSES or (total >= MANY_ROWS and 2 * len(counts) > total):
+        raise ValueError(
+            f"{field} has {len(counts)} different values in {total} rows, which are no classes, e.g. "
+            f"{listed(list(counts)[:2])}; name the field of the label, use kind: regression, or list `classes`"
+        )
+    if all(whole_number(name) is not None for name in counts):
+        return tuple(sorted(counts, key=int))
+    return tuple(sorted(counts))
+
+
+def _each(label: Any) -> Iterable[Any]:
+    return label if isinstance(label, list) else [label]
+
+
+def _named(label: Any) -> str:
+    """A label as the name of a class; empty where it is none."""
+    if is_unlabelled(label) or isinstance(label, Mapping | list):
+        return ""
+    if isinstance(label, bool):
+        return str(label).lower()
+    number = whole_number(label)
+    return str(label).strip() if number is None else str(number)

@@ -1,0 +1,155 @@
+"""FolderFiles: the files of a task's splits in a folder, whatever their format and however their splits are called."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from panda_trainable.config.task import SPLITS
+from panda_trainable.origins.columns import arrow, parquet
+from panda_trainable.origins.lines import MOST_NAMES, Reading, Rows, conll, json_file, json_lines
+from panda_trainable.origins.tables import csv_table, tsv_table
+
+Reader = Callable[[Path, Reading], Rows]
+
+READERS: Mapping[str, Reader] = MappingProxyType(
+    {
+        "jsonl": json_lines, "json": json_file, "csv": csv_table, "tsv": tsv_table, "parquet": parquet,
+        "conll": conll, "arrow": arrow,
+    }
+)  # fmt: skip
+"""File ending -> reader; `.gz` may stand behind those of text files."""
+
+COMPRESSED = ("jsonl", "json", "csv", "tsv", "conll")
+SYNONYMS: Mapping[str, str] = MappingProxyType({"ndjson": "jsonl", "bio": "conll", "iob": "conll"})
+"""Other endings of the same formats."""
+
+CALLED: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "train": ("train", "training"),
+        "validation": ("validation", "valid", "val", "dev", "development"),
+        "test": ("test", "testing"),
+    }
+)
+"""Split -> how its files may be called, in any case."""
+
+_NAME = re.compile(r"(?P<split>[a-z]+)(?:[-_.](?P<shard>\d+)(?:-of-(?P<of>\d+))?)?\.(?P<ending>[a-z]+)(?P<gz>\.gz)?")
+SAVED = ("dataset_info.json", "state.json")
+"""What a folder holds beside its Arrow files where `datasets` saved it."""
+
+
+@dataclass(frozen=True)
+class FolderFiles:
+    """An origin: a folder that holds a file, shards or a saved dataset per split.
+
+    Attributes:
+        folder: where they are; also in its sub-folder `data`, as on the hub.
+        delimiter: of tables; empty: found in the header line.
+    """
+
+    folder: Path
+    delimiter: str = ""
+    has_rows = True
+
+    def splits(self) -> tuple[str, ...]:
+        """The splits that have files, in the order of SPLITS.
+
+        Raises:
+            ValueError: if the files of a split are no whole, or the folder cannot be accessed.
+        """
+        return tuple(split for split in SPLITS if self.files(split))
+
+    def files(self, split: str) -> tuple[Path, ...]:
+        """The files of a split, in the order of their rows; none where it has none.
+
+        Raises:
+            ValueError: if there are several that are no shards of one, or the folder cannot be accessed.
+        """
+        try:
+            return next(filter(None, (_files(folder, split) for folder in (self.folder, self.folder / "data"))), ())
+        except OSError as error:
+            raise ValueError(f"{self.folder}: cannot be looked into ({error.strerror or error})") from error
+
+    def rows(self, split: str) -> Rows:
+        """Pairs (`file:line`, row, note or error message) from the readers of the file formats."""
+        for path in self.files(split):
+            try:
+                yield from READERS[format_of(path)](path, Reading(self.delimiter))
+            except OSError as error:
+                yield str(path), f"cannot be read ({error.strerror or error})"
+
+    def place(self, split: str = "") -> str:
+        """The path of a split's first file, or of the folder."""
+        if not split:
+            return str(self.folder)
+        return str(next(iter(self.files(split)), self.folder / f"{split}.jsonl"))
+
+    def contents(self) -> str:
+        """The names of the files in the folder."""
+        names = sorted(path.name for path in self.folder.iterdir()) if self.folder.is_dir() else []
+        return f"it holds {', '.join(names[:MOST_NAMES])}" if names else "it is empty or not there"
+
+
+def format_of(path: Path) -> str:
+    """The key of READERS for a file; empty for one that is no table of rows."""
+    ending = path.name.lower().removesuffix(".gz").rpartition(".")[2]
+    return SYNONYMS.get(ending, ending)
+
+
+def _files(folder: Path, split: str) -> tuple[Path, ...]:
+    """The files of a split that lie in one folder."""
+    if not folder.is_dir():
+        return ()
+    inside = sorted(folder.iterdir())
+    single: list[Path] = []
+    shards: dict[str, list[tuple[int, int, Path]]] = {}
+    for path in inside:
+        named = _NAME.fullmatch(path.name.lower())
+        if named is None or named["split"] not in CALLED[split] or not _is_readable(path, bool(named["gz"])):
+            continue
+        if named["shard"] is None:
+            single.append(path)
+        else:
+            shards.setdefault(f"{named['split']}.{named['ending']}", []).append(
+                (int(named["shard"]), int(named["of"] or 0), path)
+            )
+    saved = [path for path in inside if path.name.lower() in CALLED[split] and path.is_dir()]
+    if split == "train" and all((folder / name).is_file() for name in SAVED):
+        saved.append(folder)
+    found = [(path,) for path in single] + [_whole(folder, of_one) for of_one in shards.values()]
+    found += [arrows for path in saved if (arrows := _of_folder(path))]
+    if len(found) > 1:
+        names = ", ".join(str(files[0].relative_to(folder)) for files in found)
+        raise ValueError(f"{folder}: {split} must be one file, got {names}")
+    return found[0] if found else ()
+
+
+def _is_readable(path: Path, compressed: bool) -> bool:
+    known = format_of(path) in (COMPRESSED if compressed else READERS)
+    return known and path.is_file()
+
+
+def _whole(folder: Path, shards: list[tuple[int, int, Path]]) -> tuple[Path, ...]:
+    """Shards in their order, none of them missing."""
+    shards.sort()
+    counts = {of for _, of, _ in shards} - {0}
+    numbers = [number for number, _, _ in shards]
+    missing = sorted(set(range(max(counts, default=0))) - set(numbers))
+    if len(counts) > 1 or missing or len(set(numbers)) != len(numbers):
+        names = ", ".join(path.name for _, _, path in shards[:MOST_NAMES])
+        raise ValueError(f"{folder}: shards of a split must be all there, each once, got {names}")
+    return tuple(path for _, _, path in shards)
+
+
+def _of_folder(folder: Path) -> tuple[Path, ...]:
+    """The files in a folder that is a split: what `datasets` saved, or shards of one format."""
+    files = [path for path in sorted(folder.iterdir()) if path.is_file() and format_of(path) in READERS]
+    arrows = [path for path in files if format_of(path) == "arrow" and not path.name.startswith("cache-")]
+    tables = [path for path in files if format_of(path) not in ("arrow", "json")]
+    return tuple(arrows or tables)
+
+
+def split_names(split: str) -> Iterator[str]:
+    """How the file of a split may be called, for messages."""
+    yield from CALLED[split]

@@ -1,0 +1,343 @@
+"""Tasks as users have them: splits, labels and classes are found where they are plain, and what was found is told."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import ClassLabel, Dataset, Features, Value
+
+from panda_trainable.config.task import SplitSettings, TaskSpec
+from panda_trainable.config.task_section import TaskSection
+from panda_trainable.data.locate import located
+from panda_trainable.data.rows import Findings, examples
+
+SECTION: dict[str, Any] = {"text": ("a",), "label": "label"}
+FOUR = [{"a": f"w{i}", "label": ("neg", "pos")[i % 2]} for i in range(4)]
+MORE = [{"a": f"v{i}", "label": ("neg", "pos")[i % 2]} for i in range(4)]
+
+Located = Callable[..., TaskSpec]
+
+
+def write(path: Path, rows: Sequence[Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+@pytest.fixture
+def of(tmp_path: Path) -> Located:
+    """Locates a task `t` of these rows: of(train, validation, test=None, **section)."""
+
+    def make(train: Sequence[Any], validation: Sequence[Any] | None = MORE, test: Sequence[Any] | None = None, **section: Any) -> TaskSpec:  # fmt: skip
+        for split, rows in (("train", train), ("validation", validation), ("test", test)):
+            if rows is not None:
+                write(tmp_path / "t" / f"{split}.jsonl", rows)
+        return located(TaskSection(**{**SECTION, **section}).spec("t"), tmp_path)
+
+    return make
+
+
+def labels(task: TaskSpec, split: str = "train") -> list[Any]:
+    return [example.label for example in examples(task, split, Findings())]
+
+
+def told(task: TaskSpec, part: str) -> bool:
+    return any(part in note for note in task.notes)
+
+
+# splits
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("dev.jsonl", "validation"), ("val.jsonl", "validation"), ("valid.jsonl", "validation"), ("Validation.JSONL", "validation"),
+        ("development.jsonl", "validation"), ("TEST.jsonl", "test"), ("validation.ndjson", "validation"),
+        ("dev-00000-of-00001.jsonl", "validation"), ("dev/part.jsonl", "validation"),
+    ],
+)  # fmt: skip
+def test_a_split_may_be_called_as_people_call_it(tmp_path: Path, name: str, split: str) -> None:
+    write(tmp_path / "t" / "Train.jsonl", FOUR)
+    write(tmp_path / "t" / name, MORE)
+    task = located(TaskSection(**SECTION).spec("t"), tmp_path)
+    assert [found for found, _ in task.fingerprints] == ["train", split]
+    assert labels(task, split) == [0, 1, 0, 1]
+
+
+def test_shards_are_one_split_in_their_order_and_none_may_be_missing(tmp_path: Path) -> None:
+    for number in (1, 0, 2):
+        write(
+            tmp_path / "t" / "data" / f"train-{number:05}-of-00003.jsonl", [{"a": f"w{number}", "label": f"c{number}"}]
+        )
+    write(tmp_path / "t" / "data" / "test-00000-of-00001.jsonl", [{"a": f"v{i}", "label": f"c{i}"} for i in range(3)])
+    assert labels(located(TaskSection(**SECTION).spec("t"), tmp_path)) == [0, 1, 2]
+    (tmp_path / "t" / "data" / "train-00001-of-00003.jsonl").unlink()
+    with pytest.raises(ValueError, match="shards of a split must be all there, each once, got train-00000-of-00003"):
+        located(TaskSection(**SECTION).spec("t"), tmp_path)
+
+
+def test_two_names_of_one_split_are_refused(tmp_path: Path) -> None:
+    for name in ("train", "dev", "validation"):
+        write(tmp_path / "t" / f"{name}.jsonl", FOUR)
+    with pytest.raises(ValueError, match="validation must be one file, got dev.jsonl, validation.jsonl"):
+        located(TaskSection(**SECTION).spec("t"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"a": "w"}, {"a": "v"}], [{"a": "w", "label": None}], [{"a": "w", "label": ""}], [{"a": "w", "label": -1}],
+        [{"a": "w", "label": "-1"}], [{"a": "w", "label": "?"}],
+    ],
+)  # fmt: skip
+def test_a_test_split_without_labels_is_left_out_and_told(of: Located, rows: list[dict[str, Any]]) -> None:
+    task = of(FOUR, MORE, rows)
+    assert task.report_split == "validation"
+    assert "t: test has no labels and is left out" in task.notes
+
+
+def test_a_split_in_which_one_row_has_a_label_is_labelled(of: Located) -> None:
+    with pytest.raises(ValueError, match=r"test.jsonl:1: needs the field label"):
+        of(FOUR, MORE, [{"a": "w"}, {"a": "v", "label": "pos"}])
+
+
+def test_rows_without_a_label_among_others_are_left_out_and_counted(of: Located) -> None:
+    task = of([*FOUR, {"a": "x", "label": -1}, {"a": "y", "label": "-1"}], classes=("neg", "pos"))
+    assert len(labels(task)) == 4
+    assert "t: 2 train rows unlabelled (-1) left out" in task.notes
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_train_rows_alone_are_divided_by_class_and_seed_and_told(of: Located, seed: int) -> None:
+    rows = [{"a": f"w{i}", "label": "pos" if i % 4 else "neg"} for i in range(80)]
+    task = of(rows, None, split=SplitSettings(0.25, seed))
+    train, validation = (
+        [e.texts[0][0] for e in examples(task, split, Findings())] for split in ("train", "validation")
+    )
+    assert (len(train), len(validation)) == (60, 20)
+    assert set(train) | set(validation) == {row["a"] for row in rows}
+    assert labels(task, "validation").count(0) == 5
+    assert told(task, f"has train rows alone, so 25% of them, drawn by seed {seed}, are its validation rows")
+    assert of(rows, None, split=SplitSettings(0.25, seed)).fingerprints == task.fingerprints
+    assert of(rows, None, split=SplitSettings(0.25, seed + 9)).fingerprints != task.fingerprints
+
+
+def test_rows_that_share_a_text_are_divided_together(of: Located) -> None:
+    rows = [{"a": f"W{i // 2}" + "." * (i % 2), "label": ("neg", "pos")[i // 2 % 2]} for i in range(80)]
+    task = of(rows, None)
+    folded = [
+        {e.texts[0][0].strip(".") for e in examples(task, split, Findings())} for split in ("train", "validation")
+    ]
+    assert not folded[0] & folded[1]
+    assert task.leaked == 0
+
+
+def test_a_split_that_has_nothing_to_divide_is_refused(of: Located) -> None:
+    with pytest.raises(
+        ValueError, match="split divides train rows where there are no others, but .* has validation; remove"
+    ):
+        of(FOUR, split=SplitSettings(0.5, 0))
+
+
+# overlap within a task
+
+
+@pytest.mark.parametrize("change", [str, str.upper, lambda text: f"{text}!", lambda text: f"  {text}. "])
+def test_report_rows_that_are_train_rows_are_counted_and_told(of: Located, change: Callable[[str], str]) -> None:
+    leaked = [{**row, "a": change(row["a"])} for row in FOUR[:3]]
+    task = of(FOUR, [*MORE, *leaked])
+    assert task.leaked == 3
+    assert told(task, "3 of 7 validation rows, on which it is reported, stand in its own train rows")
+    assert of(FOUR, MORE).leaked == 0
+    assert not told(of(FOUR, MORE), "report")
+
+
+def test_of_pairs_both_texts_must_stand_together(of: Located) -> None:
+    train = [{"a": "w", "b": f"v{i}", "label": i % 2} for i in range(4)]
+    report = [{"a": "w", "b": "new", "label": 0}, {"a": "w", "b": "v1", "label": 1}]
+    assert of(train, report, text=("a", "b"), classes=("no", "yes")).leaked == 1
+
+
+def test_repeated_rows_of_a_split_are_told(of: Located) -> None:
+    assert told(of([*FOUR, FOUR[0], {**FOUR[1], "a": "W1."}]), "2 of 6 train rows repeat the texts of another")
+
+
+# labels and classes
+
+
+def test_classes_are_those_of_the_train_labels_sorted_and_told(of: Located) -> None:
+    task = of(FOUR[::-1])
+    assert task.classes == ("neg", "pos")
+    assert task.metrics == ("accuracy", "macro_f1")
+    assert "t: classes are those of its train labels: neg, pos" in task.notes
+
+
+@pytest.mark.parametrize(
+    ("values", "classes"),
+    [
+        ([3, 1, 10, 2], ("1", "2", "3", "10")), ([True, False], ("false", "true")), ([1.0, 0.0], ("0", "1")),
+        (["b", "a", "B"], ("B", "a", "b")), (["10", "9"], ("9", "10")),
+    ],
+)  # fmt: skip
+def test_numbers_are_classes_in_their_order(of: Located, values: list[Any], classes: tuple[str, ...]) -> None:
+    rows = [{"a": f"w{i}", "label": value} for i, value in enumerate(values)]
+    assert of(rows, [{**row, "a": row["a"] + " x"} for row in rows]).classes == classes
+
+
+def test_a_column_that_knows_its_classes_says_them_in_its_order(tmp_path: Path) -> None:
+    features = Features({"a": Value("string"), "label": ClassLabel(names=["yes", "no"])})
+    for split, words in (("train", ["w", "v", "u"]), ("test", ["x", "y", "z"])):
+        made = Dataset.from_dict({"a": words, "label": [0, 1, 0]}).cast(features)
+        (tmp_path / "t").mkdir(exist_ok=True)
+        made.to_parquet(tmp_path / "t" / f"{split}.parquet")
+    task = located(TaskSection(**SECTION).spec("t"), tmp_path)
+    assert (task.classes, labels(task)) == (("yes", "no"), [0, 1, 0])
+    given = located(TaskSection(**SECTION, classes=("no", "yes")).spec("t"), tmp_path)
+    assert (given.classes, labels(given)) == (("no", "yes"), [1, 0, 1])
+
+
+def test_labels_that_are_no_classes_are_refused_with_what_to_do(of: Located) -> None:
+    rows = [{"a": f"w{i}", "label": f"text number {i}"} for i in range(40)]
+    with pytest.raises(
+        ValueError, match="label has 40 different values in 40 rows, which are no classes, e.g. text number 0"
+    ):
+        of(rows)
+    with pytest.raises(ValueError, match="needs at least two classes, and label of its train rows has pos"):
+        of([FOUR[1], FOUR[3]])
+
+
+@pytest.mark.parametrize("numbers", [(1, 2, 3), ("1", "2", "3"), (1.0, 2.0, 3.0)])
+def test_labels_that_count_from_one_are_found_and_told(of: Located, numbers: tuple[Any, ...]) -> None:
+    rows = [{"a": f"w{i}", "label": numbers[i % 3]} for i in range(6)]
+    task = of(rows, [{**row, "a": f"{row['a']} x"} for row in rows], classes=("a", "b", "c"))
+    assert labels(task) == [0, 1, 2, 0, 1, 2]
+    assert "t: its labels count from 1" in task.notes
+
+
+def test_labels_beyond_the_classes_do_not_count_from_one(of: Located) -> None:
+    rows = [{"a": f"w{i}", "label": i} for i in range(4)]
+    with pytest.raises(ValueError, match="label must be 0 to 2 or one of a, b, c, got 3"):
+        of(rows, rows, classes=("a", "b", "c"))
+
+
+@pytest.mark.parametrize("names", ["ABC", "abc", (1, 2, 3), ("1", "2", "3"), (0, 1, 2)])
+def test_choices_may_be_letters_or_numbers_from_zero_or_one(of: Located, names: Sequence[Any]) -> None:
+    rows = [{"x": f"x{i}", "y": f"y{i}", "z": f"z{i}", "a": f"w{i}", "label": names[i % 3]} for i in range(6)]
+    more = [{**row, "a": f"{row['a']} again"} for row in rows]
+    task = of(rows, more, kind="multiple_choice", choices=("x", "y", "z"))
+    assert labels(task) == [0, 1, 2, 0, 1, 2]
+
+
+RARE = [*[{"a": f"w{i}", "label": ("neg", "pos", "meh")[i % 3]} for i in range(9)], {"a": "x", "label": "rare"}]
+
+
+def test_rare_classes_are_dropped_or_made_one_where_that_is_asked_for(of: Located) -> None:
+    report = [*MORE, {"a": "v8", "label": "new"}]
+    classes = ("neg", "rare", "pos", "new", "meh")
+    dropped = of(RARE, report, classes=classes, rare_classes="drop")
+    assert (dropped.classes, len(labels(dropped)), labels(dropped, "validation")) == (
+        ("neg", "pos", "meh"),
+        9,
+        [0, 1, 0, 1],
+    )
+    assert told(dropped, "classes with fewer than 2 train rows are dropped: rare, new")
+    assert told(dropped, "1 train row of rare classes left out")
+    other = of([*RARE, {"a": "y", "label": "new"}], report, classes=classes, rare_classes="other")
+    assert other.classes == ("neg", "pos", "meh", "other")
+    assert labels(other)[-2:] == [3, 3]
+    assert labels(other, "validation") == [0, 1, 0, 1, 3]
+    numbered = of(
+        [{**row, "label": classes.index(row["label"])} for row in RARE], report, classes=classes, rare_classes="drop"
+    )
+    assert labels(numbered) == [0, 1, 2] * 3  # numbers are those of the classes that were given
+
+
+def test_a_class_without_train_rows_is_refused_with_what_helps(of: Located) -> None:
+    with pytest.raises(
+        ValueError, match=r"train has no row of a class .*: new \(validation\); bring some, or say rare_classes"
+    ):
+        of(RARE, [*MORE, {"a": "v8", "label": "new"}], classes=("neg", "pos", "meh", "rare", "new"))
+
+
+# tags
+
+WORDS = ["w1", "w2", "w3"]
+
+
+@pytest.mark.parametrize(
+    ("tags", "metrics", "note"),
+    [
+        (["B-X", "I-X", "O"], ("entity_f1", "word_accuracy"), "its tags mark entities by BIO"),
+        (["I-X", "B-X", "O"], ("entity_f1", "word_accuracy"), "its tags mark entities by BIO"),
+        (["B-X", "E-X", "S-X"], ("entity_f1", "word_accuracy"), "its tags mark entities by BIOES"),
+        (["B-X", "L-X", "U-X"], ("entity_f1", "word_accuracy"), "its tags mark entities by BILOU"),
+        (["DET", "NOUN", "VERB"], ("word_accuracy",), "its tags mark no entities (BIO, BIOES, BILOU); the score is word_accuracy"),
+        (["B", "I", "X-Y"], ("word_accuracy",), "its tags mark no entities"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("given", [True, False])
+def test_the_scheme_of_tags_is_found_and_the_metric_follows(
+    of: Located, given: bool, tags: list[str], metrics: tuple[str, ...], note: str
+) -> None:
+    rows = [{"words": WORDS, "tags": tags}, {"words": WORDS[::-1], "tags": tags[::-1]}]
+    named = {"classes": tuple(dict.fromkeys(tags))} if given else {}
+    task = of(rows, rows[:1], kind="tagging", text=("words",), label="tags", **named)
+    assert set(task.classes) == set(tags)
+    assert task.metrics == metrics
+    assert told(task, note)
+
+
+def test_entities_of_tags_that_mark_none_are_refused(of: Located) -> None:
+    rows = [{"words": WORDS, "tags": ["DET", "NOUN", "VERB"]}]
+    with pytest.raises(ValueError, match="entity_f1 reads tags O and <prefix>-<type>"):
+        of(rows, rows, kind="tagging", text=("words",), label="tags", metrics=("entity_f1",))
+
+
+# fields
+
+
+def test_fields_may_lie_inside_of_others(of: Located) -> None:
+    def row(i: int, mark: str) -> dict[str, Any]:
+        return {"meta": {"body": f"{mark}{i}", "head": "h"}, "gold": {"answer": {"label": ("neg", "pos")[i % 2]}}}
+
+    rows, more = ([row(i, mark) for i in range(4)] for mark in "wv")
+    task = of(rows, more, text=("meta.body", "{meta.head}: {meta.body}"), label="gold.answer.label")
+    found = list(examples(task, "train", Findings()))
+    assert found[1].texts == (("w1", "h: w1"),)
+    assert [example.label for example in found] == [0, 1, 0, 1]
+    with pytest.raises(ValueError, match="needs the field meta.title; it has meta, gold"):
+        of(rows, more, text=("meta.title",), label="gold.answer.label")
+
+
+@pytest.mark.parametrize("empty", ["", None, " "])
+def test_one_text_of_a_pair_may_be_empty(of: Located, empty: str | None) -> None:
+    pairs = [{"a": f"w{i}", "b": empty if i else "v", "label": i % 2} for i in range(4)]
+    task = of(pairs, [{**row, "a": row["a"] + " x"} for row in pairs], text=("a", "b"), classes=("no", "yes"))
+    assert [example.texts[0][1].strip() for example in examples(task, "train", Findings())] == ["v", "", "", ""]
+    with pytest.raises(ValueError, match="a must be a text that is not empty"):
+        of([*pairs, {"a": "", "b": "", "label": 0}], pairs, text=("a", "b"), classes=("no", "yes"))
+
+
+def test_a_constant_stem_is_no_text_that_rows_share(of: Located) -> None:
+    rows = [{"stem": "Which is better?", "x": f"x{i}", "y": f"y{i}", "label": i % 2} for i in range(8)]
+    task = of(
+        rows,
+        [{**row, "x": f"{row['x']} x"} for row in rows],
+        kind="multiple_choice",
+        text=("stem",),
+        choices=("x", "y"),
+    )
+    assert task.compared_fields == ("x", "y")
+    assert replace(task, compared=()).compared_fields == ("stem",)
+
+
+def test_notes_of_files_have_their_place(tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    for split, mark in (("train", "w"), ("validation", "v")):
+        lines = "".join(f"{i};{mark}{i};{('neg', 'pos')[i % 2]}\n" for i in range(4))
+        (tmp_path / "t" / f"{split}.csv").write_text(f";a;label\n{lines}")
+    notes = located(TaskSection(**SECTION).spec("t"), tmp_path).notes
+    assert f"{tmp_path}/t/train.csv: its columns are divided by semicolons" in notes
+    assert f"{tmp_path}/t/train.csv:1: column 1 has no name and is left out" in notes
