@@ -10,17 +10,20 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from panda_trainable.plm.reference import TOLERANCE, UNSEEN, Reference, Refused, Text, difference, first_line, told
+from panda_trainable.plm.reference import FIRST_ID, TOLERANCE, UNSEEN, Reference, Refused, Text, difference, first_line, told
 
 
 class Wrapped(Protocol):
     """What the probe needs of an encoder."""
 
+    model: Any
+    precision: Any
     pooling: Any
     after_prompt: bool
     takes: frozenset[str]
     first_position: int | None
     refusal: str
+    input_refusal: str
 
     @property
     def device(self) -> torch.device:
@@ -28,6 +31,9 @@ class Wrapped(Protocol):
 
     def embed(self, ids: Tensor) -> Tensor:
         """[…, E] what the model feeds its first layer for ids […]."""
+
+    def prompt_shape(self, length: int, form: str = "prefix") -> tuple[int, ...]:
+        """The shape of one prompt."""
 
     def keys_and_values(self, ids: Tensor, first: int | None = None) -> Tensor:
         """[L, 2, heads, T, d] of ids [1, T], whose positions count from `first` on; None: as the model counts."""
@@ -93,6 +99,30 @@ def compare_input(encoder: Wrapped, reference: Reference) -> tuple[str, bool]:
     if off > TOLERANCE:
         return f"{says}behind a real token's embedding its outputs differ {told(off)}", True
     return "", padded <= TOLERANCE
+
+
+def check_training(encoder: Wrapped) -> None:
+    """Runs one step forward and back through prompts of each form that the encoder takes.
+
+    Raises:
+        ValueError: if a pass fails, or an encoding or gradient is not finite, in the encoder's precision.
+    """
+    ids = torch.full((2, 4), FIRST_ID, device=encoder.device)
+    lengths, owner = torch.tensor([4, 3], device=encoder.device), torch.arange(2, device=encoder.device)
+    lacking = {"prefix": encoder.refusal, "input": encoder.input_refusal}
+    try:
+        for form in [name for name, reason in lacking.items() if not reason]:
+            prompt = torch.full((2, *encoder.prompt_shape(1, form)), 0.1, device=encoder.device, requires_grad=True)
+            made = encoder.encode(ids, torch.zeros_like(ids), lengths, prompt, owner)
+            (gradient,) = torch.autograd.grad(made.square().sum(), prompt)
+            if not (made.isfinite().all() and gradient.isfinite().all()):
+                raise ArithmeticError("an encoding or its gradient is not finite")  # noqa: TRY301  # told as all else
+    except Exception as error:
+        name = type(encoder.model).__name__
+        raise ValueError(
+            f"{name} does not train with train.precision {encoder.precision} on {encoder.device.type} "
+            f"({first_line(error)}); set train.precision to float32"
+        ) from error
 
 
 def alone(encoder: Wrapped, reference: Reference) -> float:
