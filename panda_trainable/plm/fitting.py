@@ -52,7 +52,7 @@ def _first_position(model: Any, reference: Reference, guesses: Sequence[int]) ->
 def fitted_scale(model: Any, embeddings: Tensor, reference: Reference) -> float:
     """What a model multiplies token embeddings with before its first layer, where it is given ids and not embeddings.
 
-    Both ways are run, and the first input of a module in which they differ must differ by a multiple of the embeddings.
+    Both ways are run: the first input of a module in which they differ tells the scale, with which both must be the same.
 
     Args:
         model: untouched.
@@ -67,10 +67,13 @@ def fitted_scale(model: Any, embeddings: Tensor, reference: Reference) -> float:
         by_embeddings = _module_inputs(model, reference.short, embeddings.shape, **inputs)
     except Exception:  # noqa: BLE001  # whatever it is, the check of input prompts tells it
         return 1.0
-    for ids, given in zip(by_ids, by_embeddings, strict=False):
-        if not torch.allclose(ids, given):
-            return float(1 + ((ids - given) * embeddings).sum() / embeddings.square().sum())
-    return 1.0
+    first = next((pair for pair in zip(by_ids, by_embeddings, strict=False) if not torch.allclose(*pair)), None)
+    if first is None:
+        return 1.0
+    scale = float(1 + ((first[0] - first[1]) * embeddings).sum() / embeddings.square().sum())
+    inputs["inputs_embeds"] = embeddings[None] * scale
+    found = difference(own_output(model, reference.short, **inputs), reference.hidden[reference.short])
+    return scale if found <= TOLERANCE else 1.0
 
 
 def _module_inputs(model: Any, text: Text, shape: torch.Size, **changes: Any) -> list[Tensor]:

@@ -74,7 +74,7 @@ class Row:
 
 
 EXTRA: Mapping[str, Mapping[str, Any]] = {
-    "esm": {"mask_token_id": 2, "pad_token_id": 1, "token_dropout": True},
+    "esm": {"mask_token_id": 2, "pad_token_id": 1, "position_embedding_type": "rotary", "token_dropout": True},
     "funnel": {"block_sizes": [1, 1]},
     "layoutlmv3": {"coordinate_size": 3, "shape_size": 2},
     "led": {"attention_window": 8},
