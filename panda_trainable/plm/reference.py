@@ -47,12 +47,15 @@ class Reference:
             first, second, third, fourth, other = _harmless_ids(model)
             self.token, self.short = fourth, (first, third, second)
             self.long = (second, other, first, fourth, third)
-            changed = (first, third, other)
-            texts = (self.short, changed, self.long, (self.token, *self.short), (self.token, *self.long))
+            last_changed, first_changed = (first, third, other), (other, third, second)
+            texts = (self.short, last_changed, self.long, (self.token, *self.short), (self.token, *self.long))
             self.hidden: Mapping[Text, Tensor] = {text: own_output(model, text) for text in texts}
         except Exception as error:  # models that are no encoders fail in many ways, which all mean this
             raise ValueError(f"{self.name} is no encoder of text ({first_line(error)}); {ENCODER}") from error
-        if difference(self.hidden[changed][:1], self.hidden[self.short][:1]) <= UNSEEN:
+        own = self.hidden[self.short]
+        if difference(self.hidden[last_changed][:1], own[:1]) <= UNSEEN:
+            if difference(own_output(model, first_changed)[-1:], own[-1:]) <= UNSEEN:
+                raise ValueError(f"{self.name} is no encoder of text (its tokens do not read one another); {ENCODER}")
             raise ValueError(
                 f"{self.name} takes no prompt here: it reads left to right, and an encoder is needed: "
                 f"the first token's vector stays when the last token changes; {ENCODER}"
@@ -78,7 +81,10 @@ def difference(found: Tensor, own: Tensor, pooling: str | None = None) -> float:
 
 def _harmless_ids(model: Any) -> list[int]:
     """Five ids of ordinary tokens."""
-    table = getattr(model.get_input_embeddings(), "weight", None)
+    try:
+        table = getattr(model.get_input_embeddings(), "weight", None)
+    except (NotImplementedError, AttributeError) as error:
+        raise ValueError("it does not tell its token embeddings") from error
     size = len(table) if table is not None else int(model.config.vocab_size)
     special: set[int] = set()
     for name, value in model.config.to_dict().items():
@@ -97,12 +103,14 @@ def own_output(model: Any, text: Text, **changes: Any) -> Tensor:
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), **changes}
     if "attention_mask" not in parameters_of(model):
         del inputs["attention_mask"]
-    hidden: Tensor = model(**inputs).last_hidden_state.float()
+    hidden = getattr(model(**inputs), "last_hidden_state", None)
+    if hidden is None:
+        raise ValueError("its forward gives no last_hidden_state")
     if hidden.dim() != 3 or hidden.shape[:2] != ids.shape:  # noqa: PLR2004
         raise ValueError(f"it gives outputs of shape {list(hidden.shape)} for {ids.shape[1]} tokens")
     if not hidden.isfinite().all():
         raise ValueError("its outputs are not finite")
-    return hidden[0]
+    return hidden[0].float()  # type: ignore[no-any-return]
 
 
 def parameters_of(model: Any) -> frozenset[str]:
