@@ -175,7 +175,7 @@ class FrozenEncoder:
     def keys_and_values(self, ids: Tensor, first: int | None = None) -> Tensor:
         """[L, 2, heads, T, d] of ids [1, T], whose positions count from `first` on; None: as the model counts."""
         ids = ids.to(self.device)
-        positions = {} if first is None else {"position_ids": position_ids(tuple(ids.shape), first, self.device)}
+        positions = {} if first is None else {"position_ids": position_ids((1, ids.shape[1]), first, self.device)}
         return self._computed(input_ids=ids, **positions)
 
     def _computed(self, **inputs: Tensor) -> Tensor:

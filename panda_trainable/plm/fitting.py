@@ -81,9 +81,8 @@ def _module_inputs(model: Any, text: Text, shape: torch.Size, **changes: Any) ->
     seen: list[Tensor] = []
 
     def note(_: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
-        for x in (*given, *named.values()):
-            if isinstance(x, Tensor) and x.is_floating_point() and x.shape == (1, *shape):
-                seen.append(x[0].float().clone())
+        tensors = (x for x in (*given, *named.values()) if isinstance(x, Tensor) and x.shape == (1, *shape))
+        seen.extend(x[0].float().clone() for x in tensors)
 
     modules = [module for module in model.modules() if module is not model]
     hooks = [module.register_forward_pre_hook(note, with_kwargs=True) for module in modules]

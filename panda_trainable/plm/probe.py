@@ -10,7 +10,17 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from panda_trainable.plm.reference import FIRST_ID, TOLERANCE, UNSEEN, Reference, Refused, Text, difference, first_line, told
+from panda_trainable.plm.reference import (
+    FIRST_ID,
+    TOLERANCE,
+    UNSEEN,
+    Reference,
+    Refused,
+    Text,
+    difference,
+    first_line,
+    told,
+)
 
 
 class Wrapped(Protocol):
@@ -100,7 +110,7 @@ def compare_input(encoder: Wrapped, reference: Reference) -> tuple[str, bool]:
 
 
 def check_training(encoder: Wrapped) -> None:
-    """Runs one step forward and back through prompts of each form that the encoder takes.
+    """Runs texts in a padded batch without a prompt, and forward and back through prompts of each form that is taken.
 
     Raises:
         ValueError: if a pass fails, or an encoding or gradient is not finite, in the encoder's precision.
@@ -109,12 +119,14 @@ def check_training(encoder: Wrapped) -> None:
     lengths, owner = torch.tensor([4, 3], device=encoder.device), torch.arange(2, device=encoder.device)
     lacking = {"prefix": encoder.refusal, "input": encoder.input_refusal}
     try:
-        for form in [name for name, reason in lacking.items() if not reason]:
-            prompt = torch.full((2, *encoder.prompt_shape(1, form)), 0.1, device=encoder.device, requires_grad=True)
-            made = encoder.encode(ids, torch.zeros_like(ids), lengths, prompt, owner)
-            (gradient,) = torch.autograd.grad(made.square().sum(), prompt)
-            if not (made.isfinite().all() and gradient.isfinite().all()):
-                raise ArithmeticError("an encoding or its gradient is not finite")  # noqa: TRY301  # told as all else
+        with torch.inference_mode(mode=False), torch.enable_grad():
+            encoder.encode(ids, torch.zeros_like(ids), lengths)
+            for form in [name for name, reason in lacking.items() if not reason]:
+                prompt = torch.full((2, *encoder.prompt_shape(1, form)), 0.1, device=encoder.device, requires_grad=True)
+                made = encoder.encode(ids, torch.zeros_like(ids), lengths, prompt, owner)
+                (gradient,) = torch.autograd.grad(made.square().sum(), prompt)
+                if not (made.isfinite().all() and gradient.isfinite().all()):
+                    raise ArithmeticError("an encoding or its gradient is not finite")  # noqa: TRY301  # told as all else
     except Exception as error:
         name = type(encoder.model).__name__
         raise ValueError(
@@ -190,9 +202,7 @@ def _tells_nothing_else(encoder: Wrapped, reference: Reference) -> bool:
 
 
 @torch.no_grad()
-def _encode(
-    encoder: Wrapped, texts: Sequence[Text], prompt: Tensor | None = None, *, tokens: bool = False
-) -> Tensor:
+def _encode(encoder: Wrapped, texts: Sequence[Text], prompt: Tensor | None = None, *, tokens: bool = False) -> Tensor:
     """The encodings of texts, of which each has the prompt of its number, padded with an ordinary token."""
     longest = max(map(len, texts))
     rows = [(*text, *([texts[-1][0]] * (longest - len(text)))) for text in texts]

@@ -91,7 +91,7 @@ def _harmless_ids(model: Any) -> list[int]:
         if name.endswith(("token_id", "pad_index", "bos_index", "eos_index", "unk_index", "mask_index")):
             special.update(value if isinstance(value, list) else [value])
     found = [i for i in range(FIRST_ID, size) if i not in special][:5]
-    if len(found) < 5:  # noqa: PLR2004
+    if len(found) < 5:
         raise ValueError(f"it embeds {size} tokens")
     return found
 
@@ -106,11 +106,12 @@ def own_output(model: Any, text: Text, **changes: Any) -> Tensor:
     hidden = getattr(model(**inputs), "last_hidden_state", None)
     if hidden is None:
         raise ValueError("its forward gives no last_hidden_state")
-    if hidden.dim() != 3 or hidden.shape[:2] != ids.shape:  # noqa: PLR2004
+    if hidden.dim() != 3 or hidden.shape[:2] != ids.shape:
         raise ValueError(f"it gives outputs of shape {list(hidden.shape)} for {ids.shape[1]} tokens")
     if not hidden.isfinite().all():
         raise ValueError("its outputs are not finite")
-    return hidden[0].float()  # type: ignore[no-any-return]
+    made: Tensor = hidden[0].float()
+    return made
 
 
 def parameters_of(model: Any) -> frozenset[str]:

@@ -118,7 +118,9 @@ def test_texts_of_different_lengths_are_encoded_together_only_where_padding_is_n
 )
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 def test_a_model_that_reads_left_to_right_is_no_encoder(model: Any, pooling: Any) -> None:
-    with pytest.raises(ValueError, match=f"{type(model).__name__} takes no prompt here: it reads left to right.*; name an"):
+    with pytest.raises(
+        ValueError, match=f"{type(model).__name__} takes no prompt here: it reads left to right.*; name an"
+    ):
         FrozenEncoder(model, pooling)
 
 
@@ -153,8 +155,8 @@ def test_a_model_that_attention_of_ours_would_change_is_refused_with_the_numbers
 
 def test_a_model_whose_embeddings_cannot_be_given_takes_no_input_prompt_and_tells_the_difference() -> None:
     room = {"max_position_embeddings": 66, "pad_token_id": 1, "mask_token_id": 2}
-    model = large(hf.EsmModel(hf.EsmConfig(**SMALL, **room), add_pooling_layer=False))  # whose positions it then leaves out
-    encoder = FrozenEncoder(model)
+    model = hf.EsmModel(hf.EsmConfig(**SMALL, **room), add_pooling_layer=False)
+    encoder = FrozenEncoder(large(model))  # which leaves out positions where it is given embeddings
     with pytest.raises(ValueError, match=r"EsmModel takes no input prompt: behind a real token's embedding its outputs differ "
                                          r".* by [0-9.e+-]+ of the largest .*; use prompt.form: prefix"):  # fmt: skip
         encoder.prompt_shape(2, "input")
@@ -165,13 +167,15 @@ def test_a_model_whose_embeddings_cannot_be_given_takes_no_input_prompt_and_tell
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_in_bf16_a_family_is_near_float32_with_gradients_or_refused_when_it_is_loaded(folders: Folders, name: str) -> None:
+def test_in_bf16_a_family_is_near_float32_with_gradients_or_refused_when_it_is_loaded(
+    folders: Folders, name: str
+) -> None:
     plm, table = plm_of(folders(name)), random_table()
     try:
         encoder = load_encoder(plm, precision="bf16")
     except ValueError as error:
         assert name in {"xmod", "deberta"}  # whose own code mixes dtypes
-        assert "does not train with train.precision bf16 on cpu" in str(error)  # noqa: PT017
+        assert "does not train with train.precision bf16 on cpu" in str(error)
         assert str(error).endswith("; set train.precision to float32")
         return
     exact = FrozenEncoder(load_model(plm))
@@ -197,5 +201,7 @@ def test_a_precision_in_which_the_plm_does_not_train_is_refused_before_anything_
     if precision == "float32":
         checks.encoder_loads(None, setting)  # type: ignore[arg-type]  # it asks the setting alone
         return
-    with pytest.raises(ValueError, match="XmodModel does not train with train.precision bf16 on cpu .*; set train.precision to"):
+    with pytest.raises(
+        ValueError, match="XmodModel does not train with train.precision bf16 on cpu .*; set train.precision to"
+    ):
         checks.encoder_loads(None, setting)  # type: ignore[arg-type]
