@@ -82,8 +82,10 @@ class FrozenEncoder:
                 block = next(block for block in blocks if last.module in set(block.modules()))
                 shorten(block, self.layers, probe.projections())
             return compare_prefix(self, reference, plain=all(call.plain for call in probe.calls))
-        except ValueError as error:
-            self.refusal, self.layers, self.heads, self.dim = str(error), 0, 0, 0
+        except Exception as error:  # noqa: BLE001  # whatever a model does with our attention, the reason is told
+            failed = f"{reference.name} takes no prefix: it does not run with one ({first_line(error)})"
+            self.refusal = str(error) if isinstance(error, Refused) else failed
+            self.layers = self.heads = self.dim = 0
             for module, forward in own.items():
                 module.__dict__.pop("forward", None)
                 module.__dict__.update({"forward": forward} if forward else {})
@@ -105,20 +107,20 @@ class FrozenEncoder:
             ids = torch.tensor([PROBE], device=self.device)
             inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
             with torch.no_grad():
-                self._run(probe, **{name: given for name, given in inputs.items() if name in self.takes})
+                self._run(probe, **{taken: inputs[taken] for taken in inputs if taken in self.takes})
         except Exception as error:
-            raise ValueError(
-                f"{name} takes no prefix: it does not run with a registered attention ({error})"
+            raise Refused(
+                f"{name} takes no prefix: it does not run with a registered attention ({first_line(error)})"
             ) from error
         finally:
             for hook in hooks:
                 hook.remove()
         if not probe.calls:
-            raise ValueError(
+            raise Refused(
                 f"{name} takes no prefix: its attention is not called through transformers' attention interface"
             )
         if len({(call.key.shape[1], call.key.shape[3]) for call in probe.calls}) != 1:
-            raise ValueError(f"{name} takes no prefix: its layers have heads of different shapes")
+            raise Refused(f"{name} takes no prefix: its layers have heads of different shapes")
         return probe
 
     def _run(self, here: Pass, **inputs: Tensor) -> Tensor:

@@ -75,19 +75,19 @@ def compare_prefix(encoder: Wrapped, reference: Reference, *, plain: bool) -> bo
         plain: whether the model's attention knows nothing but queries, keys and values.
 
     Raises:
-        ValueError: if the model takes no prefix: the message says why.
+        Refused: if the model takes no prefix: the message says why.
     """
     says, after_prompt = f"{reference.name} takes no prefix: ", encoder.after_prompt
     if (off := alone(encoder, reference)) > TOLERANCE:
-        raise ValueError(f"{says}with a registered attention its outputs differ {told(off)}")
+        raise Refused(f"{says}with a registered attention its outputs differ {told(off)}")
     prefix = token_prefix(encoder, reference)
     encoder.after_prompt = True
     try:
         off = behind_token(encoder, reference, prefix)
         if off > TOLERANCE and plain and _tells_nothing_else(encoder, reference):
-            raise ValueError(f"{says}behind a real token's keys and values its outputs differ {told(off)}")
+            raise Refused(f"{says}behind a real token's keys and values its outputs differ {told(off)}")
         if off > TOLERANCE and not _is_read(encoder, reference, prefix):
-            raise ValueError(f"{says}its outputs stay the same with a prefix")
+            raise Refused(f"{says}its outputs stay the same with a prefix")
         return _as_each(encoder, reference, prefix) <= TOLERANCE
     finally:
         encoder.after_prompt = after_prompt

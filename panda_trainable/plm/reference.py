@@ -22,7 +22,7 @@ ENCODER = "name an encoder of text, such as a BERT, a RoBERTa or the encoder of 
 
 
 class Refused(ValueError):
-    """What a wrapped model gives is not what the untouched one does."""
+    """A model, or a form of prompts, that cannot be had with a wrapped model: the message says why."""
 
 
 class Reference:

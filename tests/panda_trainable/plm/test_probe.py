@@ -10,6 +10,7 @@ import transformers as hf
 from torch import Tensor, nn
 
 from panda_trainable.config.setting import Plm, PromptSettings, Setting, TrainSettings
+from panda_trainable.plm import attention
 from panda_trainable.plm.encoder import FrozenEncoder
 from panda_trainable.plm.files import load_model, plm_files
 from panda_trainable.training.forward import encoded
@@ -151,6 +152,27 @@ def test_a_model_that_attention_of_ours_would_change_is_refused_with_the_numbers
         encoder.prompt_shape(2)
     assert torch.equal(model(ids).last_hidden_state, expected)
     assert encoder.prompt_shape(2, "input") == (2, 16)
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize("part", ["keys", "values", "mask"])
+def test_a_prefix_that_is_not_where_a_token_would_be_is_seen(
+    monkeypatch: pytest.MonkeyPatch, part: str, pooling: Any
+) -> None:
+    usual = attention._with_prefix
+
+    def planted(before: Any, key: Tensor, value: Tensor, mask: Any, bias: Any) -> Any:
+        keys, values = before
+        before = (keys * 1.1 if part == "keys" else keys, values * 1.1 if part == "values" else values)
+        key, value, mask, bias = usual(before, key, value, mask, bias)
+        return key, value, mask.roll(1, -1) if part == "mask" and mask is not None else mask, bias
+
+    monkeypatch.setattr(attention, "_with_prefix", planted)
+    model = large(hf.BertModel(hf.BertConfig(**SMALL, **ROOM), add_pooling_layer=False))
+    encoder = FrozenEncoder(model, pooling)
+    assert not encoder.takes_padding
+    if part != "mask":
+        assert "takes no prefix: behind a real token's keys and values its outputs differ" in encoder.refusal
 
 
 def test_a_model_whose_embeddings_cannot_be_given_takes_no_input_prompt_and_tells_the_difference() -> None:
