@@ -29,7 +29,7 @@ def fitted_positions(model: Any, reference: Reference) -> tuple[int | None, int 
     # RoBERTa's family counts positions from behind the padding id, BART's from an offset, others in a buffer.
     padding = getattr(tables[0], "padding_idx", None) if tables else None
     usual = getattr(tables[0], "offset", 0 if padding is None else padding + 1) if tables else 0
-    buffers = [int(b.flatten()[0]) for n, b in model.named_buffers() if n.endswith("position_ids")]
+    buffers = [int(b.flatten()[0]) for n, b in model.named_buffers() if n.endswith("position_ids") and len(b)]
     first = _first_position(model, reference, [usual, *buffers, 0, 1, 2])
     return first, len(tables[0].weight) - (usual if first is None else first) if tables else None
 

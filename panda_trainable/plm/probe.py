@@ -209,4 +209,5 @@ def _encode(encoder: Wrapped, texts: Sequence[Text], prompt: Tensor | None = Non
     ids = torch.tensor(rows, device=encoder.device)
     lengths = torch.tensor([len(text) for text in texts], device=encoder.device)
     owner = torch.arange(len(texts), device=encoder.device)
-    return encoder.encode(ids, torch.zeros_like(ids), lengths, prompt, owner, tokens=tokens)
+    padded = any(len(text) < longest for text in texts)
+    return encoder.encode(ids, torch.zeros_like(ids), lengths, prompt, owner, tokens=tokens, padded=padded)

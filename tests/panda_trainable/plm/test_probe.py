@@ -1,6 +1,7 @@
 """A wrapped PLM gives what the untouched one gives, or is refused with the numbers and with what to do."""
 
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,7 @@ def large(model: nn.Module) -> nn.Module:
 # equal to the plain model, whose positions are its own
 
 
-@pytest.mark.parametrize("pooling", ["cls", "mean"])
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(("name", "pooling"), list(zip(ALL, cycle(["cls", "mean"]), strict=False)))
 def test_without_a_prompt_texts_of_all_lengths_are_those_of_the_plain_model(
     folders: Folders, name: str, pooling: Any
 ) -> None:
