@@ -184,8 +184,8 @@ def line(row: Row) -> str:
     told = row.refused or "; ".join(
         f"{form}: {reason}" for form, reason in (("prefix", row.prefix), ("input", row.input)) if reason
     )
-    takes = ["" if row.refused or reason else "yes" for reason in (row.prefix, row.input)]
-    return f"| {row.family} | `{row.name}` | {takes[0] or 'no'} | {takes[1] or 'no'} | {_cell(told)} |\n"
+    prefix, inputs = ("no" if row.refused or reason else "yes" for reason in (row.prefix, row.input))
+    return f"| {row.family} | `{row.name}` | {prefix} | {inputs} | {_cell(told)} |\n"
 
 
 def _cell(text: str) -> str:
