@@ -11,23 +11,43 @@ from panda_trainable.config.setting import Plm, Precision
 from panda_trainable.data.tokens import release_tables
 from panda_trainable.plm.encoder import FrozenEncoder
 from panda_trainable.plm.files import load_model
+from panda_trainable.plm.probe import check_training
 
 _loaded: dict[tuple[Plm, str, Precision], FrozenEncoder] = {}
 
 
 def load_encoder(plm: Plm, device: str = "cpu", precision: Precision = "float32") -> FrozenEncoder:
-    """The encoder of a PLM, loaded once per process; another PLM takes its place, and its memory is given back."""
+    """The encoder of a PLM, loaded once per process; another PLM takes its place, and its memory is given back.
+
+    Raises:
+        ValueError: if the PLM cannot be loaded, is no encoder of text, or does not run in the precision.
+    """
     key = (plm, device, precision)
     if key not in _loaded:
         release_encoder()
         logging.set_verbosity_error()  # a truncated PLM leaves weights unused on purpose
         logging.disable_progress_bar()
         model = load_model(plm).to(device)
-        for module in model.modules():
-            if precision == "bf16" and isinstance(module, nn.Linear):
-                module.to(torch.bfloat16)  # frozen: once for all, where autocast would do it at every step
-        _loaded[key] = FrozenEncoder(model, plm.pooling, plm.positions == "after_prompt", precision)
+        try:
+            encoder = FrozenEncoder(model, plm.pooling, plm.positions == "after_prompt", precision)
+            if precision == "bf16":
+                _lower(encoder)
+        except ValueError as error:
+            raise ValueError(f"PLM {plm.source!r}: {error}") from error
+        _loaded[key] = encoder
     return _loaded[key]
+
+
+def _lower(encoder: FrozenEncoder) -> None:
+    """Linear layers in bf16: frozen, they are converted once for all, where autocast would do it at every step.
+
+    Raises:
+        ValueError: if the PLM cannot be trained so.
+    """
+    for module in encoder.model.modules():
+        if isinstance(module, nn.Linear):
+            module.to(torch.bfloat16)
+    check_training(encoder)
 
 
 def release_encoder() -> None:

@@ -88,7 +88,13 @@ class _RowAttended(Exception):
 
 def _fast(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **options: Any) -> Any:
     """The ordinary attention; on a CPU always of float32, since backward through bfloat16's takes six times as long."""
-    if query.dtype != torch.bfloat16 or query.device.type != "cpu":
+    lowered = query.dtype == torch.bfloat16 and query.device.type == "cpu"
+    kind = torch.float32 if lowered else query.dtype
+    if mask is not None and mask.is_floating_point():
+        mask = mask.to(kind)
+    if options.get("position_bias") is not None:  # autocast may have made it of another kind than the query
+        options["position_bias"] = options["position_bias"].to(kind)
+    if not lowered:
         return _attend(module, query, key, value, mask, **options)
     with torch.autocast("cpu", enabled=False):
         made, weights = _attend(module, query.float(), key.float(), value.float(), mask, **options)

@@ -1,6 +1,5 @@
 """FrozenEncoder: any Hugging Face encoder with soft prompts in front, K replicas at once."""
 
-import inspect
 from typing import Any
 
 import torch
@@ -10,6 +9,9 @@ from torch.nn.functional import pad
 from panda_trainable.config.setting import Pooling, Precision
 from panda_trainable.plm.attention import NAME, Pass, Probe, attention, running, shorten
 from panda_trainable.plm.families import adapt
+from panda_trainable.plm.fitting import fitted_positions, fitted_scale, position_ids
+from panda_trainable.plm.probe import compare_input, compare_plain, compare_prefix
+from panda_trainable.plm.reference import ENCODER, Reference, Refused, first_line, parameters_of
 
 PROBE = (5, 7, 6)
 """Three harmless token ids: enough to see how a model calls its attention."""
@@ -20,7 +22,11 @@ class FrozenEncoder:
 
     Attributes:
         model: the frozen model.
-        refusal: why the model takes no prefix; empty where it does. Input prompts it takes anyway.
+        refusal: why the model takes no prefix; empty where it does.
+        input_refusal: why it takes no input prompt; empty where it does.
+        takes_padding: whether texts of different lengths may be in one batch.
+        scale: what the model multiplies token embeddings with before its first layer.
+        first_position: the id of the first position; None: the model counts by itself, whatever stands before.
         layers: L, calls of attention in a pass.
         heads: key and value heads.
         dim: width of a head.
@@ -29,7 +35,7 @@ class FrozenEncoder:
         max_tokens: tokens that its position embeddings can hold, prompt included; None: no limit.
 
     Raises:
-        ValueError: if the model is no encoder.
+        ValueError: if the model is no encoder of text, reads left to right, or gives other numbers than untouched.
 
     Source: P-tuning v2 (arXiv:2110.07602) for the deep prefix, Lester et al. (arXiv:2104.08691) for the
     input prompt; the last layer is evaluated for the pooled row alone, which changes no number.
@@ -39,32 +45,52 @@ class FrozenEncoder:
         self, model: Any, pooling: Pooling = "mean", after_prompt: bool = True, precision: Precision = "float32"
     ):
         self.model = model.eval().requires_grad_(False)
-        self.precision = precision
-        adapt(model, attention)
+        self.precision: Precision = "float32"  # until everything is compared
+        reference = Reference(model)
         self.pooling, self.after_prompt = pooling, after_prompt
-        self.takes = frozenset(inspect.signature(model.forward).parameters)
-        self.hidden = int(model.config.hidden_size)
-        self.embedding = int(model.get_input_embeddings().weight.shape[1])
-        self.first_position, self.max_tokens = self._positions()
+        self.takes = parameters_of(model)
+        self.hidden = reference.hidden[reference.short].shape[1]
         self.layers = self.heads = self.dim = 0
-        self.refusal = ""
-        usual = model.config._attn_implementation  # noqa: SLF001  # there is no public name for it
+        self.refusal = self.input_refusal = ""
+        self.scale, self.first_position, self.max_tokens = 1.0, None, None
+        try:
+            words = self.embed(torch.tensor(reference.short, device=self.device))
+            self.embedding, self.scale = words.shape[-1], fitted_scale(model, words, reference)
+            self.first_position, self.max_tokens = fitted_positions(model, reference)
+            padding_unread = self._reach_attention(reference)
+            padding_unread &= compare_plain(self, reference)
+            self.input_refusal, input_unread = compare_input(self, reference)
+        except Refused as error:
+            raise ValueError(f"{reference.name} cannot be wrapped: {error}; {ENCODER}") from error
+        except Exception as error:
+            raise ValueError(f"{reference.name} is no encoder of text ({first_line(error)}); {ENCODER}") from error
+        # Attention of a model's own may see padding of longer texts than those compared.
+        self.takes_padding = padding_unread and input_unread and not self.refusal
+        self.precision = precision
+
+    def _reach_attention(self, reference: Reference) -> bool:
+        """Registers our attention, or gives the model back as it was with a refusal; whether padding is never read."""
+        usual = self.model.config._attn_implementation  # noqa: SLF001  # there is no public name for it
+        own = {module: module.__dict__.get("forward") for module in self.model.modules()}
+        adapt(self.model, attention)
         try:
             probe = self._probe()
-        except ValueError as error:
-            self.refusal = str(error)
-            model.set_attn_implementation(usual)
-            return
-        last = probe.calls[-1]
-        if getattr(last.module, "is_causal", False):
-            raise ValueError(
-                f"{type(model).__name__} takes no prompt here: it reads left to right, and an encoder is needed"
-            )
-        self.layers, self.heads, self.dim = len(probe.calls), last.key.shape[1], last.key.shape[3]
-        if pooling == "cls":
-            blocks = (block for m in model.modules() if isinstance(m, nn.ModuleList) for block in m)
-            block = next(block for block in blocks if last.module in set(block.modules()))
-            shorten(block, self.layers, probe.projections())
+            last = probe.calls[-1]
+            self.layers, self.heads, self.dim = len(probe.calls), last.key.shape[1], last.key.shape[3]
+            if self.pooling == "cls":
+                blocks = (block for m in self.model.modules() if isinstance(m, nn.ModuleList) for block in m)
+                block = next(block for block in blocks if last.module in set(block.modules()))
+                shorten(block, self.layers, probe.projections())
+            return compare_prefix(self, reference, plain=all(call.plain for call in probe.calls))
+        except Exception as error:  # noqa: BLE001  # whatever a model does with our attention, the reason is told
+            failed = f"{reference.name} takes no prefix: it does not run with one ({first_line(error)})"
+            self.refusal = str(error) if isinstance(error, Refused) else failed
+            self.layers = self.heads = self.dim = 0
+            for module, forward in own.items():
+                module.__dict__.pop("forward", None)
+                module.__dict__.update({"forward": forward} if forward else {})
+            self.model.set_attn_implementation(usual)
+            return False
 
     @property
     def device(self) -> torch.device:
@@ -79,36 +105,23 @@ class FrozenEncoder:
         try:
             self.model.set_attn_implementation(NAME)
             ids = torch.tensor([PROBE], device=self.device)
+            inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
             with torch.no_grad():
-                self._run(probe, input_ids=ids, attention_mask=torch.ones_like(ids))
+                self._run(probe, **{taken: inputs[taken] for taken in inputs if taken in self.takes})
         except Exception as error:
-            raise ValueError(
-                f"{name} takes no prefix: it does not run with a registered attention ({error})"
+            raise Refused(
+                f"{name} takes no prefix: it does not run with a registered attention ({first_line(error)})"
             ) from error
         finally:
             for hook in hooks:
                 hook.remove()
         if not probe.calls:
-            raise ValueError(
+            raise Refused(
                 f"{name} takes no prefix: its attention is not called through transformers' attention interface"
             )
         if len({(call.key.shape[1], call.key.shape[3]) for call in probe.calls}) != 1:
-            raise ValueError(f"{name} takes no prefix: its layers have heads of different shapes")
+            raise Refused(f"{name} takes no prefix: its layers have heads of different shapes")
         return probe
-
-    def _positions(self) -> tuple[int, int | None]:
-        """The id of the first position, and how many tokens the position embeddings hold."""
-        tables = [
-            m
-            for n, m in self.model.named_modules()
-            if n.endswith(("position_embeddings", "embed_positions")) and isinstance(getattr(m, "weight", None), Tensor)
-        ]
-        if not tables:
-            return 0, None
-        # RoBERTa's family counts positions from behind the padding id, BART's from an offset.
-        padding = getattr(tables[0], "padding_idx", None)
-        first = getattr(tables[0], "offset", 0 if padding is None else padding + 1)
-        return first, len(tables[0].weight) - first
 
     def _run(self, here: Pass, **inputs: Tensor) -> Tensor:
         token = running.set(here)
@@ -122,12 +135,14 @@ class FrozenEncoder:
         """The shape of one prompt of `length` tokens: prefix [L, 2, heads, P, d], input [P, E].
 
         Raises:
-            ValueError: if the model takes no prefix: the message says why.
+            ValueError: if the model takes no prompts of the form: the message says why.
         """
+        refusal = {"input": self.input_refusal, "prefix": self.refusal}
+        if refusal[form]:
+            other = next((name for name, reason in refusal.items() if not reason), None)
+            raise ValueError(f"{refusal[form]}; {f'use prompt.form: {other}' if other else ENCODER}")
         if form == "input":
             return length, self.embedding
-        if self.refusal:
-            raise ValueError(f"{self.refusal}; use prompt.form: input")
         return self.layers, 2, self.heads, length, self.dim
 
     def check_room(self, prompt_length: int, max_length: int, form: str = "prefix") -> None:
@@ -144,9 +159,10 @@ class FrozenEncoder:
             )
 
     def embed(self, ids: Tensor) -> Tensor:
-        """[…, E] the token embeddings of ids […]."""
-        made = self.model.get_input_embeddings()(ids)
-        return made[0] if isinstance(made, tuple) else made  # I-BERT's come with a scale
+        """[…, E] the token embeddings of ids […], as the first layer reads them."""
+        made: Any = self.model.get_input_embeddings()(ids)
+        made = made[0] if isinstance(made, tuple) else made  # I-BERT's come with a scale
+        return made if self.scale == 1 else made * self.scale
 
     @torch.no_grad()
     def activations(self, embeddings: Tensor) -> Tensor:
@@ -155,9 +171,21 @@ class FrozenEncoder:
         Source: Li & Liang, Prefix-Tuning (arXiv:2101.00190): prefixes that start from real words.
         """
         self.prompt_shape(len(embeddings))  # which refuses a model that takes no prefix
-        here = Probe()
-        mask = torch.ones(1, len(embeddings), dtype=torch.long, device=self.device)
-        self._run(here, inputs_embeds=embeddings[None], attention_mask=mask)
+        return self._computed(inputs_embeds=embeddings[None])
+
+    @torch.no_grad()
+    def keys_and_values(self, ids: Tensor, first: int | None = None) -> Tensor:
+        """[L, 2, heads, T, d] of ids [1, T], whose positions count from `first` on; None: as the model counts."""
+        ids = ids.to(self.device)
+        positions = {} if first is None else {"position_ids": position_ids((1, ids.shape[1]), first, self.device)}
+        return self._computed(input_ids=ids, **positions)
+
+    def _computed(self, **inputs: Tensor) -> Tensor:
+        """[L, 2, heads, T, d] the keys and values of an input of one row."""
+        here, given = Probe(), next(iter(inputs.values()))
+        if "attention_mask" in self.takes:
+            inputs["attention_mask"] = torch.ones(given.shape[:2], dtype=torch.long, device=self.device)
+        self._run(here, **inputs)
         return torch.stack([torch.stack((call.key[0], call.value[0])) for call in here.calls]).float()
 
     def encode(
@@ -180,25 +208,24 @@ class FrozenEncoder:
             [n, T, H] with `tokens`.
         """
         mask = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]  # [n, T]
-        inputs, before, first = {"input_ids": ids, "attention_mask": mask.long()}, 0, 0
-        layers = None
+        inputs, before, first, layers = {"input_ids": ids}, 0, 0, None
         if getattr(self.model.config, "trigram_input", False):  # MobileBERT's embeddings read their neighbours
-            inputs = {"inputs_embeds": self.embed(ids) * mask[..., None], "attention_mask": mask.long()}
+            inputs = {"inputs_embeds": self.embed(ids) * mask[..., None]}
         if prompt is not None and prompt.dim() == 3 and owner is not None:
             first = prompt.shape[1]
             words = inputs.get("inputs_embeds", self.embed(ids))
-            embeds = torch.cat((prompt.index_select(0, owner), words), 1)
-            inputs = {"inputs_embeds": embeds, "attention_mask": pad(mask, (first, 0), value=True).long()}
+            inputs = {"inputs_embeds": torch.cat((prompt.index_select(0, owner), words), 1)}
             types = pad(types, (first, 0))
         elif prompt is not None and owner is not None:
             layers = _owned(prompt, owner)
             before = prompt.shape[4] if self.after_prompt else 0
+        if "attention_mask" in self.takes:
+            inputs["attention_mask"] = pad(mask, (first, 0), value=True).long()
         if "token_type_ids" in self.takes and getattr(self.model.config, "type_vocab_size", 0) > 1:
             inputs["token_type_ids"] = types
-        if "position_ids" in self.takes:
-            length = ids.shape[1] + first
-            positions = torch.arange(length, device=ids.device) + self.first_position + before
-            inputs["position_ids"] = positions.expand(len(ids), -1)
+        if self.first_position is not None:
+            shape = len(ids), ids.shape[1] + first
+            inputs["position_ids"] = position_ids(shape, self.first_position + before, ids.device)
         short = self.pooling == "cls" and not tokens and not self.refusal
         hidden = self._run(Pass(layers, first if short else None, padded), **inputs)
         if short:  # a model whose last block cannot be shortened gives all rows

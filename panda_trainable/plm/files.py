@@ -131,9 +131,12 @@ def load_model(plm: Plm) -> Any:
     from transformers import AutoModel
 
     config = load_config(plm)
-    if plm.layers is not None and not 1 <= plm.layers <= config.num_hidden_layers:
-        raise ValueError(f"PLM {plm.source!r}: layers must be 1 to {config.num_hidden_layers}, got {plm.layers}")
     if plm.layers is not None:
+        depth = getattr(config, "num_hidden_layers", None)  # a config of text and images has none of its own
+        if not isinstance(depth, int):
+            raise ValueError(f"PLM {plm.source!r}: its config has no num_hidden_layers to cut; leave layers out")
+        if not 1 <= plm.layers <= depth:
+            raise ValueError(f"PLM {plm.source!r}: layers must be 1 to {depth}, got {plm.layers}")
         config.num_hidden_layers = plm.layers
     settings = {"config": config, "use_safetensors": True, "trust_remote_code": False, "dtype": "float32"}
     model, info = _loaded(
@@ -142,6 +145,6 @@ def load_model(plm: Plm) -> Any:
     missing = sorted(key for key in info["missing_keys"] if UNREAD not in key)
     if missing:  # transformers would fill them with random numbers
         raise ValueError(f"PLM {plm.source!r}: its file lacks weights: {', '.join(missing[:5])}")
-    if config.is_encoder_decoder:
+    if getattr(config, "is_encoder_decoder", False):
         model = model.get_encoder()
     return model.eval().requires_grad_(False)

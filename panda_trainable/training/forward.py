@@ -104,8 +104,7 @@ def length_buckets(
     here, sizes = table.on(encoder.device), lengths.tolist()
     before = prompt.shape[1] if prompt is not None and prompt.dim() == 3 else 0  # an input prompt's tokens count too
     room = BUCKET_VALUES[encoder.device.type] // encoder.hidden
-    # A model that takes no prefix has attention of its own, which may see padding: then there is none.
-    for bucket in _bucket_slices([size + before for size in sizes], room, not encoder.refusal):
+    for bucket in _bucket_slices([size + before for size in sizes], room, encoder.takes_padding):
         longest = sizes[bucket.stop - 1]
         at, whose, which = sent[:, bucket]
         ids, types = here.ids[at, :longest].long(), here.types[at, :longest].long()

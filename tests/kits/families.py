@@ -5,7 +5,7 @@ function of our own in plain arithmetic, or through transformers' cache.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -53,15 +53,19 @@ class Family:
 
     Attributes:
         build: makes the model, with the weights that transformers draws.
-        first: the id of the first position; None: it takes no position ids.
+        first: the id of the first position, where a prefix moves positions; None: it takes no position ids.
         types: kinds of token types; 0: it takes none.
         cached: whether it takes a prefix as transformers' own cache.
+        scale: what it multiplies token embeddings with, where it is given ids.
+        masked: whether it takes an attention mask.
     """
 
     build: Callable[[], Any]
     first: int | None = 0
     types: int = 0
     cached: bool = False
+    scale: float = 1.0
+    masked: bool = True
 
 
 def _like_bert(model: str, first: int | None = 0, types: int = 2, cached: bool = False, **changes: Any) -> Family:
@@ -104,8 +108,9 @@ def _of_t5(name: str) -> Family:
     return Family(lambda: getattr(hf, f"{name}Model")(getattr(hf, f"{name}Config")(**T5)), None)
 
 
-def _of_bart(name: str) -> Family:
-    return Family(lambda: getattr(hf, f"{name}Model")(getattr(hf, f"{name}Config")(**BART)), None)
+def _of_bart(name: str, scale: float = 1.0, **changes: Any) -> Family:
+    config = {**BART, **changes}
+    return Family(lambda: getattr(hf, f"{name}Model")(getattr(hf, f"{name}Config")(**config)), None, scale=scale)
 
 
 MORE: Mapping[str, Family] = MappingProxyType(
@@ -117,12 +122,13 @@ MORE: Mapping[str, Family] = MappingProxyType(
         "deberta-v2 without positions to content": _of_deberta(pos_att_type="c2p", share_att_key=False),
         "deberta-v2 without relative attention": _of_deberta(pos_att_type=None, relative_attention=False),
         "ernie": _like_bert("ErnieModel"),
-        "esm": _like_bert("EsmModel", 0, 0, position_embedding_type="rotary", token_dropout=True, mask_token_id=2,
-                          **ROBERTA_ROOM),
+        "esm": replace(_like_bert("EsmModel", 0, 0, position_embedding_type="rotary", token_dropout=True,
+                                  mask_token_id=2, **ROBERTA_ROOM), scale=1 - 0.15 * 0.8),
         "eurobert with shared keys": _like_bert("EuroBertModel", 0, 0, pad_token_id=0, num_key_value_heads=1,
                                                 **SPECIAL),
         "gte": _like_bert("GteModel", 0, 1, pad_token_id=1),
         "jina-v3": _like_bert("JinaEmbeddingsV3Model", 0, 1, pad_token_id=1),
+        "marian": _of_bart("Marian", scale=4.0, pad_token_id=0, decoder_start_token_id=0),  # the root of 16
         "layoutlm": _like_bert("LayoutLMModel"),
         "mbart": _of_bart("MBart"),
         "mobilebert": _like_bert("MobileBertModel", embedding_size=12, intra_bottleneck_size=16),
@@ -151,6 +157,7 @@ REFUSED: Mapping[str, Family] = MappingProxyType(
         "big_bird": _like_bert("BigBirdModel", block_size=4, num_random_blocks=1),
         "convbert": _like_bert("ConvBertModel", embedding_size=16),
         "deberta": _like_bert("DebertaModel", types=0, relative_attention=True, pos_att_type=["c2p", "p2c"]),
+        "fnet": replace(_like_bert("FNetModel"), masked=False),
         "funnel": Family(lambda: hf.FunnelModel(hf.FunnelConfig(**FUNNEL)), None, 1),
         "ibert": _like_bert("IBertModel", 2, 1, type_vocab_size=1, **ROBERTA_ROOM),
         "longformer": _like_bert("LongformerModel", 2, 1, type_vocab_size=1, attention_window=8, **ROBERTA_ROOM),
@@ -282,15 +289,17 @@ class Plain:
         inputs: dict[str, Any] = {"input_ids": ids[None]}
         if prompt is not None and form == "input":
             words = self.model.get_input_embeddings()(ids)
-            embeds = torch.cat((prompt, words[0] if isinstance(words, tuple) else words))  # I-BERT's come with a scale
+            words = words[0] if isinstance(words, tuple) else words  # I-BERT's come with a scale
+            embeds = torch.cat((prompt, words * self.family.scale))
             inputs, types = {"inputs_embeds": embeds[None]}, torch.cat((types.new_zeros(front), types))
         length = len(ids) + (front if form == "input" else 0)
-        if self.family.first is not None:
-            start = self.family.first + (front if form == "prefix" else 0)
+        if self.family.first is not None and form == "prefix":  # in all else the model counts by itself
+            start = self.family.first + front
             inputs["position_ids"] = torch.arange(start, start + length)[None]
         if self.family.types:
             inputs["token_type_ids"] = types[None] % self.family.types
-        inputs["attention_mask"] = torch.ones(1, length, dtype=torch.long)
+        if self.family.masked:
+            inputs["attention_mask"] = torch.ones(1, length, dtype=torch.long)
         return self._hidden(inputs, prompt if form == "prefix" else None)[-len(ids) :]
 
     def _hidden(self, inputs: dict[str, Any], prefix: Tensor | None) -> Tensor:

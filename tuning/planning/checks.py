@@ -13,12 +13,13 @@ from panda_trainable.data.rows import imbalance
 from panda_trainable.data.splits import replica_rows
 from panda_trainable.data.tokens import TokenTable, token_table
 from panda_trainable.library import PromptLibrary
+from panda_trainable.plm.encoder import FrozenEncoder
 from panda_trainable.plm.files import load_config, load_tokenizer
 from panda_trainable.prompt.initialisers import read_prompt
 from panda_trainable.similarity.neurons import check_neurons
 from panda_trainable.similarity.representations import check_layer
 from panda_trainable.transfer.teachers import check_places
-from panda_trainable.worker import load_encoder
+from panda_trainable.worker import device, load_encoder
 from tuning.experiment.problems import Problem, problems_of
 from tuning.planning.imported import source_artefacts
 from tuning.planning.losses import methods_weighing, weak_losses
@@ -60,13 +61,18 @@ def tokenizer_loads(_: Checked, setting: Setting) -> None:
 
 
 def encoder_loads(_: Checked, setting: Setting) -> None:
-    """The PLM has all weights, as many layers as are asked for, and is an encoder."""
-    load_encoder(setting.plm)
+    """The PLM has all weights, as many layers as are asked for, is an encoder, and trains in the precision."""
+    _encoder(setting)
+
+
+def _encoder(setting: Setting) -> FrozenEncoder:
+    """The encoder as trials will run it; what a CPU cannot do in bf16, a GPU may."""
+    return load_encoder(setting.plm, precision=setting.train.precision if device() == "cpu" else "float32")
 
 
 def tokens_have_embeddings(_: Checked, setting: Setting) -> Iterator[Finding]:
     """The tokenizer is that of the model."""
-    embedded = len(load_encoder(setting.plm).model.get_input_embeddings().weight)
+    embedded = len(_encoder(setting).model.get_input_embeddings().weight)
     largest = max(load_tokenizer(setting.plm).get_vocab().values())
     if largest >= embedded:
         yield Problem(
@@ -77,25 +83,25 @@ def tokens_have_embeddings(_: Checked, setting: Setting) -> Iterator[Finding]:
 
 def prompt_form_fits(_: Checked, setting: Setting) -> None:
     """The PLM takes prompts of the form."""
-    load_encoder(setting.plm).prompt_shape(setting.prompt.length, setting.prompt.form)
+    _encoder(setting).prompt_shape(setting.prompt.length, setting.prompt.form)
 
 
 def positions_suffice(_: Checked, setting: Setting) -> None:
     """Prompt and text are together no longer than the PLM's positions."""
-    load_encoder(setting.plm).check_room(setting.prompt.length, setting.train.max_length, setting.prompt.form)
+    _encoder(setting).check_room(setting.prompt.length, setting.train.max_length, setting.prompt.form)
 
 
 def initial_prompt_fits(_: Checked, setting: Setting) -> None:
     """The file to start from holds a prompt of the shape."""
     if setting.prompt.init.kind == "file":
-        shape = load_encoder(setting.plm).prompt_shape(setting.prompt.length, setting.prompt.form)
+        shape = _encoder(setting).prompt_shape(setting.prompt.length, setting.prompt.form)
         read_prompt(Path(setting.prompt.init.file), shape)
 
 
 def neurons_can_be_compared(checked: Checked, setting: Setting) -> None:
     """The similarity `on` finds the neurons of the PLM's layers."""
     if _measures(checked, setting, "on"):
-        check_neurons(load_encoder(setting.plm), checked.plan.experiment.similarity_settings.neurons.layers)
+        check_neurons(_encoder(setting), checked.plan.experiment.similarity_settings.neurons.layers)
 
 
 def embedded_layer_exists(checked: Checked, setting: Setting) -> None:
