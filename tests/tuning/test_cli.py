@@ -7,7 +7,8 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -216,17 +217,54 @@ def test_the_best_while_the_server_is_away_is_one_message(tmp_path: Path, monkey
     assert "Traceback" not in done.stderr
 
 
-def test_a_users_folders_of_our_names_do_not_shadow_ours(tmp_path: Path) -> None:
-    for name in ("analysis", "search_spaces", "panda_trainable"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "__init__.py").write_text("raise SystemExit('a decoy was imported')")
-    (tmp_path / "typer_settings.py").write_text("raise SystemExit('a decoy was imported')")
-    # `python -m` looks for `tuning` where it is called, so its own folder must come first there.
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    for command in ([sys.executable, "-m", "tuning"], [str(Path(sys.executable).parent / "panda-tune")]):
-        for arguments in (["--help"], ["schema"]):
-            done = subprocess.run(
-                [*command, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-            )
-            assert done.returncode == 0, done.stderr
-            assert done.stdout
+OURS = ("analysis", "search_spaces", "panda_trainable", "tuning")
+CONSOLE_SCRIPT = "import sys\nfrom panda_tune import main\nsys.exit(main())\n"
+
+
+def decoys(folder: Path, *names: str) -> Path:
+    """A folder with modules of these names, each of which ends whoever imports it."""
+    folder.mkdir()
+    for name in names:
+        (folder / f"{name}.py").write_text("raise SystemExit('a decoy was imported')")
+    return folder
+
+
+def called(folder: Path, command: Sequence[object], *path: Path) -> subprocess.CompletedProcess[str]:
+    """What a command comes to in a folder, with folders in front of ours on the path."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [*path, ROOT]))}
+    return subprocess.run(
+        [*map(str, command)], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_modules_of_our_names_where_the_command_is_called_do_not_shadow_ours(tmp_path: Path) -> None:
+    """But `tuning` itself, for which `python -m` looks where it is called."""
+    folder = decoys(tmp_path / "cwd", *OURS[:-1], "typer_settings")
+    done = called(folder, [sys.executable, "-m", "tuning", "best", "no.yaml"])
+    assert (done.returncode, "no.yaml: no such file" in done.stderr) == (2, True), done.stderr
+
+
+def test_modules_of_our_names_on_the_path_do_not_shadow_ours(tmp_path: Path) -> None:
+    folder, script = decoys(tmp_path / "path", *OURS), tmp_path / "panda-tune"
+    script.write_text(CONSOLE_SCRIPT)
+    file = experiment_file(tmp_path, tmp_path / "plm")
+    new_store(tmp_path / "runs")
+    done = called(folder, [sys.executable, script, "best", file], folder)
+    assert "MLflow has no experiment 'small' yet" in done.stderr
+
+
+def test_a_module_that_was_imported_under_our_name_is_named(tmp_path: Path) -> None:
+    folder, script = tmp_path / "path", tmp_path / "panda-tune"
+    folder.mkdir()
+    (folder / "analysis.py").write_text("")
+    script.write_text(f"import analysis\n{CONSOLE_SCRIPT}")
+    done = called(tmp_path, [sys.executable, script, "--help"], folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"python has imported {folder}/analysis.py as `analysis`" in done.stderr
+    assert "rename that file" in done.stderr
+
+
+def test_the_installed_command_is_the_one_that_starts_with_its_own_path() -> None:
+    written = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert written["project"]["scripts"] == {"panda-tune": "panda_tune:main"}
+    assert written["tool"]["setuptools"]["py-modules"] == ["panda_tune"]
