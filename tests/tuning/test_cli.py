@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
+from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -140,11 +142,80 @@ def test_the_best_is_printed_as_table_json_and_yaml(finished: Path) -> None:
     assert yaml.safe_load(said["yaml"]) == [row]
     assert (row["method"], row["source"]) == ("spot", "s1")
     (line,) = [line for line in said["table"].splitlines() if line.split()[:1] == ["t"]]
-    assert line.split()[1:6] == ["spot", "s1", "75.0", "±", "7.1"]
+    assert line.split()[1:7] == ["spot", "s1", "accuracy", "75.0", "±", "7.1"]
 
 
 def test_the_best_of_no_target_is_refused_with_the_targets_there_are(finished: Path) -> None:
     assert told("best", finished, "--target", "x") == f"--target x: is no target of {finished}; there are t\n"
+
+
+def test_a_target_without_a_confirmed_study_is_told_with_why_in_every_form(
+    tmp_path: Path, plms: Callable[[str], Path]
+) -> None:
+    plan = plan_of(tmp_path, plms("bert"), targets=["t", "s1"])
+    new_store(tmp_path / "runs")
+    scores = {"t · prompt_tuning": ([0.6, 0.6], [0.6, 0.7])}
+    recorded(plan, PromptLibrary(tmp_path / "runs/library"), plan.experiment.tracking_uri, scores)
+    for form in ("table", "json", "yaml"):
+        assert told("best", tmp_path / "experiment.yaml", "--target", "s1", "--format", form) == (
+            "target 's1' of experiment 'small' has no confirmed study yet: no study of it is recorded; "
+            "run `panda-tune search` to its end\n"
+        )
+
+
+def test_the_best_of_a_search_that_has_not_ended_says_how_many_studies_it_waits_for(
+    tmp_path: Path, plms: Callable[[str], Path]
+) -> None:
+    plan = plan_of(tmp_path, plms("bert"))
+    new_store(tmp_path / "runs")
+    tracker = Tracker(plan.experiment.tracking_uri, "small", plan.experiment.search_path)
+    for entry in of_plan(plan, [], list(studies_of(plan).values()), lambda _: []):
+        tracker.write(entry)
+    assert "5 of 5 studies have not ended" in told("best", tmp_path / "experiment.yaml")
+
+
+def test_the_version_is_printed() -> None:
+    assert ran("--version") == f"panda-tune {version('panda-tune')}\n"
+
+
+def test_a_port_that_is_taken_is_refused(finished: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        said = told("ui", finished, "--port", port)
+    assert said.startswith(f"--port {port}: cannot be used on this machine (Address already in use); name another")
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "http"])
+def test_a_port_that_is_none_is_refused(finished: Path, port: str) -> None:
+    assert "--port" in told("ui", finished, "--port", port)
+
+
+STOPPED = {
+    "search": "stopped; the same command goes on from here\n",
+    "retrieve": "stopped; the same command goes on from here\n",
+    "best": "stopped\n",
+}
+INTERRUPTED = """
+import os, signal, sys, threading
+threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+sys.argv[0] = "panda-tune"
+from tuning.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("command", STOPPED)
+def test_a_command_that_is_stopped_says_whether_it_goes_on(tmp_path: Path, command: str) -> None:
+    """It waits for its file, which is a pipe into which nobody writes."""
+    os.mkfifo(tmp_path / "file.yaml")
+    arguments = [command, tmp_path / "file.yaml", *(["--target", "t"] if command == "retrieve" else [])]
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, *map(str, arguments)], capture_output=True, text=True, check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", STOPPED[command])
 
 
 def test_an_analysis_writes_a_page_and_figures_and_prints_the_methods(finished: Path, tmp_path: Path) -> None:
@@ -199,7 +270,7 @@ def test_a_retrieval_is_refused_with_what_there_is(finished: Path, arguments: li
 
 
 def test_the_best_of_a_search_that_never_ran_says_what_to_do(tmp_path: Path) -> None:
-    done = panda_tune("best", experiment_file(tmp_path, tmp_path / "plm"), code=1)
+    done = panda_tune("best", experiment_file(tmp_path, tmp_path / "plm"), code=2)
     assert "run `panda-tune search`" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "runs").exists()

@@ -23,7 +23,7 @@ from tuning.planning.preflight import preflight
 from tuning.planning.studies import make_studies
 from tuning.run.confirm import jobs_of
 from tuning.run.jobs import is_made, measure
-from tuning.run.progress import duration
+from tuning.run.progress import CHECKING, Progress, duration
 
 MEASURED_STEPS = 2
 
@@ -36,8 +36,11 @@ def describe(experiment: Experiment) -> str:
     """
     single_threaded()
     library = PromptLibrary(experiment.storage_path / "library")
-    plans, notes = preflight(experiment, library)
-    return "\n\n".join(_described(plan, library, notes) for plan in plans)
+    with Progress() as progress:
+        progress.doing(CHECKING)
+        plans, notes = preflight(experiment, library)
+        progress.doing("measuring steps")
+        return "\n\n".join(_described(plan, library, notes) for plan in plans)
 
 
 def _described(plan: Plan, library: PromptLibrary, notes: list[str]) -> str:
