@@ -62,7 +62,9 @@ class ProjectorSection(ProjectorSettings):
 class SearchSection(Section):
     """The search."""
 
-    trials: Annotated[int, Ge(1), Doc("trials of each study")] = 24
+    trials: Annotated[
+        int, Ge(1), Doc("trials of each study; fewer where its space has fewer configurations: none runs twice")
+    ] = 24
     hours: Annotated[float | None, Field(gt=0, allow_inf_nan=True), Doc("no new trial starts after so many hours")] = (
         None
     )
