@@ -75,7 +75,9 @@ class Choice:
 
     def __post_init__(self) -> None:
         if any(isinstance(value, list | dict) for value in self.values):
-            raise ValueError(f"a choice is of single values, written {{choice: [a, b]}}, but got {list(self.values)}")
+            raise ValueError(
+                f"a choice is of numbers or texts, written {{choice: [a, b]}}, but got {list(self.values)}"
+            )
         if not self.values or len(set(self.values)) != len(self.values):
             raise ValueError(f"a choice needs values that differ, but got {list(self.values)}")
 
@@ -229,6 +231,8 @@ def parse_domain(value: Any) -> Domain:
     Raises:
         ValueError: if it is none of these or its bounds are impossible.
     """
+    if isinstance(value, list):
+        raise ValueError(f"a list is no domain; write {{choice: {value}}} to search its values")
     if not isinstance(value, Mapping):
         return Choice((number(value),))
     kind, said = next(iter(value.items())) if len(value) == 1 else ("", None)

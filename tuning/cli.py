@@ -15,7 +15,7 @@ from tuning.layout import terminal_width
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 app.add_typer(library_app, name="library")
 
-EXIT_CODES: Mapping[str, int] = MappingProxyType({"Misuse": 2, "NoRecords": 2})
+EXIT_CODES: Mapping[str, int] = MappingProxyType(dict.fromkeys(("Misuse", "NoRecords", "Deleted"), 2))
 """Exceptions that a user can mend, by name since their modules load late -> exit code."""
 
 INTERRUPTED = 130

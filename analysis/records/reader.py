@@ -17,6 +17,10 @@ class NoRecords(Exception):
     """There is nothing to read: no such experiment, or no finished study in it."""
 
 
+class Deleted(NoRecords):
+    """MLflow has marked the experiment as deleted: it takes no runs and shows none."""
+
+
 def client(uri: str, reads: bool = False) -> Any:
     """MLflow's client of a store; mlflow is imported here, since that takes a second."""
     path = Path(uri.removeprefix("sqlite:///"))
@@ -27,13 +31,29 @@ def client(uri: str, reads: bool = False) -> Any:
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
+def experiment_of(store: Any, experiment: str) -> Any:
+    """An experiment as MLflow has it; None where there is none of that name.
+
+    Raises:
+        Deleted: if somebody has deleted it, with what to do.
+    """
+    found = store.get_experiment_by_name(experiment)
+    if found is not None and found.lifecycle_stage == "deleted":
+        raise Deleted(
+            f"MLflow experiment {experiment!r} at {store.tracking_uri} is deleted; restore it "
+            f"(MLFLOW_TRACKING_URI={store.tracking_uri} mlflow experiments restore --experiment-id {found.experiment_id}), "
+            "or give the file another `name`"
+        )
+    return found
+
+
 def runs(store: Any, experiment: str, condition: str = "") -> Iterator[Any]:
     """All runs of an experiment that meet a condition, page by page.
 
     Raises:
-        NoRecords: if there is no such experiment.
+        NoRecords: if there is no such experiment, or it is deleted.
     """
-    found = store.get_experiment_by_name(experiment)
+    found = experiment_of(store, experiment)
     if found is None:
         raise NoRecords(f"MLflow has no experiment {experiment!r} yet: run `panda-tune search` on its file first")
     token: str | None = None

@@ -20,6 +20,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from analysis.records.reader import client
 from panda_trainable.library import PromptLibrary
 from tests.kits.command import experiment_file, panda_tune
 from tests.kits.small import new_store, plan_of, recorded, studies_of
@@ -216,6 +217,25 @@ def test_a_command_that_is_stopped_says_whether_it_goes_on(tmp_path: Path, comma
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (130, "", STOPPED[command])
+
+
+@pytest.mark.parametrize("command", ["best", "analyze", "search"])
+def test_an_experiment_that_is_deleted_in_mlflow_is_refused_with_what_to_do(
+    finished: Path, tmp_path: Path, command: str
+) -> None:
+    shutil.copytree(finished.parent, tmp_path, dirs_exist_ok=True)
+    store = client(f"sqlite:///{tmp_path}/runs/mlflow.db")
+    store.delete_experiment(store.get_experiment_by_name("small").experiment_id)
+    said = told(command, tmp_path / finished.name)
+    assert "MLflow experiment 'small' at " in said
+    assert "is deleted; restore it (MLFLOW_TRACKING_URI=" in said
+    assert not list((tmp_path / "runs/searches").glob("small/studies/*"))
+
+
+@pytest.mark.parametrize("command", ["best", "search", "ui", "analyze"])
+def test_a_folder_as_the_address_of_mlflow_is_refused_before_anything_starts(finished: Path, command: str) -> None:
+    said = told(command, finished, "-o", "tracking.uri=./mlruns")
+    assert said.startswith("-o tracking.uri=./mlruns: tracking.uri: MLflow's address is that of a server or a database")
 
 
 def test_an_analysis_writes_a_page_and_figures_and_prints_the_methods(finished: Path, tmp_path: Path) -> None:

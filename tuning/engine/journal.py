@@ -45,7 +45,9 @@ class StudyHandle:
     def __post_init__(self) -> None:
         """Checks the budget."""
         if self.budget > self.space.size:
-            raise ValueError(f"budget must be at most the {self.space.size} configurations there are, got {self.budget}")
+            raise ValueError(
+                f"budget must be at most the {self.space.size} configurations there are, got {self.budget}"
+            )
 
 
 def only_driver(folder: Path) -> IO[str]:

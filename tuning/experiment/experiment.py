@@ -23,6 +23,7 @@ from panda_trainable.config.trial import MethodSettings, TeacherTrainSettings
 from panda_trainable.data.task_table import TASKS, with_panda_metrics
 from search_spaces.defaults import SPACES
 from search_spaces.space import Choice, Domain, Float, Space
+from tuning.experiment.explanations import EXPERIMENT_NAME, misplaced_knobs
 from tuning.experiment.problems import check_known
 from tuning.experiment.sections import (
     MAPPING,
@@ -63,9 +64,7 @@ class TrialKeys(CommonSettings, MethodSettings):
 class Experiment(TrialKeys, SimilaritySettings):
     """The experiment file. Paths are relative to it."""
 
-    name: Annotated[
-        str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"), Doc("names the MLflow experiment and the folder")
-    ]
+    name: Annotated[str, Field(pattern=EXPERIMENT_NAME), Doc("names the MLflow experiment and the folder")]
     plm: Annotated[
         tuple[PlmSettings, ...],
         MinLen(1),
@@ -164,6 +163,13 @@ class Experiment(TrialKeys, SimilaritySettings):
             names = [*info.data.get("similarities", SIMILARITY_NAMES), "none"]
             check_known([value], names, "similarity among `similarities`")
         return value
+
+    @field_validator("space", mode="before")
+    @classmethod
+    def _below_methods(cls, space: Any, info: ValidationInfo) -> Any:
+        if told := misplaced_knobs(space, info.data.get("methods", ())):
+            raise ValueError(told)
+        return space
 
     @field_validator("space")
     @classmethod

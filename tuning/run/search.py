@@ -257,6 +257,7 @@ def search(experiment: Experiment, address: str | None = None, progress: Progres
 
     Raises:
         Misuse: before anything starts, for whatever the user must mend.
+        Deleted: before anything starts, if somebody has deleted the experiment in MLflow.
     """
     cluster.check_address(address)
     progress = progress or Progress()
@@ -266,6 +267,7 @@ def search(experiment: Experiment, address: str | None = None, progress: Progres
         plans, notes = preflight(experiment, PromptLibrary(experiment.storage_path / "library"))
         stack.enter_context(only_driver(experiment.search_path))
         run = Run(plans, address, progress, stack)
+        run.tracker.check()
         stack.callback(run.tracker.close_left_running)
         for note in notes:
             progress.say(note)
