@@ -58,8 +58,10 @@ class Grid:
     def _side_by_side(self) -> list[str]:
         table = Table(box=box.SIMPLE_HEAD)
         for number, name in enumerate(self.head):
-            justify = "left" if number < self.texts else "right"
-            table.add_column(name, justify=justify, no_wrap=name not in self.folds, overflow="fold")
+            is_whole = name not in self.folds
+            table.add_column(
+                name, justify="left" if number < self.texts else "right", no_wrap=is_whole, overflow="fold"
+            )
         for row in self.rows:
             table.add_row(*row)
         console = Console(file=StringIO(), width=WIDTH, color_system=None)

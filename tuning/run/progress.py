@@ -130,6 +130,7 @@ class Progress:
         """Says what is going on whenever nothing was said for a while, until all is over."""
         while not self._is_over.wait(min(1.0, SILENCE_S / 4)):
             if self.description and time.monotonic() - self.said >= SILENCE_S:
+                self.said = time.monotonic()
                 self.say(self._state())
 
 
