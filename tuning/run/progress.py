@@ -60,7 +60,7 @@ class Progress:
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False)
         self.live = self.console.is_terminal and not self.console.is_dumb_terminal
-        self.bars = Stages(*columns_for(self.console.width), console=self.console)
+        self.bars = Stages(*columns_for(self.console.width), console=self.console, refresh_per_second=4)
         self.began = self.said = time.monotonic()
         self.description, self.total, self.done, self.note = "", 0, 0, ""
         self._is_over = Event()

@@ -105,7 +105,7 @@ class Run:
     def asked(self) -> dict[str, float]:
         """Resources of a trial; connects to Ray at the first call."""
         if self._asked is None:
-            self.progress.doing("starting Ray")
+            self.progress.doing("connecting to Ray" if self.address else "starting Ray")
             self.stack.enter_context(cluster.connected(self.address))
             self._asked = cluster.resources(self.experiment)
         return self._asked
@@ -256,13 +256,11 @@ def search(experiment: Experiment, address: str | None = None, progress: Progres
         progress: where it is shown.
 
     Raises:
-        Misuse: before anything starts, for whatever the user must mend.
-        Deleted: before anything starts, if somebody has deleted the experiment in MLflow.
+        Misuse, Deleted: before anything starts, for whatever the user must mend, the latter in MLflow.
     """
     cluster.check_address(address)
-    progress = progress or Progress()
     with ExitStack() as stack:
-        stack.enter_context(progress)
+        progress = stack.enter_context(progress or Progress())
         progress.doing(CHECKING)
         plans, notes = preflight(experiment, PromptLibrary(experiment.storage_path / "library"))
         stack.enter_context(only_driver(experiment.search_path))
@@ -271,7 +269,11 @@ def search(experiment: Experiment, address: str | None = None, progress: Progres
         stack.callback(run.tracker.close_left_running)
         for note in notes:
             progress.say(note)
-        _experiment(run)
+        try:
+            _experiment(run)
+        except KeyboardInterrupt:
+            progress.doing("stopping: Ray ends its processes")
+            raise
         return run.outcome()
 
 
