@@ -1,7 +1,7 @@
 """Domains, conditions, and a picklable define-by-run space for Optuna."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -75,7 +75,9 @@ class Choice:
 
     def __post_init__(self) -> None:
         if any(isinstance(value, list | dict) for value in self.values):
-            raise ValueError(f"a choice is of single values, written {{choice: [a, b]}}, but got {list(self.values)}")
+            raise ValueError(
+                f"a choice is of numbers or texts, written {{choice: [a, b]}}, but got {list(self.values)}"
+            )
         if not self.values or len(set(self.values)) != len(self.values):
             raise ValueError(f"a choice needs values that differ, but got {list(self.values)}")
 
@@ -121,6 +123,10 @@ class Knob:
     first: Any
     when: str | None = None
 
+    def is_asked(self, values: Mapping[str, Any]) -> bool:
+        """Whether it matters beside these values of the knobs before it."""
+        return self.when is None or values.get(self.when, 0) > 0
+
 
 @dataclass(frozen=True)
 class Space:
@@ -133,7 +139,7 @@ class Space:
         values: dict[str, Any] = {}
         for knob in self.knobs:
             assert not isinstance(knob.domain, Shares), "a space is resolved before it is searched"
-            if knob.when is None or values.get(knob.when, 0) > 0:
+            if knob.is_asked(values):
                 values[knob.name] = knob.domain.suggest(trial, knob.name)
         return values
 
@@ -158,18 +164,41 @@ class Space:
 
     @property
     def size(self) -> float:
-        """How many configurations there are at most; infinite where a knob is continuous."""
-        return math.prod(_count(knob.domain) for knob in self.knobs)
+        """How many configurations there are; infinite where a knob is continuous."""
+        return math.prod(self._count(knob) for knob in self.knobs if knob.when is None)
+
+    def _count(self, knob: Knob) -> float:
+        """Values of a knob, each as often as there are configurations of the knobs that it brings into play."""
+        below = [other for other in self.knobs if other.when == knob.name]
+        if isinstance(knob.domain, Float) and knob.domain.low < knob.domain.high:
+            return math.inf
+        values = _values(knob.domain)
+        inside = math.prod(map(self._count, below))
+        return sum(inside if below and value > 0 else 1 for value in values)
+
+    def configurations(self) -> list[dict[str, Any]]:
+        """All configurations of a space of finite size, in the order of its domains."""
+        found: list[dict[str, Any]] = [{}]
+        for knob in self.knobs:
+            values = _values(knob.domain)
+            found = [
+                {**given, **taken}
+                for given in found
+                for taken in ([{knob.name: value} for value in values] if knob.is_asked(given) else [{}])
+            ]
+        return found
 
     def domain(self, name: str) -> Domain | Shares | None:
         """The domain of a knob; None where the space has no such knob."""
         return next((knob.domain for knob in self.knobs if knob.name == name), None)
 
 
-def _count(domain: Domain | Shares) -> float:
+def _values(domain: Domain | Shares) -> Sequence[Any]:
+    """The values of a domain that is not continuous."""
     if isinstance(domain, Float):
-        return 1 if domain.low == domain.high else math.inf
-    return domain.high - domain.low + 1 if isinstance(domain, Int) else len(domain.values)
+        assert domain.low == domain.high, "a continuous domain has no list of values"
+        return (domain.low,)
+    return range(domain.low, domain.high + 1) if isinstance(domain, Int) else domain.values
 
 
 def _resolved(knob: Knob, steps: int, partners: int) -> Domain:
@@ -202,6 +231,8 @@ def parse_domain(value: Any) -> Domain:
     Raises:
         ValueError: if it is none of these or its bounds are impossible.
     """
+    if isinstance(value, list):
+        raise ValueError(f"a list is no domain; write {{choice: {value}}} to search its values")
     if not isinstance(value, Mapping):
         return Choice((number(value),))
     kind, said = next(iter(value.items())) if len(value) == 1 else ("", None)

@@ -23,7 +23,10 @@ ORDER = {
     ],
     "search_spaces": ["space", "defaults"],
     "analysis": ["wording", "statistics", "records", "external", "findings", "figures", "report", "analyze"],
-    "tuning": ["experiment", "planning", "engine", "tracking", "tables", "archive", "run", "cli", "__main__"],
+    "tuning": [
+        "experiment", "planning", "engine", "tracking", "layout", "tables", "correlation_tables", "archive", "run",
+        "cli_options", "cli_library", "cli", "__main__",
+    ],
 }  # fmt: skip
 """Package -> its rooms and modules, each importing only from those before it."""
 

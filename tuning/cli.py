@@ -1,6 +1,5 @@
 """`panda-tune`: thin commands over functions that a notebook can call. Imports lazily."""
 
-import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,47 +8,39 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
-app = typer.Typer(
-    help="Soft-prompt transfer: from an experiment file to the best configuration per target task.",
-    no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
-)  # fmt: skip
-library_app = typer.Typer(
-    help="Look into the trained prompts and other artefacts, check, export and import them.", no_args_is_help=True
-)
+from tuning.cli_library import library_app
+from tuning.cli_options import SERIALISERS, Address, File, Form, Overrides, as_json, refuse, refuse_all
+from tuning.layout import terminal_width
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 app.add_typer(library_app, name="library")
 
-File = Annotated[Path, typer.Argument(help="experiment file (YAML)", show_default=False)]
-Overrides = Annotated[
-    list[str],
-    typer.Option(
-        "-o",
-        default_factory=list,
-        show_default=False,
-        metavar="KEY.KEY=VALUE",
-        help="set a value of the file anew; repeatable",
-    ),
-]
-Address = Annotated[
-    str | None, typer.Option(help="running Ray cluster: auto or host:port; default: start Ray on this machine")
-]
-Form = Annotated[Literal["table", "json", "yaml"], typer.Option("--format", help="output format")]
-
-
-def _as_yaml(answer: Any) -> str:
-    import yaml
-
-    return str(yaml.safe_dump(answer, sort_keys=False, allow_unicode=True))
-
-
-def _as_json(answer: Any) -> str:
-    return json.dumps(answer, indent=1)
-
-
-SERIALISERS: Mapping[str, Callable[[Any], str]] = MappingProxyType({"json": _as_json, "yaml": _as_yaml})
-"""Format of a machine-readable answer -> its text."""
-
-EXIT_CODES: Mapping[str, int] = MappingProxyType({"Misuse": 2, "NoRecords": 1})
+EXIT_CODES: Mapping[str, int] = MappingProxyType(dict.fromkeys(("Misuse", "NoRecords", "Deleted"), 2))
 """Exceptions that a user can mend, by name since their modules load late -> exit code."""
+
+INTERRUPTED = 130
+"""Exit code of a command that is stopped by Ctrl-C."""
+GOES_ON = "stopped; the same command goes on from here"
+STOPPED: Mapping[str, str] = MappingProxyType(dict.fromkeys(("search", "quickstart", "retrieve"), GOES_ON))
+"""Command -> what is said when it is stopped, where that is more than that it is."""
+
+
+def _print_version(asked: bool) -> None:
+    from importlib.metadata import version
+
+    if asked:
+        print(f"panda-tune {version('panda-tune')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="print the version", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Soft-prompt transfer: from an experiment file to the best configuration per target task."""
 
 
 @app.command()
@@ -75,8 +66,9 @@ def _search(experiment: Any, file: Path, address: str | None) -> None:
 
     outcome = run(experiment, address)
     if outcome.winners:
-        print(study_table(experiment))
-        print(best_table(experiment))
+        width = terminal_width()
+        print(study_table(experiment, width))
+        print(best_table(experiment, width=width))
         print(f"\nNext: panda-tune best {file} --format yaml   or   panda-tune ui {file}")
     if not outcome.computed:
         print("All results were there already: nothing was computed.", file=sys.stderr)
@@ -110,13 +102,15 @@ def best(
     """Print the best configuration per target task, as recorded in MLflow; with --format yaml as files for `train`."""
     from analysis.findings.best import best as best_of
     from tuning.experiment.loading import load
+    from tuning.experiment.problems import near
     from tuning.tables import best_table
 
     experiment = load(file, override)
     if target is not None and target not in experiment.targets:
-        _refuse(f"--target {target}", f"is no target of {file}", f"there are {', '.join(experiment.targets)}")
+        rule = f"is no target of {file}{near(target, experiment.targets)}"
+        refuse(f"--target {target}", rule, f"there are {', '.join(experiment.targets)}")
     if form == "table":
-        print(best_table(experiment, target))
+        print(best_table(experiment, target, terminal_width()))
     else:
         print(SERIALISERS[form](best_of(experiment.tracking_uri, experiment.name, target)))
 
@@ -138,24 +132,32 @@ def analyze(
     from analysis.findings.method_table import paper_table
     from analysis.records.reader import NoRecords
     from tuning.experiment.loading import load
+    from tuning.run.progress import Progress
+    from tuning.tables import methods_text
 
     experiment = load(file, override)
     folder = out or experiment.search_path / "analysis"
     try:
-        found = run(experiment.tracking_uri, experiment.name, folder)
+        with Progress() as progress:
+            progress.doing("reading MLflow and drawing figures")
+            found = run(experiment.tracking_uri, experiment.name, folder)
     except OSError as error:
-        _refuse(f"--out {folder}", f"cannot be written ({error.strerror or error})", "name another folder")
+        refuse(f"--out {folder}", f"cannot be written ({error.strerror or error})", "name another folder")
     except NoRecords as error:
-        _refuse(experiment.name, str(error))
+        refuse(experiment.name, str(error))
     if found.evidence.studies:
-        print(paper_table(found.evidence, form))
+        print(methods_text(found.evidence, terminal_width()) if form == "table" else paper_table(found.evidence, form))
     for sentence in found.answer.sentences:
         print(sentence, file=sys.stderr)
     print(f"{found.page}: open it in a browser", file=sys.stderr)
-    publish(experiment.tracking_uri, experiment.name, found)
+    try:
+        publish(experiment.tracking_uri, experiment.name, found)
+    except NoRecords as error:  # the page is there all the same
+        print(error, file=sys.stderr)
+        raise typer.Exit(1) from error
     if not found.evidence.studies:
         rule = "has no confirmed study: the page says what is missing"
-        _refuse(experiment.name, rule, "run panda-tune search to its end")
+        refuse(experiment.name, rule, "run panda-tune search to its end")
 
 
 @app.command()
@@ -177,7 +179,7 @@ def retrieve(
 
     experiment = load_whole(file, override)
     if by not in SIMILARITY_NAMES:
-        _refuse(
+        refuse(
             f"--by {by}", f"is no similarity{near(by, SIMILARITY_NAMES)}", f"there are {', '.join(SIMILARITY_NAMES)}"
         )
     ranked = library.retrieve(experiment, target, by, address)
@@ -186,9 +188,9 @@ def retrieve(
     if form != "table":
         print(SERIALISERS[form]({"sources": rows, "best_of_top_k": kept}))
         return
-    print(retrieved_table(rows))
+    print(retrieved_table(rows, terminal_width()))
     if kept:
-        print(kept_table(kept))
+        print(kept_table(kept, terminal_width()))
 
 
 @app.command()
@@ -213,16 +215,16 @@ def correlate(
     """Report how well similarities predict transfer scores: of any CSV files; a row without source is the baseline."""
     from analysis.external import scores as external
     from analysis.external.csv_rows import Unreadable
-    from tuning.tables import correlation_csv, correlation_table, notes
+    from tuning.correlation_tables import correlation_csv, correlation_table, notes
 
     try:
         found = external.correlations(scores, similarities, relative_to, exclude_self, seed, method)
     except Unreadable as error:
-        _refuse_all(error)
+        refuse_all(error)
     texts: dict[str, Callable[[], str]] = {
-        "table": lambda: correlation_table(found, relative_to) + "\n",
+        "table": lambda: correlation_table(found, relative_to, terminal_width()) + "\n",
         "csv": lambda: correlation_csv(found),
-        "json": lambda: _as_json(external.as_json(found)) + "\n",
+        "json": lambda: as_json(external.as_json(found)) + "\n",
     }
     print(texts[form](), end="")
     for note in notes(found) if form == "json" else ():
@@ -241,30 +243,24 @@ def train(
     from tuning.experiment.loading import load
     from tuning.run.train import train as run
 
-    print(_as_json(run(load(file, override), output)))
+    print(as_json(run(load(file, override), output)))
 
 
 @app.command()
 def ui(
     file: File,
     override: Overrides,
-    port: Annotated[int, typer.Option(help="port on localhost")] = 5000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="port on localhost")] = 5000,
 ) -> None:
     """Start MLflow's web page on the results of an experiment, on localhost."""
-    import os
-
     from tuning.experiment.loading import load
+    from tuning.run.serve import serve
 
     uri = load(file, override).tracking_uri
     if not uri.startswith("sqlite:"):
         print(f"the results are on a server already: open {uri}")
         return
-    if not Path(uri.removeprefix("sqlite:///")).exists():
-        _refuse(uri, "nothing is recorded yet", f"run panda-tune search {file} first")
-    print(f"http://127.0.0.1:{port} (end with Ctrl-C)", flush=True)
-    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
-    options = ["--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", *options])  # noqa: S606  # our own interpreter; no shell is wanted
+    serve(Path(uri.removeprefix("sqlite:///")), port)
 
 
 @app.command()
@@ -272,102 +268,18 @@ def schema() -> None:
     """Print the JSON schema of experiment files, for editors that check YAML."""
     from tuning.experiment.experiment import Experiment
 
-    print(_as_json(Experiment.schema()))
-
-
-@library_app.command("list")
-def library_list(file: File) -> None:
-    """List the artefacts of an experiment's storage: a line each with kind, key and what it is."""
-    for card in _library(file).cards():
-        what = card.get("task") or f"{card.get('target')} · {card.get('method')}"
-        facts = [f"{name} {card[name]}" for name in ("split", "seed", "seeds", "steps", "holds") if name in card]
-        print(f"{card['kind']:<11} {card['key']}  {what}  {', '.join(facts)}")
-
-
-@library_app.command("show")
-def library_show(
-    file: File, key: Annotated[str, typer.Argument(help="key that `library list` prints, or its beginning")]
-) -> None:
-    """Print what is recorded of an artefact."""
-    found = [card for card in _library(file).cards() if card["key"].startswith(key)]
-    if not found:
-        _refuse(key, "no such key", f"see panda-tune library list {file}")
-    print(_as_json(found))
-
-
-@library_app.command("verify")
-def library_verify(file: File) -> None:
-    """Check all artefacts against their checksums; exit code 1 if one is damaged."""
-    from panda_trainable.library import DamagedArtefact, verify
-
-    library, count, damaged = _library(file), 0, 0
-    for card in library.cards():
-        count += 1
-        try:
-            verify(library.path(card["kind"], card["key"]))
-        except DamagedArtefact as error:
-            damaged += 1
-            print(f"damaged: {error}; the next search sets it aside and makes it again")
-    print(f"{count} artefacts, {damaged} damaged")
-    raise typer.Exit(1 if damaged else 0)
-
-
-@library_app.command("export")
-def library_export(
-    file: File, archive: Annotated[Path, typer.Argument(help="zip file to write")], override: Overrides
-) -> None:
-    """Write the trained source prompts of an experiment into an archive, without data, for others to start from."""
-    from tuning.archive import export
-    from tuning.planning.resolve import load_whole, make_plans
-
-    names, count = export(make_plans(load_whole(file, override)), archive)
-    print(f"{archive}: {count} artefacts of {', '.join(names)}")
-
-
-@library_app.command("import")
-def library_import(
-    file: File, archive: Annotated[Path, typer.Argument(help="zip file from `library export`")], override: Overrides
-) -> None:
-    """Copy the source prompts of an archive into the experiment's storage."""
-    from tuning.archive import import_archive
-    from tuning.experiment.loading import load
-    from tuning.experiment.problems import Misuse
-    from tuning.planning.resolve import storage_problems
-
-    experiment = load(file, override)
-    if problems := list(storage_problems(experiment)):
-        raise Misuse(*problems)
-    names, fresh = import_archive(experiment.storage_path / "library", archive)
-    print(f"{fresh} new artefacts of {', '.join(names)}; name them under `sources:`, their data is not needed")
-
-
-def _library(file: Path) -> Any:
-    from panda_trainable.library import PromptLibrary
-    from tuning.experiment.loading import load
-
-    return PromptLibrary(load(file).storage_path / "library")
-
-
-def _refuse(place: str, rule: str, remedy: str = "") -> NoReturn:
-    from tuning.experiment.problems import Misuse, Problem
-
-    raise Misuse(Problem(place, rule, remedy=remedy))
-
-
-def _refuse_all(error: Exception) -> NoReturn:
-    """Refuses with the problems that another package tells, a line each."""
-    from tuning.experiment.problems import Misuse, problems_of
-
-    raise Misuse(*problems_of(error)) from error
+    print(as_json(Experiment.schema()))
 
 
 def main() -> NoReturn:
     """The console script: a user's mistake is one message and exit code 2, never a traceback."""
     try:
         app(standalone_mode=True)
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+    except (KeyboardInterrupt, SystemExit) as ended:  # typer makes an exit of an interrupt
+        if isinstance(ended, SystemExit) and ended.code != INTERRUPTED:
+            raise
+        print(STOPPED.get(next(iter(sys.argv[1:]), ""), "stopped"), file=sys.stderr)
+        sys.exit(INTERRUPTED)
     except Exception as error:
         if type(error).__name__ not in EXIT_CODES:
             raise

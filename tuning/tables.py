@@ -1,95 +1,119 @@
 """Results as tables for a terminal."""
 
-import csv
-from collections.abc import Iterator, Mapping, Sequence
-from io import StringIO
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
-from analysis.findings.best import corrected, over_plms, row, winners
+from analysis.findings.best import BETTER, corrected, over_plms, row, verdict, winners
+from analysis.findings.method_table import SIGNS, Cell, method_table, paper_table
+from analysis.records.evidence import Evidence
 from analysis.records.reader import confirmed_studies
 from analysis.records.studies import StudyRecord
-from analysis.statistics.correlation import Correlation, OfTarget
 from tuning.experiment.experiment import Experiment
+from tuning.layout import UNKNOWN, Grid
 
-WIDTH = 200
-NAMES = ("target", "PLM", "method", "source")
+NAMES = ("target", "PLM", "method", "source", "metric")
 NUMBERS = ("score", "majority", "gain", "interval", "twin", "selection", "steps", "seconds")
 
 
-def best_table(experiment: Experiment, target: str | None = None) -> str:
-    """The best configuration per target, and per PLM where there are several."""
-    records = confirmed_studies(experiment.tracking_uri, experiment.name)
+def best_table(experiment: Experiment, target: str | None = None, width: int | None = None) -> str:
+    """The best configuration per target, and per PLM where there are several.
+
+    Args:
+        experiment: whose results are read.
+        target: only this one.
+        width: columns of a terminal, to which it is folded; None: there is none.
+
+    Raises:
+        NoRecords: if nothing is confirmed, or nothing of the target.
+    """
+    records = confirmed_studies(experiment.tracking_uri, experiment.name, target)
     chosen = winners(records)
     p_values, plms = corrected(chosen), over_plms(records)
     shown = sorted((r for r in chosen if target in (None, r.target)), key=lambda r: (r.target, r.plm))
     several = len({record.plm for record in shown}) > 1
     marked = {record.run_id for record in shown if several and plms[record.target] == record.plm}
-    return _table("Best configuration per target", shown, p_values, marked)
+    return _grid("Best configuration per target", shown, p_values, marked, verdicts_of(shown)).text(width)
 
 
-def study_table(experiment: Experiment) -> str:
+def study_table(experiment: Experiment, width: int | None = None) -> str:
     """Every study's confirmed winner, with the majority class of each target as a reference."""
     records = confirmed_studies(experiment.tracking_uri, experiment.name)
     ordered = sorted(records, key=lambda r: (r.target, r.plm, r.method, r.source or ""))
-    return _table("Confirmed winner of each study", ordered, {}, set(), references=True)
+    title = "Confirmed winner of each study"
+    return _grid(title, ordered, {}, set(), verdict_counts(ordered), references=True).text(width)
 
 
-def _table(
+def _grid(
     title: str,
     records: Sequence[StudyRecord],
     p_values: Mapping[str, float],
     marked: set[str],
+    verdicts: Sequence[str],
     *,
     references: bool = False,
-) -> str:
-    rows = [(record, row(record, p_values.get(record.run_id))) for record in records]
+) -> Grid:
+    told = [(record, row(record, p_values.get(record.run_id))) for record in records]
     several = len({record.plm for record in records}) > 1
-    table = Table(
-        box=box.SIMPLE_HEAD, title=title, caption="\n".join(_notes(rows, marked)), title_justify="left",
-        caption_justify="left",
-    )  # fmt: skip
-    for name in NAMES:
-        if name != "PLM" or several:
-            table.add_column(name, no_wrap=name != "PLM", overflow="fold")
-    for name in NUMBERS:
-        table.add_column(name, justify="right", no_wrap=True)
+    rows: list[list[str]] = []
     previous: tuple[str, str] | None = None
-    for record, values in rows:
+    for record, values in told:
         if references and previous != (record.target, record.plm):
             previous = record.target, record.plm
-            plm = [record.plm] if several else []
-            numbers = [f"{100 * values['majority']:.1f}", *[""] * (len(NUMBERS) - 1)]
-            table.add_row(record.target, *plm, "majority class", "–", *numbers)
+            rows.append(_reference(values, several))
         best = " ●" if record.run_id in marked else ""
-        table.add_row(*_names(values, several, best), *_numbers(values))
-    return _printed(table)
+        rows.append([*_names(values, several, best), *_numbers(values)])
+    names = tuple(name for name in NAMES if name != "PLM" or several)
+    notes = (*verdicts, *_notes(told, marked))
+    return Grid(title, (*names, *NUMBERS), tuple(rows), len(names), notes, folds=("PLM",))
 
 
-def _printed(table: Table) -> str:
-    console = Console(file=StringIO(), width=WIDTH, color_system=None)
-    console.print(table)
-    written = console.file
-    assert isinstance(written, StringIO)
-    return "\n".join(line.rstrip() for line in written.getvalue().splitlines())
+def _reference(values: Mapping[str, Any], several: bool) -> list[str]:
+    """The row of a target's majority class."""
+    names = [values["target"], *([values["plm"]] if several else []), "majority class", UNKNOWN]
+    return [*names, values["metric"] or UNKNOWN, f"{100 * values['majority']:.1f}", *[""] * (len(NUMBERS) - 1)]
 
 
-def plain_table(title: str, caption: str, names: Sequence[str], rows: Sequence[Sequence[str]], texts: int) -> str:
-    """A table whose first columns are texts, left-aligned, and whose others are numbers."""
-    table = Table(
-        box=box.SIMPLE_HEAD, title=title, caption=caption, title_justify="left", caption_justify="left",
-    )  # fmt: skip
-    for number, name in enumerate(names):
-        table.add_column(name, justify="left" if number < texts else "right", no_wrap=True)
-    for row_ in rows:
-        table.add_row(*row_)
-    return _printed(table)
+def verdicts_of(records: Sequence[StudyRecord]) -> list[str]:
+    """A line for each verdict but the favourable one, with the targets whose winners have it."""
+    several = len({record.plm for record in records}) > 1
+    found: dict[str, list[str]] = {}
+    for record in records:
+        on = f" on {record.plm}" if several else ""
+        found.setdefault(verdict(record), []).append(f"{record.target}{on}")
+    return [f"{text}: {', '.join(names)}" for text, names in found.items() if text != BETTER]
 
 
-def retrieved_table(rows: Sequence[Mapping[str, Any]]) -> str:
+def verdict_counts(records: Sequence[StudyRecord]) -> list[str]:
+    """A line for each verdict but the favourable one, with how many studies of methods that transfer have it."""
+    found = Counter(verdict(record) for record in records if record.gain)
+    return [f"{text}: {count} of {found.total()} studies" for text, count in found.items() if text != BETTER]
+
+
+def methods_text(evidence: Evidence, width: int | None = None) -> str:
+    """Methods × targets as `analyze` prints them; on a terminal that is narrower, a block per method."""
+    text = paper_table(evidence, "table")
+    *lines, note = text.rstrip().splitlines()
+    if width is None or max(map(len, lines)) <= width:
+        return text
+    table = method_table(evidence)
+    rows = [["majority class", *(_percent(table.majority.get(target)) for target in table.targets)]]
+    rows += [[name, *(_cell(table.cells.get((name, target))) for target in table.targets)] for name in table.methods]
+    return Grid("", ("method", *table.targets), tuple(rows), 1, (note,)).text(width)
+
+
+def _percent(score: float | None) -> str:
+    return UNKNOWN if score is None else f"{100 * score:.1f}"
+
+
+def _cell(cell: Cell | None) -> str:
+    if cell is None:
+        return UNKNOWN
+    spread = "" if cell.std is None else f" ± {100 * cell.std:.1f}"
+    return f"{100 * cell.mean:.1f}{spread} {SIGNS[cell.mark]}".rstrip()
+
+
+def retrieved_table(rows: Sequence[Mapping[str, Any]], width: int | None = None) -> str:
     """The sources of a target, the most similar first."""
     several = len({row["plm"] for row in rows}) > 1
     first = rows[0]
@@ -106,18 +130,16 @@ def retrieved_table(rows: Sequence[Mapping[str, Any]]) -> str:
         f"similarity of early snapshots, ± standard deviation over {first['similarity']['n']} seeds; own score on "
         "selection rows in percent"
     )
-    return plain_table(
-        f"Sources of {first['target']} by {first['by']}",
-        caption + "\n! a source that does not beat its own majority class" * poor,
-        [*(["PLM"] if several else []), "source", "rank", first["by"], "own score", "majority"], shown, 1 + several,
-    )  # fmt: skip
+    notes = (caption, *["! a source that does not beat its own majority class"] * poor)
+    head = (*(["PLM"] if several else []), "source", "rank", first["by"], "own score", "majority")
+    return Grid(f"Sources of {first['target']} by {first['by']}", head, tuple(shown), 1 + several, notes).text(width)
 
 
 def _spread_of(values: Mapping[str, Any]) -> str:
     return f" ± {values['std']:.3f}" if values["n"] > 1 else ""
 
 
-def kept_table(rows: Sequence[Mapping[str, Any]]) -> str:
+def kept_table(rows: Sequence[Mapping[str, Any]], width: int | None = None) -> str:
     """The share of the gain of all sources that the best of the top-k sources retains."""
     shown = [
         [
@@ -127,23 +149,26 @@ def kept_table(rows: Sequence[Mapping[str, Any]]) -> str:
         ]
         for values in rows
     ]  # fmt: skip
-    return plain_table(
-        f"Best of the top-k sources by {rows[0]['similarity']}, chosen by selection score",
-        "gain over prompt tuning in points on report rows; untried: share of sources that no tried winner uses, as "
-        "its source or as a partner;\n"
-        "retained: share of the gain of all sources, the oracle (the last k); random: expected gain of k randomly "
-        "drawn sources; hindsight: largest\n"
-        "gain of any source, unknown to selection. With partners, k = 1 is the weighted average of the most similar "
-        "(spot) or their mixture (spot_mixture)",
-        ["method", "k", "untried", "gain", "retained", "random", "hindsight"], shown, 1,
-    )  # fmt: skip
+    title = f"Best of the top-k sources by {rows[0]['similarity']}, chosen by selection score"
+    head = ("method", "k", "untried", "gain", "retained", "random", "hindsight")
+    return Grid(title, head, tuple(shown), 1, KEPT_NOTES).text(width)
+
+
+KEPT_NOTES = (
+    "gain over prompt tuning in points on report rows",
+    "untried: share of sources that no tried winner uses, as its source or as a partner",
+    "retained: share of the gain of all sources, the oracle (the last k); random: expected gain of k randomly drawn sources",
+    "hindsight: largest gain of any source, unknown to selection",
+    "with partners, k = 1 is the weighted average of the most similar (spot) or their mixture (spot_mixture)",
+)
 
 
 def _notes(rows: Sequence[tuple[StudyRecord, Mapping[str, Any]]], marked: set[str]) -> list[str]:
     """Explanations of the signs that occur in the table."""
     values = [value for _, value in rows]
     told = {
-        "score and gain over prompt tuning in percent on report rows, ± deviation over seeds; 95 % interval over rows and seeds": True,
+        "score (its metric) and gain over prompt tuning in percent on report rows, ± deviation over seeds; 95 % interval over rows and seeds": True,
+        "source + partners: the winner uses them together": any(value["partners"] for value in values),
         "* gain significant at 5 % after Holm's correction over targets": any(value["significant"] for value in values),
         "no signal: prompt tuning does not beat the class that is most frequent (its 95 % interval)": not all(
             value["signal"] for value in values
@@ -183,9 +208,10 @@ def _gap(values: Mapping[str, Any]) -> str:
 
 
 def _names(values: Mapping[str, Any], several: bool, best: str) -> list[str]:
-    source = values["source"] or "–"
+    source = " + ".join(filter(None, (values["source"], *values["partners"]))) or UNKNOWN
     signs = " !" * values["source_at_majority"] + " ≈" * (values["overlap"] > 0)
-    return [values["target"], *([values["plm"] + best] if several else []), values["method"], source + signs]
+    plm = [values["plm"] + best] if several else []
+    return [values["target"], *plm, values["method"], source + signs, values["metric"] or UNKNOWN]
 
 
 def _spread(values: Mapping[str, Any]) -> str:
@@ -209,135 +235,3 @@ def _numbers(values: Mapping[str, Any]) -> list[str]:
         steps,
         f"{values['seconds']:.0f}",
     ]
-
-
-PER_SIMILARITY = (
-    "similarity", "mean ρ", "interval", "mean r", "pooled ρ", "interval", "pooled r", "p", "adjusted p",
-    "noise ceiling", "pairs", "missing", "self-pairs",
-)  # fmt: skip
-COLUMNS = (
-    "similarity", "measure", "method", "scope", "target", "spearman", "spearman_p", "spearman_exact", "pearson", "pearson_p", "n", "low",
-    "high", "p_permutation", "p_adjusted", "ceiling", "missing", "self_pairs", "note",
-)  # fmt: skip
-"""Of the CSV. Scope: `target`, `mean` of targets, or `pooled`."""
-UNKNOWN = "–"
-
-RELATIVE = {
-    "none": "pooled: unscaled scores, higher on easy than on hard targets (--relative-to self or baseline normalises them)",
-    "self": "pooled: scores divided by the target's score with its own prompt",
-    "baseline": "pooled: scores divided by the target's baseline",
-}
-"""What pooled scores are divided by -> its note below the table."""
-
-
-def correlation_table(found: Sequence[Correlation], relative_to: str = "none") -> str:
-    """A line per similarity, then Spearman's coefficients by target, then notes."""
-    names = " · ".join(filter(None, (found[0].measure, found[0].method)))
-    overview = plain_table(
-        f"Correlation of similarity and {names}", "", PER_SIMILARITY, [_line(one) for one in found], 1
-    )
-    targets = sorted({name for one in found for name in one.targets})
-    rows = [[name, *(_of_target(one.targets.get(name)) for one in found)] for name in targets]
-    head = ["target", *(one.similarity for one in found)]
-    by_target = plain_table("ρ (p) of each target over its sources", "", head, rows, 1)
-    return "\n".join([overview, by_target, *_captions(found, relative_to)])
-
-
-def _line(one: Correlation) -> list[str]:
-    pooled = one.pooled
-    return [
-        one.similarity,
-        signed(one.spearman_mean),
-        _interval(one.mean_interval),
-        signed(one.pearson_mean),
-        signed(pooled.spearman),
-        _interval(pooled.spearman_interval),
-        signed(pooled.pearson),
-        chance(pooled.p_permutation),
-        chance(pooled.p_adjusted),
-        signed(one.ceiling),
-        *(str(count) for count in (pooled.n, one.missing, one.self_pairs)),
-    ]
-
-
-def _of_target(one: OfTarget | None) -> str:
-    if one is None or one.spearman is None:
-        return UNKNOWN
-    return f"{signed(one.spearman)} ({chance(one.p)})"
-
-
-def signed(value: float | None) -> str:
-    """A coefficient with two decimals and its sign."""
-    return UNKNOWN if value is None else f"{value:+.2f}"
-
-
-def chance(p: float | None) -> str:
-    """A p-value with three decimals, never 0."""
-    return UNKNOWN if p is None else "<.001" if p < 0.0005 else f"{p:.3f}"
-
-
-def _interval(ends: tuple[float, float] | None) -> str:
-    return f"{signed(ends[0])} to {signed(ends[1])}" if ends else UNKNOWN
-
-
-def _captions(found: Sequence[Correlation], relative_to: str) -> Iterator[str]:
-    yield "ρ: Spearman, r: Pearson; mean: over targets; 95 % intervals over targets and sources"
-    yield (
-        "p: of pooled ρ, source labels permuted jointly over targets; "
-        "adjusted for the number of similarities (Benjamini-Hochberg)"
-    )
-    yield RELATIVE[relative_to]
-    if any(one.ceiling is not None for one in found):
-        yield "noise ceiling: mean ρ between two measurements of the same scores, estimated from halves of the seeds"
-    yield from notes(found)
-
-
-def notes(found: Sequence[Correlation]) -> list[str]:
-    """What is missing and why, one line each."""
-    told: dict[str, list[str]] = {}
-    for one in found:
-        for about, why in _reasons(one):
-            told.setdefault(f"{about}: {why}", []).append(one.similarity)
-    everywhere = len(found)
-    return [
-        text if len(similarities) == everywhere else f"{', '.join(similarities)}: {text}"
-        for text, similarities in told.items()
-    ]
-
-
-def _reasons(one: Correlation) -> Iterator[tuple[str, str]]:
-    for name, target in one.targets.items():
-        if target.note:
-            yield f"no coefficient of {name}", target.note
-    if one.pooled.note:
-        yield "pooled" if one.pooled.spearman is not None else "no pooled coefficient", one.pooled.note
-    if one.note:
-        yield "seeds", one.note
-    if one.missing:
-        yield "missing", f"{one.missing} pair{'s' * (one.missing != 1)} without score or similarity"
-
-
-def correlation_csv(found: Sequence[Correlation]) -> str:
-    """All coefficients as CSV: per similarity one row per target, one for the mean over targets, one pooled."""
-    text = StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(row for one in found for row in _rows(one))
-    return text.getvalue()
-
-
-def _rows(one: Correlation) -> Iterator[dict[str, Any]]:
-    of = {"similarity": one.similarity, "measure": one.measure, "method": one.method}
-    for name, target in one.targets.items():
-        yield {**of, "scope": "target", "target": name, **vars(target)}
-    whole = {**of, "missing": one.missing, "self_pairs": one.self_pairs}
-    yield {
-        **whole, "scope": "mean", "spearman": one.spearman_mean, "pearson": one.pearson_mean, "ceiling": one.ceiling,
-        "n": sum(target.spearman is not None for target in one.targets.values()), **_ends(one.mean_interval),
-    }  # fmt: skip
-    pooled = {name: value for name, value in vars(one.pooled).items() if name != "spearman_interval"}
-    yield {**whole, "scope": "pooled", **pooled, **_ends(one.pooled.spearman_interval)}
-
-
-def _ends(interval: tuple[float, float] | None) -> dict[str, float]:
-    return dict(zip(("low", "high"), interval or (), strict=False))

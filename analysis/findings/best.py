@@ -9,6 +9,22 @@ from analysis.records.reader import confirmed_studies, winner_config
 from analysis.records.studies import Estimate, StudyRecord
 from analysis.statistics.gains import LEVEL, holm
 
+BETTER = "better than prompt tuning (the 95 % interval of the gain lies above 0)"
+UNCLEAR = "not clearly better than prompt tuning (the 95 % interval of the gain holds 0)"
+NO_BETTER = "no better than prompt tuning (a gain of 0 or less)"
+ITSELF = "no better than prompt tuning (which itself has the best selection score)"
+"""What a winner is, compared with the baseline."""
+
+
+def verdict(record: StudyRecord) -> str:
+    """Whether a study's winner is better than prompt tuning on report rows: one of the sentences above."""
+    gain = record.gain
+    if gain is None:
+        return ITSELF
+    if gain.mean <= 0:
+        return NO_BETTER
+    return BETTER if gain.low is not None and gain.low > 0 else UNCLEAR
+
 
 def winners(records: Sequence[StudyRecord]) -> list[StudyRecord]:
     """One study per target and PLM: the one whose winner has the best selection score.
@@ -59,15 +75,15 @@ def best(uri: str, experiment: str, target: str | None = None) -> list[dict[str,
         target: only this one.
 
     Returns:
-        A row each: names, score {mean, std, n}, gain {mean, std, interval, p, p_holm}, `significant`
+        A row each: names, partners, metric, score {mean, std, n}, verdict (better than prompt tuning or not), gain {mean, std, interval, p, p_holm}, `significant`
         after Holm's correction over all targets of the experiment, twin {mean} or None, selection score,
         relative performance, error reduction, speed-ups (a ratio, "never" or None), the larger PLM that
         taught {mean, gap_closed} or None, cost, signal, overlap, `best_plm` (best over all PLMs), `config` (a complete experiment file), `run_id`.
 
     Raises:
-        NoRecords: if no study is confirmed.
+        NoRecords: if no study is confirmed, or none of the target.
     """
-    studies = confirmed_studies(uri, experiment)
+    studies = confirmed_studies(uri, experiment, target)
     chosen = winners(studies)
     p_values, plms = corrected(chosen), over_plms(studies)
     return [
@@ -96,6 +112,8 @@ def row(record: StudyRecord, p_holm: float | None = None) -> dict[str, Any]:
         "plm": record.plm,
         "method": record.method,
         "source": record.source,
+        "partners": list(winner.partners),
+        "metric": record.settings.get("metric"),
         "score": _plain(winner.score),
         "gain": {
             **_plain(gain),
@@ -103,6 +121,7 @@ def row(record: StudyRecord, p_holm: float | None = None) -> dict[str, Any]:
             "p": gain and gain.p,
             "p_holm": p_holm,
         },
+        "verdict": verdict(record),
         "significant": p_holm is not None and p_holm < 1 - LEVEL,
         "twin": {"mean": winner.twin} if winner.twin is not None else None,
         "majority": winner.majority,

@@ -10,12 +10,16 @@ from typing import Any
 
 from analysis.records.conversion import study_of_run, trial_of_run
 from analysis.records.moved import follow
-from analysis.records.names import CONFIG_FILE, CURRENT, STAGE, STUDY
+from analysis.records.names import CONFIG_FILE, CURRENT, STAGE, STUDY, UNCONFIRMED
 from analysis.records.studies import StudyRecord, TrialRecord
 
 
 class NoRecords(Exception):
     """There is nothing to read: no such experiment, or no finished study in it."""
+
+
+class Deleted(NoRecords):
+    """MLflow has marked the experiment as deleted: it takes no runs and shows none."""
 
 
 def client(uri: str, reads: bool = False) -> Any:
@@ -30,13 +34,29 @@ def client(uri: str, reads: bool = False) -> Any:
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
+def experiment_of(store: Any, experiment: str) -> Any:
+    """An experiment as MLflow has it; None where there is none of that name.
+
+    Raises:
+        Deleted: if somebody has deleted it, with what to do.
+    """
+    found = store.get_experiment_by_name(experiment)
+    if found is not None and found.lifecycle_stage == "deleted":
+        raise Deleted(
+            f"MLflow experiment {experiment!r} at {store.tracking_uri} is deleted; restore it "
+            f"(MLFLOW_TRACKING_URI={store.tracking_uri} mlflow experiments restore --experiment-id {found.experiment_id}), "
+            "or give the file another `name`"
+        )
+    return found
+
+
 def runs(store: Any, experiment: str, condition: str = "") -> Iterator[Any]:
     """All runs of an experiment that meet a condition, page by page.
 
     Raises:
-        NoRecords: if there is no such experiment.
+        NoRecords: if there is no such experiment, or it is deleted.
     """
-    found = store.get_experiment_by_name(experiment)
+    found = experiment_of(store, experiment)
     if found is None:
         raise NoRecords(f"MLflow has no experiment {experiment!r} yet: run `panda-tune search` on its file first")
     token: str | None = None
@@ -74,16 +94,37 @@ def answering(uri: str, what: str) -> Iterator[None]:
         raise NoRecords(f"MLflow at {uri} {what} ({str(error).splitlines()[0]})") from error
 
 
-def confirmed_studies(uri: str, experiment: str) -> list[StudyRecord]:
-    """The current studies whose winners are confirmed.
+def confirmed_studies(uri: str, experiment: str, target: str | None = None) -> list[StudyRecord]:
+    """The current studies of all targets whose winners are confirmed.
+
+    Args:
+        uri: of MLflow.
+        experiment: its name.
+        target: of which one at least must be confirmed; None: of any.
 
     Raises:
-        NoRecords: if there is none.
+        NoRecords: if there is none, with why.
     """
-    records = [record for record in current_studies(uri, experiment) if record.is_confirmed]
+    records = current_studies(uri, experiment)
+    confirmed = [record for record in records if record.is_confirmed]
+    if not any(target in (None, record.target) for record in confirmed):
+        raise NoRecords(
+            _why_nothing([record for record in records if target in (None, record.target)], experiment, target)
+        )
+    return confirmed
+
+
+def _why_nothing(records: list[StudyRecord], experiment: str, target: str | None) -> str:
+    """Why none of some studies is confirmed, and what to do."""
+    of = f"target {target!r} of experiment" if target else "experiment"
+    ended = sum(record.state == UNCONFIRMED for record in records)
     if not records:
-        raise NoRecords(f"experiment {experiment!r} has no confirmed study yet: run `panda-tune search` to its end")
-    return records
+        reason = "no study of it is recorded"
+    elif ended == len(records):
+        reason = f"all {ended} studies ended without a winner; `panda-tune search` says why"
+    else:
+        reason = f"{len(records) - ended} of {len(records)} studies have not ended"
+    return f"{of} {experiment!r} has no confirmed study yet: {reason}; run `panda-tune search` to its end"
 
 
 def current_studies(uri: str, experiment: str) -> list[StudyRecord]:

@@ -1,6 +1,5 @@
 """Finds, identifies and loads pretrained language models: never remote code, never pickled weights."""
 
-import importlib.util
 import os
 from collections.abc import Callable
 from functools import lru_cache
@@ -9,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from panda_trainable.config.setting import Plm
+from panda_trainable.plm.packages import PACKAGE, package_folder
 
-PACKAGE = "package:"
 FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
 """What makes a PLM: weights, config and tokenizer; pickled weights are never read."""
 
@@ -27,8 +26,9 @@ def plm_folder(source: str) -> Path:
     Raises:
         ValueError: if it is nowhere to be found or holds no safetensors.
     """
+    packaged = package_folder(source) if source.startswith(PACKAGE) else None
     try:
-        folder = _package_folder(source) if source.startswith(PACKAGE) else Path(source).expanduser()
+        folder = packaged or Path(source).expanduser()
         there = folder.is_dir()
     except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(f"PLM {source!r}: is no folder's name ({error})") from error
@@ -43,16 +43,6 @@ def plm_folder(source: str) -> Path:
             f"PLM {source!r}: {folder} has no *.safetensors; pickled weights are not loaded: save it with safe serialization"
         )
     return folder.resolve()
-
-
-def _package_folder(source: str) -> Path:
-    module, _, inner = source.removeprefix(PACKAGE).partition("/")
-    spec = importlib.util.find_spec(module) if module.isidentifier() else None
-    if spec is None or not spec.submodule_search_locations:
-        raise ValueError(
-            f"PLM {source!r}: the package {module!r} is not installed; try: pip install {module.replace('_', '-')}"
-        )
-    return Path(next(iter(spec.submodule_search_locations))) / inner
 
 
 def _hub_folder(source: str) -> Path:

@@ -203,7 +203,7 @@ def study_entry(
     none = {"gain": 0.0, "gain/low": 0.0, "gain/high": 0.0, "gain/p": 1.0, "gain/n": 0.0} if is_baseline else {}
     return RunUpdate(
         f"study:{target} {method} {plm} {tags.get(records.SOURCE, '')}", "study", tags={**usual, **tags},
-        metrics={**SAID, **none, "score/selection": selection, **(metrics or {})},
+        metrics={**SAID, **none, "score/selection": selection, **(metrics or {})}, params={"metric": "accuracy"},
         artifacts={records.CONFIG_FILE: '{"name": "x"}'},
     )  # fmt: skip
 

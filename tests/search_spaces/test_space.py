@@ -128,6 +128,31 @@ def test_a_space_has_as_many_configurations_as_its_domains_multiply_to(domains: 
     assert Space(tuple(Knob(f"k{i}", domain, None) for i, domain in enumerate(domains))).size == size
 
 
+FINITE: dict[str, tuple[Space, list[dict[str, Any]]]] = {
+    "empty": (Space(()), [{}]),
+    "fixed": (Space((Knob("rate", Float(0.5, 0.5), 0.5), Knob("n", Choice((1, 2)), 1))), [{"rate": 0.5, "n": 1}, {"rate": 0.5, "n": 2}]),
+    "conditional": (
+        Space((Knob("partners", Int(0, 2), 0), Knob("fusion", Choice(("early", "late")), "early", when="partners"))),
+        [
+            {"partners": 0},
+            *({"partners": n, "fusion": fusion} for n in (1, 2) for fusion in ("early", "late")),
+        ],
+    ),
+    "never in play": (
+        Space((Knob("partners", Int(0, 0), 0), Knob("fusion", Choice(("early", "late")), "early", when="partners"))),
+        [{"partners": 0}],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FINITE)
+def test_a_finite_space_is_counted_and_listed_by_its_conditions(name: str) -> None:
+    space, configurations = FINITE[name]
+    assert space.configurations() == configurations
+    assert space.size == len(configurations)
+    assert all(space(FixedTrial(values)) == values for values in configurations)
+
+
 def test_shares_that_are_one_step_count_are_one_configuration() -> None:
     space = Space((Knob("steps", Shares((0.1, 0.25, 0.5)), None),))
     assert space.resolved(steps=2, partners=0).size == 1

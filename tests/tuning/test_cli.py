@@ -3,12 +3,15 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
+from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from analysis.records.reader import client
 from panda_trainable.library import PromptLibrary
 from tests.kits.command import experiment_file, panda_tune
 from tests.kits.small import new_store, plan_of, recorded, studies_of
@@ -139,11 +143,100 @@ def test_the_best_is_printed_as_table_json_and_yaml(finished: Path) -> None:
     assert yaml.safe_load(said["yaml"]) == [row]
     assert (row["method"], row["source"]) == ("spot", "s1")
     (line,) = [line for line in said["table"].splitlines() if line.split()[:1] == ["t"]]
-    assert line.split()[1:6] == ["spot", "s1", "75.0", "±", "7.1"]
+    assert line.split()[1:7] == ["spot", "s1", "accuracy", "75.0", "±", "7.1"]
 
 
 def test_the_best_of_no_target_is_refused_with_the_targets_there_are(finished: Path) -> None:
     assert told("best", finished, "--target", "x") == f"--target x: is no target of {finished}; there are t\n"
+    assert "(did you mean t?); there are t" in told("best", finished, "--target", "tt")
+
+
+def test_a_target_without_a_confirmed_study_is_told_with_why_in_every_form(
+    tmp_path: Path, plms: Callable[[str], Path]
+) -> None:
+    plan = plan_of(tmp_path, plms("bert"), targets=["t", "s1"])
+    new_store(tmp_path / "runs")
+    scores = {"t · prompt_tuning": ([0.6, 0.6], [0.6, 0.7])}
+    recorded(plan, PromptLibrary(tmp_path / "runs/library"), plan.experiment.tracking_uri, scores)
+    for form in ("table", "json", "yaml"):
+        assert told("best", tmp_path / "experiment.yaml", "--target", "s1", "--format", form) == (
+            "target 's1' of experiment 'small' has no confirmed study yet: no study of it is recorded; "
+            "run `panda-tune search` to its end\n"
+        )
+
+
+def test_the_best_of_a_search_that_has_not_ended_says_how_many_studies_it_waits_for(
+    tmp_path: Path, plms: Callable[[str], Path]
+) -> None:
+    plan = plan_of(tmp_path, plms("bert"))
+    new_store(tmp_path / "runs")
+    tracker = Tracker(plan.experiment.tracking_uri, "small", plan.experiment.search_path)
+    for entry in of_plan(plan, [], list(studies_of(plan).values()), lambda _: []):
+        tracker.write(entry)
+    assert "5 of 5 studies have not ended" in told("best", tmp_path / "experiment.yaml")
+
+
+def test_the_version_is_printed() -> None:
+    assert ran("--version") == f"panda-tune {version('panda-tune')}\n"
+
+
+def test_a_port_that_is_taken_is_refused(finished: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        said = told("ui", finished, "--port", port)
+    assert said.startswith(f"--port {port}: cannot be used on this machine (Address already in use); name another")
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "http"])
+def test_a_port_that_is_none_is_refused(finished: Path, port: str) -> None:
+    assert "--port" in told("ui", finished, "--port", port)
+
+
+STOPPED = {
+    "search": "stopped; the same command goes on from here\n",
+    "retrieve": "stopped; the same command goes on from here\n",
+    "best": "stopped\n",
+}
+INTERRUPTED = """
+import os, signal, sys, threading
+threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+sys.argv[0] = "panda-tune"
+from tuning.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("command", STOPPED)
+def test_a_command_that_is_stopped_says_whether_it_goes_on(tmp_path: Path, command: str) -> None:
+    """It waits for its file, which is a pipe into which nobody writes."""
+    os.mkfifo(tmp_path / "file.yaml")
+    arguments = [command, tmp_path / "file.yaml", *(["--target", "t"] if command == "retrieve" else [])]
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, *map(str, arguments)], capture_output=True, text=True, check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", STOPPED[command])
+
+
+@pytest.mark.parametrize("command", ["best", "analyze", "search"])
+def test_an_experiment_that_is_deleted_in_mlflow_is_refused_with_what_to_do(
+    finished: Path, tmp_path: Path, command: str
+) -> None:
+    shutil.copytree(finished.parent, tmp_path, dirs_exist_ok=True)
+    store = client(f"sqlite:///{tmp_path}/runs/mlflow.db")
+    store.delete_experiment(store.get_experiment_by_name("small").experiment_id)
+    said = told(command, tmp_path / finished.name)
+    assert "MLflow experiment 'small' at " in said
+    assert "is deleted; restore it (MLFLOW_TRACKING_URI=" in said
+    assert not list((tmp_path / "runs/searches").glob("small/studies/*"))
+
+
+@pytest.mark.parametrize("command", ["best", "search", "ui", "analyze"])
+def test_a_folder_as_the_address_of_mlflow_is_refused_before_anything_starts(finished: Path, command: str) -> None:
+    said = told(command, finished, "-o", "tracking.uri=./mlruns")
+    assert said.startswith("-o tracking.uri=./mlruns: tracking.uri: MLflow's address is that of a server or a database")
 
 
 def test_an_analysis_writes_a_page_and_figures_and_prints_the_methods(finished: Path, tmp_path: Path) -> None:
@@ -198,7 +291,7 @@ def test_a_retrieval_is_refused_with_what_there_is(finished: Path, arguments: li
 
 
 def test_the_best_of_a_search_that_never_ran_says_what_to_do(tmp_path: Path) -> None:
-    done = panda_tune("best", experiment_file(tmp_path, tmp_path / "plm"), code=1)
+    done = panda_tune("best", experiment_file(tmp_path, tmp_path / "plm"), code=2)
     assert "run `panda-tune search`" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "runs").exists()
@@ -216,17 +309,54 @@ def test_the_best_while_the_server_is_away_is_one_message(tmp_path: Path, monkey
     assert "Traceback" not in done.stderr
 
 
-def test_a_users_folders_of_our_names_do_not_shadow_ours(tmp_path: Path) -> None:
-    for name in ("analysis", "search_spaces", "panda_trainable"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "__init__.py").write_text("raise SystemExit('a decoy was imported')")
-    (tmp_path / "typer_settings.py").write_text("raise SystemExit('a decoy was imported')")
-    # `python -m` looks for `tuning` where it is called, so its own folder must come first there.
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    for command in ([sys.executable, "-m", "tuning"], [str(Path(sys.executable).parent / "panda-tune")]):
-        for arguments in (["--help"], ["schema"]):
-            done = subprocess.run(
-                [*command, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-            )
-            assert done.returncode == 0, done.stderr
-            assert done.stdout
+OURS = ("analysis", "search_spaces", "panda_trainable", "tuning")
+CONSOLE_SCRIPT = "import sys\nfrom panda_tune import main\nsys.exit(main())\n"
+
+
+def decoys(folder: Path, *names: str) -> Path:
+    """A folder with modules of these names, each of which ends whoever imports it."""
+    folder.mkdir()
+    for name in names:
+        (folder / f"{name}.py").write_text("raise SystemExit('a decoy was imported')")
+    return folder
+
+
+def called(folder: Path, command: Sequence[object], *path: Path) -> subprocess.CompletedProcess[str]:
+    """What a command comes to in a folder, with folders in front of ours on the path."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [*path, ROOT]))}
+    return subprocess.run(
+        [*map(str, command)], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_modules_of_our_names_where_the_command_is_called_do_not_shadow_ours(tmp_path: Path) -> None:
+    """But `tuning` itself, for which `python -m` looks where it is called."""
+    folder = decoys(tmp_path / "cwd", *OURS[:-1], "typer_settings")
+    done = called(folder, [sys.executable, "-m", "tuning", "best", "no.yaml"])
+    assert (done.returncode, "no.yaml: no such file" in done.stderr) == (2, True), done.stderr
+
+
+def test_modules_of_our_names_on_the_path_do_not_shadow_ours(tmp_path: Path) -> None:
+    folder, script = decoys(tmp_path / "path", *OURS), tmp_path / "panda-tune"
+    script.write_text(CONSOLE_SCRIPT)
+    file = experiment_file(tmp_path, tmp_path / "plm")
+    new_store(tmp_path / "runs")
+    done = called(folder, [sys.executable, script, "best", file], folder)
+    assert "MLflow has no experiment 'small' yet" in done.stderr
+
+
+def test_a_module_that_was_imported_under_our_name_is_named(tmp_path: Path) -> None:
+    folder, script = tmp_path / "path", tmp_path / "panda-tune"
+    folder.mkdir()
+    (folder / "analysis.py").write_text("")
+    script.write_text(f"import analysis\n{CONSOLE_SCRIPT}")
+    done = called(tmp_path, [sys.executable, script, "--help"], folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"python has imported {folder}/analysis.py as `analysis`" in done.stderr
+    assert "rename that file" in done.stderr
+
+
+def test_the_installed_command_is_the_one_that_starts_with_its_own_path() -> None:
+    written = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert written["project"]["scripts"] == {"panda-tune": "panda_tune:main"}
+    assert written["tool"]["setuptools"]["py-modules"] == ["panda_tune"]

@@ -10,7 +10,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from panda_trainable.library import PromptLibrary
-from tests.kits.command import experiment_file, panda_tune
+from tests.kits.command import experiment_file, panda_tune, panda_tune_here
 from tests.kits.small import plan_of
 from tuning.cli import app
 from tuning.planning.jobs import source_jobs
@@ -55,10 +55,25 @@ def test_a_key_that_is_not_there_is_refused(file: Path) -> None:
     assert done.stderr == f"zzz: no such key; see panda-tune library list {file}\n"
 
 
-def test_an_empty_library_is_sound(tmp_path: Path) -> None:
-    file = experiment_file(tmp_path, tmp_path / "plm")
-    assert (ran("list", file).stdout, ran("list", file).exit_code) == ("", 0)
-    assert ran("verify", file).stdout == "0 artefacts, 0 damaged\n"
+@pytest.mark.parametrize("arguments", [["list"], ["verify"], ["show", "a"]])
+def test_a_storage_without_artefacts_is_told(tmp_path: Path, arguments: list[str]) -> None:
+    command, *key = arguments
+    done = panda_tune_here("library", command, experiment_file(tmp_path, tmp_path / "plm"), *key, code=2)
+    assert not done.stdout
+    assert done.stderr == (
+        f"{tmp_path}/runs/library: holds no artefacts; run panda-tune search {tmp_path}/experiment.yaml, "
+        "or name its storage: -o storage=…\n"
+    )
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["verify"], ["show", "a"]])
+def test_another_storage_is_looked_into_where_it_is_named(file: Path, arguments: list[str]) -> None:
+    elsewhere = file.parent / "elsewhere"
+    (file.parent / "runs").rename(elsewhere)
+    command, *key = arguments
+    done = panda_tune_here("library", command, file, *key, "-o", f"storage={elsewhere}", code=None)
+    assert (done.stdout or done.stderr).count("\n") >= 1
+    assert "holds no artefacts" not in done.stderr
 
 
 def flipped(folder: Path) -> None:

@@ -6,12 +6,17 @@ from typing import Any
 
 import pytest
 
+from analysis.external.scores import correlations
 from analysis.findings.best import best
+from analysis.findings.method_table import paper_table
+from analysis.records.evidence import gather
 from tests.kits.command import experiment_file
 from tests.kits.small import new_store, rewritten, study_entry, told
+from tuning.correlation_tables import correlation_table
 from tuning.experiment.experiment import Experiment
 from tuning.experiment.loading import load
-from tuning.tables import WIDTH, best_table, kept_table, retrieved_table, study_table
+from tuning.layout import WIDTH, Grid
+from tuning.tables import best_table, kept_table, methods_text, retrieved_table, study_table
 from tuning.tracking.tracker import RunUpdate
 
 Shown = Callable[..., tuple[str, str]]
@@ -25,9 +30,11 @@ SIGNS = {
 def shown(tmp_path: Path) -> Shown:
     """The tables of studies: shown(*studies, plms=1) gives the best and all."""
 
-    def tables(*studies: RunUpdate, plms: int = 1, target: str | None = None) -> tuple[str, str]:
+    def tables(
+        *studies: RunUpdate, plms: int = 1, target: str | None = None, width: int | None = None
+    ) -> tuple[str, str]:
         experiment = recorded(tmp_path, studies, plms)
-        return best_table(experiment, target), study_table(experiment)
+        return best_table(experiment, target, width), study_table(experiment, width)
 
     return tables
 
@@ -57,14 +64,28 @@ SPOT = study_entry("t", "spot", 0.7, metrics={"score/report": 0.975, "gain/p": 0
 def test_the_best_has_a_line_per_target_with_all_its_numbers(shown: Shown) -> None:
     head, line = body(shown(BASELINE, SPOT)[0])
     assert head == [
-        "target", "method", "source", "score", "majority", "gain", "interval", "twin", "selection", "steps", "seconds",
+        "target", "method", "source", "metric", "score", "majority", "gain", "interval", "twin", "selection", "steps",
+        "seconds",
     ]  # fmt: skip
-    assert line == ["t", "spot", "s", "97.5 ± 0.0", "40.0", "+5.5 ± 0.0", "+5.0 to +20.0", "–", "70.0", "8", "1"]
+    assert line == [
+        "t",
+        "spot",
+        "s",
+        "accuracy",
+        "97.5 ± 0.0",
+        "40.0",
+        "+5.5 ± 0.0",
+        "+5.0 to +20.0",
+        "–",
+        "70.0",
+        "8",
+        "1",
+    ]
 
 
 def test_the_baseline_has_no_gain_and_no_source(shown: Shown) -> None:
     line = body(shown(BASELINE)[0])[1]
-    assert line == ["t", "prompt_tuning", "–", "92.0 ± 3.5", "40.0", "–", "–", "–", "60.0", "8", "1"]
+    assert line == ["t", "prompt_tuning", "–", "accuracy", "92.0 ± 3.5", "40.0", "–", "–", "–", "60.0", "8", "1"]
 
 
 def test_every_study_has_a_line_below_the_majority_class_of_its_target(shown: Shown) -> None:
@@ -77,7 +98,7 @@ def test_every_study_has_a_line_below_the_majority_class_of_its_target(shown: Sh
         ["u", "majority class", "–"],
         ["u", "prompt_tuning", "–"],
     ]
-    assert [line[3:] for line in lines if line[1] == "majority class"] == [["40.0"], ["25.0"]]
+    assert [line[3:] for line in lines if line[1] == "majority class"] == [["accuracy", "40.0"], ["accuracy", "25.0"]]
     assert "majority class" not in shown(BASELINE, SPOT, other)[0]
 
 
@@ -218,9 +239,10 @@ def test_a_table_says_what_the_json_says(tmp_path: Path) -> None:
     experiment = recorded(tmp_path, [BASELINE, SPOT])
     (row,) = best(experiment.tracking_uri, experiment.name)
     line = body(best_table(experiment))[1]
-    assert line[3] == f"{100 * row['score']['mean']:.1f} ± {100 * row['score']['std']:.1f}"
-    assert line[5] == f"{100 * row['gain']['mean']:+.1f} ± {100 * row['gain']['std']:.1f}"
-    assert line[:3] == [row["target"], row["method"], row["source"]]
+    assert line[4] == f"{100 * row['score']['mean']:.1f} ± {100 * row['score']['std']:.1f}"
+    assert line[6] == f"{100 * row['gain']['mean']:+.1f} ± {100 * row['gain']['std']:.1f}"
+    assert line[:4] == [row["target"], row["method"], row["source"], row["metric"]]
+    assert row["verdict"] in best_table(experiment) or row["verdict"].startswith("better")
 
 
 def test_retrieved_sources_stand_in_their_order_with_similarity_and_own_score() -> None:
@@ -249,3 +271,86 @@ def test_what_the_best_of_top_k_kept_is_told_in_percent_and_points() -> None:
         ["spot", "1", "50", "%", "+3.0", "75", "%", "+1.0", "+5.0"],
         ["spot", "2", "0", "%", "-4.0", "–", "-4.0", "+5.0"],
     ]
+
+
+def test_the_partners_of_a_winner_stand_beside_its_source(shown: Shown) -> None:
+    alone, together = study_entry("t", "spot", 0.7), study_entry("t", "spot", 0.7, partners="s2,s3")
+    assert body(shown(alone)[0])[1][2] == "s"
+    best, studies = shown(together)
+    assert body(best)[1][2] == body(studies)[2][2] == "s + s2 + s3"
+    assert "\nsource + partners: the winner uses them together" in best
+
+
+VERDICTS: dict[str, tuple[RunUpdate, str]] = {
+    "itself": (BASELINE, "no better than prompt tuning (which itself has the best selection score): t"),
+    "worse": (
+        study_entry("t", "spot", 0.7, metrics={"gain": -0.02, "gain/low": -0.1, "gain/high": 0.1}),
+        "no better than prompt tuning (a gain of 0 or less): t",
+    ),
+    "unclear": (
+        study_entry("t", "spot", 0.7, metrics={"gain/low": -0.01}),
+        "not clearly better than prompt tuning (the 95 % interval of the gain holds 0): t",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", VERDICTS)
+def test_a_winner_that_is_no_better_than_prompt_tuning_is_called_so(shown: Shown, name: str) -> None:
+    winner, line = VERDICTS[name]
+    assert line in shown(winner)[0].splitlines()
+
+
+def test_a_winner_that_is_better_needs_no_words(shown: Shown) -> None:
+    assert "better than prompt tuning" not in shown(BASELINE, SPOT)[0]
+
+
+def test_studies_that_are_no_better_are_counted_without_prompt_tuning_itself(shown: Shown) -> None:
+    worse = study_entry("t", "panda", 0.65, metrics={"gain": 0.0, "gain/low": -0.1, "gain/high": 0.1})
+    studies = shown(BASELINE, SPOT, worse)[1].splitlines()
+    assert "no better than prompt tuning (a gain of 0 or less): 1 of 2 studies" in studies
+
+
+@pytest.mark.parametrize("width", [200, 139, 80, 60, 40])
+def test_a_terminal_that_is_too_narrow_gets_a_block_of_lines_for_each_row(shown: Shown, width: int) -> None:
+    wide = shown(BASELINE, SPOT)
+    for table, whole in zip(shown(BASELINE, SPOT, width=width), wide, strict=True):
+        assert max(map(len, table.splitlines())) <= width
+        is_folded = "majority 40.0" in table
+        assert is_folded == (max(map(len, whole.split("\n\nscore")[0].splitlines())) > width)
+        for value in ("97.5 ± 0.0", "+5.5 ± 0.0", "+5.0 to +20.0", "70.0"):
+            assert value in table
+
+
+def test_a_folded_row_names_every_value_that_is_known() -> None:
+    grid = Grid(
+        "Title", ("a", "b", "c", "d"), (["x", "y", "1 ± 2", "–"], ["z", "–", "3", "4"]), 2, ("a note of words",)
+    )
+    assert grid.text(14).splitlines() == [
+        "Title", "", "x", "  b y", "  c 1 ± 2", "", "z", "  c 3   d 4", "", "a note of", "    words",
+    ]  # fmt: skip
+    assert grid.text(60) == grid.text(None)
+
+
+def test_the_methods_of_an_analysis_are_folded_where_the_terminal_is_narrow(tmp_path: Path) -> None:
+    experiment = recorded(
+        tmp_path, [study_entry(f"target_{n}", m, 0.7) for n in range(9) for m in ("prompt_tuning", "spot")]
+    )
+    evidence = gather(experiment.tracking_uri, experiment.name)
+    assert methods_text(evidence) == methods_text(evidence, 500) == paper_table(evidence, "table")
+    folded = methods_text(evidence, 80).splitlines()
+    assert max(map(len, folded)) <= 80
+    assert [line for line in folded if line and not line.startswith(" ")] == [
+        "majority class", "prompt_tuning", "spot", "* best, = not distinguishable from it",
+    ]  # fmt: skip
+    assert sum("target_8 50.0" in line for line in folded) == 2
+
+
+def test_correlations_are_folded_where_the_terminal_is_narrow(tmp_path: Path) -> None:
+    scores, similarities = tmp_path / "scores.csv", tmp_path / "similarities.csv"
+    scores.write_text("source,target,score\n" + "".join(f"s{i},t,{i}\n" for i in range(4)))
+    similarities.write_text("source,target,metric,similarity\n" + "".join(f"s{i},t,on,0.{i}\n" for i in range(4)))
+    found = correlations(scores, similarities, "none", False, 0, None)
+    folded = correlation_table(found, width=80)
+    assert max(map(len, folded.splitlines())) <= 80
+    assert "\non\n  mean ρ +1.00" in folded
+    assert "pooled ρ +1.00" in folded

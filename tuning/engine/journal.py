@@ -29,8 +29,11 @@ class StudyHandle:
         key: its content key.
         journal: the file of its trials.
         space: of its knobs.
-        budget: trials, those that fail included.
+        budget: trials, those that fail included; at most as many as there are configurations, of which none runs twice.
         steps: of a trial that runs to its end.
+
+    Raises:
+        ValueError: if the budget is more than that.
     """
 
     key: str
@@ -38,6 +41,13 @@ class StudyHandle:
     space: Space
     budget: int
     steps: int
+
+    def __post_init__(self) -> None:
+        """Checks the budget."""
+        if self.budget > self.space.size:
+            raise ValueError(
+                f"budget must be at most the {self.space.size} configurations there are, got {self.budget}"
+            )
 
 
 def only_driver(folder: Path) -> IO[str]:

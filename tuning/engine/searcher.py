@@ -3,6 +3,7 @@
 Starting, resuming and asking for more trials are one road: a new Tuner over the same journals.
 """
 
+import random
 import time
 import warnings
 import zlib
@@ -23,6 +24,9 @@ from tuning.engine.journal import Journal, StudyHandle
 
 REDUCTION = 3
 """ASHA keeps the best third at each rung; rungs lie at 1, 3, 9, … evaluations."""
+
+SUGGESTIONS = 10
+"""How often a sampler is asked before an untried configuration is drawn at random."""
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.filterwarnings("ignore", category=ExperimentalWarning)  # multivariate and grouped TPE, which we mean
@@ -135,14 +139,31 @@ class StudySearcher(Searcher):
         draft.add_trials(self.journals[key].trials)
         if number == 0:
             draft.enqueue_trial(space.first())
-        trial = draft.ask()
-        space(trial)
+        trial = self._new_trial(key, draft)
         self.journals[key].add({name: trial.params[name] for name in trial.distributions}, trial.distributions)
         self.asked[key] += 1
         return number
 
+    def _new_trial(self, key: str, draft: optuna.Study) -> optuna.Trial:
+        """A suggestion whose configuration no trial of the study has had: the sampler's first, where that is new."""
+        space = self.studies[key].space
+        tried = [trial.params for trial in self.journals[key].trials]
+        for _ in range(SUGGESTIONS):
+            trial = draft.ask()
+            space(trial)
+            if trial.params not in tried:
+                return trial
+        untried = [values for values in space.configurations() if values not in tried]
+        draft.enqueue_trial(random.Random(self._seed(key, len(tried))).choice(untried))  # noqa: S311  # no secret
+        trial = draft.ask()
+        space(trial)
+        return trial
+
+    def _seed(self, key: str, number: int) -> int:
+        return zlib.crc32(f"{self.policy.seed}/{key}/{number}".encode())
+
     def _sampler(self, key: str, number: int) -> BaseSampler:
-        seed = zlib.crc32(f"{self.policy.seed}/{key}/{number}".encode())
+        seed = self._seed(key, number)
         if self.policy.sampler == "random":
             return RandomSampler(seed=seed)
         return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)

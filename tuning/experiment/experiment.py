@@ -24,6 +24,7 @@ from panda_trainable.config.trial import MethodSettings, TeacherTrainSettings
 from panda_trainable.data.task_table import TASKS, with_panda_metrics
 from search_spaces.defaults import SPACES
 from search_spaces.space import Choice, Domain, Float, Space
+from tuning.experiment.explanations import misplaced_knobs
 from tuning.experiment.names import readable, slug
 from tuning.experiment.problems import check_known
 from tuning.experiment.sections import (
@@ -167,6 +168,13 @@ class Experiment(TrialKeys, SimilaritySettings):
             names = [*info.data.get("similarities", SIMILARITY_NAMES), "none"]
             check_known([value], names, "similarity among `similarities`")
         return value
+
+    @field_validator("space", mode="before")
+    @classmethod
+    def _below_methods(cls, space: Any, info: ValidationInfo) -> Any:
+        if told := misplaced_knobs(space, info.data.get("methods", ())):
+            raise ValueError(told)
+        return space
 
     @field_validator("space")
     @classmethod

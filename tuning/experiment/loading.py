@@ -1,6 +1,7 @@
 """An experiment file read: its values, overrides, and every problem with its place. Imports no torch."""
 
 import copy
+import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -10,10 +11,14 @@ from pydantic import ValidationError
 from panda_trainable.config.section import file_key, section_in, settings_of
 from panda_trainable.config.task_section import TaskSection
 from tuning.experiment.experiment import Experiment
+from tuning.experiment.explanations import remedy_of, rule_of
 from tuning.experiment.problems import Misuse, Problem, near
 from tuning.experiment.rules import RULES
 from tuning.experiment.sections import MAPPING, TEXT, details
 from tuning.experiment.yaml_file import KeyPath, parse_yaml, read_yaml
+
+KEY_ITSELF = "[key]"
+"""What pydantic's paths end in where a mapping's key is wrong, not its value."""
 
 REQUIRED: Mapping[str, Any] = {"name": "x", "plm": {"from": "x"}}
 """Stand in for required keys that are missing or wrong, so that the rest can be checked; nothing looks for them."""
@@ -149,7 +154,8 @@ def _as_written(values: Any, path: KeyPath) -> KeyPath:
 def _problem(file: Path, places: Mapping[KeyPath, str], values: Any, detail: Any) -> Problem:
     """What pydantic found, with place, key, rule, value and likely name."""
     path = _as_written(values, detail["loc"])
-    place = f"{_place(file, places, path)}: {'.'.join(str(part) for part in path)}"
+    key = ".".join(str(part) for part in path if part != KEY_ITSELF)
+    place = f"{_place(file, places, path)}: {key}"
     if detail["type"] == "unexpected_keyword_argument":
         known = _keys_beside(detail["loc"])
         return Problem(
@@ -157,12 +163,29 @@ def _problem(file: Path, places: Mapping[KeyPath, str], values: Any, detail: Any
         )
     if detail["type"] == "missing":
         return Problem(place, "is missing")
-    rule = detail["msg"].removeprefix("Value error, ")
-    return Problem(place, rule, "" if detail["type"] == "value_error" else repr(detail["input"]))
+    got = "" if detail["type"] == "value_error" else repr(detail["input"])
+    section = _section_at((*detail["loc"], ""))
+    remedy = remedy_of(detail, key, *_keys(section)) if got else ""
+    return Problem(place, rule_of(detail), got, remedy)
 
 
 def _keys_beside(path: KeyPath) -> list[str]:
     """The keys that are known where an unknown one stands."""
+    return _keys(_section_at(path))[0]
+
+
+def _keys(section: Any) -> tuple[list[str], list[str]]:
+    """The keys of a section, and those of them that have no default; none where there is no section."""
+    if section is None:
+        return [], []
+    fields = {field.name: field for field in dataclasses.fields(section)}
+    names = list(settings_of(section))
+    required = [n for n in names if fields[n].default is fields[n].default_factory is dataclasses.MISSING]
+    return [file_key(name) for name in names], [file_key(name) for name in required]
+
+
+def _section_at(path: KeyPath) -> Any:
+    """The section in which the last key of a path stands; None where none does."""
     section: Any = Experiment
     parts = [part for part in path[:-1] if not isinstance(part, int)]
     if parts[:1] == ["tasks"]:
@@ -173,5 +196,5 @@ def _keys_beside(path: KeyPath) -> list[str]:
             continue
         section = section_in(hints[part])
         if section is None:
-            return []
-    return [file_key(name) for name in settings_of(section)]
+            return None
+    return section

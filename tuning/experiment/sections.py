@@ -1,5 +1,6 @@
 """The parts of the experiment file that no trial holds as they are, each a checked value. Imports neither torch nor Ray."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -11,6 +12,7 @@ from panda_trainable.config.section import Doc, ReadBy, Section, WrongSetting, f
 from panda_trainable.config.setting import TrainSettings
 from panda_trainable.config.trial import ProjectorSettings
 from search_spaces.space import parse_domain
+from tuning.experiment.explanations import TASK_NAME
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,9 @@ class ProjectorSection(ProjectorSettings):
 class SearchSection(Section):
     """The search."""
 
-    trials: Annotated[int, Ge(1), Doc("trials of each study")] = 24
+    trials: Annotated[
+        int, Ge(1), Doc("trials of each study; fewer where its space has fewer configurations: none runs twice")
+    ] = 24
     hours: Annotated[float | None, Field(gt=0, allow_inf_nan=True), Doc("no new trial starts after so many hours")] = (
         None
     )
@@ -89,21 +93,41 @@ class ResourcesSection(Section):
     gpu: Annotated[float, Ge(0), Doc("GPUs of a trial; fractions are fine")] = 0
 
 
+STORES = ("sqlite:///", "http://", "https://", "postgresql", "mysql", "mssql", "databricks")
+"""How addresses of MLflow begin."""
+
+
 @dataclass(frozen=True)
 class TrackingSection(Section):
     """Where MLflow is."""
 
     uri: Annotated[str | None, Doc("default: sqlite in the storage")] = None
 
+    def __post_init__(self) -> None:
+        if self.uri is None or self.uri.startswith(STORES):
+            return
+        rule = f"MLflow's address is that of a server or a database ({', '.join(STORES)}), no folder of files, got {self.uri!r}"
+        is_host = re.fullmatch(r"[\w.-]+:\d+", self.uri)
+        remedy = f"write http://{self.uri}" if is_host else "leave the key out for sqlite in the storage"
+        raise WrongSetting("uri", f"{rule}; {remedy}")
+
 
 def _as_domains(value: Any) -> Any:
     if not isinstance(value, Mapping):
-        raise ValueError(f"a space maps knobs to domains, got {value!r}")
-    return {name: parse_domain(domain) for name, domain in value.items()}
+        raise ValueError(f"a space maps knobs to domains, got {value!r}; write {{knob: {{log: [low, high]}}}}")
+    domains, wrong = {}, []
+    for name, domain in value.items():
+        try:
+            domains[name] = parse_domain(domain)
+        except ValueError as error:
+            wrong.append(f"{name}: {error}")
+    if wrong:
+        raise ValueError(", and ".join(wrong))
+    return domains
 
 
 Domains = Annotated[dict[str, Any], BeforeValidator(_as_domains)]
-TaskName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+TaskName = Annotated[str, Field(pattern=TASK_NAME)]
 Weights = dict[str, dict[str, Annotated[float, Field(allow_inf_nan=False)]]]
 
 TEXT, MAPPING = "(text)", "(mapping)"

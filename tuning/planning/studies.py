@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from panda_trainable.config.methods import KNOBS, TRAITS
 from panda_trainable.config.trial import Source
+from search_spaces.space import Space
 from tuning.experiment.experiment import sources_of
 from tuning.planning.bases import study_base
 from tuning.planning.overlap import Shared, only_weighed
@@ -80,8 +81,12 @@ def _study(
     measured = similarities.get((pair.source, pair.target), {}) if pair.source else {}
     own = sources[:1] if pair.source else sources  # its partners take part in some trials, and are pairs themselves
     overlap = plan.tasks[pair.target].leaked + sum(shared.get((source.task.name, pair.target), 0) for source in own)
-    budget = 1 if space.size == 1 else plan.experiment.search.trials  # one configuration needs one trial
-    return Study(study_key(plan, base, space), pair, base, space, budget, measured, overlap)
+    return Study(study_key(plan, base, space), pair, base, space, budget_of(plan, space), measured, overlap)
+
+
+def budget_of(plan: Plan, space: Space) -> int:
+    """Trials of a study: no configuration runs twice."""
+    return int(min(plan.experiment.search.trials, space.size))
 
 
 def _closeness(

@@ -13,17 +13,17 @@ from panda_trainable.config.trial import TrialConfig
 from panda_trainable.library import PromptLibrary
 from panda_trainable.worker import single_threaded
 from tuning.engine.journal import Journal
-from tuning.experiment.experiment import Experiment
+from tuning.experiment.experiment import Experiment, sources_of
 from tuning.planning.bases import steps_of, study_base
 from tuning.planning.jobs import Job, source_jobs, target_jobs
 from tuning.planning.overlap import shared_texts
 from tuning.planning.partners import study_path
 from tuning.planning.plan import Pair, Plan
 from tuning.planning.preflight import preflight
-from tuning.planning.studies import make_studies
+from tuning.planning.studies import budget_of, make_studies
 from tuning.run.confirm import jobs_of
 from tuning.run.jobs import is_made, measure
-from tuning.run.progress import duration
+from tuning.run.progress import CHECKING, Progress, duration
 
 MEASURED_STEPS = 2
 
@@ -36,8 +36,11 @@ def describe(experiment: Experiment) -> str:
     """
     single_threaded()
     library = PromptLibrary(experiment.storage_path / "library")
-    plans, notes = preflight(experiment, library)
-    return "\n\n".join(_described(plan, library, notes) for plan in plans)
+    with Progress() as progress:
+        progress.doing(CHECKING)
+        plans, notes = preflight(experiment, library)
+        progress.doing("measuring steps")
+        return "\n\n".join(_described(plan, library, notes) for plan in plans)
 
 
 def _described(plan: Plan, library: PromptLibrary, notes: list[str]) -> str:
@@ -83,9 +86,10 @@ def _on_other_plms(plan: Plan) -> list[Job]:
 
 
 def _budget(plan: Plan, pair: Pair) -> int:
-    """Trials of a pair's study."""
-    space = plan.experiment.method_space(pair.method).resolved(steps_of(plan.experiment, pair.method), 0)
-    return 1 if space.size == 1 else plan.experiment.search.trials
+    """Trials of a pair's study at most: with all sources as partners, of which some may not be similar enough."""
+    partners = max(len(sources_of(plan.experiment, pair.target)) - 1, 0) if pair.source else 0
+    space = plan.experiment.method_space(pair.method).resolved(steps_of(plan.experiment, pair.method), partners)
+    return budget_of(plan, space)
 
 
 def _trials_there(plan: Plan, library: PromptLibrary) -> int:

@@ -17,7 +17,7 @@ from tuning.planning.plan import Plan
 from tuning.planning.preflight import preflight
 from tuning.run import cluster
 from tuning.run.jobs import source_cards
-from tuning.run.progress import Progress
+from tuning.run.progress import CHECKING, Progress
 from tuning.run.search import Run
 
 
@@ -53,6 +53,7 @@ def retrieve(
     with ExitStack() as stack:
         stack.enter_context(progress)
         library = PromptLibrary(asked.storage_path / "library")
+        progress.doing(CHECKING)
         plans, notes = preflight(asked, library)
         run = Run(plans, address, progress, stack)
         for note in notes:

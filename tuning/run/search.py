@@ -26,7 +26,7 @@ from tuning.planning.studies import make_studies
 from tuning.run import cluster
 from tuning.run.confirm import candidates, confirm_trial, jobs_of, winners, winning
 from tuning.run.jobs import is_made, make, measure, source_cards
-from tuning.run.progress import Progress
+from tuning.run.progress import CHECKING, Progress
 from tuning.run.watch import Watcher
 from tuning.tracking.study_runs import of_plan
 from tuning.tracking.tracker import RunUpdate, Tracker
@@ -105,6 +105,7 @@ class Run:
     def asked(self) -> dict[str, float]:
         """Resources of a trial; connects to Ray at the first call."""
         if self._asked is None:
+            self.progress.doing("connecting to Ray" if self.address else "starting Ray")
             self.stack.enter_context(cluster.connected(self.address))
             self._asked = cluster.resources(self.experiment)
         return self._asked
@@ -131,6 +132,7 @@ class Run:
 
     def make_studies(self, plan: Plan) -> None:
         """The studies of a PLM's plan; its sources and embeddings are made."""
+        self.progress.doing("measuring similarities")
         shared = shared_texts(self.library, plan)
         for (source, target), count in shared.items():
             dropped = "dropped from" if self.experiment.overlap == "drop" else "left in"
@@ -176,6 +178,7 @@ class Run:
 
     def show(self) -> None:
         """Makes MLflow show all of this call so far, and its studies alone as current."""
+        self.progress.doing("writing to MLflow")
         self.tracker.write_everything()
         self.tracker.mark_current({study.key for study in self.all_studies})
 
@@ -253,19 +256,24 @@ def search(experiment: Experiment, address: str | None = None, progress: Progres
         progress: where it is shown.
 
     Raises:
-        Misuse: before anything starts, for whatever the user must mend.
+        Misuse, Deleted: before anything starts, for whatever the user must mend, the latter in MLflow.
     """
     cluster.check_address(address)
-    progress = progress or Progress()
     with ExitStack() as stack:
-        stack.enter_context(progress)
+        progress = stack.enter_context(progress or Progress())
+        progress.doing(CHECKING)
         plans, notes = preflight(experiment, PromptLibrary(experiment.storage_path / "library"))
         stack.enter_context(only_driver(experiment.search_path))
         run = Run(plans, address, progress, stack)
+        run.tracker.check()
         stack.callback(run.tracker.close_left_running)
         for note in notes:
             progress.say(note)
-        _experiment(run)
+        try:
+            _experiment(run)
+        except KeyboardInterrupt:
+            progress.doing("stopping: Ray ends its processes")
+            raise
         return run.outcome()
 
 

@@ -19,14 +19,19 @@ from tuning.planning.plan import Plan, Study
 from tuning.planning.preflight import preflight
 from tuning.planning.studies import make_studies
 from tuning.run.jobs import make, measure
+from tuning.run.progress import CHECKING, Progress
+
+PARTS = 100
+"""Times that progress is shown while a configuration is trained."""
 
 
-def train(experiment: Experiment, output: Path | None = None) -> dict[str, Any]:
+def train(experiment: Experiment, output: Path | None = None, progress: Progress | None = None) -> dict[str, Any]:
     """Trains the one configuration of a pinned experiment file and writes its prompts.
 
     Args:
         experiment: names one target and at most one method and source, every knob a single value.
         output: folder of the prompts; None: `<storage>/trained/<name>`.
+        progress: where it is shown.
 
     Returns:
         Scores on selection and report rows, and the files of the prompts, one per seed.
@@ -34,15 +39,15 @@ def train(experiment: Experiment, output: Path | None = None) -> dict[str, Any]:
     Raises:
         Misuse: if the file leaves a choice open.
     """
-    from panda_trainable.transfer.methods import open_trainer
     from panda_trainable.worker import single_threaded
 
     single_threaded()
     library = PromptLibrary(experiment.storage_path / "library")
-    config = pinned_trial(experiment, library)
-    trainer = open_trainer(library, config)
-    trainer.advance(config.steps)
-    selection, (report, _, _) = trainer.select(), trainer.report()
+    with progress or Progress() as shown:
+        config = pinned_trial(experiment, library, shown)
+        trainer = _trained(library, config, shown)
+        shown.doing("scoring")
+        selection, (report, _, _) = trainer.select(), trainer.report()
     folder = output or experiment.storage_path / "trained" / experiment.slug
     folder.mkdir(parents=True, exist_ok=True)
     files = []
@@ -57,12 +62,32 @@ def train(experiment: Experiment, output: Path | None = None) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _trained(library: PromptLibrary, config: TrialConfig, progress: Progress) -> Any:
+    """The trainer of a trial after its last step."""
+    from panda_trainable.transfer.methods import open_trainer
+
+    progress.doing("prompts and teachers to start from")
+    trainer = open_trainer(library, config)
+    progress.stage(f"steps of {config.method}", config.steps)
+    part = max(1, config.steps // PARTS)
+    for done in range(0, config.steps, part):
+        steps = min(part, config.steps - done)
+        trainer.advance(steps)
+        progress.advance(config.target.name, by=steps)
+    return trainer
+
+
 def _by_metric(scores: dict[str, list[float]]) -> dict[str, dict[str, float]]:
     return {name: {"mean": fmean(values), "std": spread(values), "n": len(values)} for name, values in scores.items()}
 
 
-def pinned_trial(experiment: Experiment, library: PromptLibrary) -> TrialConfig:
+def pinned_trial(experiment: Experiment, library: PromptLibrary, progress: Progress | None = None) -> TrialConfig:
     """The one trial that a pinned file describes; similarities are measured where it does not give them.
+
+    Args:
+        experiment: the file.
+        library: where prompts are kept.
+        progress: where it is shown.
 
     Raises:
         Misuse: if it describes several, or leaves a knob open.
@@ -72,6 +97,8 @@ def pinned_trial(experiment: Experiment, library: PromptLibrary) -> TrialConfig:
         raise Misuse(
             Problem("plm", f"train takes one PLM, but {experiment.name} has {len(experiment.plm)}", remedy="keep one")
         )
+    progress = progress or Progress()
+    progress.doing(CHECKING)
     (plan,), _ = preflight(experiment, library, searches=_measures(experiment, method))
     pairs = [pair for pair in plan.pairs if pair.method == method]
     if len(pairs) != 1 or len(experiment.methods) > 1:
@@ -79,7 +106,7 @@ def pinned_trial(experiment: Experiment, library: PromptLibrary) -> TrialConfig:
         rule = f"train takes one configuration, but {experiment.name} has {names}"
         raise Misuse(Problem("train", rule, remedy="print one with panda-tune best --format yaml"))
     _refuse_open_knobs(experiment, method)
-    study = _study_of(plan, library, method)
+    study = _study_of(plan, library, method, progress)
     values = {knob.name: knob.domain.values[0] for knob in study.space.knobs if isinstance(knob.domain, Choice)}
     return study.base.with_knobs(values)
 
@@ -97,11 +124,14 @@ def _refuse_open_knobs(experiment: Experiment, method: str) -> None:
         raise Misuse(Problem(f"space.{method}", "train needs one value of each knob", remedy=remedy))
 
 
-def _study_of(plan: Plan, library: PromptLibrary, method: str) -> Study:
+def _study_of(plan: Plan, library: PromptLibrary, method: str, progress: Progress) -> Study:
     similarities = {}
     if _measures(plan.experiment, method):
-        for job in [*source_jobs(plan), *target_jobs(plan)]:
+        jobs = [*source_jobs(plan), *target_jobs(plan)]
+        progress.stage("sources and embeddings", len(jobs))
+        for job in jobs:
             make(str(library.root), job)
+            progress.advance(job.lineage.task.name)
         similarities = measure(library, plan)
     taking = method not in SOURCELESS or TRAITS[method].sources == "all" or TRAITS[method].another == "source_plm"
     shared = shared_texts(library, plan) if taking else {}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.records import names as records
-from analysis.records.reader import client, runs
+from analysis.records.reader import Deleted, client, experiment_of, runs
 from tuning.experiment.names import slug
 
 PATIENCE_S = 20.0
@@ -28,6 +28,8 @@ EXPERIMENT_TAGS = {
 RUNNING, FINISHED, FAILED = "RUNNING", "FINISHED", "FAILED"
 
 LOGGER = logging.getLogger(__name__)
+ANSWERS = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST")
+"""Errors of a server that is there."""
 MOST_METRICS = 500
 """Metrics of a call; MLflow takes 1,000 at most, params and tags included."""
 
@@ -122,6 +124,20 @@ class Tracker:
         self._store: Any = None
         self._runs: dict[str, _KnownRun] = {}
 
+    def check(self) -> None:
+        """Refuses an experiment that is deleted; a server that does not answer now may do so later.
+
+        Raises:
+            Deleted: with what to do.
+        """
+        _prepare()
+        try:
+            experiment_of(client(self.uri, reads=True), self.experiment)
+        except Deleted:
+            raise
+        except Exception as error:  # noqa: BLE001  # as below: told when there is something to write
+            LOGGER.debug("MLflow at %s does not answer: %s", self.uri, error)
+
     def write(self, *updates: RunUpdate) -> bool:
         """Writes updates, and first whatever was left out before; whether MLflow has it all now."""
         if time.monotonic() < self.retry_at:
@@ -168,26 +184,33 @@ class Tracker:
         except Exception as error:  # noqa: BLE001  # MLflow raises its own, requests' and SQLAlchemy's: all mean "later"
             self._store, self.retry_at = None, time.monotonic() + PATIENCE_S
             if not self.is_behind:
-                self.notify(
-                    f"MLflow at {self.uri} does not answer ({_first_line(error)}); "
-                    "the search goes on, and what is missing is written as soon as it answers"
-                )
+                rest = "the search goes on, and what is missing is written as soon as it answers"
+                self.notify(f"{self._reason(error)}; {rest}")
             return False
         return True
+
+    def _reason(self, error: Exception) -> str:
+        """Why something was not written: a server that answers with an error may have lost the experiment."""
+        if getattr(error, "error_code", "") in ANSWERS:
+            try:
+                self.check()
+            except Deleted as deleted:
+                error = deleted
+        if isinstance(error, Deleted):
+            return str(error)
+        return f"MLflow at {self.uri} does not answer ({_first_line(error)})"
 
     def _connect(self) -> None:
         if self._store is not None:
             return
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # we retry ourselves, without blocking
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-        _silence_loggers()
+        _prepare()
         store = client(self.uri)
         self._experiment_id = self._experiment_of(store)
         self._runs = {run.data.tags.get(records.ID, ""): _KnownRun.of(run) for run in runs(store, self.experiment)}
         self._store = store
 
     def _experiment_of(self, store: Any) -> str:
-        found = store.get_experiment_by_name(self.experiment)
+        found = experiment_of(store, self.experiment)
         if found is not None:
             return str(found.experiment_id)
         is_local = self.uri.startswith("sqlite:")
@@ -262,7 +285,9 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
-def _silence_loggers() -> None:
-    """We tell ourselves, in one line, that a store does not answer."""
+def _prepare() -> None:
+    """We retry ourselves, without blocking, and tell ourselves, in one line, that a store does not answer."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     for name in ("mlflow", "alembic", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -18,7 +18,7 @@ from analysis.external.results import BOUNDS, read_scores, read_similarities
 from analysis.external.scores import correlate, correlations
 from panda_trainable.similarity.similarities import SIMILARITIES
 from tests.kits.command import panda_tune
-from tuning.tables import notes
+from tuning.correlation_tables import notes
 
 SOURCES, TARGETS = ("a", "b", "c", "d", "e"), ("a", "t", "u")
 GENERATOR = np.random.default_rng(0)

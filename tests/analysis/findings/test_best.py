@@ -120,7 +120,10 @@ def test_the_best_is_the_winner_with_its_scores_gain_and_file(stored: str) -> No
 
 def test_only_the_target_that_is_asked_for_is_told(stored: str) -> None:
     assert len(best(stored, "small", "t")) == 1
-    assert best(stored, "small", "another") == []
+    with pytest.raises(
+        NoRecords, match="target 'another' of experiment 'small' has no confirmed study yet: no study of"
+    ):
+        best(stored, "small", "another")
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +212,7 @@ def test_an_experiment_that_is_not_there_says_what_to_do(stored: str) -> None:
 def test_an_experiment_without_a_confirmed_study_says_what_to_do(tmp_path: Path) -> None:
     uri = new_store(tmp_path)
     client(uri).create_experiment("small")
-    with pytest.raises(NoRecords, match=r"'small' has no confirmed study yet: run `panda-tune search` to its end"):
+    with pytest.raises(NoRecords, match=r"no study of it is recorded; run `panda-tune search` to its end"):
         best(uri, "small")
 
 

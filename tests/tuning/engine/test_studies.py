@@ -1,17 +1,21 @@
 """Studies without Ray: budgets, caps, the published point, ASHA, failures, and what the best trials are."""
 
 import math
+import zlib
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import optuna
 import pytest
+from optuna.samplers import RandomSampler, TPESampler
 from optuna.trial import TrialState
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from panda_trainable.result import LOST, TrialResult
 from search_spaces.defaults import SPACES
+from search_spaces.space import Choice, Int, Knob, Space
 from tests.kits.by_hand import EVERY, STEPS, history, play, result, score, studies
 from tuning.engine.journal import Journal, StudyHandle, failure_of, results_of
 from tuning.engine.scheduler import StudyScheduler
@@ -23,7 +27,8 @@ RUNGS = (2, 6)
 
 @pytest.mark.parametrize("method", SPACES)
 def test_the_first_trial_is_the_published_setting_and_runs_to_its_end_however_poor(tmp_path: Path, method: str) -> None:
-    searched = [StudyHandle(method, tmp_path / "a.journal", SPACES[method].resolved(STEPS, 2), 6, STEPS)]
+    space = SPACES[method].resolved(STEPS, 2)
+    searched = [StudyHandle(method, tmp_path / "a.journal", space, int(min(6, space.size)), STEPS)]
     play(searched, POLICY, score=lambda config, step: -1.0 if config["number"] == 0 else 0.01 * step)
     first = Journal(method, searched[0].journal).trials[0]
     assert {**searched[0].space.first(), **first.params} == searched[0].space.first()
@@ -188,3 +193,62 @@ def test_the_best_trials_ran_to_their_end_best_first_one_of_each_configuration(t
     assert [t.number for t in found] != sorted(t.number for t in found) or scheduler == "asha"
     assert len({repr(t.params) for t in found}) == len(found)
     assert journal.best_trials(STEPS + 1) == []
+
+
+SMALL = Space(
+    (
+        Knob("learning_rate", Choice((0.001, 0.01)), 0.01),
+        Knob("partners", Int(0, 2), 0),
+        Knob("fusion", Choice(("early", "late")), "early", when="partners"),
+    )
+)
+"""A space of ten configurations."""
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("seed", range(5))
+def test_no_configuration_of_a_small_space_is_suggested_twice(tmp_path: Path, sampler: str, seed: int) -> None:
+    handle = StudyHandle("small", tmp_path / "small.journal", SMALL, 10, STEPS)
+    play([handle], SearchPolicy(sampler=sampler, seed=seed, eval_every=EVERY, scheduler="none", slots=3))
+    tried = [trial.params for trial in Journal("small", handle.journal).trials]
+    assert tried[0] == {"learning_rate": 0.01, "partners": 0}
+    assert {repr(sorted(params.items())) for params in tried} == {
+        repr(sorted(params.items())) for params in SMALL.configurations()
+    }
+    assert len(tried) == SMALL.size == 10
+
+
+def test_a_small_space_is_searched_alike_with_and_without_a_restart(tmp_path: Path) -> None:
+    whole, parts = (StudyHandle("small", tmp_path / f"{name}.journal", SMALL, 10, STEPS) for name in ("whole", "parts"))
+    policy = SearchPolicy(eval_every=EVERY)
+    play([whole], policy)
+    for results in (5, 11, None):
+        play([parts], policy, results=results)
+    assert [t.params for t in Journal("small", parts.journal).trials] == [
+        t.params for t in Journal("small", whole.journal).trials
+    ]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_a_suggestion_that_is_new_is_the_samplers_own(tmp_path: Path, sampler: str) -> None:
+    """Numbers of searches without repetitions stay what they were: here Optuna is asked as it always was."""
+    policy = SearchPolicy(sampler=sampler, eval_every=EVERY)
+    (handle,) = studies(tmp_path, budget=12, methods=("panda",))
+    play([handle], policy)
+    trials = Journal("panda", handle.journal).trials
+    for number in range(1, len(trials)):
+        seed = zlib.crc32(f"0/panda/{number}".encode())
+        usual = {"multivariate": True, "group": True, "constant_liar": True}
+        drawn = optuna.create_study(
+            direction="maximize",
+            sampler=TPESampler(seed=seed, **usual) if sampler == "tpe" else RandomSampler(seed=seed),
+        )
+        drawn.add_trials(trials[:number])
+        trial = drawn.ask()
+        handle.space(trial)
+        assert trial.params == trials[number].params
+
+
+def test_more_trials_than_configurations_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="budget must be at most the 10 configurations there are, got 11"):
+        StudyHandle("small", tmp_path / "small.journal", SMALL, 11, STEPS)

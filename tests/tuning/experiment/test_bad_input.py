@@ -264,7 +264,7 @@ PLANNED: dict[str, tuple[Change, tuple[str, ...]]] = {
     "no such PLM on the hub": (values(plm={"from": "nobody/nothing"}), ("PLM 'nobody/nothing': not found as a folder",)),
     "package that is not there": (
         values(plm={"from": "package:no_such_thing/model"}),
-        ("the package 'no_such_thing' is not installed; try: pip install no-such-thing",),
+        ("the package 'no_such_thing' is not installed; PLMs in installed packages: ",),
     ),
     "file to start from that is not there": (
         values(prompt={"length": 3, "init": {"kind": "file", "file": "no.safetensors"}}),

@@ -80,6 +80,51 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
     "knob of another method": ("space: {spot: {lambda: 1}}", ["unknown knob of spot 'lambda'"]),
     "no domain": ("space: {panda: {lambda: {log: [1]}}}", ["a domain is a value,", "got {'log': [1]}"]),
     "no mapping of domains": ("space: {panda: 3}", ["space.panda: a space maps knobs to domains, got 3"]),
+    "list that is no domain": (
+        "space: {panda: {lambda: [1, 2]}}",
+        ["space.panda: lambda: a list is no domain; write {choice: [1, 2]} to search its values"],
+    ),
+    "knob without its method": (
+        "methods: [spot, panda]\nspace: {learning_rate: {log: [0.001, 0.1]}}",
+        [
+            "space: learning_rate is a knob of prompt_tuning, spot, panda, which stands below a method's name: ",
+            "write {panda: {learning_rate: …}}",
+        ],
+    ),
+    "knob of a method that is not asked for": (
+        "space: {temperature: 2}",
+        [
+            "space: temperature is a knob of distill, panda_distill, which stands below",
+            "{panda_distill: {temperature: …}}",
+        ],
+    ),
+    "text that is no list": ("similarities: c_mean", ["similarities: Input should be a valid list", "write [c_mean]"]),
+    "PLM without its key": ("plm: bert", ["plm: Input should be a valid dictionary", "; write plm: {from: bert}"]),
+    "section without its keys": (
+        "limit: 3",
+        ["limit: Input should be a valid dictionary", "; its keys are train, report"],
+    ),
+    "mapping that is a number": (
+        "pairs: 3",
+        ["pairs: Input should be a valid dictionary", "write pairs: {name: value}"],
+    ),
+    "near word": (
+        "overlap: wrn",
+        ["overlap: Input should be 'drop', 'warn' or 'refuse', got 'wrn'; did you mean warn?"],
+    ),
+    "key without a value": ("name:", ["name: Input should be a valid string, got None; give it a value"]),
+    "folder as MLflow's address": (
+        "tracking: {uri: ./mlruns}",
+        [
+            "tracking.uri: MLflow's address is that of a server or a database (sqlite:///, http://,",
+            "no folder of files, got './mlruns'; leave the key out for sqlite in the storage",
+        ],
+    ),
+    "file as MLflow's address": (
+        "tracking: {uri: 'file:///x'}",
+        ["tracking.uri: MLflow's address is", "got 'file:///x'"],
+    ),
+    "host as MLflow's address": ("tracking: {uri: 'mlflow:5000'}", ["got 'mlflow:5000'; write http://mlflow:5000"]),
     "negative lambda": ("space: {panda: {lambda: -1}}", ["lambda takes numbers of at least 0, got [-1]"]),
     "infinite rate": (
         "space: {spot: {learning_rate: {float: [0.1, .inf]}}}",

@@ -173,3 +173,15 @@ def test_similarities_that_a_file_does_not_give_are_measured(
     assert source.task.name == "s1"
     assert -1 <= source.similarity <= 1
     assert {card["kind"] for card in library.cards()} == {"tokens", "texts", "prompts", "embeddings"}
+
+
+def test_training_shows_how_many_steps_are_done(
+    tmp_path: Path, plms: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = {"prompt_tuning": {"learning_rate": 0.01}}
+    train(load(experiment_file(tmp_path, plms("bert"), methods=[], space=space)))
+    said = capsys.readouterr()
+    assert said.out == ""
+    first, last = [line for line in said.err.splitlines() if line.startswith("steps of")]
+    assert first == "steps of prompt_tuning: 8 to do"
+    assert last.startswith("steps of prompt_tuning: 8/8, ")

@@ -170,3 +170,13 @@ def test_rows_that_cannot_be_split_are_refused_before_anything_starts(planned: P
     with pytest.raises(Misuse) as refused:
         preflight(plan.experiment, library)
     assert any("60" in line for line in str(refused.value).splitlines())
+
+
+def test_a_study_has_no_more_trials_than_configurations(planned: Planned) -> None:
+    """The partner that there is doubles those of spot."""
+    space = {name: {"learning_rate": {"choice": [0.001, 0.01]}} for name in ("prompt_tuning", "spot")}
+    plan = planned(methods=["spot", "panda"], space=space, search={"trials": 3})
+    assert {name: study.budget for name, study in studies_of(plan).items()} == {
+        "t · prompt_tuning": 2, "t ← s1 · spot": 3, "t ← s2 · spot": 3, "t ← s1 · panda": 3, "t ← s2 · panda": 3,
+    }  # fmt: skip
+    assert studies_of(planned(methods=["spot"], space=space, search={"trials": 9}))["t ← s1 · spot"].budget == 4

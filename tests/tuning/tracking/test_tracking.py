@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from analysis.records.names import PARENT
-from analysis.records.reader import client, runs
+from analysis.records.reader import Deleted, client, read, runs
+from tuning.tracking import tracker as module
 from tuning.tracking.tracker import FAILED, FINISHED, RUNNING, RunUpdate, Tracker
 
 TRIAL = RunUpdate(
@@ -235,3 +236,50 @@ def test_a_run_names_another_by_its_id_in_the_store(uri: str, tracker: Callable[
     driver.write(TRIAL)
     driver.write(replace(STUDY, links={"winner_run": TRIAL.id}))
     assert found(uri)["study:a"].data.tags["winner_run"] == found(uri)[TRIAL.id].info.run_id
+
+
+def deleted(uri: str) -> str:
+    """Deletes the experiment, as MLflow's page does; what must be told of it."""
+    store = client(uri)
+    number = store.get_experiment_by_name("small").experiment_id
+    store.delete_experiment(number)
+    return (
+        f"MLflow experiment 'small' at {uri} is deleted; restore it "
+        f"(MLFLOW_TRACKING_URI={uri} mlflow experiments restore --experiment-id {number}), or give the file another `name`"
+    )
+
+
+def test_an_experiment_that_is_deleted_is_called_so_with_what_to_do(
+    uri: str, tracker: Callable[[str], Tracker]
+) -> None:
+    tracker(uri).write(STUDY)
+    tracker(uri).check()
+    told = deleted(uri)
+    for ask in (tracker(uri).check, lambda: read(uri, "small", "")):
+        with pytest.raises(Deleted) as refused:
+            ask()
+        assert str(refused.value) == told
+
+
+def test_an_experiment_that_is_deleted_while_it_is_written_is_told_and_written_when_it_is_restored(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE_S", 0.0)
+    said: list[str] = []
+    writer = Tracker(uri, "small", tmp_path / "runs/searches/small", lambda: (STUDY, trial(2, 4)), said.append)
+    assert writer.write(STUDY, trial(2))
+    told = deleted(uri)
+    assert not writer.write(trial(2, 4))
+    assert said == [f"{told}; the search goes on, and what is missing is written as soon as it answers"]
+    store = client(uri)
+    store.restore_experiment(store.get_experiment_by_name("small").experiment_id)
+    assert writer.write()
+    assert history(uri, "trial:a/0") == [(2, 0.2), (4, 0.4)]
+
+
+def test_a_store_that_is_not_there_or_away_is_no_reason_to_refuse(
+    tmp_path: Path, closed: str, tracker: Callable[[str], Tracker]
+) -> None:
+    tracker(f"sqlite:///{tmp_path}/none.db").check()
+    assert not (tmp_path / "none.db").exists()
+    tracker(closed).check()

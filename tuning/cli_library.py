@@ -1,0 +1,97 @@
+"""`panda-tune library`: what an experiment's storage holds, checked, exported and imported."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tuning.cli_options import File, Overrides, as_json, refuse
+
+library_app = typer.Typer(
+    help="Look into the trained prompts and other artefacts, check, export and import them.", no_args_is_help=True
+)
+
+
+@library_app.command("list")
+def library_list(file: File, override: Overrides) -> None:
+    """List the artefacts of an experiment's storage: a line each with kind, key and what it is."""
+    for card in _cards(file, override):
+        what = card.get("task") or f"{card.get('target')} · {card.get('method')}"
+        facts = [f"{name} {card[name]}" for name in ("split", "seed", "seeds", "steps", "holds") if name in card]
+        print(f"{card['kind']:<11} {card['key']}  {what}  {', '.join(facts)}")
+
+
+@library_app.command("show")
+def library_show(
+    file: File,
+    key: Annotated[str, typer.Argument(help="key that `library list` prints, or its beginning")],
+    override: Overrides,
+) -> None:
+    """Print what is recorded of an artefact."""
+    found = [card for card in _cards(file, override) if card["key"].startswith(key)]
+    if not found:
+        refuse(key, "no such key", f"see panda-tune library list {file}")
+    print(as_json(found))
+
+
+@library_app.command("verify")
+def library_verify(file: File, override: Overrides) -> None:
+    """Check all artefacts against their checksums; exit code 1 if one is damaged."""
+    from panda_trainable.library import DamagedArtefact, verify
+
+    library, cards, damaged = _library(file, override), _cards(file, override), 0
+    for card in cards:
+        try:
+            verify(library.path(card["kind"], card["key"]))
+        except DamagedArtefact as error:
+            damaged += 1
+            print(f"damaged: {error}; the next search sets it aside and makes it again")
+    print(f"{len(cards)} artefacts, {damaged} damaged")
+    raise typer.Exit(1 if damaged else 0)
+
+
+@library_app.command("export")
+def library_export(
+    file: File, archive: Annotated[Path, typer.Argument(help="zip file to write")], override: Overrides
+) -> None:
+    """Write the trained source prompts of an experiment into an archive, without data, for others to start from."""
+    from tuning.archive import export
+    from tuning.planning.resolve import load_whole, make_plans
+
+    names, count = export(make_plans(load_whole(file, override)), archive)
+    print(f"{archive}: {count} artefacts of {', '.join(names)}")
+
+
+@library_app.command("import")
+def library_import(
+    file: File, archive: Annotated[Path, typer.Argument(help="zip file from `library export`")], override: Overrides
+) -> None:
+    """Copy the source prompts of an archive into the experiment's storage."""
+    from tuning.archive import import_archive
+    from tuning.experiment.loading import load
+    from tuning.experiment.problems import Misuse
+    from tuning.planning.resolve import storage_problems
+
+    experiment = load(file, override)
+    if problems := list(storage_problems(experiment)):
+        raise Misuse(*problems)
+    names, fresh = import_archive(experiment.storage_path / "library", archive)
+    print(f"{fresh} new artefacts of {', '.join(names)}; name them under `sources:`, their data is not needed")
+
+
+def _library(file: Path, override: list[str]) -> Any:
+    from panda_trainable.library import PromptLibrary
+    from tuning.experiment.loading import load
+
+    return PromptLibrary(load(file, override).storage_path / "library")
+
+
+def _cards(file: Path, override: list[str]) -> list[dict[str, Any]]:
+    """The cards of all artefacts; refuses where there are none."""
+    library = _library(file, override)
+    cards = list(library.cards())
+    if not cards:
+        refuse(
+            str(library.root), "holds no artefacts", f"run panda-tune search {file}, or name its storage: -o storage=…"
+        )
+    return cards
