@@ -1,6 +1,7 @@
 """TOKENISERS: how the rows of each task kind become token ids."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
@@ -33,6 +34,11 @@ def _values(tokenizer: Any, rows: Sequence[Example], max_length: int) -> tuple[A
 
 def _words(tokenizer: Any, rows: Sequence[Example], max_length: int) -> tuple[Arrays, list[Any]]:
     """Words with tags: a word's first subword answers for it; words behind the cut are not learnt."""
+    with _cut_at_the_end(tokenizer):
+        return _tagged_words(tokenizer, rows, max_length)
+
+
+def _tagged_words(tokenizer: Any, rows: Sequence[Example], max_length: int) -> tuple[Arrays, list[Any]]:
     words = [row.texts[0] for row in rows]
     texts = ["".join(f" {word}" for word in row) for row in words]  # a space before each: so tokenizers see words
     encoded = tokenizer(
@@ -54,6 +60,25 @@ def _words(tokenizer: Any, rows: Sequence[Example], max_length: int) -> tuple[Ar
     ]
 
 
+@contextmanager
+def _cut_at_the_end(tokenizer: Any) -> Iterator[None]:
+    """Places of characters are needed, and texts cut at their end, whatever a tokenizer's file says of its side.
+
+    Raises:
+        ValueError: if the tokenizer does not know the characters of its tokens.
+    """
+    if not tokenizer.is_fast:
+        raise ValueError(
+            f"{type(tokenizer).__name__} does not say which characters its tokens are, which tagging and extractive_qa "
+            "need; put a tokenizer.json (a fast tokenizer) into the PLM's folder, or use another PLM"
+        )
+    side, tokenizer.truncation_side = tokenizer.truncation_side, "right"
+    try:
+        yield
+    finally:
+        tokenizer.truncation_side = side
+
+
 def _first_tokens(spans: Sequence[tuple[int, int]], words: Sequence[str]) -> list[int]:
     """The first token that covers each word of a text that has a space before every word; -1: none."""
     ends = np.cumsum([len(word) + 1 for word in words])
@@ -69,6 +94,11 @@ def _first_tokens(spans: Sequence[tuple[int, int]], words: Sequence[str]) -> lis
 
 def _passages(tokenizer: Any, rows: Sequence[Example], max_length: int) -> tuple[Arrays, list[Any]]:
     """Question and passage, the passage cut at its end; an answer behind the cut is not learnt."""
+    with _cut_at_the_end(tokenizer):
+        return _questioned_passages(tokenizer, rows, max_length)
+
+
+def _questioned_passages(tokenizer: Any, rows: Sequence[Example], max_length: int) -> tuple[Arrays, list[Any]]:
     special = tokenizer.num_special_tokens_to_add(pair=True)
     if max_length < special + 2:
         raise ValueError(f"max_length {max_length} has no room for question and passage; give at least {special + 2}")

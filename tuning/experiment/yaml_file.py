@@ -46,7 +46,9 @@ def read_yaml(file: Path) -> tuple[dict[str, Any], Mapping[KeyPath, int]]:
     """
     try:
         loader = _Loader(file.read_text(encoding="utf-8"))
-        node = loader.get_single_node()
+        node = loader.get_node() if loader.check_node() else None
+        if loader.check_node():
+            raise Misuse(_several(file))
         lines, duplicates = _lines(file, node)
         values = loader.construct_document(node) if node else None
     except FileNotFoundError:
@@ -68,6 +70,16 @@ def read_yaml(file: Path) -> tuple[dict[str, Any], Mapping[KeyPath, int]]:
     if duplicates:
         raise Misuse(*duplicates)
     return _copied(values), lines
+
+
+def _several(file: Path) -> Problem:
+    """Several files in one, as `best --format yaml` prints them for several targets."""
+    documents = list(yaml.load_all(file.read_text(encoding="utf-8"), _Loader))  # a safe loader
+    names = [str(each.get("name", "?")) for each in documents if isinstance(each, dict)]
+    remedy = "keep one; panda-tune best FILE --format yaml --target NAME prints one"
+    return Problem(
+        str(file), f"holds {len(documents)} experiments, and one is wanted: {', '.join(names[:8])}", remedy=remedy
+    )
 
 
 def parse_yaml(text: str) -> Any:

@@ -1,15 +1,12 @@
 """What a search would do: studies, trials, artefacts to make and to reuse, steps, and hours from a measured step."""
 
-import os
 import shutil
 import tempfile
-import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from panda_trainable.config.methods import BASELINE, TRAITS
-from panda_trainable.config.trial import TrialConfig
+from panda_trainable.config.methods import TRAITS
 from panda_trainable.library import PromptLibrary
 from panda_trainable.worker import single_threaded
 from tuning.engine.journal import Journal
@@ -22,17 +19,15 @@ from tuning.planning.plan import Pair, Plan
 from tuning.planning.preflight import preflight
 from tuning.planning.studies import budget_of, make_studies
 from tuning.run.confirm import jobs_of
+from tuning.run.estimate import measured, seconds
 from tuning.run.jobs import is_made, measure
 from tuning.run.progress import CHECKING, Progress, duration
-
-MEASURED_STEPS = 2
 
 
 def describe(experiment: Experiment) -> str:
     """The plan in words.
 
-    Steps are upper bounds: ASHA stops trials early. Hours are those of steps alone, on this machine
-    with its cores; evaluation comes on top.
+    Steps are upper bounds: ASHA stops trials early. The time is that of everything still to do, on this machine.
     """
     single_threaded()
     library = PromptLibrary(experiment.storage_path / "library")
@@ -49,15 +44,16 @@ def _described(plan: Plan, library: PromptLibrary, notes: list[str]) -> str:
     jobs = [*source_jobs(plan), *target_jobs(plan)]
     others = _on_other_plms(plan)
     made = [job for job in jobs if is_made(library, job)]
-    there = _trials_there(plan, library) if len(made) == len(jobs) else 0
+    there = _trials_there(plan, library) if len(made) == len(jobs) else _trials_of_before(plan)
     budgets = {pair: _budget(plan, pair) for pair in plan.pairs}
     trials = sum(budgets.values())
     made_there = [job for job in others if is_made(library, job)]
     to_go = [job for job in (*jobs, *others) if job not in (*made, *made_there)]
     prompts = sum(job.lineage.steps for job in to_go)
     confirmed = sum(min(experiment.confirm.top, budget) for budget in budgets.values())
-    per_step = {name: _seconds_per_step(plan, library, name) for name in experiment.targets}
-    seconds = _seconds(plan, per_step, prompts)
+    costs = {name: measured(plan, library, name) for name in experiment.targets}
+    to_run = {pair: round(budget * (1 - there / max(trials, there, 1))) for pair, budget in budgets.items()}
+    expected = seconds(plan, costs, to_run, prompts, sum(job.lineage.steps for job in (*source_jobs(plan), *others)))
     shared = [f"{source} and {target} share {n} texts" for (source, target), n in shared_texts(library, plan).items()]
     lines = [
         f"{experiment.name}: {len(plan.pairs)} studies = {len(experiment.targets)} targets × methods and sources, on {plan.setting.plm.label}",
@@ -69,9 +65,11 @@ def _described(plan: Plan, library: PromptLibrary, notes: list[str]) -> str:
         f"search: {trials} trials of {max(steps_of(experiment, pair.method) for pair in plan.pairs)} steps at most, {there} there already",
         f"confirm: {confirmed} configurations at most, with {len(experiment.confirm.seeds)} fresh seeds, and the twins of the winners",
         *(f"note: {note}" for note in (*notes, *shared)),
-        "seconds per step of prompt tuning, measured: "
-        + ", ".join(f"{name} {value:.2f}" for name, value in per_step.items()),
-        f"steps alone take about {duration(seconds / _cores())} (h:mm:ss) on {_cores()} cores, evaluation on top",
+        "measured: "
+        + ", ".join(
+            f"{name} {cost.step:.2f} s a step and {cost.evaluation:.2f} s a scoring" for name, cost in costs.items()
+        ),
+        f"time: about {duration(expected)} (h:mm:ss) on this machine, less where trials stop early",
     ]
     return "\n".join(lines)
 
@@ -92,35 +90,19 @@ def _budget(plan: Plan, pair: Pair) -> int:
     return budget_of(plan, space)
 
 
+def _trials_of_before(plan: Plan) -> int:
+    """Trials in journals of the search, where it cannot be said yet which studies there will be."""
+    journals = sorted((plan.experiment.search_path / "studies").glob("*.journal"))
+    return _counted([(path.stem, path) for path in journals])
+
+
 def _trials_there(plan: Plan, library: PromptLibrary) -> int:
     studies, _ = make_studies(plan, measure(library, plan), shared_texts(library, plan))
     journals = [(study.key, study_path(plan.experiment, study, "journal")) for study in studies]
+    return _counted([(key, path) for key, path in journals if path.exists()])
+
+
+def _counted(journals: Sequence[tuple[str, Path]]) -> int:
     with tempfile.TemporaryDirectory() as folder:  # a copy: only who holds the driver's lock may mend a journal
-        copies = [(key, Path(shutil.copy(path, folder))) for key, path in journals if path.exists()]
+        copies = [(key, Path(shutil.copy(path, folder))) for key, path in journals]
         return sum(len(Journal(key, path).trials) for key, path in copies)
-
-
-def _seconds_per_step(plan: Plan, library: PromptLibrary, name: str) -> float:
-    """CPU seconds of a step with all search seeds, measured on the task itself."""
-    from panda_trainable.transfer.methods import open_trainer
-
-    pair = next(pair for pair in plan.pairs if pair.target == name and pair.method == BASELINE)
-    base: TrialConfig = study_base(plan, pair, ())[0]
-    trainer = open_trainer(library, base)
-    trainer.advance(1)
-    began = time.process_time()
-    trainer.advance(MEASURED_STEPS)
-    return (time.process_time() - began) / MEASURED_STEPS
-
-
-def _seconds(plan: Plan, per_step: Mapping[str, float], prompt_steps: int) -> float:
-    experiment = plan.experiment
-    fresh = len(experiment.confirm.seeds) / len(experiment.train.seeds)
-    budgets = {pair: _budget(plan, pair) for pair in plan.pairs}
-    runs = {pair: budget + min(experiment.confirm.top, budget) * fresh for pair, budget in budgets.items()}
-    students = sum(per_step[pair.target] * steps_of(experiment, pair.method) * runs[pair] for pair in plan.pairs)
-    return students + prompt_steps * sum(per_step.values()) / len(per_step)
-
-
-def _cores() -> int:
-    return os.cpu_count() or 1

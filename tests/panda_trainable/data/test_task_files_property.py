@@ -105,7 +105,7 @@ def as_json(rows: list[dict[str, Any]]) -> bytes:
 
 def as_tsv(rows: list[dict[str, Any]]) -> bytes:
     """As GLUE writes it: no quotes, so that no cell holds a tab or a line break."""
-    lines = [list(rows[0]), *(row.values() for row in rows)]
+    lines = [list(rows[0]), *([row[name] for name in rows[0]] for row in rows)]
     cells = [[" ".join(cell) if isinstance(cell, list) else str(cell) for cell in line] for line in lines]
     return "".join("\t".join(" ".join(re.split("[\t\r\n]", cell)) for cell in line) + "\n" for line in cells).encode()
 

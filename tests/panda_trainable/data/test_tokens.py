@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast, RobertaTokenizer
+from transformers import EsmTokenizer, PreTrainedTokenizerFast, RobertaTokenizer
 
 from panda_trainable.config.origin import Imported
 from panda_trainable.config.setting import LimitSettings, Plm, PromptSettings, Setting, TrainSettings
@@ -604,3 +605,50 @@ def test_the_used_texts_of_a_task_do_not_depend_on_its_plm_or_kind(library: Prom
 
 def test_numbers_of_names_follow_their_first_appearance() -> None:
     assert numbered(["b", "a", "b", "", "a"]).tolist() == [0, 1, 0, 2, 1]
+
+
+def sided(setting: Setting, folder: Path, side: str) -> Setting:
+    """The setting on the same tokenizer, whose file says at which end texts are cut."""
+    shutil.copytree(setting.plm.source, folder)
+    file = folder / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "truncation_side": side}))
+    return replace(setting, plm=Plm(str(folder), plm_files(folder)))
+
+
+def test_a_tokenizer_that_cuts_at_the_left_loses_neither_answers_nor_words(
+    table_of: Callable[..., TokenTable], long: Setting, tmp_path: Path
+) -> None:
+    left = sided(long, tmp_path / "left", "left")
+    assert load_tokenizer(left.plm).truncation_side == "left"
+    short = [replace(each, train=replace(each.train, max_length=14)) for each in (long, left)]
+    words = {"words": ["the", "box", "holds", "a", "red", "pen"] * 4, "tags": ["O", "B-DRUG", "O", "O", "O", "O"] * 4}
+    for spec, rows in ((ANSWERS, [row("a red pen"), row("pen.")]), (TAGGING, [words])):
+        one, other = (table_of(each, spec, *rows) for each in short)
+        for name in ("ids", "labels", "lengths", "slots", "answers"):
+            assert torch.equal(getattr(one, name), getattr(other, name)), name
+        assert one.truncated == other.truncated > 0
+    assert load_tokenizer(left.plm).truncation_side == "left"
+
+
+def test_a_text_is_cut_where_the_tokenizers_file_says(
+    table_of: Callable[..., TokenTable], pieces: Setting, tmp_path: Path
+) -> None:
+    left = sided(pieces, tmp_path / "left", "left")
+    short = replace(left, train=replace(left.train, max_length=4))
+    table = table_of(short, SINGLE, {"a": "the box holds a pen", "label": 0}, {"a": "pen", "label": 1})
+    assert said(table) == ["[CLS]", "a", "pen", "[SEP]"]
+    assert table.truncated == 0.5
+
+
+def test_a_tokenizer_without_places_of_characters_is_refused_where_they_are_needed(
+    table_of: Callable[..., TokenTable], setting: Setting, tmp_path: Path
+) -> None:
+    (tmp_path / "vocab.txt").write_text("<cls>\n<pad>\n<eos>\n<unk>\n<mask>\na\nb")
+    slow = with_tokenizer(setting, tmp_path / "slow", EsmTokenizer(str(tmp_path / "vocab.txt")))
+    (tmp_path / "slow" / "tokenizer.json").unlink()
+    slow = replace(slow, plm=Plm(slow.plm.source, plm_files(Path(slow.plm.source))))
+    table = table_of(slow, SINGLE, {"a": "a b", "label": 0}, {"a": "b", "label": 1})
+    assert table.lengths.tolist() == [4, 3]
+    for spec, given in ((TAGGING, {"words": ["a"], "tags": ["O"]}), (ANSWERS, row("a red pen"))):
+        with pytest.raises(ValueError, match="EsmTokenizer does not say which characters its tokens are"):
+            table_of(slow, spec, given)

@@ -41,7 +41,7 @@ def test_pickled_weights_are_refused(copy: Path) -> None:
 @pytest.fixture
 def packaged(copy: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The only installed package with a PLM."""
-    (copy.parent / "site/some_models/tiny").mkdir(parents=True)
+    shutil.copytree(copy, copy.parent / "site/some_models/tiny")
     (copy.parent / "site/some_models-1.dist-info").mkdir()
     (copy.parent / "site/some_models-1.dist-info/METADATA").write_text("Name: some-models\nVersion: 1\n")
     files = [f"some_models/tiny/{file.name},," for file in copy.iterdir()]

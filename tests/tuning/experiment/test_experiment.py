@@ -98,8 +98,11 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
             "{panda_distill: {temperature: …}}",
         ],
     ),
-    "text that is no list": ("similarities: c_mean", ["similarities: Input should be a valid list", "write [c_mean]"]),
-    "PLM without its key": ("plm: bert", ["plm: Input should be a valid dictionary", "; write plm: {from: bert}"]),
+    "metric that is no list": (
+        "tasks: {mine: {text: a, classes: [a, b], metrics: accuracy}}",
+        ["tasks.mine.metrics: Input should be a valid list", "write [accuracy]"],
+    ),
+    "number as a PLM": ("plm: 3", ["plm: Input should be a valid dictionary"]),
     "section without its keys": (
         "limit: 3",
         ["limit: Input should be a valid dictionary", "; its keys are train, report"],

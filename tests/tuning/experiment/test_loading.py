@@ -517,3 +517,12 @@ def test_an_experiment_may_be_called_anything_and_its_folder_lies_in_the_storage
 def test_a_plain_name_is_its_folder() -> None:
     assert [slug(name) for name in ("quickstart", "all-tasks", "v1.2_b")] == ["quickstart", "all-tasks", "v1.2_b"]
     assert len({slug(name) for name in ("a b", "a/b", "a-b", "a:b")}) == 4
+
+
+def test_several_experiments_in_one_file_are_refused_with_how_to_choose_one(tmp_path: Path) -> None:
+    text = "name: all-cr-spot\ntargets: [cr]\n---\nname: all-rte-panda\ntargets: [rte]\n"
+    (line,) = refusal(written(tmp_path, text))
+    assert (
+        "holds 2 experiments, and one is wanted: all-cr-spot, all-rte-panda; keep one; panda-tune best FILE --format yaml --target NAME"
+        in line
+    )

@@ -1,7 +1,9 @@
 """A dry run tells what a search would do, and does nothing to what is there."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,9 +13,12 @@ from tuning.engine.journal import StudyHandle
 from tuning.engine.searcher import SearchPolicy
 from tuning.planning.partners import study_path
 from tuning.planning.plan import Plan
+from tuning.run import estimate
 from tuning.run.dry_run import describe
+from tuning.run.estimate import Cost, seconds
 
 Planned = Callable[..., Plan]
+TRAIN = {"steps": 8, "eval_every": 4, "batch_size": 4, "max_length": 16, "seeds": [0, 1]}
 
 
 def test_studies_trials_prompts_and_steps_are_told(planned: Planned) -> None:
@@ -89,3 +94,38 @@ def test_nothing_is_trained_and_nothing_is_told_to_mlflow(planned: Planned, tmp_
     describe(planned().experiment)
     kinds = {path.relative_to(tmp_path / "runs").parts[:2] for path in (tmp_path / "runs").rglob("*") if path.is_file()}
     assert kinds <= {("library", "tokens"), ("library", "texts")}
+
+
+def test_trials_that_are_there_are_counted_though_sources_are_not(planned: Planned) -> None:
+    plan = planned(search={"trials": 5}, methods=["spot"])
+    study = studies_of(plan)[next(key for key in studies_of(plan))]
+    journal = study_path(plan.experiment, study, "journal")
+    handle = StudyHandle(study.key, journal, study.space, 3, study.base.steps)
+    play([handle], SearchPolicy(eval_every=2), score=lambda *_: 0.5)
+    assert "3 there already" in describe(plan.experiment)
+
+
+def cost_of(plan: Plan, trials: int, **changes: float) -> float:
+    costs = {"t": replace(Cost(step=2.0, evaluation=10.0), **changes)}
+    return seconds(plan, costs, dict.fromkeys(plan.pairs, trials), prompt_steps=0, source_steps=0)
+
+
+def test_the_time_of_a_search_by_hand(planned: Planned, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of plain tuning: 8 steps and an evaluation every 4; two search seeds, one confirm seed, the best two confirmed."""
+    monkeypatch.setattr(estimate, "_cores", lambda: 2)
+    plan = planned(methods=[], sources=[], train=TRAIN, confirm={"top": 2, "seeds": [10]})
+    trial = 8 * 2 + 2 * 10 + estimate.PER_TRIAL_S
+    confirmed = 2 * 0.5 * (8 * 2 + 2 * 10)
+    assert cost_of(plan, 3) == pytest.approx(estimate.STARTING_S + (3 * trial + confirmed) / 2)
+    assert cost_of(plan, 3, evaluation=0.0) < cost_of(plan, 3) < cost_of(plan, 4)
+
+
+def test_the_time_knows_teachers_twins_and_the_sources_of_confirm_seeds(planned: Planned) -> None:
+    def of(sources: int = 0, **changes: Any) -> float:
+        plan = planned(train=TRAIN, **{"methods": ["spot"], **changes})
+        costs = {"t": Cost(1.0, 0.0)}
+        return seconds(plan, costs, dict.fromkeys(plan.pairs, 2), prompt_steps=0, source_steps=sources)
+
+    assert of(sources=100) > of()
+    assert of(methods=["panda"]) > of()  # as many trials, and teachers beside them
+    assert of(confirm={"seeds": [10, 11]}) > of(confirm={"seeds": [10]})

@@ -1,0 +1,83 @@
+"""How long a search takes: processor seconds of everything that is still to be trained, from steps measured here."""
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from panda_trainable.config.methods import BASELINE, TRAITS
+from panda_trainable.library import PromptLibrary
+from search_spaces.space import Choice
+from tuning.planning.bases import steps_of, study_base
+from tuning.planning.plan import Pair, Plan
+
+MEASURED_STEPS = 4
+STARTING_S = 20.0
+"""Seconds until Ray and its workers are there and PLMs are loaded, as measured on two cores."""
+PER_TRIAL_S = 0.25
+"""Processor seconds of a trial beside its training: Ray, Optuna and MLflow; docs/performance.md."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Processor seconds on a target, of all search seeds together.
+
+    Attributes:
+        step: of one training step.
+        evaluation: of scoring the selection rows once.
+    """
+
+    step: float
+    evaluation: float
+
+
+def measured(plan: Plan, library: PromptLibrary, target: str) -> Cost:
+    """The cost of prompt tuning on a target, measured on its rows."""
+    from panda_trainable.transfer.methods import open_trainer
+
+    pair = next(pair for pair in plan.pairs if pair.target == target and pair.method == BASELINE)
+    trainer = open_trainer(library, study_base(plan, pair, ())[0])
+    trainer.advance(1)
+    began = time.process_time()
+    trainer.advance(MEASURED_STEPS)
+    trained = time.process_time()
+    trainer.select()
+    return Cost((trained - began) / MEASURED_STEPS, time.process_time() - trained)
+
+
+def seconds(
+    plan: Plan, costs: Mapping[str, Cost], budgets: Mapping[Pair, int], prompt_steps: int, source_steps: int
+) -> float:
+    """Seconds on the cores of this machine until all is confirmed; trials that stop early make it less.
+
+    Args:
+        plan: of one PLM.
+        costs: of each target.
+        budgets: trials that each study still has to run.
+        prompt_steps: of prompts to be trained for the search seeds.
+        source_steps: of all source prompts, which confirm seeds need of their own.
+    """
+    experiment = plan.experiment
+    fresh = len(experiment.confirm.seeds) / len(experiment.train.seeds)
+    mean_step = sum(cost.step for cost in costs.values()) / len(costs)
+    total = (prompt_steps + fresh * source_steps) * mean_step
+    for pair, trials in budgets.items():
+        cost, steps = costs[pair.target], steps_of(experiment, pair.method)
+        evaluations = max(steps // experiment.train.eval_every, 1)
+        run = steps * cost.step + evaluations * cost.evaluation
+        # Report rows are scored once for each confirmed configuration, and once more for a winner's twin.
+        confirmed = min(experiment.confirm.top, max(trials, 1)) + bool(TRAITS[pair.method].twin)
+        total += trials * (run + PER_TRIAL_S) + confirmed * fresh * (steps * cost.step + 2 * cost.evaluation)
+        total += (1 + fresh) * _teacher_steps(plan, pair) * cost.step
+    return STARTING_S + total / _cores()
+
+
+def _teacher_steps(plan: Plan, pair: Pair) -> int:
+    """Steps for which a pair's teacher is tuned on the target: the longest candidate."""
+    space = plan.experiment.method_space(pair.method).resolved(steps_of(plan.experiment, pair.method), 0)
+    domain = space.domain("teacher_steps")
+    return int(max(domain.values)) if isinstance(domain, Choice) and domain.values else 0
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
