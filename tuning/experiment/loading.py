@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -49,6 +50,25 @@ def read(file: Path, overrides: Sequence[str] = ()) -> tuple[Experiment | None, 
     values, lines = read_yaml(file)
     places = {path: f"{file}:{line}" for path, line in lines.items()}
     problems = [problem for override in overrides if (problem := _override(values, places, override))]
+    return _checked(file, values, places, problems)
+
+
+def from_values(values: Mapping[str, Any], folder: Path) -> Experiment:
+    """The experiment of values as a file would hold them; its paths are relative to the folder.
+
+    Raises:
+        Misuse: with every problem of the values.
+    """
+    experiment, problems = _checked(folder / "experiment", copy.deepcopy(dict(values)), {}, [])
+    if experiment is None or problems:
+        raise Misuse(*(replace(problem, place=problem.place.replace(f"{folder}/", "")) for problem in problems))
+    return experiment
+
+
+def _checked(
+    file: Path, values: dict[str, Any], places: dict[KeyPath, str], problems: list[Problem]
+) -> tuple[Experiment | None, list[Problem]]:
+    """The experiment of values and what is wrong with it, beside what is known already."""
     wrong: list[KeyPath] = []
     try:
         experiment: Experiment | None = Experiment.placed(values, file.absolute().parent)

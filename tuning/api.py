@@ -1,0 +1,199 @@
+"""The commands as functions for Python and notebooks: of a file, its values or an Experiment; they return values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuning.experiment.experiment import Experiment
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from analysis.analyze import Analysis
+
+Given = Experiment | Path | str | Mapping[str, Any]
+"""An experiment, the path of its file, or the values of one."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Results as rows of plain data, as the commands print them with `--format json`.
+
+    Attributes:
+        rows: with nested values.
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """A line per row; nested values are columns such as `gain.mean`."""
+        import pandas as pd
+
+        return pd.json_normalize([dict(row) for row in self.rows])
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search came to.
+
+    Attributes:
+        best: a row per target and PLM.
+        failures: of single trials and prompts, in words.
+        unconfirmed: studies without a confirmed winner.
+        computed: whether anything was computed: False where all was there already.
+    """
+
+    best: Rows
+    failures: tuple[str, ...]
+    unconfirmed: tuple[str, ...]
+    computed: bool
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """The best configurations."""
+        return self.best.to_pandas()
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One configuration, trained.
+
+    Attributes:
+        scores: losses, scores on selection and report rows {metric: {mean, std, n}}, and the files of its prompts.
+    """
+
+    scores: Mapping[str, Any]
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """A line per split and metric, with mean, std and n."""
+        import pandas as pd
+
+        lines = [
+            {"split": split, "metric": metric, **values}
+            for split in ("selection", "report")
+            for metric, values in self.scores[split].items()
+        ]
+        return pd.DataFrame(lines)
+
+
+@dataclass(frozen=True)
+class Analyzed:
+    """The answer to whether similarity predicts the gain.
+
+    Attributes:
+        sentences: the answer in words.
+        page: the file to open in a browser.
+        analysis: all evidence, findings and figures behind it.
+    """
+
+    sentences: tuple[str, ...]
+    page: Path
+    analysis: "Analysis"
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """A line per pair of source and target, with gain and similarities."""
+        import pandas as pd
+
+        from analysis.analyze import tables
+
+        return pd.DataFrame(tables(self.analysis)["pairs"])
+
+
+def experiment(given: Given) -> Experiment:
+    """The experiment that is meant; relative paths of values are those of the working directory.
+
+    Raises:
+        Misuse: with all mistakes.
+    """
+    from tuning.experiment.loading import from_values, load
+
+    if isinstance(given, Experiment):
+        return given
+    return load(Path(given)) if isinstance(given, str | Path) else from_values(given, Path.cwd())
+
+
+def search(given: Given, *, address: str | None = None) -> SearchResult:
+    """Runs an experiment, or what is left of it, as `panda-tune search` does.
+
+    Args:
+        given: the experiment.
+        address: of a running Ray cluster; None: the connection that this process has, or Ray is started here.
+
+    Raises:
+        Misuse: before anything starts, for whatever must be mended.
+    """
+    from tuning.run.search import search as run
+
+    asked = experiment(given)
+    outcome = run(asked, address)
+    found = best(asked) if outcome.winners else Rows(())
+    return SearchResult(found, tuple(outcome.failures), tuple(outcome.unconfirmed), outcome.computed)
+
+
+def best(given: Given, *, target: str | None = None) -> Rows:
+    """The best configuration per target and PLM, as `panda-tune best --format json` prints it.
+
+    Raises:
+        Misuse: if the target is none of the experiment.
+        NoRecords: if nothing is confirmed yet.
+    """
+    from analysis.findings.best import best as best_of
+    from tuning.experiment.problems import Misuse, Problem, check_known
+
+    asked = experiment(given)
+    try:
+        check_known([target] if target else [], asked.targets, "target")
+    except ValueError as error:
+        raise Misuse(Problem("target", str(error))) from error
+    return Rows(tuple(best_of(asked.tracking_uri, asked.name, target)))
+
+
+def analyze(given: Given, *, out: Path | None = None) -> Analyzed:
+    """Whether similarity predicted the gain, as `panda-tune analyze` says; also writes the page and logs it.
+
+    Args:
+        given: the experiment.
+        out: the folder of page and figures; default: that of the search.
+
+    Raises:
+        NoRecords: if there is nothing to analyse, or MLflow does not take the run.
+    """
+    from analysis.analyze import analyze as run
+    from analysis.analyze import publish
+
+    asked = experiment(given)
+    found = run(asked.tracking_uri, asked.name, out or asked.search_path / "analysis")
+    publish(asked.tracking_uri, asked.name, found)
+    return Analyzed(tuple(found.answer.sentences), found.page, found)
+
+
+def train(given: Given, *, output: Path | None = None) -> Trained:
+    """Trains the single configuration of an experiment, as `panda-tune train` does.
+
+    Raises:
+        Misuse: if it describes several, or leaves a knob open.
+    """
+    from tuning.run.train import train as run
+
+    return Trained(run(experiment(given), output))
+
+
+def retrieve(
+    given: Given, target: str, *, by: str = "c_mean", top: int | None = None, address: str | None = None
+) -> Rows:
+    """The sources of a target, the most similar first, as `panda-tune retrieve` ranks them.
+
+    Args:
+        given: the experiment.
+        target: one of its targets.
+        by: a similarity.
+        top: the first so many; None: all.
+        address: of a running Ray cluster; None: the connection that this process has, or Ray is started here.
+
+    Raises:
+        Misuse: for whatever must be mended.
+    """
+    from tuning.run.retrieve import retrieve as run
+
+    ranked = run(experiment(given), target, by, address)
+    return Rows(tuple(row for row in ranked if top is None or row["rank"] <= top))
