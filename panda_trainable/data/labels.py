@@ -42,7 +42,7 @@ def class_number(task: TaskSpec, label: Any) -> int | None:
     names = task.labels.filed or task.classes or tuple(str(number) for number in range(len(task.choices)))
     number = _number(names, label, task.labels.first, lettered=bool(task.choices))
     if number is None:
-        if whole_number(label) == -1:
+        if is_marked_unlabelled(label):
             return None
         raise ValueError(_problem(task, names, label))
     if not task.labels.filed or names[number] in task.classes:
@@ -53,10 +53,7 @@ def class_number(task: TaskSpec, label: Any) -> int | None:
 def _number(names: Sequence[str], label: Any, first: int, *, lettered: bool) -> int | None:
     """The position of a label among names; None: it is not among them."""
     if isinstance(label, ClassValue):
-        folded = {name.lower(): name for name in names}
-        if {name.lower() for name in label.names} == set(folded):
-            return names.index(folded[label.name.lower()])
-        label = label.number
+        return _number_of_named(names, label, first, lettered=lettered)
     if isinstance(label, bool):
         named = str(label).lower()
     else:
@@ -76,6 +73,18 @@ def _number(names: Sequence[str], label: Any, first: int, *, lettered: bool) -> 
     return None
 
 
+def _number_of_named(names: Sequence[str], label: ClassValue, first: int, *, lettered: bool) -> int | None:
+    """The position of a value that has a name: by its name, unless the file calls all its classes something else."""
+    folded = {name.lower(): number for number, name in enumerate(names)}
+    if label.name.lower() in folded and not lettered:
+        return folded[label.name.lower()]
+    if lettered:
+        known = any(_number(names, name, first, lettered=True) is not None for name in label.names)
+        return _number(names, label.name, first, lettered=True) if known else label.number
+    known = any(name.lower() in folded for name in label.names)
+    return None if known or len(label.names) != len(names) else label.number
+
+
 def _problem(task: TaskSpec, names: Sequence[str], label: Any) -> str:
     numbered = not any(whole_number(name) is not None for name in names)
     first, last = task.labels.first, len(names) - 1 + task.labels.first
@@ -88,13 +97,27 @@ def _problem(task: TaskSpec, names: Sequence[str], label: Any) -> str:
     return f"{task.label} must be {either}{', '.join(names)}, got {shown(said)}{near}"
 
 
+UNLABELLED = ("-1", "nan", "-")
+"""Texts that mark a row as unlabelled where no class is called so."""
+
+MOST_UNLABELLED = 0.1
+"""Share of train rows that may be left out as unlabelled; with more of them the marker may be a class."""
+
+
+def is_marked_unlabelled(label: Any) -> bool:
+    """Whether a label among others says that there is none: -1, nan, or a dash as in SNLI."""
+    if isinstance(label, float) and math.isnan(label):
+        return True
+    return whole_number(label) == -1 or (isinstance(label, str) and label.strip().lower() in UNLABELLED)
+
+
 def is_unlabelled(label: Any) -> bool:
     """Whether a row of a test split without labels has this: nothing, -1, or an answer that is none."""
     if isinstance(label, Mapping):
         return not any(label.values())
     if isinstance(label, list | str):
-        return not label or (isinstance(label, str) and label.strip() in ("", "?", "-1"))
-    return label is None or label == -1 or (isinstance(label, float) and math.isnan(label))
+        return not label or (isinstance(label, str) and (label.strip() in ("", "?") or is_marked_unlabelled(label)))
+    return label is None or is_marked_unlabelled(label)
 
 
 def classes_of(field: str, labels: Iterable[Any]) -> tuple[str, ...]:
@@ -108,13 +131,17 @@ def classes_of(field: str, labels: Iterable[Any]) -> tuple[str, ...]:
         ValueError: if the labels are no classes.
     """
     counts: Counter[str] = Counter()
+    marked = 0
     for label in labels:
         for each in _each(label):
             if isinstance(each, ClassValue):
                 return each.names
             if name := _named(each):
                 counts[name] += 1
+            marked += is_marked_unlabelled(each)
     total = counts.total()
+    if marked > MOST_UNLABELLED * (total + marked):
+        raise ValueError(too_many_unlabelled(field, marked, total + marked))
     if len(counts) > MOST_CLASSES or (total >= MANY_ROWS and 2 * len(counts) > total):
         raise ValueError(
             f"{field} has {len(counts)} different values in {total} rows, which are no classes, e.g. "
@@ -123,6 +150,14 @@ def classes_of(field: str, labels: Iterable[Any]) -> tuple[str, ...]:
     if all(whole_number(name) is not None for name in counts):
         return tuple(sorted(counts, key=int))
     return tuple(sorted(counts))
+
+
+def too_many_unlabelled(field: str, marked: int, total: int) -> str:
+    """Why so many rows cannot be left out."""
+    return (
+        f"{field} of {marked} of {total} train rows is -1, nan or -, which marks a row without a label, and so many cannot be "
+        "left out; give them labels, or list all values, such as classes: ['-1', '0', '1'], if it is a class"
+    )
 
 
 def _each(label: Any) -> Iterable[Any]:

@@ -10,11 +10,10 @@ from typing import Any
 
 from panda_trainable.config.origin import Origin, Unlocated
 from panda_trainable.config.task import CLASSES, OTHER, SplitSettings, TaskSpec, fields_of, tag_schemes, usual_metrics
-from panda_trainable.data.labels import classes_of, is_unlabelled, whole_number
-from panda_trainable.data.prepare import with_nested
-from panda_trainable.data.rows import Example, Findings, examples, fingerprint
+from panda_trainable.data.labels import MOST_UNLABELLED, classes_of, is_unlabelled, too_many_unlabelled, whole_number
+from panda_trainable.data.rows import UNLABELLED, Example, Findings, examples, fingerprint, words_in
 from panda_trainable.origins.folder import READERS, FolderFiles
-from panda_trainable.origins.lines import listed
+from panda_trainable.origins.lines import listed, with_nested
 from panda_trainable.origins.part import PartOfTrain
 from panda_trainable.origins.texts import normalised
 
@@ -125,7 +124,7 @@ def _with_splits(task: TaskSpec, notes: list[str]) -> tuple[TaskSpec, tuple[str,
         origin = PartOfTrain(task.origin, stratum, task.compared_fields, how.validation, how.seed)
         notes.append(
             f"{task.name}: has train rows alone, so {how.validation:.0%} of them, drawn by seed {how.seed}, are its "
-            "validation rows (see `split:`)"
+            "validation rows (see `split:`)" + _unread(task.origin)
         )
         return replace(task, origin=origin), origin.splits()
     missing = [split for split in ("train",) if split not in splits]
@@ -142,6 +141,11 @@ def _with_splits(task: TaskSpec, notes: list[str]) -> tuple[TaskSpec, tuple[str,
             f"{' and '.join(split for split in splits if split != 'train')}; remove `split`"
         )
     return task, splits
+
+
+def _unread(origin: Origin) -> str:
+    names = origin.unread() if isinstance(origin, FolderFiles) else ()
+    return f"; not read: {listed(names)}" if names else ""
 
 
 def _is_unlabelled(task: TaskSpec, split: str) -> bool:
@@ -165,7 +169,7 @@ def _train_labels(task: TaskSpec, splits: Sequence[str] = ("train",)) -> Iterato
         for _, row in task.origin.rows(split):
             if isinstance(row, dict):
                 label = _label_of(task, row)
-                yield label.split() if task.kind == "tagging" and isinstance(label, str) else label
+                yield (words_in(label) or []) if task.kind == "tagging" and isinstance(label, str) else label
 
 
 def _with_classes(task: TaskSpec, notes: list[str]) -> TaskSpec:
@@ -178,6 +182,7 @@ def _with_classes(task: TaskSpec, notes: list[str]) -> TaskSpec:
         return task
     classes = task.classes
     if not classes:
+        _refuse_unread(task)
         try:
             classes = classes_of(task.label, _train_labels(task))
         except ValueError as error:
@@ -197,6 +202,25 @@ def _with_classes(task: TaskSpec, notes: list[str]) -> TaskSpec:
         else:
             notes.append(f"{task.name}: its tags mark no entities (BIO, BIOES, BILOU); the score is {metrics[0]}")
     return replace(task, classes=classes, metrics=metrics)
+
+
+def _refuse_unread(task: TaskSpec) -> None:
+    """Refuses train rows that cannot be read or lack the label, before classes are looked for in them.
+
+    Raises:
+        ValueError: with the problems of the files.
+    """
+    problems = []
+    for place, row in task.origin.rows("train"):
+        if isinstance(row, str):
+            problems.append(f"{place}: {row}")
+        elif isinstance(row, dict) and _label_of(task, row) is None and task.label not in row:
+            problems.append(
+                f"{place}: needs the field {task.label}; it has {listed(row)}: rename the field, or name the right one "
+                "in `label` of the task; if the first line of the file is data, put a line with the names above it"
+            )
+    if problems:
+        raise ValueError("\n".join(_grouped(problems)[:SHOWN]))
 
 
 def _read(task: TaskSpec, splits: Sequence[str]) -> tuple[dict[str, SplitRows], Findings]:
@@ -219,9 +243,14 @@ def _of_split(task: TaskSpec, split: str, findings: Findings) -> SplitRows:
 
     rows.digest = fingerprint(counted())
     for reason, count in (findings.left_out - before).items():
+        if reason == UNLABELLED and split == "train" and count > MOST_UNLABELLED * (count + rows.counts.total()):
+            told = too_many_unlabelled(task.label, count, count + rows.counts.total())
+            findings.problems.append(f"{task.origin.place(split)}: {told}")
         findings.notes.append(f"{task.name}: {count} {split} {'row' if count == 1 else 'rows'} {reason} left out")
     if len(findings.problems) == wrong and not rows.counts:
-        findings.problems.append(f"{task.origin.place(split)}: has no rows")
+        drawn = isinstance(task.origin, PartOfTrain) and split == "validation"
+        none = "no validation rows can be drawn: there are too few, or they share texts; bring a validation file"
+        findings.problems.append(f"{task.origin.place(split)}: {none if drawn else 'has no rows'}")
     elif len(findings.problems) == wrong and task.kind == "regression" and len(rows.counts) < 2:
         findings.problems.append(
             f"{task.origin.place(split)}: needs rows of at least two values, has {len(rows.counts)}"
@@ -268,17 +297,32 @@ def _problems_of_classes(task: TaskSpec, found: Mapping[str, SplitRows]) -> Iter
     for split, rows in found.items():
         if len(rows.counts) < 2:
             only = task.strata[int(next(iter(rows.counts)))]
-            yield f"{task.origin.place(split)}: needs rows of at least two classes, has only {only}"
+            drawn = isinstance(task.origin, PartOfTrain) and split == "validation"
+            which = "the validation rows drawn from it need" if drawn else "needs rows of"
+            yield f"{task.origin.place(split)}: {which} at least two classes, {'have' if drawn else 'has'} only {only}"
+    if not found["train"].counts[0.0] and task.labels.first == 0 and _is_numbered(task):
+        yield (
+            f"{task.origin.place('train')}: no row has the first of {len(task.strata)} classes or choices, which is 0: where the "
+            "numbers of the file count from 1, write them from 0, write names, or list them, such as classes: ['1', '2', '3']"
+        )
     unlearnt = [
         f"{name} ({', '.join(split for split, rows in found.items() if rows.counts[float(number)])})"
         for number, name in enumerate(task.strata)
         if not found["train"].counts[float(number)] and any(rows.counts[float(number)] for rows in found.values())
     ]
     if unlearnt:
-        remedy = "; bring some, or say rare_classes: drop or other" if task.kind == "classification" else ""
+        refused = task.kind == "classification" and task.labels.rare == "refuse"
+        remedy = "; bring some, or say rare_classes: drop or other" if refused else ""
         yield (
             f"{task.origin.place()}: train has no row of a class that other splits have: {', '.join(unlearnt)}{remedy}"
         )
+
+
+def _is_numbered(task: TaskSpec) -> bool:
+    """Whether train rows give classes or choices by numbers that are none of their names."""
+    labels = (label for label in _train_labels(task) if not is_unlabelled(label))
+    named = any(whole_number(name) is not None for name in task.classes)
+    return not named and all(whole_number(label) is not None for label in labels)
 
 
 def _grouped(problems: Sequence[str]) -> list[str]:
@@ -309,5 +353,5 @@ def _overlap_note(task: TaskSpec, leaked: int, total: int) -> Iterator[str]:
     if leaked:
         yield (
             f"{task.name}: {leaked} of {total} {task.report_split} rows, on which it is reported, stand in its own train "
-            "rows (but for case and punctuation); its scores there are no generalisation"
+            "rows (but for case and punctuation), so that its scores count what it has learnt from"
         )

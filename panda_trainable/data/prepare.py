@@ -1,7 +1,7 @@
 """PREPARE: what checks and completes the rows of tasks with fields of their own."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from string import Formatter
 from types import MappingProxyType
 from typing import Any
@@ -72,21 +72,6 @@ def is_whole(value: Any) -> bool:
     if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < 10**18:
         return False
     return float(value).is_integer()
-
-
-def with_nested(row: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """A row in which `a.b` names the field b inside of the field a, of those names that have dots."""
-    found = dict(row)
-    for name in names:
-        inside: Any = row
-        for part in name.split("."):
-            inside = inside[part] if isinstance(inside, Mapping) and part in inside else _ABSENT
-        if inside is not _ABSENT:
-            found.setdefault(name, inside)
-    return found
-
-
-_ABSENT = object()
 
 
 def text_of(row: Mapping[str, Any], text: str, *, may_be_empty: bool = False) -> str:

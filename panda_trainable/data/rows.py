@@ -1,5 +1,6 @@
 """Rows of a task: read, prepared, and checked with their places. Imports no torch."""
 
+import ast
 import hashlib
 import json
 import math
@@ -11,9 +12,9 @@ from typing import Any
 
 from panda_trainable.config.origin import ClassValue, Note
 from panda_trainable.config.task import TaskSpec
-from panda_trainable.data.labels import class_number, whole_number
-from panda_trainable.data.prepare import PREPARE, is_unicode, is_whole, text_of, with_nested
-from panda_trainable.origins.lines import listed, shown
+from panda_trainable.data.labels import class_number, is_marked_unlabelled
+from panda_trainable.data.prepare import PREPARE, is_unicode, is_whole, text_of
+from panda_trainable.origins.lines import listed, shown, with_nested
 
 IMBALANCED = 10
 """Times that the largest class may be the smallest before it is named."""
@@ -75,7 +76,11 @@ def examples(task: TaskSpec, split: str, findings: Findings) -> Iterator[Example
 
 
 def _why_left_out(task: TaskSpec, row: Mapping[str, Any]) -> str:
-    return "unlabelled (-1)" if whole_number(row.get(task.label)) == -1 else "of rare classes"
+    return UNLABELLED if is_marked_unlabelled(row.get(task.label)) else "of rare classes"
+
+
+UNLABELLED = "without a label (-1, nan or -)"
+"""Why rows are left out."""
 
 
 def _check_id(task: TaskSpec, place: str, row: Mapping[str, Any], seen: dict[Any, str]) -> None:
@@ -123,7 +128,7 @@ def _texts(task: TaskSpec, row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _tagged(task: TaskSpec, row: Mapping[str, Any]) -> Example:
-    words, tags = (_listed(row[name]) for name in (task.text[0], task.label))
+    words, tags = (words_in(row[name]) for name in (task.text[0], task.label))
     if not words or not all(isinstance(word, str) and word.strip() and is_unicode(word) for word in words):
         raise ValueError(f"{task.text[0]} must be a list of words that are not empty, got {shown(row[task.text[0]])}")
     if tags is None or len(tags) != len(words):
@@ -136,11 +141,23 @@ def _tagged(task: TaskSpec, row: Mapping[str, Any]) -> Example:
     return Example((tuple(words),), tuple(numbers), (" ".join(words),))
 
 
-def _listed(value: Any) -> list[Any] | None:
-    """A list as it is; a text (from CSV) at its spaces."""
+def words_in(value: Any) -> list[Any] | None:
+    """A list as it is; of a text (from CSV) the list that it prints, or else its words."""
+    if isinstance(value, str) and value.strip().startswith("[") and value.strip().endswith("]"):
+        return _printed_list(value)
     if isinstance(value, str):
         return [word for word in re.split(r"[ \t\r\n]+", value) if word]
     return value if isinstance(value, list) else None
+
+
+def _printed_list(text: str) -> list[Any] | None:
+    """The list that a text prints, as pandas writes lists into CSV; None: it is none."""
+    try:
+        value = ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+    joined = re.search(r"""['"]\s+['"]""", text)  # as NumPy prints arrays: Python would join the words
+    return value if isinstance(value, list) and not joined else None
 
 
 def _answers(row: Mapping[str, Any], task: TaskSpec) -> tuple[tuple[int, str], ...]:
@@ -170,7 +187,7 @@ def _label(task: TaskSpec, label: Any) -> float | None:
 
 def _value(task: TaskSpec, label: Any) -> float:
     try:
-        label = label.number if isinstance(label, ClassValue) else label
+        label = label.name if isinstance(label, ClassValue) else label
         value = float(label) if isinstance(label, str | int | float) and not isinstance(label, bool) else math.nan
     except (ValueError, OverflowError):
         value = math.nan

@@ -85,6 +85,12 @@ class FolderFiles:
             return str(self.folder)
         return str(next(iter(self.files(split)), self.folder / f"{split}.jsonl"))
 
+    def unread(self) -> tuple[str, ...]:
+        """Names of files that could be read but belong to no split."""
+        used = {path for split in SPLITS for path in self.files(split)}
+        there = sorted(self.folder.iterdir()) if self.folder.is_dir() else []
+        return tuple(path.name for path in there if path.is_file() and path not in used and format_of(path) in READERS)
+
     def contents(self) -> str:
         """The names of the files in the folder."""
         names = sorted(path.name for path in self.folder.iterdir()) if self.folder.is_dir() else []

@@ -4,7 +4,7 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -112,7 +112,7 @@ def json_file(path: Path, reading: Reading = PLAIN) -> Rows:
         return
     head = content[:4096].lstrip(b"\xef\xbb\xbf \t\r\n")
     first = head.split(b"\n", 1)[0].strip()
-    if not head.startswith(b"[") and (first.endswith(b"}") and _is_object(first)):
+    if not head.startswith(b"[") and _is_row(first, alone=b"\n" not in content.strip()):
         yield from json_lines(path, reading)
         return
     if len(content) > JSON_MIB * 2**20:
@@ -126,11 +126,17 @@ def json_file(path: Path, reading: Reading = PLAIN) -> Rows:
     yield from _of_array(path, value)
 
 
-def _is_object(line: bytes) -> bool:
+def _is_row(line: bytes, *, alone: bool) -> bool:
+    """Whether a line is a row of JSON lines: an object, and where it is alone none that holds an array of objects."""
     try:
-        return isinstance(json.loads(line), dict)
+        value = json.loads(line)
     except (ValueError, RecursionError):
         return False
+    if not isinstance(value, dict):
+        return False
+    held = [inner for inner in value.values() if isinstance(inner, list)]
+    holds_rows = len(held) == 1 and bool(held[0]) and all(isinstance(row, dict) for row in held[0])
+    return not (alone and holds_rows)
 
 
 def _of_array(path: Path, value: Any) -> Rows:
@@ -146,6 +152,10 @@ def _of_array(path: Path, value: Any) -> Rows:
         yield f"{path}, row {number}", row if isinstance(row, dict) else wrong
 
 
+_COMMENT = re.compile(r"#(begin|end)\b|#\S*\s*$|# *\S+ *=|#\s+\S+\s+\S+")
+"""A line before a sentence that is none of its words: of two cells only `# tag` can be a word."""
+
+
 def conll(path: Path, _: Reading = PLAIN) -> Rows:
     """Sentences of a file with a word per line: `words` from the first column, `tags` from the last.
 
@@ -155,7 +165,9 @@ def conll(path: Path, _: Reading = PLAIN) -> Rows:
     tags: list[str] = []
     first, wrong = "", ""
     for place, line, problem in lines(path):
-        cells = re.findall(r"[^ \t\r\n]+", line or "")
+        cells = [] if line and not words and _COMMENT.match(line) else re.findall(r"[^ \t\r\n]+", line or "")
+        if line and not cells and line.startswith("#"):
+            continue
         if line is None or (cells and not cells[0].startswith("-DOCSTART-")):
             if line is not None and len(cells) > 1:
                 first = first or place
@@ -169,3 +181,18 @@ def conll(path: Path, _: Reading = PLAIN) -> Rows:
             words, tags, first, wrong = [], [], "", ""
     if words or wrong:
         yield first, wrong or {"words": words, "tags": tags}
+
+
+def with_nested(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """A row in which `a.b` names the field b inside of the field a, of those names that have dots."""
+    found = dict(row)
+    for name in names:
+        inside: Any = row
+        for part in name.split("."):
+            inside = inside[part] if isinstance(inside, Mapping) and part in inside else _ABSENT
+        if inside is not _ABSENT:
+            found.setdefault(name, inside)
+    return found
+
+
+_ABSENT = object()

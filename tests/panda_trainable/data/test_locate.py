@@ -12,7 +12,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 from panda_trainable.config.task import SplitSettings, TaskSpec
 from panda_trainable.config.task_section import TaskSection
 from panda_trainable.data.locate import located
-from panda_trainable.data.rows import Findings, examples
+from panda_trainable.data.rows import Findings, examples, words_in
 
 SECTION: dict[str, Any] = {"text": ("a",), "label": "label"}
 FOUR = [{"a": f"w{i}", "label": ("neg", "pos")[i % 2]} for i in range(4)]
@@ -104,9 +104,105 @@ def test_a_split_in_which_one_row_has_a_label_is_labelled(of: Located) -> None:
 
 
 def test_rows_without_a_label_among_others_are_left_out_and_counted(of: Located) -> None:
-    task = of([*FOUR, {"a": "x", "label": -1}, {"a": "y", "label": "-1"}], classes=("neg", "pos"))
-    assert len(labels(task)) == 4
-    assert "t: 2 train rows unlabelled (-1) left out" in task.notes
+    many = [{"a": f"w{i}", "label": ("neg", "pos")[i % 2]} for i in range(40)]
+    marked = [{"a": f"x{i}", "label": mark} for i, mark in enumerate((-1, "-1", "nan", "-"))]
+    task = of([*many, *marked], classes=("neg", "pos"))
+    assert len(labels(task)) == 40
+    assert "t: 4 train rows without a label (-1, nan or -) left out" in task.notes
+    assert of([*many, *marked]).classes == ("neg", "pos")
+
+
+@pytest.mark.parametrize("classes", [(), ("neg", "neu", "pos"), ("neg", "pos")])
+def test_labels_from_minus_one_are_no_missing_labels_and_are_refused_with_what_to_write(
+    of: Located, classes: tuple[str, ...]
+) -> None:
+    rows = [{"a": f"w{i}", "label": i % 3 - 1} for i in range(30)]
+    with pytest.raises(ValueError, match=r"10 of 30 train rows is -1.*classes: \['-1', '0', '1'\], if it is a class"):
+        of(rows, rows, classes=classes)
+    more = [{**row, "a": f"{row['a']} x"} for row in rows]
+    assert labels(of(rows, more, classes=("-1", "0", "1")))[:3] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("numbers", [(1, 2, 3), (1, 2)])
+def test_numbers_that_never_are_the_first_class_are_refused(of: Located, numbers: tuple[int, ...]) -> None:
+    rows = [{"a": f"w{i}", "label": numbers[i % len(numbers)]} for i in range(12)]
+    with pytest.raises(ValueError, match="no row has the first of 4 classes or choices, which is 0: where the numbers"):
+        of(rows, rows, classes=("a", "b", "c", "d"))
+
+
+def named(folder: Path, split: str, names: list[str], numbers: list[int], words: str = "w") -> None:
+    features = Features({"a": Value("string"), "label": ClassLabel(names=names)})
+    (folder / "t").mkdir(exist_ok=True)
+    made = Dataset.from_dict({"a": [f"{words}{i}" for i in range(len(numbers))], "label": numbers}).cast(features)
+    made.to_parquet(folder / "t" / f"{split}.parquet")
+
+
+def test_values_that_have_names_are_read_by_them_whatever_their_numbers(tmp_path: Path) -> None:
+    named(tmp_path, "train", ["a", "b", "c"], [0, 1, 2, 0])
+    named(tmp_path, "validation", ["b", "c"], [0, 1, 0], "v")
+    task = located(TaskSection(**SECTION).spec("t"), tmp_path)
+    assert (task.classes, labels(task, "validation")) == (("a", "b", "c"), [1, 2, 1])
+    more = located(TaskSection(**SECTION, classes=("c", "b", "a", "d")).spec("t"), tmp_path)
+    assert labels(more) == [2, 1, 0, 2]
+    named(tmp_path, "validation", ["x", "b"], [0, 1, 0], "v")
+    with pytest.raises(ValueError, match="label must be .*, got 'x'"):
+        located(TaskSection(**SECTION, classes=("a", "b", "c")).spec("t"), tmp_path)
+
+
+def test_values_of_a_regression_that_have_names_are_these(tmp_path: Path) -> None:
+    for split, words in (("train", "w"), ("validation", "v")):
+        named(tmp_path, split, ["5", "4.5", "1"], [0, 1, 2], words)
+    assert labels(located(TaskSection(**SECTION, kind="regression").spec("t"), tmp_path)) == [5, 4.5, 1]
+    named(tmp_path, "train", ["good", "bad", "so"], [0, 1, 2])
+    with pytest.raises(ValueError, match="label must be a number"):
+        located(TaskSection(**SECTION, kind="regression").spec("t"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("train.csv", "a,sentiment\nw,1\n", "train.csv:2: needs the field label; it has a, sentiment"),
+        ("train.csv", "good,1\nbad,0\n", "if the first line of the file is data, put a line with the names above it"),
+        ("train.csv", "a,label\nw,1,2\n", "train.csv:2: has 3 fields where the header has 2"),
+        ("train.jsonl", "{'a': 'w'}\n", "train.jsonl:1: a line must be one JSON object"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_told_where_classes_are_to_be_found_in_it(
+    tmp_path: Path, name: str, content: str, said: str
+) -> None:
+    write(tmp_path / "t" / "validation.jsonl", MORE)
+    (tmp_path / "t" / name).write_text(content)
+    with pytest.raises(ValueError, match="t/train") as refused:
+        located(TaskSection(**SECTION).spec("t"), tmp_path)
+    assert said in str(refused.value)
+
+
+def test_files_that_belong_to_no_split_are_named_where_train_stands_alone(tmp_path: Path) -> None:
+    for name in ("train", "dev_matched", "eval"):
+        write(
+            tmp_path / "t" / f"{name}.jsonl", [{**row, "a": f"{row['a']} {name} {i}"} for i in range(5) for row in FOUR]
+        )
+    assert told(located(TaskSection(**SECTION).spec("t"), tmp_path), "not read: dev_matched.jsonl, eval.jsonl")
+
+
+def test_too_few_rows_to_draw_validation_rows_from_are_told_so(of: Located) -> None:
+    with pytest.raises(ValueError, match="no validation rows can be drawn|the validation rows drawn from it need"):
+        of(FOUR[:2], None)
+
+
+def test_nested_fields_are_divided_as_others_are(of: Located) -> None:
+    rows = [{"x": {"a": f"w{i // 2}", "label": ("neg", "pos")[i // 2 % 2]}} for i in range(80)]
+    assert of(rows, None, text=("x.a",), label="x.label").leaked == 0
+
+
+@pytest.mark.parametrize("text", ["['EU', 'rejects']", '["EU", "rejects"]', "EU rejects"])
+def test_words_in_csv_may_be_a_printed_list(text: str) -> None:
+    assert words_in(text) == ["EU", "rejects"]
+
+
+@pytest.mark.parametrize("text", ["['EU' 'rejects']", "[EU, rejects]"])
+def test_a_printed_list_that_is_none_is_no_list_of_words(text: str) -> None:
+    assert words_in(text) is None
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -178,6 +178,11 @@ def test_a_compressed_file_has_the_rows_of_the_file(tmp_path: Path, name: str) -
         ('[{"a": 1}, {"a": 2}]', [{"a": 1}, {"a": 2}]),
         ('\ufeff [\n{"a":\n1}]', [{"a": 1}]),
         ('{"a": 1}\n{"a": 2}\n\n', [{"a": 1}, {"a": 2}]),
+        (
+            '{"version": "1", "data": [{"a": 1}, {"a": 2}]}\n',
+            [Note("its rows are the array 'data'"), {"a": 1}, {"a": 2}],
+        ),
+        ('{"a": 1, "label": [0]}\n', [{"a": 1, "label": [0]}]),
         ('{\n"version": "1", "data": [{"a": 1}]}', [Note("its rows are the array 'data'"), {"a": 1}]),
         ("[3]", ["an element of the array must be a JSON object, got 3"]),
         ("", []),
@@ -302,6 +307,12 @@ def test_json_however_deep_is_a_row_or_told_with_its_line(made: Made, brackets: 
 def test_a_sentence_with_two_wrong_lines_is_told_at_the_first(made: Made) -> None:
     (told,) = said(made("x.conll", "EU\nrejects\nGerman O\n"))
     assert told == "x.conll:1: a line must hold a word and its tag, got 'EU'"
+
+
+@pytest.mark.parametrize("comment", ["# id = 3", "# newdoc id = x y", "#12", "#begin document (a); part 0", "# a b c"])
+def test_a_comment_before_a_sentence_is_none_of_its_words(made: Made, comment: str) -> None:
+    rows = [row for _, row in read(made("x.conll", f"{comment}\nEU B-ORG\n\n# O\n# B-X\n"))]
+    assert rows == [{"words": ["EU"], "tags": ["B-ORG"]}, {"words": ["#", "#"], "tags": ["O", "B-X"]}]
 
 
 def test_columns_of_conll_are_divided_by_spaces_and_tabs_only(made: Made) -> None:
