@@ -1,45 +1,15 @@
 """What a task is: TaskSpec, Mixture and where rows come from. Imports no torch."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from string import Formatter
-from types import MappingProxyType
 from typing import Annotated
 
 from annotated_types import Ge, Gt, Lt
 
+from panda_trainable.config.kinds import CLASSES, KINDS, METRIC_NAMES, TEXTS, tag_problems
 from panda_trainable.config.origin import Origin, Unlocated
 from panda_trainable.config.section import Doc, Section, WrongSetting
-
-METRIC_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "classification": (
-            "accuracy", "f1", "macro_f1", "macro_recall", "matthews", "accuracy_f1", "accuracy_macro_f1", "question_match",
-        ),
-        "regression": ("pearson_spearman", "pearson", "spearman"),
-        "multiple_choice": ("accuracy",),
-        "tagging": ("entity_f1", "word_accuracy"),
-        "extractive_qa": ("answer_f1", "exact_match"),
-    }
-)  # fmt: skip
-"""Kind -> the metrics that fit it; the first is the score where a task names none."""
-
-KINDS = tuple(METRIC_NAMES)
-CLASSES: Mapping[str, bool] = MappingProxyType(
-    {"classification": True, "regression": False, "multiple_choice": False, "tagging": True, "extractive_qa": False}
-)
-"""Kind -> whether a task of it names its classes (tags, for tagging)."""
-
-TEXTS: Mapping[str, tuple[int, int]] = MappingProxyType(
-    {
-        "classification": (1, 2), "regression": (1, 2), "multiple_choice": (0, 1), "tagging": (1, 1),
-        "extractive_qa": (2, 2),
-    }
-)  # fmt: skip
-"""Kind -> how many texts its rows have, at least and at most; a choice is a text more."""
-
-TAG_SCHEMES: Mapping[str, str] = MappingProxyType({"BIO": "BI", "BIOES": "BIES", "BILOU": "BILU"})
-"""Scheme of tags -> the prefixes of words in an entity; words outside of one have the tag O."""
 
 SPLITS = ("train", "validation", "test")
 
@@ -177,7 +147,7 @@ class TaskSpec:
         if self.kind == "tagging" and any("{" in text for text in self.text):
             broken.append(f"text of a tagging must be the field of its words, got {list(self.text)}")
         if "entity_f1" in self.metrics and not open_:
-            broken += _tag_problems(self.classes)
+            broken += tag_problems(self.classes)
         broken += [said for text in (*self.text, *self.choices) if (said := _template_problem(text))]
         if broken:
             raise ValueError(f"task {self.name}: " + "; ".join(broken))
@@ -219,27 +189,6 @@ class TaskSpec:
     def tasks(self) -> tuple["TaskSpec", ...]:
         """Itself: a task is a mixture of one."""
         return (self,)
-
-
-def usual_metrics(kind: str, classes: Sequence[str]) -> tuple[str, ...]:
-    """The metrics of a task that names none, the score first; of tags without entities the share of right words."""
-    if kind == "classification":
-        return ("accuracy", "macro_f1")
-    if kind == "tagging" and not tag_schemes(classes):
-        return ("word_accuracy",)
-    return METRIC_NAMES[kind]
-
-
-def tag_schemes(tags: Sequence[str]) -> tuple[str, ...]:
-    """The schemes of TAG_SCHEMES that tags can be of; none where they mark no entities."""
-    prefixes = _prefixes(tags)
-    return tuple(name for name, known in TAG_SCHEMES.items() if prefixes and prefixes <= set(known))
-
-
-def _prefixes(tags: Sequence[str]) -> set[str]:
-    """What stands before the dash of tags other than O; of one without a dash the whole."""
-    parted = [(tag, *tag.partition("-")) for tag in tags]
-    return {prefix if dash and named else tag for tag, prefix, dash, named in parted} - {"O"}
 
 
 MIXING_CAP = 2**19
@@ -311,17 +260,6 @@ def fields_of(text: str) -> tuple[str, ...]:
     if "{" not in text:
         return (text,)
     return tuple(dict.fromkeys(name for _, name, _, _ in Formatter().parse(text) if name))
-
-
-def _tag_problems(tags: Sequence[str]) -> Iterator[str]:
-    """Why no entities can be read from tags."""
-    prefixes = _prefixes(tags)
-    if prefixes and not tag_schemes(tags):
-        known = ", ".join(f"{name} ({', '.join(prefixes)})" for name, prefixes in TAG_SCHEMES.items())
-        yield (
-            f"entity_f1 reads tags O and <prefix>-<type>, with prefixes of one scheme of {known}, "
-            f"got {', '.join(sorted(prefixes))}: rename the tags, or use metrics: [word_accuracy]"
-        )
 
 
 def _template_problem(text: str) -> str:

@@ -5,9 +5,10 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Len
 
+from panda_trainable.config.kinds import CLASSES, usual_metrics
 from panda_trainable.config.origin import Unlocated
 from panda_trainable.config.section import Doc, ReadBy, Section, as_list
-from panda_trainable.config.task import CLASSES, Hub, LabelRules, SplitSettings, TaskSpec, usual_metrics
+from panda_trainable.config.task import Hub, LabelRules, SplitSettings, TaskSpec
 
 
 def _as_name(value: Any) -> Any:

@@ -64,15 +64,25 @@ def examples(task: TaskSpec, split: str, findings: Findings) -> Iterator[Example
             findings.problems.append(f"{place}: {row}")
             continue
         try:
-            _check_id(task, place, row, seen)
-            for prepared in PREPARE[task.prepare](row) if task.prepare else (row,):
-                example = checked_row(task, with_nested(prepared, task.nested) if task.nested else prepared)
+            whole = with_fields(task, row)
+            _check_id(task, place, whole, seen)
+            for prepared in PREPARE[task.prepare](whole) if task.prepare else (whole,):
+                example = checked_row(task, prepared)
                 if example is None:
                     findings.left_out[_why_left_out(task, prepared)] += 1
                 else:
                     yield example
         except ValueError as error:
             findings.problems.append(f"{place}: {error}")
+
+
+def with_fields(task: TaskSpec, row: dict[str, Any]) -> dict[str, Any]:
+    """A raw row with the task's fields: those inside of others, and those that the hub calls something else."""
+    columns = task.hub.columns if task.hub else {}
+    renamed = {ours: row[theirs] for ours, theirs in columns.items() if ours not in row and theirs in row}
+    if not renamed and not task.nested:
+        return row
+    return with_nested({**row, **renamed}, task.nested)
 
 
 def _why_left_out(task: TaskSpec, row: Mapping[str, Any]) -> str:

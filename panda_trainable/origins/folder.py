@@ -34,7 +34,9 @@ CALLED: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """Split -> how its files may be called, in any case."""
 
-_NAME = re.compile(r"(?P<split>[a-z]+)(?:[-_.](?P<shard>\d+)(?:-of-(?P<of>\d+))?)?\.(?P<ending>[a-z]+)(?P<gz>\.gz)?")
+_NAME = re.compile(
+    r"(?P<split>[a-z]+)(?:[-_.](?P<shard>\d+)(?:-of-(?P<of>\d+)(?:-[0-9a-f]+)?)?)?\.(?P<ending>[a-z]+)(?P<gz>\.gz)?"
+)
 SAVED = ("dataset_info.json", "state.json")
 """What a folder holds beside its Arrow files where `datasets` saved it."""
 

@@ -6,9 +6,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from panda_trainable.config.kinds import KINDS
 from panda_trainable.config.methods import KD_KINDS, TRAITS
 from panda_trainable.config.setting import Plm
-from panda_trainable.config.task import KINDS
 from panda_trainable.config.trial import Source, TrialConfig
 from tests.kits.plms import FAMILIES
 from tests.kits.tasks import task_of_kind

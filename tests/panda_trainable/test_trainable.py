@@ -10,7 +10,8 @@ import pytest
 import ray
 
 from panda_trainable import worker as encoder
-from panda_trainable.config.task import KINDS, TaskSpec
+from panda_trainable.config.kinds import KINDS
+from panda_trainable.config.task import TaskSpec
 from panda_trainable.config.trial import TrialConfig
 from panda_trainable.library import PromptLibrary
 from panda_trainable.result import TrialResult

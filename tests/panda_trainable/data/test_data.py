@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from panda_trainable.config.kinds import KINDS
 from panda_trainable.config.setting import Setting
-from panda_trainable.config.task import KINDS, TaskSpec
+from panda_trainable.config.task import TaskSpec
 from panda_trainable.data.splits import (
     FOLD_PER_REPLICA_BELOW,
     batches,

@@ -13,6 +13,7 @@ from panda_trainable.config.task import SplitSettings, TaskSpec
 from panda_trainable.config.task_section import TaskSection
 from panda_trainable.data.locate import located
 from panda_trainable.data.rows import Findings, examples, words_in
+from panda_trainable.data.task_table import TASKS
 
 SECTION: dict[str, Any] = {"text": ("a",), "label": "label"}
 FOUR = [{"a": f"w{i}", "label": ("neg", "pos")[i % 2]} for i in range(4)]
@@ -55,7 +56,7 @@ def told(task: TaskSpec, part: str) -> bool:
     [
         ("dev.jsonl", "validation"), ("val.jsonl", "validation"), ("valid.jsonl", "validation"), ("Validation.JSONL", "validation"),
         ("development.jsonl", "validation"), ("TEST.jsonl", "test"), ("validation.ndjson", "validation"),
-        ("dev-00000-of-00001.jsonl", "validation"), ("dev/part.jsonl", "validation"),
+        ("dev-00000-of-00001.jsonl", "validation"), ("dev-00000-of-00001-3f7ab2.jsonl", "validation"), ("dev/part.jsonl", "validation"),
     ],
 )  # fmt: skip
 def test_a_split_may_be_called_as_people_call_it(tmp_path: Path, name: str, split: str) -> None:
@@ -437,3 +438,10 @@ def test_notes_of_files_have_their_place(tmp_path: Path) -> None:
     notes = located(TaskSection(**SECTION).spec("t"), tmp_path).notes
     assert f"{tmp_path}/t/train.csv: its columns are divided by semicolons" in notes
     assert f"{tmp_path}/t/train.csv:1: column 1 has no name and is left out" in notes
+
+
+def test_files_of_a_known_task_may_have_the_columns_of_the_hub(tmp_path: Path) -> None:
+    rows = [{"sentence1": f"w{i}", "sentence2": "v", "label": i % 2} for i in range(4)]
+    for split, mark in (("train", "w"), ("validation", "v")):
+        write(tmp_path / "rte" / f"{split}.jsonl", [{**row, "sentence1": f"{mark} {row['sentence1']}"} for row in rows])
+    assert list(examples(located(TASKS["rte"], tmp_path), "train", Findings()))[1].texts == (("w w1", "v"),)

@@ -13,7 +13,8 @@ from pyarrow.parquet import write_table
 
 from panda_trainable.config.origin import ClassValue, Unlocated
 from panda_trainable.config.task import TaskSpec
-from panda_trainable.data.locate import SHOWN, located
+from panda_trainable.data.classes import SHOWN
+from panda_trainable.data.locate import located
 from panda_trainable.data.prepare import PREPARE
 from panda_trainable.data.rows import Example, Findings, checked_row, examples, imbalance
 from panda_trainable.data.task_table import TASKS

@@ -13,9 +13,10 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import EsmTokenizer, PreTrainedTokenizerFast, RobertaTokenizer
 
+from panda_trainable.config.kinds import KINDS
 from panda_trainable.config.origin import Imported
 from panda_trainable.config.setting import LimitSettings, Plm, PromptSettings, Setting, TrainSettings
-from panda_trainable.config.task import KINDS, TaskSpec
+from panda_trainable.config.task import TaskSpec
 from panda_trainable.data.gold import IGNORED
 from panda_trainable.data.limits import capped
 from panda_trainable.data.overlap import split_text_hashes

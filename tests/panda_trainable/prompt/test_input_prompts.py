@@ -16,9 +16,10 @@ from transformers import (
     SqueezeBertModel,
 )
 
+from panda_trainable.config.kinds import KINDS
 from panda_trainable.config.methods import TRAITS
 from panda_trainable.config.setting import InitSettings, Plm, Setting
-from panda_trainable.config.task import KINDS, TaskSpec
+from panda_trainable.config.task import TaskSpec
 from panda_trainable.config.trial import TrialConfig
 from panda_trainable.data.tokens import token_table
 from panda_trainable.library import PromptLibrary

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from panda_trainable.config.kinds import KINDS
 from panda_trainable.config.setting import Plm, Setting
-from panda_trainable.config.task import KINDS, TaskSpec
+from panda_trainable.config.task import TaskSpec
 from panda_trainable.config.trial import TrialConfig
 from panda_trainable.data.tokens import token_table
 from panda_trainable.library import PromptLibrary

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch.nn.functional import linear
 
+from panda_trainable.config.kinds import KINDS, METRIC_NAMES
 from panda_trainable.config.setting import Setting
-from panda_trainable.config.task import KINDS, METRIC_NAMES, TaskSpec
+from panda_trainable.config.task import TaskSpec
 from panda_trainable.data.gold import MASKED
 from panda_trainable.data.tokens import TokenTable, gold_of, token_table
 from panda_trainable.library import PromptLibrary

@@ -12,9 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from panda_trainable.config.kinds import KINDS, METRIC_NAMES
 from panda_trainable.config.methods import KD_KINDS
 from panda_trainable.config.setting import Plm, PromptSettings, Setting, TrainSettings
-from panda_trainable.config.task import KINDS, METRIC_NAMES, TaskSpec
+from panda_trainable.config.task import TaskSpec
 from panda_trainable.config.trial import Source, TrialConfig
 from panda_trainable.data.gold import IGNORED
 from panda_trainable.data.splits import batches

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from panda_trainable.config.kinds import KINDS
 from panda_trainable.config.methods import INSTANCE_RELATIONS, KD_KINDS, LAMBDA_SCHEDULES
-from panda_trainable.config.task import KINDS
 from panda_trainable.data.gold import IGNORED, MASKED
 from panda_trainable.training.distillation import (
     KD_LOSSES,

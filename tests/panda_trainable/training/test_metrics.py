@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
-from panda_trainable.config.task import METRIC_NAMES
+from panda_trainable.config.kinds import METRIC_NAMES
 from panda_trainable.data.gold import MASKED, AnswerGold, TagGold
 from panda_trainable.training.metrics import ANSWER_TOKENS, METRICS, answer, entities, normalised_answer, predicted_tags
 

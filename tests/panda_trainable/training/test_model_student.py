@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel
 
+from panda_trainable.config.kinds import KINDS
 from panda_trainable.config.setting import Plm, Setting
-from panda_trainable.config.task import KINDS, TaskSpec
+from panda_trainable.config.task import TaskSpec
 from panda_trainable.config.trial import TrialConfig
 from panda_trainable.data.tokens import gold_of, token_table
 from panda_trainable.library import PromptLibrary

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from panda_trainable.config.kinds import KINDS
 from panda_trainable.config.methods import KNOBS, SOURCELESS, TRAITS
-from panda_trainable.config.task import KINDS, TaskSpec
+from panda_trainable.config.task import TaskSpec
 from panda_trainable.config.trial import Source, TrialConfig
 from panda_trainable.library import PromptLibrary
 from panda_trainable.training.forward import encoded

@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from panda_trainable.config.kinds import KINDS
 from panda_trainable.config.setting import Setting
-from panda_trainable.config.task import KINDS, MIXING_CAP, Mixture, TaskSpec
+from panda_trainable.config.task import MIXING_CAP, Mixture, TaskSpec
 from panda_trainable.data.locate import fingerprinted
 from panda_trainable.data.splits import data_order, mixture_schedule, replica_rows
 from panda_trainable.library import CARD, PromptLibrary

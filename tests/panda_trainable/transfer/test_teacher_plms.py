@@ -10,8 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from panda_trainable.config.kinds import KINDS
 from panda_trainable.config.setting import Plm, Setting
-from panda_trainable.config.task import KINDS, TaskSpec
+from panda_trainable.config.task import TaskSpec
 from panda_trainable.config.trial import TeacherPlm, TrialConfig
 from panda_trainable.data.splits import batches, replica_rows
 from panda_trainable.data.tokens import token_table

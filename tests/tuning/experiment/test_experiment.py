@@ -7,10 +7,10 @@ from typing import Any, get_args, get_type_hints
 import pytest
 import yaml
 
+from panda_trainable.config.kinds import KINDS, METRIC_NAMES
 from panda_trainable.config.methods import BASELINE, KD_KINDS, KNOBS, SIMILARITY_NAMES, TRAITS
 from panda_trainable.config.origin import Unlocated
 from panda_trainable.config.setting import READ_BY, InitSettings, NeuronSettings, PromptSettings, SimilaritySettings
-from panda_trainable.config.task import KINDS, METRIC_NAMES
 from panda_trainable.config.task_section import TaskSection
 from panda_trainable.config.trial import MethodSettings, ProjectorSettings
 from panda_trainable.data.task_table import PANDA_METRICS, TASKS

@@ -1,0 +1,66 @@
+"""Kinds of tasks: what their rows hold, the metrics that fit them, and the schemes of their tags. Imports no torch."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+
+METRIC_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "classification": (
+            "accuracy", "f1", "macro_f1", "macro_recall", "matthews", "accuracy_f1", "accuracy_macro_f1", "question_match",
+        ),
+        "regression": ("pearson_spearman", "pearson", "spearman"),
+        "multiple_choice": ("accuracy",),
+        "tagging": ("entity_f1", "word_accuracy"),
+        "extractive_qa": ("answer_f1", "exact_match"),
+    }
+)  # fmt: skip
+"""Kind -> the metrics that fit it; the first is the score where a task names none."""
+
+KINDS = tuple(METRIC_NAMES)
+CLASSES: Mapping[str, bool] = MappingProxyType(
+    {"classification": True, "regression": False, "multiple_choice": False, "tagging": True, "extractive_qa": False}
+)
+"""Kind -> whether a task of it names its classes (tags, for tagging)."""
+
+TEXTS: Mapping[str, tuple[int, int]] = MappingProxyType(
+    {
+        "classification": (1, 2), "regression": (1, 2), "multiple_choice": (0, 1), "tagging": (1, 1),
+        "extractive_qa": (2, 2),
+    }
+)  # fmt: skip
+"""Kind -> how many texts its rows have, at least and at most; a choice is a text more."""
+
+TAG_SCHEMES: Mapping[str, str] = MappingProxyType({"BIO": "BI", "BIOES": "BIES", "BILOU": "BILU"})
+"""Scheme of tags -> the prefixes of words in an entity; words outside of one have the tag O."""
+
+
+def usual_metrics(kind: str, classes: Sequence[str]) -> tuple[str, ...]:
+    """The metrics of a task that names none, the score first; of tags without entities the share of right words."""
+    if kind == "classification":
+        return ("accuracy", "macro_f1")
+    if kind == "tagging" and not tag_schemes(classes):
+        return ("word_accuracy",)
+    return METRIC_NAMES[kind]
+
+
+def tag_schemes(tags: Sequence[str]) -> tuple[str, ...]:
+    """The schemes of TAG_SCHEMES that tags can be of; none where they mark no entities."""
+    prefixes = _prefixes(tags)
+    return tuple(name for name, known in TAG_SCHEMES.items() if prefixes and prefixes <= set(known))
+
+
+def _prefixes(tags: Sequence[str]) -> set[str]:
+    """What stands before the dash of tags other than O; of one without a dash the whole."""
+    parted = [(tag, *tag.partition("-")) for tag in tags]
+    return {prefix if dash and named else tag for tag, prefix, dash, named in parted} - {"O"}
+
+
+def tag_problems(tags: Sequence[str]) -> Iterator[str]:
+    """Why no entities can be read from tags."""
+    prefixes = _prefixes(tags)
+    if prefixes and not tag_schemes(tags):
+        known = ", ".join(f"{name} ({', '.join(prefixes)})" for name, prefixes in TAG_SCHEMES.items())
+        yield (
+            f"entity_f1 reads tags O and <prefix>-<type>, with prefixes of one scheme of {known}, "
+            f"got {', '.join(sorted(prefixes))}: rename the tags, or use metrics: [word_accuracy]"
+        )
