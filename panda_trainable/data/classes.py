@@ -67,7 +67,11 @@ def with_classes(task: TaskSpec, notes: list[str]) -> TaskSpec:
                 f"task {task.name}: a {task.kind} needs at least two classes, and {task.label} of its train rows has "
                 f"{listed(classes)}; name the field of the label with `label`"
             )
-        notes.append(f"{task.name}: classes are those of its train labels: {listed(classes)}")
+        of_f1 = f" (f1 is of {classes[1]})" if {"f1", "accuracy_f1"} & set(task.metrics) else ""
+        notes.append(f"{task.name}: classes are those of its train labels: {listed(classes)}{of_f1}")
+        variants = [name for name in classes if sum(name.lower() == other.lower() for other in classes) > 1]
+        if variants:
+            notes.append(f"{task.name}: some of its classes differ in case alone: {listed(variants)}")
     metrics = task.metrics or usual_metrics(task.kind, classes)
     if task.kind == "tagging":
         schemes = tag_schemes(classes)

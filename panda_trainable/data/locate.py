@@ -34,11 +34,13 @@ class SplitRows:
         digest: hash of texts and labels: the split's identity.
         counts: rows of each class, choice or value.
         texts: hashes of rows by their normalised texts, and how often each is there.
+        longest: texts, or words of a tagging, of the longest row.
     """
 
     digest: str = ""
     counts: Counter[float] = field(default_factory=Counter)
     texts: Counter[bytes] = field(default_factory=Counter)
+    longest: int = 0
 
 
 def located(task: TaskSpec, data: Path, fetch: Callable[[TaskSpec], Path] | None = None) -> TaskSpec:
@@ -159,6 +161,7 @@ def _of_split(task: TaskSpec, split: str, findings: Findings) -> SplitRows:
     def counted() -> Iterator[Example]:
         for example in examples(task, split, findings):
             rows.counts[example.label if isinstance(example.label, float) else 0.0] += 1
+            rows.longest = max(rows.longest, *map(len, example.texts))
             if any(example.compared):
                 folded = "\0".join(map(normalised, example.compared))
                 rows.texts[hashlib.blake2b(folded.encode(), digest_size=8).digest()] += 1
@@ -189,6 +192,8 @@ def counts_of(found: Mapping[str, SplitRows]) -> dict[str, Counter[float]]:
 def _notes(task: TaskSpec, found: Mapping[str, SplitRows], findings: Findings) -> Iterator[str]:
     """What was found by the way, and rows that stand more than once in a split."""
     yield from findings.notes
+    if task.kind == "tagging" and found["train"].longest == 1:
+        yield f"{task.name}: each of its train sentences has one word; a row must be a sentence, with its words and tags as lists"
     if task.question:  # one question has several rows
         return
     for split, rows in found.items():

@@ -445,3 +445,13 @@ def test_files_of_a_known_task_may_have_the_columns_of_the_hub(tmp_path: Path) -
     for split, mark in (("train", "w"), ("validation", "v")):
         write(tmp_path / "rte" / f"{split}.jsonl", [{**row, "sentence1": f"{mark} {row['sentence1']}"} for row in rows])
     assert list(examples(located(TASKS["rte"], tmp_path), "train", Findings()))[1].texts == (("w w1", "v"),)
+
+
+def test_what_is_odd_about_classes_and_sentences_is_told(of: Located) -> None:
+    rows = [{"a": f"w{i}", "label": ("Neg", "neg", "Pos")[i % 3]} for i in range(9)]
+    assert "t: some of its classes differ in case alone: Neg, neg" in of(rows, rows[:3]).notes
+    two = of(FOUR, MORE, metrics=("f1",))
+    assert "t: classes are those of its train labels: neg, pos (f1 is of pos)" in two.notes
+    words = [{"words": f"w{i}", "tags": ("B-X", "O")[i % 2]} for i in range(6)]
+    tagged = of(words, words, kind="tagging", text=("words",), label="tags")
+    assert told(tagged, "each of its train sentences has one word")
