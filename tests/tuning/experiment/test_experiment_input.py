@@ -78,7 +78,7 @@ def test_an_override_fills_a_section_that_the_file_leaves_empty(tmp_path: Path) 
         (b"just a text", "must map keys to values, got str"),
         (b"name: [unclosed", "is not YAML: "),
         (b"name: x\n\tplm: y", "is not YAML: "),
-        (b"a: 1\n---\nb: 2\n", "is not YAML: "),
+        (b"a: 1\n---\nb: 2\n", "holds 2 experiments, and one is wanted: ?, ?"),
         (b"? [a, b]\n: 1\n", "is not YAML: "),
         (b"name: 2020-13-45\n", "is not YAML: "),
         (b"name: !!python/object:os.system x\n", "is not YAML: "),
