@@ -1,7 +1,7 @@
 """A YAML file as values with the line of every key: words stay words, 1e-2 is a number, no key stands twice."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ def read_yaml(file: Path) -> tuple[dict[str, Any], Mapping[KeyPath, int]]:
         loader = _Loader(file.read_text(encoding="utf-8"))
         node = loader.get_node() if loader.check_node() else None
         if loader.check_node():
-            raise Misuse(_several(file))
+            raise Misuse(_several(file, _names_in(file)))
         lines, duplicates = _lines(file, node)
         values = loader.construct_document(node) if node else None
     except FileNotFoundError:
@@ -63,6 +63,7 @@ def read_yaml(file: Path) -> tuple[dict[str, Any], Mapping[KeyPath, int]]:
         raise Misuse(endless) from None
     except (yaml.YAMLError, ValueError, TypeError) as error:
         raise Misuse(Problem(str(file), f"is not YAML: {' '.join(str(error).split())}")) from error
+    values, lines = _of_answers(file, values, lines)
     if not isinstance(values, dict):
         raise Misuse(
             Problem(str(file), "must map keys to values", type(values).__name__, "see docs/experiment-file.md")
@@ -72,13 +73,39 @@ def read_yaml(file: Path) -> tuple[dict[str, Any], Mapping[KeyPath, int]]:
     return _copied(values), lines
 
 
-def _several(file: Path) -> Problem:
-    """Several files in one, as `best --format yaml` prints them for several targets."""
-    documents = list(yaml.load_all(file.read_text(encoding="utf-8"), _Loader))  # a safe loader
-    names = [str(each.get("name", "?")) for each in documents if isinstance(each, dict)]
+def _of_answers(file: Path, values: Any, lines: dict[KeyPath, int]) -> tuple[Any, dict[KeyPath, int]]:
+    """The experiment in what `best --format yaml` prints: an answer per target, each with its configuration.
+
+    Raises:
+        Misuse: if there are several.
+    """
+    is_printed = isinstance(values, list) and values and all(_is_answer(each) for each in values)
+    if not is_printed:
+        return values, lines
+    if len(values) > 1:
+        raise Misuse(_several(file, [str(each.get("target", "?")) for each in values]))
+    place = (0, CONFIG)
+    return values[0][CONFIG], {path[2:]: line for path, line in lines.items() if path[:2] == place and len(path) > 2}
+
+
+CONFIG = "config"
+"""Where an answer of `best` holds its configuration."""
+
+
+def _is_answer(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get(CONFIG), dict)
+
+
+def _names_in(file: Path) -> list[str]:
+    documents = yaml.load_all(file.read_text(encoding="utf-8"), _Loader)  # a safe loader
+    return [str(each.get("name", "?")) if isinstance(each, dict) else "?" for each in documents]
+
+
+def _several(file: Path, names: Sequence[str]) -> Problem:
+    """Several experiments in one file, as `best --format yaml` prints them for several targets."""
     remedy = "keep one; panda-tune best FILE --format yaml --target NAME prints one"
     return Problem(
-        str(file), f"holds {len(documents)} experiments, and one is wanted: {', '.join(names[:8])}", remedy=remedy
+        str(file), f"holds {len(names)} experiments, and one is wanted: {', '.join(names[:8])}", remedy=remedy
     )
 
 

@@ -526,3 +526,15 @@ def test_several_experiments_in_one_file_are_refused_with_how_to_choose_one(tmp_
         "holds 2 experiments, and one is wanted: all-cr-spot, all-rte-panda; keep one; panda-tune best FILE --format yaml --target NAME"
         in line
     )
+
+
+def test_what_best_prints_for_one_target_is_an_experiment_and_for_several_one_must_be_chosen(tmp_path: Path) -> None:
+    answer = "- target: t\n  score: {mean: 0.5}\n  config:\n    name: x\n    plm: {from: x}\n    targets: [t]\n    tasks: {t: {text: a}}\n"
+    assert load(written(tmp_path, answer)).targets == ["t"]
+    (line,) = told(tmp_path, answer.replace("name: x", "nam: x\n    name: x"))
+    assert line.startswith("4: nam: unknown key")
+    (line,) = refusal(written(tmp_path, answer + answer.replace("target: t", "target: u")))
+    assert (
+        "holds 2 experiments, and one is wanted: t, u; keep one; panda-tune best FILE --format yaml --target NAME"
+        in line
+    )
