@@ -138,13 +138,11 @@ def best(given: Given, *, target: str | None = None) -> Rows:
         NoRecords: if nothing is confirmed yet.
     """
     from analysis.findings.best import best as best_of
-    from tuning.experiment.problems import Misuse, Problem, check_known
+    from tuning.experiment.problems import check_target
 
     asked = experiment(given)
-    try:
-        check_known([target] if target else [], asked.targets, "target")
-    except ValueError as error:
-        raise Misuse(Problem("target", str(error))) from error
+    if target is not None:
+        check_target(target, asked.targets)
     return Rows(tuple(best_of(asked.tracking_uri, asked.name, target)))
 
 

@@ -102,13 +102,12 @@ def best(
     """Print the best configuration per target task, as recorded in MLflow; with --format yaml as files for `train`."""
     from analysis.findings.best import best as best_of
     from tuning.experiment.loading import load
-    from tuning.experiment.problems import near
+    from tuning.experiment.problems import check_target
     from tuning.tables import best_table
 
     experiment = load(file, override)
-    if target is not None and target not in experiment.targets:
-        rule = f"is no target of {file}{near(target, experiment.targets)}"
-        refuse(f"--target {target}", rule, f"there are {', '.join(experiment.targets)}")
+    if target is not None:
+        check_target(target, experiment.targets)
     if form == "table":
         print(best_table(experiment, target, terminal_width()))
     else:

@@ -1,7 +1,7 @@
 """FolderFiles: the files of a task's splits in a folder, whatever their format and however their splits are called."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -156,8 +156,3 @@ def _of_folder(folder: Path) -> tuple[Path, ...]:
     arrows = [path for path in files if format_of(path) == "arrow" and not path.name.startswith("cache-")]
     tables = [path for path in files if format_of(path) not in ("arrow", "json")]
     return tuple(arrows or tables)
-
-
-def split_names(split: str) -> Iterator[str]:
-    """How the file of a split may be called, for messages."""
-    yield from CALLED[split]

@@ -108,27 +108,10 @@ def _write(task: TaskSpec, table: Any, path: Path) -> None:
             f"{', '.join(columns.values())}, but {', '.join(missing)} is not among {', '.join(table.column_names)}"
         )
     columns |= {name: name for name in OPTIONAL if name in table.column_names and name not in columns}
-    class_names = _class_names(table.features.get(columns.get(task.label, "")))
     table = table.select_columns(list(columns.values())).rename_columns(
         {theirs: ours for ours, theirs in columns.items()}
     )
     texts = [name for name in required if name != task.label]
     table = table.filter(lambda row: row.get(task.label) not in (None, UNLABELLED) or task.label in derived)
     table = table.filter(lambda row: any(str(row[name] or "").strip() for name in texts))
-    if class_names and set(class_names) == set(task.classes):  # stored by name, independent of the Hub's label order
-        from datasets import Features, List, Value
-
-        label_type = List(Value("string")) if task.kind == "tagging" else Value("string")
-        features = Features({**table.features, task.label: label_type})
-        table = table.map(lambda row: {task.label: _label_names(row[task.label], class_names)}, features=features)
-    table.to_parquet(path)
-
-
-def _class_names(feature: Any) -> list[str]:
-    """Class names of a label column, or of the elements of a list of labels; empty for other columns."""
-    inner = getattr(feature, "feature", feature)
-    return list(getattr(inner, "names", None) or [])
-
-
-def _label_names(label: Any, class_names: list[str]) -> Any:
-    return [class_names[number] for number in label] if isinstance(label, list) else class_names[label]
+    table.to_parquet(path)  # with the names of its classes, by which labels are read whatever the hub numbers them

@@ -42,7 +42,7 @@ def test_values_are_not_changed_and_their_mistakes_are_told_as_those_of_a_file(f
 def test_what_is_not_there_is_refused_as_by_the_commands(file: Path) -> None:
     with pytest.raises(NoRecords, match="nothing recorded yet"):
         api.best(file)
-    with pytest.raises(Misuse, match=r"unknown target 'tt' \(did you mean t\?\)"):
+    with pytest.raises(Misuse, match=r"--target tt: is no target of the experiment \(did you mean t\?\); there are t"):
         api.best(file, target="tt")
     with pytest.raises(Misuse, match="no such file"):
         api.search("nowhere.yaml")

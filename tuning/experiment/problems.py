@@ -68,6 +68,17 @@ def check_known(names: list[str], known: Sequence[str], what: str) -> list[str]:
     return names
 
 
+def check_target(target: str, targets: Sequence[str]) -> None:
+    """Refuses a target that is none of an experiment's.
+
+    Raises:
+        Misuse: with what was probably meant.
+    """
+    if target not in targets:
+        rule = f"is no target of the experiment{near(target, targets)}"
+        raise Misuse(Problem(f"--target {target}", rule, remedy=f"there are {', '.join(targets)}"))
+
+
 def near(name: str, known: Sequence[str]) -> str:
     """What was probably meant, in words; empty where nothing is close."""
     close = difflib.get_close_matches(str(name), known, n=1)

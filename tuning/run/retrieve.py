@@ -11,7 +11,7 @@ from analysis.records.reader import NoRecords
 from analysis.statistics.gains import spread
 from panda_trainable.library import PromptLibrary
 from tuning.experiment.experiment import Experiment, sources_of
-from tuning.experiment.problems import Misuse, Problem, near
+from tuning.experiment.problems import Misuse, Problem, check_target
 from tuning.planning.jobs import Job, source_jobs, source_lineage_of, target_jobs, target_lineage_of
 from tuning.planning.plan import Plan
 from tuning.planning.preflight import preflight
@@ -43,9 +43,7 @@ def retrieve(
     Source: SPoT (arXiv:2110.07904): early checkpoints are the library's keys, last ones its values.
     """
     cluster.check_address(address)
-    if target not in experiment.targets:
-        rule = f"is no target{near(target, experiment.targets)}"
-        raise Misuse(Problem(f"--target {target}", rule, remedy=f"there are {', '.join(experiment.targets)}"))
+    check_target(target, experiment.targets)
     if not sources_of(experiment, target):
         raise Misuse(Problem(f"--target {target}", "has no sources to choose from", remedy="add `sources: [...]`"))
     asked = experiment.changed(targets=[target], methods=[], similarities=[by])
