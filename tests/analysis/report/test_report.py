@@ -247,7 +247,7 @@ def test_the_page_has_styles_for_paper_for_the_dark_and_for_narrow_screens(conte
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
 def test_in_a_browser_the_heads_of_sortable_tables_become_buttons(content: str, tmp_path: Path) -> None:
-    clicked = content.replace("</script>", "\ndocument.querySelectorAll('#pairs-table th button')[4].click();</script>")
+    clicked = content.replace("</script>", "\ndocument.querySelectorAll('#pairs-table th button')[5].click();</script>")
     (tmp_path / "page.html").write_text(clicked, encoding="utf-8")
     command = [
         "chromium",
@@ -262,7 +262,7 @@ def test_in_a_browser_the_heads_of_sortable_tables_become_buttons(content: str, 
     table = done.stdout[done.stdout.index('<table id="pairs-table"') :].split("</table>")[0]
     assert '<button type="button">gain</button>' in table
     assert table.count("aria-sort=") == table.count('aria-sort="descending"') == 1
-    gains = [row.split("</td>")[3] for row in table.split("<tbody>")[1].split("<tr>")[1:]]
+    gains = [row.split("</td>")[4] for row in table.split("<tbody>")[1].split("<tr>")[1:]]
     values = [float(found.group(1)) for gain in gains if (found := re.search(r'data-sort="([-.e\d]+)"', gain))]
     assert values == sorted(values, reverse=True)
     assert len(values) > 5
