@@ -14,7 +14,7 @@ from analysis.findings.answer import Answer, answer, coefficients, correlations
 from analysis.findings.best import winners
 from analysis.findings.comparisons import MethodComparison
 from analysis.findings.method_table import PAPERS, paper_table
-from analysis.findings.retrieval import retrieval_metrics, retrieval_summaries
+from analysis.findings.retrieval import RetrievalSummary, retrieval_metrics, retrieval_summaries
 from analysis.findings.search_history import SearchHistory, search_history
 from analysis.records.evidence import Evidence, gather
 from analysis.records.measures import MEASURES, SCOPES, spreads, value
@@ -142,7 +142,7 @@ def tables(analysis: Analysis) -> dict[str, list[dict[str, Any]]]:
     return {
         "pairs": [_pair(evidence, study) for study in evidence.studies],
         "correlations": [_correlation(one) for one in analysis.found],
-        "retrieval": [asdict(one) for one in retrieval_summaries(evidence)],
+        "retrieval": [_retrieval(one) for one in retrieval_summaries(evidence)],
         "spreads": [asdict(one) for one in spreads(evidence.studies)],
         "importances": [
             {"method": one.method, "knob": knob, "share": share, "chance": one.chance, "trials": one.trials, "studies": one.studies}
@@ -163,11 +163,24 @@ def _pair(evidence: Evidence, study: StudyRecord) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _retrieval(one: RetrievalSummary) -> dict[str, Any]:
+    plain = {name: value for name, value in asdict(one).items() if name not in ("advantage", "regret")}
+    means = {"advantage": one.advantage, "regret": one.regret}
+    parts = {
+        (name, part): found and getattr(found, part)
+        for name, found in means.items()
+        for part in ("mean", "low", "high")
+    }
+    return {**plain, **{name if part == "mean" else f"{name}_{part}": value for (name, part), value in parts.items()}}
+
+
 def _comparison(one: MethodComparison) -> dict[str, Any]:
     low, high = one.interval or (None, None)
     return {
         "method": one.method, "reference": one.reference, "difference": one.mean, "low": low, "high": high,
-        "minimum_detectable_effect": one.minimum_detectable_effect, "above_0": one.above_zero, "studies": one.n,
+        "p": one.p, "minimum_detectable_effect": one.detectable and one.detectable.size,
+        "minimum_detectable_effect_low": one.detectable and one.detectable.low,
+        "minimum_detectable_effect_high": one.detectable and one.detectable.high, "above_0": one.above_zero, "studies": one.n,
         "targets": len(one.with_signal), "no_signal": len(one.without_signal),
     }  # fmt: skip
 
@@ -184,7 +197,7 @@ def _correlation(one: Correlation) -> dict[str, Any]:
 
 
 COLUMNS = (
-    "spearman_mean", "spearman_mean/low", "spearman_mean/high", "pearson_mean", "ceiling", "pooled/spearman", "pooled/pearson",
+    "spearman_mean", "spearman_mean/low", "spearman_mean/high", "pearson_mean", "ceiling", "pair", "pair/p", "source_only", "by_chance", "pooled/spearman", "pooled/pearson",
     "pooled/p", "pooled/p_adjusted", "pooled/n",
 )  # fmt: skip
 

@@ -201,9 +201,9 @@ def correlate(
         Path, typer.Argument(help="CSV with columns source,target,metric,similarity", show_default=False)
     ],
     relative_to: Annotated[
-        Literal["self", "baseline", "none"],
-        typer.Option(help="before pooling, divide scores by that of the target's own prompt, or of its baseline"),
-    ] = "none",
+        Literal["ranks", "self", "baseline", "none"],
+        typer.Option(help="pool ranks within targets, or similarities as they are with scores divided by that of the target's own prompt, or of its baseline, or by nothing"),
+    ] = "ranks",
     exclude_self: Annotated[bool, typer.Option("--exclude-self", help="leave out pairs of a task with itself")] = False,
     method: Annotated[str | None, typer.Option(help="use the scores of this method, where there are several")] = None,
     seed: Annotated[int, typer.Option(min=0, help="seed of bootstrap and permutations")] = 0,

@@ -9,24 +9,25 @@ from analysis.statistics.correlation import Correlation, OfTarget
 from tuning.layout import UNKNOWN, Grid, wrapped
 
 PER_SIMILARITY = (
-    "similarity", "mean ρ", "interval", "mean r", "pooled ρ", "interval", "pooled r", "p", "adjusted p",
+    "similarity", "mean ρ", "interval", "mean r", "pooled ρ", "interval", "pooled r", "p", "adjusted p", "pair r", "pair p",
     "noise ceiling", "pairs", "missing", "self-pairs",
 )  # fmt: skip
 COLUMNS = (
     "similarity", "measure", "method", "scope", "target", "spearman", "spearman_p", "spearman_exact", "pearson", "pearson_p", "n", "low",
-    "high", "p_permutation", "p_adjusted", "ceiling", "missing", "self_pairs", "note",
+    "high", "p_permutation", "p_adjusted", "pair", "pair_p", "source_only", "by_chance", "ceiling", "missing", "self_pairs", "note",
 )  # fmt: skip
 """Of the CSV. Scope: `target`, `mean` of targets, or `pooled`."""
 
 RELATIVE = {
-    "none": "pooled: unscaled scores, higher on easy than on hard targets (--relative-to self or baseline normalises them)",
+    "ranks": "pooled: scores and similarities as ranks within their target",
+    "none": "pooled: unscaled scores, higher on easy than on hard targets",
     "self": "pooled: scores divided by the target's score with its own prompt",
     "baseline": "pooled: scores divided by the target's baseline",
 }
 """What pooled scores are divided by -> its note below the table."""
 
 
-def correlation_table(found: Sequence[Correlation], relative_to: str = "none", width: int | None = None) -> str:
+def correlation_table(found: Sequence[Correlation], relative_to: str = "ranks", width: int | None = None) -> str:
     """A line per similarity, then Spearman's coefficients by target, then notes; folded to a terminal's columns."""
     names = " · ".join(filter(None, (found[0].measure, found[0].method)))
     overview = Grid(f"Correlation of similarity and {names}", PER_SIMILARITY, tuple(_line(one) for one in found), 1)
@@ -50,6 +51,8 @@ def _line(one: Correlation) -> list[str]:
         signed(pooled.pearson),
         chance(pooled.p_permutation),
         chance(pooled.p_adjusted),
+        signed(one.pair_coefficient),
+        chance(one.pair_p),
         signed(one.ceiling),
         *(str(count) for count in (pooled.n, one.missing, one.self_pairs)),
     ]
@@ -79,11 +82,20 @@ def _captions(found: Sequence[Correlation], relative_to: str) -> Iterator[str]:
     yield "ρ: Spearman, r: Pearson; mean: over targets; 95 % intervals over targets and sources"
     yield (
         "p: of pooled ρ, source labels permuted jointly over targets; "
-        "adjusted for the number of similarities (Benjamini-Hochberg)"
+        "adjusted for the number of similarities (the smallest p of each permutation)"
     )
+    yield (
+        "pair r: of ranks within targets without the means of sources: what a similarity knows of the pair; its p with "
+        "the names of sources and targets permuted, adjusted for the number of similarities"
+    )
+    first = found[0]
+    if first.source_only is not None:
+        yield f"knowing only a source's mean rank on the other targets has a mean ρ of {signed(first.source_only)}"
+    if len(found) > 1 and first.by_chance is not None:
+        yield f"by chance alone the best of {len(found)} similarities has a mean ρ of {signed(first.by_chance)}"
     yield RELATIVE[relative_to]
     if any(one.ceiling is not None for one in found):
-        yield "noise ceiling: mean ρ between two measurements of the same scores, estimated from halves of the seeds"
+        yield "noise ceiling: mean ρ between two measurements of the same scores, estimated from halves of the seeds, which share their test rows, so that it is an upper bound"
     yield from notes(found)
 
 
@@ -128,6 +140,8 @@ def _rows(one: Correlation) -> Iterator[dict[str, Any]]:
     whole = {**of, "missing": one.missing, "self_pairs": one.self_pairs}
     yield {
         **whole, "scope": "mean", "spearman": one.spearman_mean, "pearson": one.pearson_mean, "ceiling": one.ceiling,
+        "pair": one.pair_coefficient, "pair_p": one.pair_p, "source_only": one.source_only,
+        "by_chance": one.by_chance,
         "n": sum(target.spearman is not None for target in one.targets.values()), **_ends(one.mean_interval),
     }  # fmt: skip
     pooled = {name: value for name, value in vars(one.pooled).items() if name != "spearman_interval"}

@@ -145,7 +145,7 @@ def kept_table(rows: Sequence[Mapping[str, Any]], width: int | None = None) -> s
         [
             values["method"], str(values["k"]), f"{100 * values['left_out']:.0f} %", f"{100 * values['gain']:+.1f}",
             "–" if values["kept"] is None else f"{100 * values['kept']:.0f} %", f"{100 * values['random']:+.1f}",
-            f"{100 * values['hindsight']:+.1f}",
+            "–" if values["hindsight"] is None else f"{100 * values['hindsight']:+.1f}",
         ]
         for values in rows
     ]  # fmt: skip
@@ -158,7 +158,8 @@ KEPT_NOTES = (
     "gain over prompt tuning in points on report rows",
     "untried: share of sources that no tried winner uses, as its source or as a partner",
     "retained: share of the gain of all sources, the oracle (the last k); random: expected gain of k randomly drawn sources",
-    "hindsight: largest gain of any source, unknown to selection",
+    "a seed is scored on what the other seeds choose; retained where the gain of all is above 0 beyond doubt",
+    "hindsight: gain of the source that other report rows and seeds find best, unknown to selection",
     "with partners, k = 1 is the weighted average of the most similar (spot) or their mixture (spot_mixture)",
 )
 
@@ -167,7 +168,10 @@ def _notes(rows: Sequence[tuple[StudyRecord, Mapping[str, Any]]], marked: set[st
     """Explanations of the signs that occur in the table."""
     values = [value for _, value in rows]
     told = {
-        "score (its metric) and gain over prompt tuning in percent on report rows, ± deviation over seeds; 95 % interval over rows and seeds": True,
+        "score (its metric) and gain over prompt tuning in percent on report rows, ± deviation over seeds, each scored on what the other seeds choose; 95 % interval over rows and seeds": True,
+        "one confirm seed: intervals are over rows alone, and no gain has a star": any(
+            value["gain"]["n"] == 1 for value in values
+        ),
         "source + partners: the winner uses them together": any(value["partners"] for value in values),
         "* gain significant at 5 % after Holm's correction over targets": any(value["significant"] for value in values),
         "no signal: prompt tuning does not beat the class that is most frequent (its 95 % interval)": not all(

@@ -2,22 +2,25 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from analysis.external.csv_rows import Unreadable, shortened
 from analysis.external.results import Pair, Scores, read_scores, read_similarities
-from analysis.statistics.correlation import Correlation, Point, adjusted, correlation
+from analysis.statistics.correlation import Correlation, Point
+from analysis.statistics.correlation import correlations as of_points
 
-RELATIVE_TO = ("self", "baseline", "none")
+RANKS = "ranks"
+RELATIVE_TO = (RANKS, "self", "baseline", "none")
 MEASURE = "score"
+POOLED = ("spearman", "pearson", "n", "p_permutation", "p_adjusted")
 
 
 def correlate(
     scores: Path,
     similarities: Path,
-    relative_to: str = "none",
+    relative_to: str = RANKS,
     exclude_self: bool = False,
     seed: int = 0,
     method: str | None = None,
@@ -28,16 +31,17 @@ def correlate(
         scores: CSV with `source,target,score` and, where there are, `method` and `seed`; seeds are averaged;
             a row without source is the target's baseline.
         similarities: CSV with `source,target,metric,similarity`, for each direction of a pair.
-        relative_to: what pooled scores are divided by: the target's score with its own prompt (`self`), its
-            `baseline`, or nothing (`none`).
+        relative_to: what is pooled: `ranks` of scores and similarities within their target; or similarities as they
+            are with scores divided by the target's score with its own prompt (`self`), by its `baseline`, or as
+            they are (`none`), so that easy targets stand above hard ones.
         exclude_self: leaves out the pairs of a task with itself.
         seed: of the bootstrap.
         method: whose scores; must be given where the file has several, so that the answer is always one.
 
     Returns:
         `{metric: {"per_target": {"spearman_mean", "pearson_mean", "targets": {target: {"spearman", "spearman_p",
-        "pearson", "pearson_p", "n"}}}, "pooled": {"spearman", "spearman_p", "pearson", "pearson_p", "n",
-        "spearman_interval": [low, high]}}}`; None where there is no coefficient. `correlations` says why, and more.
+        "pearson", "pearson_p", "n"}}}, "pooled": {"spearman", "pearson", "n", "p_permutation", "p_adjusted",
+        "spearman_interval": [low, high]}, "pair": {"coefficient", "p", "chance"}, "source_only"}}`; None where there is no coefficient. `correlations` says why, and more.
 
     Raises:
         Unreadable: with every mistake of a file, its line and what to do.
@@ -61,16 +65,18 @@ def _plain(found: Correlation) -> dict[str, Any]:
             "targets": {target: {n: getattr(one, n) for n in names} for target, one in found.targets.items()},
         },
         "pooled": {
-            **{name: getattr(found.pooled, name) for name in names},
+            **{name: getattr(found.pooled, name) for name in POOLED},
             "spearman_interval": list(interval) if interval else None,
         },
+        "pair": asdict(found.pair) if found.pair else None,
+        "source_only": found.source_only,
     }
 
 
 def correlations(
     scores: Path,
     similarities: Path,
-    relative_to: str = "none",
+    relative_to: str = RANKS,
     exclude_self: bool = False,
     seed: int = 0,
     method: str | None = None,
@@ -85,14 +91,11 @@ def correlations(
     measured, similar = read_scores(scores, method), read_similarities(similarities)
     _check_common(scores, measured, similarities, similar)
     references = _references(scores, measured, relative_to)
-    found = [
-        correlation(
-            _points(measured, similar[metric]), similarity=metric, measure=MEASURE, method=measured.method,
-            exclude_self=exclude_self, seed=seed, relative_to=references,
-        )
-        for metric in sorted(similar)
-    ]  # fmt: skip
-    return adjusted([replace(one, note=_uneven(measured)) for one in found])
+    found = of_points(
+        {metric: _points(measured, similar[metric]) for metric in sorted(similar)}, measure=MEASURE,
+        method=measured.method, exclude_self=exclude_self, seed=seed, relative_to=references,
+    )  # fmt: skip
+    return [replace(one, note=_uneven(measured)) for one in found]
 
 
 def _uneven(scores: Scores) -> str:
@@ -133,8 +136,10 @@ def _check_common(
     )
 
 
-def _references(file: Path, scores: Scores, relative_to: str) -> dict[str, float]:
-    """Target -> what its scores are divided by."""
+def _references(file: Path, scores: Scores, relative_to: str) -> dict[str, float] | None:
+    """Target -> what its scores are divided by; None: ranks."""
+    if relative_to == RANKS:
+        return None
     if relative_to == "none":
         return dict.fromkeys(scores.targets, 1.0)
     own = {target: scores.mean((target, target)) for target in scores.targets if (target, target) in scores.of_pair}

@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from analysis.figures.drawing import (
     zero_line,
 )
 from analysis.findings.answer import Answer, points_of
-from analysis.findings.retrieval import hindsight, random_order, top_k, tried_shares
+from analysis.findings.retrieval import hindsight_gains, random_order, top_k, tried_shares
 from analysis.records.evidence import Evidence, left_out
 from analysis.statistics.coefficients import shares
 from analysis.statistics.correlation import Point
@@ -30,7 +31,7 @@ from analysis.wording import chance, counted, minus, points, rho, span
 
 
 def pooled_figure(evidence: Evidence, answer: Answer) -> Drawing | NotDrawn:
-    """All pairs with gains as ranks within their target: the data of the pooled coefficient."""
+    """All pairs as ranks within their target, of similarity and of gain: the data of the pooled coefficient."""
     found = answer.found
     if found is None or found.pooled.spearman is None or answer.method is None or answer.similarity is None:
         return NotDrawn("pooled", found.pooled.note if found else "there is no pooled coefficient")
@@ -42,12 +43,12 @@ def pooled_figure(evidence: Evidence, answer: Answer) -> Drawing | NotDrawn:
         f"Over all pairs, the correlation of {answer.similarity} and the gain of {answer.method} is "
         f"{rho(found.pooled.spearman)} "
         f"({span(found.pooled.spearman_interval)}; {chance(found.pooled.p_adjusted)})",
-        f"{counted(len(known), 'pair')} of {counted(len(names), 'target')}; gain as rank within its target, best "
-        "source at the top. Black: mean rank in equal-count bins of "
+        f"{counted(len(known), 'pair')} of {counted(len(names), 'target')}; similarity and gain as ranks within their target, best "
+        "source at the top, most similar one on the right. Black: mean rank in equal-count bins of "
         "similarity. Spearman's coefficient with its 95\u00a0% interval over targets and sources; p from permuting "
         "the source labels jointly over targets, "
         f"corrected for the number of similarities. {left_out(evidence)}{evidence.protocol}.",
-        f"Scatter plot of {counted(len(known), 'pair')}: {answer.similarity} against the rank of the gain within its target, Spearman {rho(found.pooled.spearman)}.",
+        f"Scatter plot of {counted(len(known), 'pair')}: rank of the gain against that of {answer.similarity}, within targets, Spearman {rho(found.pooled.spearman)}.",
         (WIDTH, 4.2),
         lambda figure: _paint_pooled(figure, known, names, str(answer.similarity)),
     )
@@ -59,15 +60,16 @@ def _paint_pooled(figure: Any, known: Sequence[Point], names: Sequence[str], sim
     few, series = len(names) <= len(COLOURS), []
     for place, name in enumerate(names):
         own = [point for point in known if point.target == name]
-        ranks = shares(np.array([point.value for point in own]))
+        near, ranks = (shares(np.array(side)) for side in ([p.similarity for p in own], [p.value for p in own]))
         series += axes.plot(
-            [p.similarity for p in own], ranks, linestyle="none", marker=marker(place) if few else "o", markersize=6.5,
+            near, ranks, linestyle="none", marker=marker(place) if few else "o", markersize=6.5,
             color=colour(place) if few else BLUE, alpha=0.85, markeredgecolor="white", markeredgewidth=0.6,
         )  # fmt: skip
-        xs += [p.similarity for p in own]
+        xs += list(near)
         ys += list(ranks)
     _binned_means(axes, np.array(xs), np.array(ys))
-    axes.set_xlabel(similarity)
+    axes.set_xlabel(f"rank of {similarity} within target")
+    axes.set_xlim(-0.02, 1.02)
     axes.set_ylabel("rank of gain within target")
     axes.set_ylim(-0.02, 1.02)
     axes.grid()
@@ -108,7 +110,7 @@ def retrieval_figure(evidence: Evidence, answer: Answer) -> Drawing | NotDrawn:
         return NotDrawn("retrieval", "no target has at least two sources to choose from")
     count = max(map(len, curves.values()))
     chances = [random_order(own, str(answer.method), k) for k in range(1, count + 1)]
-    oracle, most = chances[-1], hindsight(own, str(answer.method))
+    oracle, most = chances[-1], [gain for gain in hindsight_gains(own, str(answer.method)) if gain is not None]
     best = max(curves, key=lambda name: (name == answer.similarity, curves[name][0].gain))
     curves = {best: curves[best], **curves}
     return Drawing(
@@ -117,8 +119,7 @@ def retrieval_figure(evidence: Evidence, answer: Answer) -> Drawing | NotDrawn:
         "Gain over prompt tuning of the best of the k most similar sources, chosen by selection score; mean over "
         f"{counted(len({evidence.place(p.target, p.plm) for p in own}), 'target')}, "
         f"{counted(len(own), 'pair')}. Random: expected gain of randomly drawn sources. All sources: independent of "
-        "the order (SPoT's oracle). Choosing in hindsight, by the "
-        f"report score itself, gains {points(most)} points. {left_out(evidence)}{evidence.protocol}.",
+        f"the order (SPoT's oracle). {_says_hindsight(most)} {left_out(evidence)}{evidence.protocol}.",
         f"Line plot of the gain against the share of sources tried for {counted(len(curves), 'similarity')}, random "
         "order and all sources.",
         (WIDTH, 3.9),
@@ -128,6 +129,15 @@ def retrieval_figure(evidence: Evidence, answer: Answer) -> Drawing | NotDrawn:
             list(zip(tried_shares(own, str(answer.method)), chances, strict=True)),
             best,
         ),
+    )
+
+
+def _says_hindsight(gains: Sequence[float]) -> str:
+    """What one would gain who knew the report scores; empty where rows were not recorded."""
+    if not gains:
+        return ""
+    return (
+        f"Choosing in hindsight, by other report rows and seeds than are scored, gains {points(fmean(gains))} points. "
     )
 
 

@@ -11,8 +11,9 @@ from analysis.records.evidence import Evidence
 from analysis.records.measures import MEASURES, SCOPES, seed_values, share_above, value
 from analysis.records.names import OFF
 from analysis.records.studies import StudyRecord
-from analysis.statistics.correlation import MINIMUM, Correlation, Point, adjusted, correlation
-from analysis.statistics.gains import LEVEL, ROUNDING
+from analysis.statistics.correlation import MINIMUM, Correlation, Point
+from analysis.statistics.correlation import correlations as of_points
+from analysis.statistics.gains import LEVEL, Floats
 from analysis.wording import chance, counted, points, rho, span
 
 
@@ -27,9 +28,16 @@ def points_of(
             pair.source or "", evidence.place(pair.target, pair.plm),
             pair.similarities.get(similarity, math.nan),
             _or_nan(value(pair, measure, scope)), tuple(seed_values(pair, measure, scope).get(seed, math.nan) for seed in seeds),
+            _rows(pair, measure, scope),
         )
         for pair in chosen
     ]  # fmt: skip
+
+
+def _rows(pair: StudyRecord, measure: str, scope: str) -> Floats | None:
+    """[K, N] what report rows add to the score, by which a target's sources stand in the order of their gains too."""
+    known = pair.confirmed.contributions if scope == "winner" and measure in ("gain", "score") else None
+    return known.values if known else None
 
 
 def _or_nan(found: float | None) -> float:
@@ -50,19 +58,17 @@ def correlations(evidence: Evidence, exclude_self: bool = True) -> list[Correlat
         evidence: of the experiment.
         exclude_self: leaves out pairs of a task with itself, whose similarity is known beforehand.
     """
-    pairs = evidence.pairs_with_signal
-    asked = [(method, measure, scope) for method in evidence.methods for measure in MEASURES for scope in SCOPES]
-    found = [
-        correlation(
-            points_of(evidence, own, similarity, measure, scope), similarity=similarity,
-            measure=measure_name(measure, scope), method=method, exclude_self=exclude_self,
-        )
-        for method, measure, scope in asked
-        for own in [[pair for pair in pairs if pair.method == method and value(pair, measure, scope) is not None]]
-        if own
-        for similarity in evidence.similarities
-    ]  # fmt: skip
-    return adjusted(found)
+    found: list[Correlation] = []
+    for method in evidence.methods:
+        for measure in MEASURES:
+            for scope in SCOPES:
+                pairs = [pair for pair in evidence.pairs_with_signal if pair.method == method]
+                own = [pair for pair in pairs if value(pair, measure, scope) is not None]
+                points = {name: points_of(evidence, own, name, measure, scope) for name in evidence.similarities}
+                if own and points:
+                    name = measure_name(measure, scope)
+                    found += of_points(points, measure=name, method=method, exclude_self=exclude_self)
+    return found
 
 
 def headline_method(evidence: Evidence) -> str | None:
@@ -80,8 +86,9 @@ class Answer:
     """What the experiment says to the question.
 
     Attributes:
-        verdict: `yes`: beyond chance, and the interval of the mean lies above 0; `probably`: beyond chance for these
-            targets, but not for others with certainty; `no sign`; or `cannot say`.
+        verdict: `yes`: it knows something of the pair beyond chance, and the interval of the mean lies above 0;
+            `probably`: so for these targets, but not for others with certainty; `source only`: no better than
+            knowing which source it is; `no sign`; or `cannot say`.
         sentences: two, for the top of the page.
         method: whose gains answer; None where none can.
         similarity: the one of which the sentences speak; None where there is no coefficient.
@@ -103,48 +110,73 @@ def answer(evidence: Evidence, found: Sequence[Correlation]) -> Answer:
         return Answer("cannot say", (_obstacle(evidence, found, method), _second(evidence, method, None)), method)
     best = max(known, key=lambda c: (is_significant(c), c.spearman_mean or 0.0))
     sources = len({pair.source for pair in evidence.transfer_pairs if pair.method == method})
-    verdict = _verdict(best, sources)
+    verdict = verdict_of(best, sources)
     first = _first(best, len(known), verdict, sources) + _others(evidence, found, best)
     return Answer(verdict, (first, _second(evidence, method, best.similarity)), method, best.similarity, best)
 
 
 def is_significant(found: Correlation) -> bool:
-    """Whether a similarity predicts better than chance, corrected for the number of similarities."""
+    """Whether a similarity orders pairs better than chance, once means of sources are removed; of the best of all."""
+    return found.pair is not None and found.pair.p < 1 - LEVEL and found.pair.coefficient > 0
+
+
+def knows_sources(found: Correlation) -> bool:
+    """Whether it orders sources better than chance, corrected for the number of similarities, be it by source alone."""
     p, pooled = found.pooled.p_adjusted, found.pooled.spearman
     return p is not None and p < 1 - LEVEL and pooled is not None and pooled > 0
 
 
-def smallest_p(sources: int) -> float:
-    """The smallest p-value that permuting so many sources can give: that of a perfect order."""
-    return min(1.0, 2 / math.factorial(sources))
+def smallest_p(sources: int, targets: int) -> float:
+    """The smallest p-value that permuting names of so many sources and targets can give: that of a perfect order."""
+    return min(1.0, 2 / (math.factorial(sources) * math.factorial(targets)))
 
 
-def _verdict(best: Correlation, sources: int) -> str:
+def verdict_of(best: Correlation, sources: int) -> str:
+    """What the best similarity's coefficients say: a key of VERDICTS."""
+    targets = sum(one.spearman is not None for one in best.targets.values())
     if is_significant(best):
         return "yes" if best.mean_interval and best.mean_interval[0] > 0 else "probably"
-    p = best.pooled.p_permutation
-    is_best_order = p is not None and p <= smallest_p(sources) * (1 + ROUNDING)
-    return "cannot say" if is_best_order or smallest_p(sources) >= 1 - LEVEL else "no sign"
+    if best.pair is None or smallest_p(sources, targets) >= 1 - LEVEL:
+        return "cannot say"
+    return "source only" if knows_sources(best) else "no sign"
 
 
 def _first(best: Correlation, similarities: int, verdict: str, sources: int) -> str:
     targets = sum(one.spearman is not None for one in best.targets.values())
-    interval = f" (95\u00a0% {span(best.mean_interval)})" if best.mean_interval else ""
-    correction = f" corrected for {similarities} similarities" if similarities > 1 else ""
-    numbers = (
-        f"mean Spearman {rho(best.spearman_mean)} over {counted(targets, 'target')}{interval}, pooled "
-        f"{rho(best.pooled.spearman)} ({chance(best.pooled.p_adjusted)}{correction})"
-    )
     which = f"{best.similarity}, the best of {similarities} similarities," if similarities > 1 else best.similarity
-    return f"{VERDICTS[verdict].format(which=which, method=best.method, sources=sources, p=chance(smallest_p(sources)))}: {numbers}"
+    claim = VERDICTS[verdict].format(
+        which=which, method=best.method, n=counted(sources, "source"), t=counted(targets, "target")
+    )
+    interval = f"95\u00a0% {span(best.mean_interval)}" if best.mean_interval else ""
+    several = similarities > 1 and best.by_chance is not None
+    luck = f"the best of {similarities} reaches {rho(best.by_chance)} by chance" if several else ""
+    doubt = "; ".join(filter(None, [interval, luck]))
+    return f"{claim}: mean Spearman {rho(best.spearman_mean)} over {counted(targets, 'target')}{f' ({doubt})' if doubt else ''}{_beyond(best, similarities)}"
+
+
+def _beyond(best: Correlation, similarities: int) -> str:
+    """What is left of a coefficient without the means of sources, and what those alone reach."""
+    correction = f" corrected for {similarities} similarities" if similarities > 1 else ""
+    left = (
+        f"without the means of sources {rho(best.pair.coefficient)} ({chance(best.pair.p)}{correction})"
+        if best.pair
+        else ""
+    )
+    alone = (
+        f"a source's mean rank on the other targets alone reaches {rho(best.source_only)}"
+        if best.source_only is not None
+        else ""
+    )
+    return "".join(f"; {part}" for part in (left, alone) if part)
 
 
 VERDICTS: Mapping[str, str] = MappingProxyType(
     {
-        "yes": "Yes: {which} predicts which sources help {method}",
-        "probably": "Probably: {which} orders the sources of {method} better than chance would, but how it would do on other targets is uncertain",
+        "yes": "Yes: {which} predicts which sources help {method} on which target",
+        "probably": "Probably: {which} orders the sources of {method} for these targets better than chance would, but how it would do on other targets is uncertain",
+        "source only": "Only by source: {which} orders the sources of {method} better than chance would, but the same for every target, so that knowing which sources are good does as well",
         "no sign": "No sign of it here: {which} does not order the sources of {method} better than chance would",
-        "cannot say": "Whether {which} predicts which sources help {method} cannot be said with {sources} sources, of which the best order has {p} before correction",
+        "cannot say": "Whether {which} predicts which sources help {method} on which target cannot be said with {n} and {t}",
     }
 )
 """Verdict -> how the first sentence begins."""
@@ -211,7 +243,8 @@ def coefficients(found: Iterable[Correlation], prefix: str = "corr") -> Iterator
             "pooled/spearman": one.pooled.spearman, "pooled/pearson": one.pooled.pearson,
             "pooled/spearman/low": one.pooled.spearman_interval and one.pooled.spearman_interval[0],
             "pooled/spearman/high": one.pooled.spearman_interval and one.pooled.spearman_interval[1],
-            "pooled/p": one.pooled.p_permutation, "pooled/p_adjusted": one.pooled.p_adjusted, "pooled/n": float(one.pooled.n),
+            "pair": one.pair_coefficient, "pair/p": one.pair_p, "source_only": one.source_only,
+            "by_chance": one.by_chance, "pooled/p": one.pooled.p_permutation, "pooled/p_adjusted": one.pooled.p_adjusted, "pooled/n": float(one.pooled.n),
             **{f"target/{target}/spearman": of.spearman for target, of in one.targets.items()},
         }  # fmt: skip
         for name, number in said.items():

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from math import isfinite
 from typing import Any
 
+from analysis.findings.choice import reported
 from analysis.records.names import BASELINE
 from analysis.records.reader import confirmed_studies, winner_config
 from analysis.records.studies import Estimate, StudyRecord
@@ -12,6 +13,7 @@ from analysis.statistics.gains import LEVEL, holm
 BETTER = "better than prompt tuning (the 95 % interval of the gain lies above 0)"
 UNCLEAR = "not clearly better than prompt tuning (the 95 % interval of the gain holds 0)"
 NO_BETTER = "no better than prompt tuning (a gain of 0 or less)"
+ONE_SEED = "not to be told from prompt tuning (one confirm seed: its interval is over rows alone)"
 ITSELF = "no better than prompt tuning (which itself has the best selection score)"
 """What a winner is, compared with the baseline."""
 
@@ -19,24 +21,25 @@ ITSELF = "no better than prompt tuning (which itself has the best selection scor
 def verdict(record: StudyRecord) -> str:
     """Whether a study's winner is better than prompt tuning on report rows: one of the sentences above."""
     gain = record.gain
-    if gain is None:
+    if gain is None or record.reference == BASELINE:
         return ITSELF
     if gain.mean <= 0:
         return NO_BETTER
+    if gain.n == 1:
+        return ONE_SEED
     return BETTER if gain.low is not None and gain.low > 0 else UNCLEAR
 
 
 def winners(records: Sequence[StudyRecord]) -> list[StudyRecord]:
     """One study per target and PLM: the one whose winner has the best selection score.
 
-    The report score chooses nothing. Among equals the baseline, which costs least, comes first.
+    The report score chooses nothing, and its score and gain are those of what the other seeds choose (`reported`).
+    Among equals the baseline, which costs least, comes first.
     """
-    chosen: dict[tuple[str, str], StudyRecord] = {}
+    targets: dict[tuple[str, str], list[StudyRecord]] = {}
     for record in sorted(records, key=_cost):
-        key = (record.target, record.plm)
-        if key not in chosen or _selection(record) > _selection(chosen[key]):
-            chosen[key] = record
-    return list(chosen.values())
+        targets.setdefault((record.target, record.plm), []).append(record)
+    return [reported(studies) for studies in targets.values()]
 
 
 def corrected(records: Sequence[StudyRecord]) -> dict[str, float]:
@@ -45,8 +48,14 @@ def corrected(records: Sequence[StudyRecord]) -> dict[str, float]:
     The family is that of the given studies: one per target (and PLM), as `winners` gives them; the
     baseline has no gain over itself and is no test.
     """
-    tested = {record.run_id: record.gain.p for record in records if record.gain and record.gain.p is not None}
+    gains = {record.run_id: record.gain for record in records if record.gain and is_tested(record)}
+    tested = {run: gain.p for run, gain in gains.items() if gain.p is not None}
     return dict(zip(tested, holm(list(tested.values())), strict=True))
+
+
+def is_tested(record: StudyRecord) -> bool:
+    """Whether a gain may have a star: over rows alone, as of one seed, a difference of two runs is often significant."""
+    return record.gain is not None and record.gain.p is not None and (record.gain.n or 0) > 1
 
 
 def over_plms(records: Sequence[StudyRecord]) -> dict[str, str]:
@@ -123,7 +132,7 @@ def row(record: StudyRecord, p_holm: float | None = None) -> dict[str, Any]:
         },
         "verdict": verdict(record),
         "significant": p_holm is not None and p_holm < 1 - LEVEL,
-        "twin": {"mean": winner.twin} if winner.twin is not None else None,
+        "twin": {"mean": winner.twin.mean} if winner.twin else None,
         "majority": winner.majority,
         "relative_performance": winner.relative_performance,
         "error_reduction": winner.error_reduction,

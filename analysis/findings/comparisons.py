@@ -1,22 +1,18 @@
 """A method against what it is to beat, over targets: how much better it is, and how little could have been seen."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from math import sqrt
-from statistics import fmean, stdev
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from statistics import fmean
 from types import MappingProxyType
 
-from scipy import stats
-
-from analysis.findings.contrasts import FEWEST, Interval
 from analysis.records.evidence import Evidence
 from analysis.records.measures import share_above
 from analysis.records.names import BASELINE, START
 from analysis.records.studies import StudyRecord
-from analysis.statistics.gains import LEVEL
+from analysis.statistics.gains import LEVEL, holm
+from analysis.statistics.means import Mean, mean_of
+from analysis.statistics.power import Detectable, minimum_detectable_effect
 
-POWER = 0.8
-"""Chance to see a difference of the size that is called detectable."""
 Reference = Callable[[Evidence, StudyRecord], float | None]
 
 
@@ -25,7 +21,7 @@ def _baseline(_: Evidence, study: StudyRecord) -> float | None:
 
 
 def _twin(_: Evidence, study: StudyRecord) -> float | None:
-    return study.confirmed.twin
+    return study.confirmed.twin.mean if study.confirmed.twin else None
 
 
 def _start(evidence: Evidence, study: StudyRecord) -> float | None:
@@ -45,24 +41,6 @@ without what is transferred.
 """
 
 
-def minimum_detectable_effect(means: Iterable[float]) -> float | None:
-    """The smallest true mean that a two-sided t-test of so many values sees with a chance of POWER.
-
-    Args:
-        means: of targets, in any unit; their deviation is taken for the true one.
-
-    Returns:
-        In the same unit; None for fewer than FEWEST values.
-
-    Source: Bloom (1995), minimum detectable effects: the sum of two quantiles of t times the standard error.
-    """
-    values = list(means)
-    if len(values) < FEWEST:
-        return None
-    quantiles = sum(float(stats.t.ppf(share, len(values) - 1)) for share in ((1 + LEVEL) / 2, POWER))
-    return quantiles * stdev(values) / sqrt(len(values))
-
-
 @dataclass(frozen=True)
 class MethodComparison:
     """Winners of a method against one of REFERENCES, in report score.
@@ -72,10 +50,10 @@ class MethodComparison:
         reference: name of the method it is compared with, or `twin`.
         differences: target -> ours minus theirs, one per study, in score units.
         without_signal: those of its targets that carry no signal, and are in none of the numbers below.
-        mean: of the other targets' means; None where there is none.
-        interval: 95 %, over targets, by Student's t; None for fewer than FEWEST.
-        minimum_detectable_effect: the smallest true difference that a test at 5 % over so many targets sees with
-            a chance of POWER, from how much these differ; None for fewer than FEWEST.
+        found: mean of the other targets' means, with its interval over targets; None where there is none.
+        detectable: the smallest true difference that a test at 5 % over so many targets sees with a chance of 80 %,
+            from how much these differ; None where that cannot be said.
+        p: of no difference, corrected by Holm for the number of methods with this reference; None for few targets.
         above_zero: share of the studies that are above 0; None where there is none.
     """
 
@@ -83,10 +61,20 @@ class MethodComparison:
     reference: str
     differences: Mapping[str, tuple[float, ...]]
     without_signal: tuple[str, ...]
-    mean: float | None
-    interval: Interval | None
-    minimum_detectable_effect: float | None
+    found: Mean | None
+    detectable: Detectable | None
     above_zero: float | None
+    p: float | None = None
+
+    @property
+    def mean(self) -> float | None:
+        """Mean difference over targets with a signal; None where there is none."""
+        return self.found.mean if self.found else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 % over targets, not corrected; None for few."""
+        return self.found.interval if self.found else None
 
     @property
     def n(self) -> int:
@@ -100,37 +88,43 @@ class MethodComparison:
 
     @property
     def is_significant(self) -> bool:
-        """Whether the interval leaves zero out."""
-        return self.interval is not None and (self.interval[0] > 0 or self.interval[1] < 0)
+        """Whether there is a difference, corrected for the number of methods that are compared."""
+        return self.p is not None and self.p < 1 - LEVEL
 
 
 def comparisons(evidence: Evidence) -> list[MethodComparison]:
     """Every method against every reference that some of its winners have, by method, in the order of REFERENCES."""
     methods = sorted({study.method for study in evidence.studies})
     found = (_compared(evidence, method, reference) for method in methods for reference in REFERENCES)
-    return [one for one in found if one.differences]
+    return _corrected([one for one in found if one is not None])
 
 
-def _compared(evidence: Evidence, method: str, reference: str) -> MethodComparison:
+def _corrected(found: list[tuple[str, MethodComparison]]) -> list[MethodComparison]:
+    """With p-values corrected over the methods of each reference, of which one may look clear by chance."""
+    result = [one for _, one in found]
+    for reference in REFERENCES:
+        own = [i for i, (name, one) in enumerate(found) if name == reference and one.found and one.found.p is not None]
+        ps = [one.found.p for one in (result[i] for i in own) if one.found and one.found.p is not None]
+        for i, p in zip(own, holm(ps), strict=True):
+            result[i] = replace(result[i], p=p)
+    return result
+
+
+def _compared(evidence: Evidence, method: str, reference: str) -> tuple[str, MethodComparison] | None:
     differences: dict[str, list[float]] = {}
     for study in evidence.studies:
         theirs = REFERENCES[reference](evidence, study) if study.method == method else None
         if theirs is not None:
             ours = study.confirmed.score.mean
             differences.setdefault(evidence.place(study.target, study.plm), []).append(ours - theirs)
+    if not differences:
+        return None
     without = tuple(target for target in evidence.targets_without_signal if target in differences)
     counted = [values for target, values in differences.items() if target not in without]
     means = [fmean(values) for values in counted]
     flat = [value for values in counted for value in values]
-    return MethodComparison(
+    return reference, MethodComparison(
         method, evidence.reference_method(reference) or reference,
-        {target: tuple(values) for target, values in differences.items()}, without, fmean(means) if means else None,
-        _interval(means), minimum_detectable_effect(means), share_above(flat) if flat else None,
+        {target: tuple(values) for target, values in differences.items()}, without, mean_of(means) if means else None,
+        minimum_detectable_effect(means), share_above(flat) if flat else None,
     )  # fmt: skip
-
-
-def _interval(means: list[float]) -> Interval | None:
-    if len(means) < FEWEST:
-        return None
-    half = float(stats.t.ppf((1 + LEVEL) / 2, len(means) - 1)) * stdev(means) / sqrt(len(means))
-    return fmean(means) - half, fmean(means) + half

@@ -1,20 +1,21 @@
 """Methods × targets for a paper: mean ± deviation over seeds, the best in bold, those that may be as good marked."""
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import comb
 from types import MappingProxyType
 
+from analysis.findings.choice import Choice, choose, difference, reported
 from analysis.records.evidence import Evidence
 from analysis.records.studies import StudyRecord
-from analysis.statistics.gains import ROUNDING
+from analysis.statistics.gains import LEVEL, ROUNDING
 
 BEST, TIE, PLAIN = "best", "tie", ""
 SIGNS = {BEST: "*", TIE: "=", PLAIN: " "}
 RULE = (
-    "Report score in percent, mean ± standard deviation over seeds; of methods with sources, the source with the best selection score. "
-    "Bold: the highest mean of a target. Marked: not significantly different from it: the 95% interval of the difference of their gains contains zero "
-    "(MOVER, from the two gains' intervals over rows and seeds as if they were independent, which is cautious: they share rows and baseline)."
+    "Report score in percent, mean ± standard deviation over seeds; of methods with sources, the source with the best selection score, "
+    "each seed scored on what the others choose. Bold: the highest mean of a target. Marked: not significantly different from it, by paired "
+    "differences over rows and seeds, corrected for the number of pairs of methods (Bonferroni)."
 )
 
 
@@ -56,23 +57,28 @@ class MethodTable:
 
 def method_table(evidence: Evidence) -> MethodTable:
     """The winners of each method on each target."""
-    chosen: dict[tuple[str, str], StudyRecord] = {}
-    for study in sorted(evidence.studies, key=lambda s: s.source or ""):
-        key = study.method, evidence.place(study.target, study.plm)
-        if key not in chosen or study.confirmed.selection.mean > chosen[key].confirmed.selection.mean:
-            chosen[key] = study
-    methods = sorted({method for method, _ in chosen}, key=lambda name: (name != evidence.baseline, name))
-    targets = sorted({target for _, target in chosen})
-    cells = {key: cell for target in targets for key, cell in _column(target, chosen).items()}
-    classes = {target: study.confirmed.majority for (_, target), study in chosen.items()}
+    targets: dict[str, list[StudyRecord]] = {}
+    for study in sorted(evidence.studies, key=lambda s: (s.method, s.source or "")):
+        targets.setdefault(evidence.place(study.target, study.plm), []).append(study)
+    columns = {target: _column(studies) for target, studies in targets.items()}
+    names = {study.method for study in evidence.studies}
+    methods = sorted(names, key=lambda name: (name != evidence.baseline, name))
+    classes = {target: studies[-1].confirmed.majority for target, studies in targets.items()}
     majority = {target: score for target, score in classes.items() if score is not None}
-    return MethodTable(tuple(methods), tuple(targets), MappingProxyType(cells), MappingProxyType(majority))
+    cells = {(method, target): cell for target, column in columns.items() for method, cell in column.items()}
+    return MethodTable(tuple(methods), tuple(sorted(targets)), MappingProxyType(cells), MappingProxyType(majority))
 
 
-def _column(target: str, chosen: Mapping[tuple[str, str], StudyRecord]) -> dict[tuple[str, str], Cell]:
-    own = {key: study for key, study in chosen.items() if key[1] == target}
-    best = max(own.values(), key=lambda study: study.confirmed.score.mean)
-    return {key: _cell(study, _mark(best, study)) for key, study in own.items()}
+def _column(studies: Sequence[StudyRecord]) -> dict[str, Cell]:
+    """Method -> its cell, of all studies of a target and PLM."""
+    choices = {method: choose([s for s in studies if s.method == method]) for method in {s.method for s in studies}}
+    shown = {method: reported(studies, choice) for method, choice in choices.items()}
+    best = max(sorted(shown), key=lambda method: shown[method].confirmed.score.mean)
+    highest = shown[best].confirmed.score.mean
+    return {
+        method: _cell(study, BEST if study.confirmed.score.mean >= highest - ROUNDING else _mark(choices, best, method, studies))
+        for method, study in shown.items()
+    }  # fmt: skip
 
 
 def _cell(study: StudyRecord, mark: str) -> Cell:
@@ -80,28 +86,14 @@ def _cell(study: StudyRecord, mark: str) -> Cell:
     return Cell(score.mean, score.spread, score.n or 1, study.source, mark)
 
 
-def _mark(best: StudyRecord, other: StudyRecord) -> str:
-    if other.confirmed.score.mean >= best.confirmed.score.mean - ROUNDING:
-        return BEST
-    return PLAIN if is_distinguishable(best, other) else TIE
+def _mark(choices: Mapping[str, Choice], best: str, method: str, studies: Sequence[StudyRecord]) -> str:
+    """The best of several is the best by chance too, and the worst the worst: each pair of them may look clear.
 
-
-def is_distinguishable(best: StudyRecord, other: StudyRecord) -> bool:
-    """Whether the 95 % interval of the difference of two gains lies above zero.
-
-    MethodComparison the baseline, whose gain is 0 without an interval, that is the gain's own interval. Where an interval
-    is not known, nothing can be told apart.
-
-    Source: Zou and Donner (2008), the method of variance estimates recovery; here without the covariance.
+    Where rows were not recorded, or there is one seed, nothing can be told apart.
     """
-    gain, low, _ = _gain(best)
-    theirs, _, high = _gain(other)
-    return gain - theirs - math.hypot(gain - low, high - theirs) > ROUNDING
-
-
-def _gain(study: StudyRecord) -> tuple[float, float, float]:
-    gain = study.gain
-    return (gain.mean, *(gain.interval or (-math.inf, math.inf))) if gain else (0.0, 0.0, 0.0)
+    found = difference(choices[best], choices[method], studies)
+    clear = found is not None and found.n > 1 and found.p * comb(len(choices), 2) < 1 - LEVEL
+    return PLAIN if clear else TIE
 
 
 def as_csv(table: MethodTable) -> str:

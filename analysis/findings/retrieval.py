@@ -6,10 +6,15 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+
+from analysis.findings.choice import choose
+from analysis.records.contributions import stacked
 from analysis.records.evidence import Evidence
 from analysis.records.reader import NoRecords, confirmed_studies
 from analysis.records.studies import StudyRecord
-from analysis.statistics.gains import ROUNDING
+from analysis.statistics.gains import Floats
+from analysis.statistics.means import Mean, mean_of
 
 
 @dataclass(frozen=True)
@@ -19,10 +24,10 @@ class TopK:
     Attributes:
         k: studies that are tried, of one source each; a target with fewer tries all that are ranked.
         left_out: share of a target's sources of which nothing is used, in [0, 1): partners of the tried winners are.
-        gain: of the tried study with the best selection score, in score units.
-        kept: gain / that of the oracle, which tries all sources and chooses by selection score too. Above
-            1 or below 0 where chance has it, for gains are those of the report split; None where the
-            oracle gains nothing.
+        gain: in score units, of what selection scores choose among the tried; each seed is scored on what the others
+            choose, so that the gain is not that of the luckiest study.
+        kept: gain / that of the oracle, which tries all sources and chooses so too. Above 1 or below 0 where chance
+            has it; None where the oracle gains nothing beyond doubt.
         targets: those with a ranked source.
         unranked: pairs of unknown similarity, of all targets. They are never tried, but the oracle tries them.
     """
@@ -56,14 +61,22 @@ def top_k(records: Sequence[StudyRecord], method: str, similarity: str) -> list[
     unranked = sum(_similarity(study, similarity) is None for studies in targets for study in studies)
     known = [studies for studies in targets if ranked(studies, similarity)]
     sizes = range(1, max(map(len, known), default=0) + 1)
-    return [_best_of(k, known, similarity, unranked) for k in sizes]
+    oracle = mean_of([chosen_gain(studies) for studies in known]) if known else None
+    return [_best_of(k, known, similarity, unranked, oracle) for k in sizes]
 
 
-def _best_of(k: int, targets: Sequence[Sequence[StudyRecord]], similarity: str, unranked: int) -> TopK:
+def _best_of(
+    k: int, targets: Sequence[Sequence[StudyRecord]], similarity: str, unranked: int, oracle: Mean | None
+) -> TopK:
     tried = [ranked(studies, similarity)[:k] for studies in targets]
     left_out = fmean(1 - len(_used(some)) / len(_used(studies)) for some, studies in zip(tried, targets, strict=True))
-    gain, oracle = (fmean(chosen(studies).gained for studies in sets) for sets in (tried, targets))
-    return TopK(k, left_out, gain, gain / oracle if oracle > ROUNDING else None, len(targets), unranked)
+    gain = fmean(chosen_gain(studies) for studies in tried)
+    return TopK(k, left_out, gain, _kept(gain, oracle), len(targets), unranked)
+
+
+def _kept(gain: float, oracle: Mean | None) -> float | None:
+    """A ratio to what is hardly above 0 says nothing."""
+    return gain / oracle.mean if oracle is not None and oracle.is_positive else None
 
 
 def _used(studies: Iterable[StudyRecord]) -> set[str]:
@@ -81,47 +94,57 @@ def _similarity(study: StudyRecord, name: str) -> float | None:
     return study.similarities.get(name)
 
 
-def chosen(studies: Iterable[StudyRecord]) -> StudyRecord:
-    """The study with the best selection score, ties by the source's name. The report score chooses nothing."""
-    return min(studies, key=_by_selection)
+def chosen_gain(studies: Sequence[StudyRecord]) -> float:
+    """The gain of choosing by selection score: of each seed what the other seeds choose, mean over seeds.
 
-
-def _by_selection(study: StudyRecord) -> tuple[float, str]:
-    return -study.confirmed.selection.mean, study.source or ""
-
-
-def hindsight(records: Sequence[StudyRecord], method: str) -> float:
-    """The best gain over all sources, chosen by the report score itself, mean over targets.
-
-    No one who does not know the report scores can have it: what the selection split costs, and luck.
-
-    Raises:
-        ValueError: if the method has no study with a source.
+    Ties go by the source's name; the report score chooses nothing. Where gains were not recorded by seed it is that
+    of the study that all seeds choose.
     """
-    return fmean(max(study.gained for study in studies) for studies in _targets(records, method))
+    choice = choose(sorted(studies, key=lambda study: study.source or ""))
+    gains = [study.confirmed.gain for study in choice.picks.values()]
+    if not gains or any(gain is None or not set(choice.picks) <= set(gain.by_seed) for gain in gains):
+        return choice.final.gained
+    return fmean(gain.by_seed[seed] for seed, gain in zip(choice.picks, gains, strict=True) if gain)
 
 
-def regret(records: Sequence[StudyRecord], method: str, similarity: str) -> float | None:
-    """How much more than the most similar source the best one in hindsight gains, mean over targets with a ranked source.
+def hindsight_gains(records: Sequence[StudyRecord], method: str) -> list[float | None]:
+    """Per target the gain of the source that is best by report scores themselves, where others choose than are scored.
 
-    Args:
-        records: studies, in any order.
-        method: whose.
-        similarity: by which sources are ranked.
+    No one who does not know the report scores can have it. The maximum of many gains is that of the luckiest; so one
+    half of the report rows chooses with all seeds but one, and is scored on the other half with that seed; mean over
+    seeds and both halves.
 
     Returns:
-        Zero or more, in score units; None where no pair is ranked.
+        None for a target whose rows were not recorded, or that has one seed.
 
     Raises:
         ValueError: if the method has no study with a source.
     """
-    known = [(ranked(studies, similarity), studies) for studies in _targets(records, method)]
-    lost = [max(study.gained for study in studies) - order[0].gained for order, studies in known if order]
-    return fmean(lost) if lost else None
+    return [_hindsight(studies) for studies in _targets(records, method)]
+
+
+def _hindsight(studies: Sequence[StudyRecord]) -> float | None:
+    seeds = tuple(sorted(set.intersection(*(set(study.confirmed.score.by_seed) for study in studies))))
+    rows = stacked([study.confirmed.contributions for study in studies], seeds)
+    if rows is None or len(seeds) < 2 or rows.shape[2] < 2:
+        return None
+    base = [study.confirmed.score.mean - study.gained for study in studies]
+    return _best_elsewhere(rows) - fmean(base)
+
+
+def _best_elsewhere(rows: Floats) -> float:
+    """The score of the best of [S, K, N], chosen by other seeds on the other rows: odd ones for even ones."""
+    found = []
+    for half in (0, 1):
+        choosing, scoring = rows[:, :, half::2].mean(axis=2), rows[:, :, 1 - half :: 2].mean(axis=2)  # [S, K]
+        for seed in range(rows.shape[1]):
+            best = int(np.delete(choosing, seed, axis=1).mean(axis=1).argmax())
+            found.append(float(scoring[best, seed]))
+    return fmean(found)
 
 
 def random_order(records: Sequence[StudyRecord], method: str, k: int) -> float:
-    """The expected gain of the best of k sources drawn at random, mean over targets.
+    """The expected gain of the best of k sources drawn at random, chosen as `chosen_gain` does; mean over targets.
 
     Args:
         records: studies, in any order.
@@ -147,11 +170,23 @@ def tried_shares(records: Sequence[StudyRecord], method: str) -> list[float]:
 
 
 def _expected(studies: Sequence[StudyRecord], k: int) -> float:
-    """The j-th by selection score is the choice if it is drawn and the other k − 1 come from the S − j behind it."""
+    """For each seed, the j-th by the other seeds is chosen if it is drawn and the other k − 1 come from the S − j behind it."""
     sources, drawn = len(studies), min(k, len(studies))
-    ways = [math.comb(sources - j, drawn - 1) for j in range(1, sources + 1)]
-    gains = [study.gained for study in sorted(studies, key=_by_selection)]
-    return math.fsum(n / math.comb(sources, drawn) * gain for n, gain in zip(ways, gains, strict=True))
+    ways = [math.comb(sources - j, drawn - 1) / math.comb(sources, drawn) for j in range(1, sources + 1)]
+    found = []
+    for grounds, gains in _by_seed(sorted(studies, key=lambda study: study.source or "")):
+        order = sorted(range(sources), key=lambda i: -grounds[i])
+        found.append(math.fsum(share * gains[i] for share, i in zip(ways, order, strict=True)))
+    return fmean(found)
+
+
+def _by_seed(studies: Sequence[StudyRecord]) -> list[tuple[list[float], list[float]]]:
+    """Per seed by what each study is chosen and what it gains; one entry of means where seeds were not recorded."""
+    winners = [study.confirmed for study in studies]
+    known = [set(w.chosen_by) & set(w.gain.by_seed if w.gain else ()) for w in winners]
+    if seeds := sorted(set.intersection(*known)):
+        return [([w.chosen_by[s] for w in winners], [w.gain.by_seed[s] for w in winners if w.gain]) for s in seeds]
+    return [([w.selection.mean for w in winners], [study.gained for study in studies])]
 
 
 def _targets(records: Sequence[StudyRecord], method: str) -> list[list[StudyRecord]]:
@@ -208,12 +243,18 @@ def _rows(records: Sequence[StudyRecord], method: str, similarity: str) -> list[
             "gain": best.gain,
             "kept": best.kept,
             "random": random_order(same, method, best.k),
-            "hindsight": hindsight(same, method),
+            "hindsight": _mean(hindsight_gains(same, method)),
             "targets": best.targets,
             "unranked": best.unranked,
         }
         for best in top_k(records, method, similarity)
     ]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Of those that are known; None of none."""
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
 
 
 ENOUGH = 0.9
@@ -230,9 +271,11 @@ class RetrievalSummary:
         first: gain of the most similar source.
         random: expected gain of a source drawn at random.
         oracle: gain of trying all sources, chosen by selection score.
-        kept: first / oracle; None where the oracle gains nothing.
-        regret: what the best source in hindsight gains more than the most similar one, 0 or more.
-        enough: share of the sources that must be tried to keep ENOUGH of the oracle's gain; None where it gains nothing.
+        advantage: first − random, mean over targets with its 95 % interval: what the similarity is worth.
+        kept: first / oracle; None where the oracle gains nothing beyond doubt.
+        regret: what the best source in hindsight, chosen on other rows and seeds, gains more than the most similar
+            one, mean over targets with its 95 % interval; may fall below 0 by chance; None where it is not known.
+        enough: share of the sources that must be tried to keep ENOUGH of the oracle's gain; None where `kept` is.
         targets: those with a ranked source.
     """
 
@@ -241,8 +284,9 @@ class RetrievalSummary:
     first: float
     random: float
     oracle: float
+    advantage: Mean
     kept: float | None
-    regret: float
+    regret: Mean | None
     enough: float | None
     targets: int
 
@@ -260,19 +304,24 @@ def retrieval_summaries(evidence: Evidence) -> list[RetrievalSummary]:
 
 
 def _followed(evidence: Evidence, method: str, similarity: str, rows: list[TopK]) -> RetrievalSummary:
-    ranked = [pair for pair in evidence.transfer_pairs if pair.method == method and similarity in pair.similarities]
-    places = {(pair.target, pair.plm) for pair in ranked}
-    same = [pair for pair in evidence.transfer_pairs if pair.method == method and (pair.target, pair.plm) in places]
-    lost = regret(same, method, similarity)
-    assert lost is not None
+    own = [pair for pair in evidence.transfer_pairs if pair.method == method]
+    targets = [(order, studies) for studies in _targets(own, method) if (order := ranked(studies, similarity))]
+    first = [order[0].gained for order, _ in targets]
+    drawn = [_expected(studies, 1) for _, studies in targets]
+    best = [_hindsight(studies) for _, studies in targets]
+    lost = [most - own for most, own in zip(best, first, strict=True) if most is not None]
+    enough = next((1 - row.left_out for row in rows if row.kept is not None and row.kept >= ENOUGH), None)
     return RetrievalSummary(
-        method, similarity, rows[0].gain, random_order(same, method, 1), random_order(same, method, len(same)), rows[0].kept, lost,
-        next((1 - row.left_out for row in rows if row.kept is not None and row.kept >= ENOUGH), None), rows[0].targets,
+        method, similarity, rows[0].gain, fmean(drawn), fmean(chosen_gain(studies) for _, studies in targets),
+        mean_of([one - other for one, other in zip(first, drawn, strict=True)]), rows[0].kept,
+        mean_of(lost) if lost else None, enough, rows[0].targets,
     )  # fmt: skip
 
 
 def retrieval_metrics(found: Iterable[RetrievalSummary]) -> Iterator[tuple[str, float]]:
     """Names that sort well, and values: `retrieval/spot/c_mean/regret`."""
     for one in found:
-        yield f"retrieval/{one.method}/{one.similarity}/regret", one.regret
+        if one.regret is not None:
+            yield f"retrieval/{one.method}/{one.similarity}/regret", one.regret.mean
+        yield f"retrieval/{one.method}/{one.similarity}/advantage", one.advantage.mean
         yield f"retrieval/{one.method}/{one.similarity}/first", one.first

@@ -18,7 +18,7 @@ OUTCOME_NUMBERS = {
     "early": names.EARLY,
 }
 WINNER_NUMBERS = {
-    "twin": names.TWIN, "majority": names.MAJORITY, "teacher": names.TEACHER, "gap_closed": names.GAP_CLOSED,
+    "majority": names.MAJORITY, "teacher": names.TEACHER, "gap_closed": names.GAP_CLOSED,
     "seconds": names.SECONDS, "steps": names.STEPS, "teacher_steps": names.TEACHER_STEPS,
 }  # fmt: skip
 """Field -> metric. Winners have both kinds, first trials the first, behind `first/`."""
@@ -78,6 +78,8 @@ def _winner_metrics(winner: Winner) -> dict[str, float]:
         **estimate_metrics(names.SELECTION, winner.selection),
         **_outcome_metrics(winner, "", names.REPORT),
         **_numbers(winner, WINNER_NUMBERS),
+        **(estimate_metrics(names.TWIN, winner.twin) if winner.twin else {}),
+        **{f"{names.CHOSEN_BY}/{names.SEED}/{seed}": value for seed, value in winner.chosen_by.items()},
         **{f"{names.TRUNCATED}/{split}": share for split, share in winner.truncated.items()},
     }
 
@@ -155,6 +157,8 @@ def _winner(metrics: Metrics, tags: Tags) -> Winner | None:
     return Winner(
         score=score,
         selection=selection,
+        chosen_by=by_seed(metrics, names.CHOSEN_BY),
+        twin=_estimate(metrics, names.TWIN),
         **_outcome(metrics, "", tags.get(names.NEVER)),
         **numbers,
         partners=tuple(filter(None, tags.get(names.PARTNERS, "").split(","))),

@@ -31,6 +31,9 @@ TRIAL_STATES = (COMPLETE, STOPPED, FAILED, RUNNING)
 SELECTION, REPORT, GAIN, TWIN, MAJORITY = "score/selection", "score/report", "gain", "twin", "majority"
 SCORE, STD, N, LOW, HIGH, P = "score", "std", "n", "low", "high", "p"
 STEPS, TEACHER_STEPS, SECONDS, TRUNCATED = "steps", "teacher_steps", "seconds", "truncated"
+CHOSEN_BY = "score/chosen_by"
+"""Before a seed: the selection score of the other seeds, by which the one that is scored with it was chosen."""
+
 PARTNERS = "partners"
 """Tag: the sources that joined the winner's own, with commas between."""
 
@@ -52,3 +55,6 @@ SUPERSEDED = "superseded_by"
 
 CONFIG_FILE = "config.json"
 """Artifact of a study's run: the winner as a complete experiment file."""
+
+CONTRIBUTIONS_FILE = "contributions.csv"
+"""Artifact of a study's run: what each report row adds to the score of each seed."""

@@ -4,14 +4,23 @@ import json
 import os
 import tempfile
 from collections.abc import Container, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
+from analysis.records.contributions import Contributions, from_csv
 from analysis.records.conversion import study_of_run, trial_of_run
 from analysis.records.moved import follow
-from analysis.records.names import CONFIG_FILE, CURRENT, STAGE, STUDY, UNCONFIRMED
+from analysis.records.names import CONFIG_FILE, CONTRIBUTIONS_FILE, CURRENT, STAGE, STUDY, UNCONFIRMED
 from analysis.records.studies import StudyRecord, TrialRecord
+
+AT_ONCE = 8
+"""Runs of which artifacts are asked for at the same time."""
 
 
 class NoRecords(Exception):
@@ -133,7 +142,9 @@ def current_studies(uri: str, experiment: str) -> list[StudyRecord]:
     Raises:
         NoRecords: if there is no such experiment.
     """
-    return [_record(run) for run in read(uri, experiment, f"tags.{STAGE} = 'study' and tags.{CURRENT} = 'true'")]
+    found = read(uri, experiment, f"tags.{STAGE} = 'study' and tags.{CURRENT} = 'true'")
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(partial(_record, uri), found))
 
 
 def trials(uri: str, experiment: str, studies: Container[str]) -> list[TrialRecord]:
@@ -153,8 +164,19 @@ def trials(uri: str, experiment: str, studies: Container[str]) -> list[TrialReco
     )
 
 
-def _record(run: Any) -> StudyRecord:
-    return study_of_run(run.data.metrics, run.data.tags, run.data.params, run.info.run_id)
+def _record(uri: str, run: Any) -> StudyRecord:
+    study = study_of_run(run.data.metrics, run.data.tags, run.data.params, run.info.run_id)
+    if study.winner is None:
+        return study
+    return replace(study, winner=replace(study.winner, contributions=_contributions(uri, run)))
+
+
+def _contributions(uri: str, run: Any) -> Contributions | None:
+    """What each report row adds to a winner's scores; None where a run has no such artifact."""
+    try:
+        return from_csv(_artifact(uri, run.info.run_id, run.info.artifact_uri, CONTRIBUTIONS_FILE))
+    except (NoRecords, ValueError):  # of a search before it was recorded
+        return None
 
 
 def _trial(run: Any) -> TrialRecord:
@@ -168,14 +190,33 @@ def winner_config(uri: str, run_id: str) -> dict[str, Any]:
     Raises:
         NoRecords: if the artifact is not where MLflow says, as after a move of the storage.
     """
+    config: dict[str, Any] = json.loads(_artifact(uri, run_id, "", CONFIG_FILE))
+    return config
+
+
+def _artifact(uri: str, run_id: str, folder: str, name: str) -> str:
+    """The text of a run's artifact.
+
+    Args:
+        uri: of MLflow.
+        run_id: MLflow's id of the run.
+        folder: the address of its artifacts, of which a local one is read without asking MLflow; empty: not known.
+        name: of the artifact.
+
+    Raises:
+        NoRecords: if it is not where MLflow says.
+    """
+    if folder.startswith("file:"):
+        path = Path(url2pathname(urlsplit(folder).path)) / name
+        if path.is_file():
+            return path.read_text(encoding="utf-8")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as copy:
         try:
-            path = download_artifacts(run_id=run_id, artifact_path=CONFIG_FILE, dst_path=folder, tracking_uri=uri)
+            made = download_artifacts(run_id=run_id, artifact_path=name, dst_path=copy, tracking_uri=uri)
         except (MlflowException, OSError) as error:
-            raise NoRecords(f"{CONFIG_FILE} of run {run_id} cannot be read ({str(error).splitlines()[0]})") from error
-        config: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-    return config
+            raise NoRecords(f"{name} of run {run_id} cannot be read ({str(error).splitlines()[0]})") from error
+        return Path(made).read_text(encoding="utf-8")

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite, isnan
 
+from analysis.records.contributions import Contributions
 from analysis.records.names import BASELINE, COMPLETE, NO, OFF, START, TRIAL_STATES, YES
 from analysis.statistics.speedups import Speedups
 
@@ -87,7 +88,10 @@ class Winner(Outcome):
 
     Attributes:
         selection: score on selection rows: what it was chosen by.
-        twin: report score of the same configuration without what is transferred; None where there is none.
+        chosen_by: seed -> the selection score, of the other seeds, that chose what is scored with it; empty where it
+            was not recorded, and score and gain then are those of what the same seeds chose.
+        contributions: what each report row adds to the score of each seed; None where it was not recorded.
+        twin: report score of the same choice without what is transferred; None where there is none.
         majority: report score of the reference that ignores the text.
         partners: the sources that joined its own.
         teacher: report score of the larger PLM that taught it; None where none did.
@@ -100,7 +104,9 @@ class Winner(Outcome):
     """
 
     selection: Estimate
-    twin: float | None = None
+    chosen_by: Mapping[int, float] = field(default_factory=dict)
+    contributions: Contributions | None = field(default=None, compare=False)
+    twin: Estimate | None = None
     majority: float | None = None
     partners: tuple[str, ...] = ()
     teacher: float | None = None

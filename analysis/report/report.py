@@ -115,6 +115,10 @@ def _cautions(evidence: Evidence) -> Iterator[str]:
     poor = sorted({pair.source or "" for pair in evidence.pairs if pair.source_at_majority})
     if poor:
         yield f"{listed(poor)} {'do not beat their' if len(poor) > 1 else 'does not beat its'} own majority class as a source."
+    if single := sorted({evidence.place(s.target, s.plm) for s in evidence.studies if s.gain and s.gain.n == 1}):
+        yield f"One confirm seed on {listed(single)}: intervals are over report rows alone, and no gain can have a star."
+    if any(not study.confirmed.chosen_by for study in evidence.studies):
+        yield "Some winners were recorded without the choice by other seeds: the same seeds chose and report, so that the best of many looks better than it is. The same search command records it."
     joined = sum(len(pair.sources) > 1 for pair in evidence.pairs)
     if joined:
         yield f"{counted(joined, 'winner')} of {counted(len(evidence.pairs), 'pair')} used partners, so that the gain is not due to one source alone; the first trial has no partners."

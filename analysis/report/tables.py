@@ -15,6 +15,8 @@ from analysis.records.studies import Estimate, StudyRecord
 from analysis.report.page import Cell, Table, number
 from analysis.statistics.correlation import Correlation
 from analysis.statistics.gains import LEVEL
+from analysis.statistics.means import Mean
+from analysis.statistics.power import Detectable
 from analysis.wording import chance, minus, points, rho, span
 
 Row = TypeVar("Row")
@@ -76,7 +78,7 @@ def pairs_table(evidence: Evidence) -> Table:
         "error reduction": lambda s: percent(value(s, "error_reduction"), signed=True),
         "convergence speed-up": lambda s: _times(value(s, "convergence")),
         "speed-up to prompt tuning's score": lambda s: _times(value(s, "comparable")),
-        "twin": lambda s: percent(s.confirmed.twin),
+        "twin": lambda s: percent(s.confirmed.twin.mean if s.confirmed.twin else None),
         "selection": lambda s: percent(s.confirmed.selection.mean),
         "steps": lambda s: _whole(s.confirmed.steps),
         "seconds": lambda s: _whole(s.confirmed.seconds),
@@ -101,9 +103,11 @@ def coefficients_table(evidence: Evidence, found: Sequence[Correlation], name: s
     """Every coefficient."""
     definitions = "; ".join(f"{measure.replace('_', ' ')}: {kind.label}" for measure, kind in MEASURES.items())
     caption = (
-        "ρ: Spearman's, r: Pearson's coefficient, mean over targets; intervals: 95\u00a0% over targets and sources; p: sources permuted jointly over targets, corrected over "
-        "similarities; noise ceiling: the coefficient that a repeated measurement of the gain with other seeds "
-        "would reach as a predictor; missing: pairs without a value; * the loss contains a similarity. "
+        "ρ: Spearman's, r: Pearson's coefficient, mean over targets; intervals: 95\u00a0% over targets and sources; by chance: the mean ρ of "
+        "the best similarity where sources are permuted; source only: mean ρ of a source's mean rank on the other targets; pair r: of ranks within targets without the "
+        "means of sources, what a similarity knows of the pair; its p: sources and targets permuted, corrected over similarities; "
+        "noise ceiling: the coefficient that a repeated measurement of the gain with other seeds and report rows "
+        "would reach as a predictor; pooled: of ranks within targets; its p: sources permuted jointly over targets, corrected over similarities; missing: pairs without a value; * the loss contains a similarity. "
         f"{definitions}. Click a column header to sort"
     )
     columns: dict[str, Callable[[Correlation], Cell]] = {
@@ -113,10 +117,14 @@ def coefficients_table(evidence: Evidence, found: Sequence[Correlation], name: s
         "mean ρ": lambda c: number(c.spearman_mean, rho(c.spearman_mean)),
         "interval": lambda c: _span(c.mean_interval),
         "mean r": lambda c: number(c.pearson_mean, rho(c.pearson_mean)),
+        "by chance": lambda c: number(c.by_chance, rho(c.by_chance)),
+        "source only": lambda c: number(c.source_only, rho(c.source_only)),
+        "pair r": lambda c: number(c.pair_coefficient, rho(c.pair_coefficient)),
+        "pair p": lambda c: _chance(c.pair_p),
         "noise ceiling": lambda c: number(c.ceiling, rho(c.ceiling)),
         "pooled ρ": lambda c: number(c.pooled.spearman, rho(c.pooled.spearman)),
         "interval ": lambda c: _span(c.pooled.spearman_interval),
-        "p": lambda c: _chance(c.pooled.p_adjusted),
+        "pooled p": lambda c: _chance(c.pooled.p_adjusted),
         "targets": _targets,
         "pairs": lambda c: number(c.pooled.n),
         "missing": lambda c: number(c.missing),
@@ -162,7 +170,8 @@ def comparisons_table(found: Sequence[MethodComparison]) -> Table:
         "compared with": lambda a: Cell(a.reference),
         "difference": lambda a: percent(a.mean, signed=True),
         "interval": lambda a: _points_span(a.interval),
-        "minimum detectable effect": lambda a: percent(a.minimum_detectable_effect),
+        "p": lambda a: _chance(a.p),
+        "minimum detectable effect": lambda a: _detectable(a.detectable),
         "share above 0": lambda a: _share(a.above_zero),
         "studies": lambda a: number(a.n),
         "targets": lambda a: number(len(a.with_signal)),
@@ -170,11 +179,25 @@ def comparisons_table(found: Sequence[MethodComparison]) -> Table:
     caption = (
         "Report scores of winners minus those of the target's prompt tuning, of spot from the same source, or of "
         "the twin without transfer; in points, mean over targets with a signal. "
-        "Interval: 95\u00a0% over targets (t), if there are at least three. Minimum detectable effect: the smallest "
-        "true difference that a test over this many targets detects with 80\u00a0% power. Click a column header to "
-        "sort"
+        "Interval: 95\u00a0% over targets (t), if there are at least three; p: corrected for the number of methods "
+        "(Holm). Minimum detectable effect: the smallest true difference that a test over this many targets detects "
+        "with 80\u00a0% power, with its own 95\u00a0% interval; of fewer than five targets it cannot be said. Click a "
+        "column header to sort"
     )
     return _table("comparisons-table", caption, columns, found, sortable=True)
+
+
+def _detectable(found: Detectable | None) -> Cell:
+    if found is None:
+        return number(None, "cannot be said")
+    return number(found.size, f"{100 * found.size:.1f} ({100 * found.low:.1f} to {100 * found.high:.1f})")
+
+
+def _points_mean(found: Mean | None) -> Cell:
+    if found is None:
+        return number(None)
+    ends = f" ({points(found.low)} to {points(found.high)})" if found.low is not None and found.high is not None else ""
+    return number(found.mean, f"{points(found.mean)}{ends}")
 
 
 def _points_span(interval: tuple[float, float] | None) -> Cell:
@@ -192,14 +215,17 @@ def retrieval_table(evidence: Evidence) -> Table:
         "random": lambda f: percent(f.random, signed=True),
         "all sources": lambda f: percent(f.oracle, signed=True),
         "retained": lambda f: _share(f.kept),
-        "regret": lambda f: percent(f.regret),
+        "over random": lambda f: _points_mean(f.advantage),
+        "regret": lambda f: _points_mean(f.regret),
         "sources for 90\u00a0%": lambda f: _share(f.enough),
         "targets": lambda f: number(f.targets),
     }
     caption = (
         "Mean gains in points over targets with a signal: of the most similar source, of a random source, and of "
-        "the best of all sources by selection score. Retained: share of the gain of all sources; "
-        "regret: additional gain of the best source in hindsight; sources for 90\u00a0%: share of sources to try, "
+        "the best of all sources by selection score, each seed scored on what the others choose. Retained: share of the "
+        "gain of all sources, where that is above 0 beyond doubt; "
+        "over random: what the similarity is worth; regret: additional gain of the best source in hindsight, chosen on other "
+        "report rows and seeds than it is scored on (below 0 by chance); both with 95\u00a0% intervals over targets (t). Sources for 90\u00a0%: share of sources to try, "
         "the most similar first, to retain 90\u00a0% of the gain. Click a column header to sort"
     )
     return _table("retrieval-table", caption, columns, retrieval_summaries(evidence), sortable=True)

@@ -1,10 +1,11 @@
 """Gain over the baseline, paired by seed and row, with its interval, and corrected for many targets."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 Floats = NDArray[np.float64]
 
@@ -23,7 +24,7 @@ class Gain:
         std: over seeds' differences; 0 for one seed.
         low: lower end of the 95 % interval.
         high: upper end.
-        p: two-sided p-value of no difference, in (0, 1], from the same resamples; not corrected.
+        p: two-sided p-value of no difference, in (0, 1]; not corrected.
         n: seeds.
     """
 
@@ -39,39 +40,25 @@ NONE = Gain(0.0, 0.0, 0.0, 0.0, 1.0, 0)
 """The gain of the baseline over itself."""
 
 
-def paired_gain(ours: Floats, theirs: Floats, score: Callable[[Floats], float], seed: int = 0) -> Gain:
-    """The gain of one configuration over another.
+def excess(mean: float, errors: Sequence[float], differences: Floats, seeds: int, tried: int) -> Gain:
+    """How far a searched score is above a reference on selection rows, and whether that is more than luck.
 
     Args:
-        ours: [K, N, M] what each report row contributes to the score, by seed.
-        theirs: [K, N, M] the other's, same seeds and rows.
-        score: of contributions [n, M].
-        seed: of the bootstrap.
+        mean: the best configuration's score in the search minus the reference's, mean over the search's seeds.
+        errors: [K] standard error over rows of such a difference, of each of other K replicas.
+        differences: [K] theirs; how they deviate counts where it is more than rows explain.
+        seeds: of the search.
+        tried: configurations of which it is the best: the interval is corrected for them by Bonferroni.
 
     Returns:
-        The gain; its interval resamples rows and seeds together, the same for both sides, and is a
-        percentile interval.
-
-    Raises:
-        ValueError: if the two sides do not have the same seeds and rows.
+        The excess with its corrected interval, from the normal distribution.
     """
-    if ours.shape[:2] != theirs.shape[:2]:
-        raise ValueError(
-            f"gains are paired by seed and row, but one side has {list(ours.shape[:2])} and the other {list(theirs.shape[:2])}"
-        )
-    seeds, rows = ours.shape[:2]
-    differences = np.array([score(ours[k]) - score(theirs[k]) for k in range(seeds)])
-    generator = np.random.default_rng(seed)
-    drawn = np.empty(RESAMPLES)
-    for i in range(RESAMPLES):
-        chosen = generator.integers(rows, size=rows)
-        replicas = np.bincount(generator.integers(seeds, size=seeds), minlength=seeds)
-        pairs = [(n, ours[k][chosen], theirs[k][chosen]) for k, n in enumerate(replicas) if n]
-        drawn[i] = sum(n * (score(x) - score(y)) for n, x, y in pairs) / seeds
-    low, high = np.nanquantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    beyond = min((drawn <= 0).sum(), (drawn >= 0).sum())
-    p = min(1.0, 2 * (beyond + 1) / (RESAMPLES + 1))
-    return Gain(float(differences.mean()), spread(list(differences)), float(low), float(high), float(p), seeds)
+    rows = float(np.mean(np.square(errors)))
+    variance = max(rows, float(np.var(differences, ddof=1)) if len(differences) > 1 else 0.0) / seeds
+    error = max(variance**0.5, ROUNDING)
+    half = float(stats.norm.isf((1 - LEVEL) / 2 / max(tried, 1))) * error
+    p = min(1.0, tried * 2 * float(stats.norm.sf(abs(mean) / error)))
+    return Gain(mean, 0.0, mean - half, mean + half, max(p, float(np.finfo(float).tiny)), seeds)
 
 
 def relative_performance(ours: float, theirs: float) -> float | None:

@@ -1,31 +1,30 @@
 """How far measurements agree with themselves: the most that a prediction of them can be right."""
 
-import itertools
-import math
-from collections.abc import Iterator, Sequence
-from statistics import fmean
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import stats
 
-from analysis.statistics.coefficients import levels
-from analysis.statistics.gains import Floats
+from analysis.statistics.gains import ROUNDING, Floats
+from analysis.statistics.resampling import pearson
 
 SPLITS = 200
-"""Splits of seeds that are drawn where there are more."""
+"""Splits of seeds and rows that are drawn."""
 
 
-def noise_ceiling(measured: Sequence[tuple[str, Sequence[float]]], minimum: int, seed: int = 0) -> float | None:
-    """Correlation of a measure with another measurement of it, with as many other seeds.
+def noise_ceiling(measured: Sequence[tuple[str, Floats]], minimum: int, seed: int = 0) -> float | None:
+    """Correlation of a measure with another measurement of it, with as many other seeds on as many other rows.
 
-    Half the seeds against the other half, per target over its sources, mean of targets and of splits, then
-    corrected for the halved number of seeds. With an odd number each split leaves one seed out. The
-    correction comes last, since it has no bound for a split that is negative by chance.
+    Half the seeds on half the rows against the other half of both, per target over its sources; mean of targets and
+    of splits, then corrected for the halves. Split by seeds alone, both halves would share the luck of the report
+    rows, and agree where nothing is there. The correction comes last, since it has no bound for a split that is
+    negative by chance; it is slightly too small, for halves of both lose more than half of what both do together.
 
     Args:
-        measured: target and the value of every seed, one per pair; pairs that lack a seed are left out.
+        measured: target and [K, N] what each report row adds to each seed's score, one per pair; N is 1 where
+            seeds do not share rows. Pairs of another shape than most of their target's are left out.
         minimum: sources of a target that counts.
-        seed: of the splits, where not all are tried.
+        seed: of the splits.
 
     Returns:
         Spearman's coefficient in [0, 1]; 0 where the halves do not agree; None with fewer than 2 seeds, or
@@ -33,38 +32,40 @@ def noise_ceiling(measured: Sequence[tuple[str, Sequence[float]]], minimum: int,
 
     Source: Spearman (1910) and Brown (1910), the correlation of a lengthened test.
     """
-    seeds = max((len(values) for _, values in measured), default=0)
-    half = seeds // 2
-    if not half:
-        return None
-    by_target: dict[str, list[Sequence[float]]] = {}
-    for target, values in measured:
-        if len(values) == seeds and all(map(math.isfinite, values)):
-            by_target.setdefault(target, []).append(values)
-    tables = [np.array(rows) for rows in by_target.values() if len(rows) >= minimum]  # [S, K] each
-    found = [_agreement(table, *halves) for halves in _splits(seeds, half, seed) for table in tables]
-    known = [agreement for agreement in found if agreement is not None]
-    if not known:
-        return None
-    agreement, times = max(0.0, fmean(known)), seeds / half
-    return times * agreement / (1 + (times - 1) * agreement)
-
-
-def _splits(seeds: int, half: int, seed: int) -> Iterator[tuple[list[int], list[int]]]:
-    """Two halves of the seeds, each once, or as many as are drawn."""
-    if math.comb(seeds, half) * math.comb(seeds - half, half) / 2 <= SPLITS:
-        for one in itertools.combinations(range(seeds), half):
-            for other in itertools.combinations(sorted({*range(seeds)} - {*one}), half):
-                if one < other:
-                    yield list(one), list(other)
-        return
+    tables = [table for table in _tables(measured) if len(table) >= minimum and table.shape[1] > 1]
     generator = np.random.default_rng(seed)
-    for _ in range(SPLITS):
-        order = [int(i) for i in generator.permutation(seeds)]
-        yield order[:half], order[half : 2 * half]
+    found = np.concatenate([_agreements(table, generator) for table in tables]) if tables else np.empty(0)
+    if not np.isfinite(found).any():
+        return None
+    agreement = max(0.0, float(np.nanmean(found)))
+    return 2 * agreement / (1 + agreement)
 
 
-def _agreement(table: Floats, one: list[int], other: list[int]) -> float | None:
-    """Spearman's coefficient of two halves; None where a half does not vary."""
-    x, y = (levels(table[:, half].mean(axis=1)) for half in (one, other))
-    return float(stats.spearmanr(x, y)[0]) if np.ptp(x) > 0 and np.ptp(y) > 0 else None
+def _tables(measured: Sequence[tuple[str, Floats]]) -> list[Floats]:
+    """[S, K, N] of each target: its pairs of the most frequent shape, all values finite."""
+    by_target: dict[str, list[Floats]] = {}
+    for target, values in measured:
+        if values.size and np.isfinite(values).all():
+            by_target.setdefault(target, []).append(values)
+    shapes = {target: [values.shape for values in found] for target, found in by_target.items()}
+    usual = {target: max(found, key=lambda shape: (found.count(shape), shape)) for target, found in shapes.items()}
+    return [np.stack([v for v in found if v.shape == usual[target]]) for target, found in by_target.items()]
+
+
+def _agreements(table: Floats, generator: np.random.Generator) -> Floats:
+    """[SPLITS] Spearman's coefficient of two halves of [S, K, N]; NaN where a half does not vary."""
+    _, seeds, rows = table.shape
+    halves = zip(_halves(seeds, generator), _halves(rows, generator), strict=True)
+    means = [np.einsum("skb,bk->bs", table @ of_rows.T, of_seeds) for of_seeds, of_rows in halves]
+    x, y = (stats.rankdata((mean / ROUNDING).round(), axis=1) for mean in means)
+    return pearson(x, y, np.ones(x.shape))
+
+
+def _halves(count: int, generator: np.random.Generator) -> tuple[Floats, Floats]:
+    """[SPLITS, count] twice: shares of two halves, one left out of an odd number; of one, itself twice."""
+    if count == 1:
+        return np.ones((SPLITS, 1)), np.ones((SPLITS, 1))
+    order = generator.permuted(np.tile(np.arange(count), (SPLITS, 1)), axis=1)
+    half = count // 2
+    first, second = (order < half) / half, ((order >= half) & (order < 2 * half)) / half
+    return first, second

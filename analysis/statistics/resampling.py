@@ -1,6 +1,10 @@
 """Spearman's coefficient of many draws at once: intervals by bootstrap, p-values by permutation."""
 
-from collections.abc import Callable
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,41 +116,111 @@ def _interval(found: Floats) -> Interval | None:
     return float(low), float(high)
 
 
-def permutation_p(x: Floats, y: Floats, seed: int) -> float:
-    """Two-sided p-value of Spearman's coefficient of all pairs, were the sources' names without meaning.
+@dataclass(frozen=True)
+class Permuted:
+    """What a coefficient is worth where the sources' names are permuted.
 
-    Each draw gives every source the similarities of another, the same other for all targets: the pairs of a
-    source are not independent, and stay together. A pair that a draw leaves without one of its two values
-    is not in that draw. What targets differ by stays in every draw, so that draws need not centre on 0: p is
-    twice the smaller tail.
+    Attributes:
+        p: two-sided, in (0, 1].
+        adjusted: that, corrected for the number of similarities.
+    """
+
+    p: float
+    adjusted: float
+
+
+def permutations(similarities: Mapping[str, Floats], y: Floats, seed: int) -> dict[str, Permuted]:
+    """p-values of Spearman's coefficients of all pairs, were the sources' names without meaning.
+
+    Each draw gives every source the similarities of another, the same other for all targets and similarities: the
+    pairs of a source are not independent, and stay together. A pair that a draw leaves without one of its two
+    values is not in that draw. What targets differ by stays in every draw, so that draws need not centre on 0: p
+    is twice the smaller tail. Of several similarities the smallest p of each draw is what each must stay below.
 
     Args:
-        x: [S, T] similarities; NaN where unknown.
+        similarities: name -> [S, T]; NaN where unknown.
         y: [S, T] values; NaN where unknown, not always at the same places.
         seed: of the draws; without influence where all relabellings are tried.
 
-    Returns:
-        In (0, 1].
+    Source: Westfall and Young (1993), section 2.3: adjusted p-values of the smallest p of each permutation.
     """
-    known_x, known_y = np.isfinite(x), np.isfinite(y)
+    labels = _labels(len(y), seed)
+    drawn = {
+        name: _in_parts(partial(_relabelled, x, y, labels), len(labels), x.size) for name, x in similarities.items()
+    }
+    ps = {name: _two_sided(found) for name, found in drawn.items()}
+    smallest = np.min(list(ps.values()), axis=0) if ps else np.ones(1)
+    return {
+        name: Permuted(float(own[0]), max(float(own[0]), float((smallest <= own[0] + ROUNDING).mean())))
+        for name, own in ps.items()
+    }
+
+
+def _labels(sources: int, seed: int) -> NDArray[np.intp]:
+    """[B, S] relabellings, the first of which changes nothing: all of them, or as many as are drawn."""
+    if math.factorial(sources) <= PERMUTATIONS:
+        return np.array(list(itertools.permutations(range(sources))), np.intp)
+    generator = np.random.default_rng(seed)
+    drawn = generator.permuted(np.tile(np.arange(sources), (PERMUTATIONS, 1)), axis=1)
+    return np.concatenate([np.arange(sources)[None], drawn]).astype(np.intp)
+
+
+def _relabelled(x: Floats, y: Floats, labels: NDArray[np.intp], draws: slice) -> Floats:
+    """[B] Spearman's coefficient with the similarities of another source for each; NaN where there is none."""
+    known_x, known_y, label = np.isfinite(x), np.isfinite(y), labels[draws]
     here_x, here_y = np.where(known_x, x, 0).ravel(), np.where(known_y, y, 0).ravel()
+    at_y = (known_x[label] & known_y).astype(float)  # [B, S, T] by the source that has the value
+    at_x = (known_x & known_y[np.argsort(label, axis=1)]).astype(float)  # by the one that has the similarity
+    by_x = ranks(here_x, at_x.reshape(len(label), -1)).reshape(at_x.shape)
+    weights = at_y.reshape(len(label), -1)
+    moved = np.take_along_axis(by_x, label[:, :, None], axis=1).reshape(weights.shape)
+    found: Floats = (pearson(moved, ranks(here_y, weights), weights) / ROUNDING).round()
+    return found  # equal but for rounding is equal
 
-    def relabelled(labels: NDArray[np.intp], **_: int) -> Floats:
-        label = labels.reshape(-1, len(x))
-        at_y = (known_x[label] & known_y).astype(float)  # [B, S, T] by the source that has the value
-        at_x = (known_x & known_y[np.argsort(label, axis=1)]).astype(float)  # by the one that has the similarity
-        by_x = ranks(here_x, at_x.reshape(len(label), -1)).reshape(at_x.shape)
-        weights = at_y.reshape(len(label), -1)
-        moved = np.take_along_axis(by_x, label[:, :, None], axis=1).reshape(weights.shape)
-        found = pearson(moved, ranks(here_y, weights), weights)
-        return (found / ROUNDING).round().reshape(labels.shape[:-1])  # equal but for rounding is equal
 
-    tried = stats.permutation_test(
-        (np.arange(len(x)),), relabelled, permutation_type="pairings", vectorized=True,
-        n_resamples=PERMUTATIONS, batch=AT_ONCE // x.size, rng=seed,
-    )  # fmt: skip
-    without = np.isnan(tried.null_distribution).mean()  # a draw without coefficient counts in both tails
-    return min(1.0, float(tried.pvalue) + 2 * float(without))
+def _two_sided(drawn: Floats) -> Floats:
+    """[B] twice the share of draws on the smaller side of each; a draw without coefficient counts on both."""
+    known = np.sort(drawn[np.isfinite(drawn)])
+    without = len(drawn) - len(known)
+    above = len(known) - np.searchsorted(known, drawn, "left") + without
+    below = np.searchsorted(known, drawn, "right") + without
+    both: Floats = np.minimum(1.0, 2 * np.minimum(above, below) / len(drawn))
+    return np.where(np.isfinite(drawn), both, 1.0)
+
+
+def best_by_chance(similarities: Mapping[str, Floats], y: Floats, seed: int) -> float | None:
+    """What the best similarity's mean coefficient over targets comes to where the sources' names are permuted.
+
+    The best of seven similarities has a coefficient above 0 also where none knows anything.
+
+    Args:
+        similarities: name -> [S, T]; NaN where unknown.
+        y: [S, T] values; NaN where unknown.
+        seed: of the permutations, where not all are tried.
+
+    Returns:
+        The mean over permutations of the largest; None where no target has two sources that differ.
+    """
+    labels, ours = _labels(len(y), seed), _standard_ranks(y)
+    means = []
+    for x in similarities.values():
+        theirs = _standard_ranks(x)
+        targets = int(((theirs != 0).any(axis=0) & (ours != 0).any(axis=0)).sum())
+        if targets:
+            means.append(np.array([(theirs[label] * ours).sum() for label in labels]) / targets)
+    return float(np.max(means, axis=0).mean()) if means else None
+
+
+def _standard_ranks(grid: Floats) -> Floats:
+    """[S, T] ranks within each target, centred and of length 1; 0 where unknown or all alike."""
+    known = np.isfinite(grid)
+    if not grid.size:
+        return np.zeros(grid.shape)
+    ranked = np.where(known, np.stack([stats.rankdata(column, nan_policy="omit") for column in grid.T], axis=1), 0)
+    centred = np.where(known, ranked - ranked.sum(axis=0) / np.maximum(known.sum(axis=0), 1), 0)
+    length = np.sqrt((centred**2).sum(axis=0))
+    standard: Floats = np.where(length > ROUNDING, centred / np.maximum(length, ROUNDING), 0)
+    return standard
 
 
 def _in_parts(compute: Callable[[slice], Floats], draws: int, size: int) -> Floats:

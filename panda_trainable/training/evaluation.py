@@ -1,4 +1,4 @@
-"""Scores of a student on rows of a task: what prediction needs, without a trainer."""
+"""Scores on rows of a task, of a student and of the best constant answer: what prediction needs, without a trainer."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,8 +8,11 @@ from numpy.typing import NDArray
 
 from panda_trainable.config.setting import Setting
 from panda_trainable.config.task import TaskSpec
-from panda_trainable.data.tokens import gold_of, token_table
+from panda_trainable.data.gold import MASKED
+from panda_trainable.data.splits import Rows, selection_split
+from panda_trainable.data.tokens import TokenTable, gold_of, token_table
 from panda_trainable.library import PromptLibrary
+from panda_trainable.training.heads import HEADS
 from panda_trainable.training.metrics import METRICS
 from panda_trainable.training.student import Student
 
@@ -52,3 +55,63 @@ def report_scores(
     rows = np.arange(len(table))
     scores, logits = scores_on(student, library, setting, task.report_split, [rows] * len(student.seeds))
     return scores, np.stack(logits), gold_of(table, task, rows)
+
+
+CHOSEN_KINDS = ("classification", "multiple_choice", "tagging")
+"""Kinds that have constant answers to choose from; the others have one: a value, or the passage's first token."""
+
+
+def best_constant(task: TaskSpec, table: TokenTable, rows: NDArray[np.int64]) -> int:
+    """The class, choice or tag that scores best when it is the answer to every train row; 0 of other kinds.
+
+    Under accuracy that is the most frequent one. Under a metric that gives it 0, as F1 does with the negative
+    class, it is another. Among equals the most frequent.
+
+    Args:
+        task: its first metric decides.
+        table: of the train split.
+        rows: [n] its rows that may be looked at.
+    """
+    if task.kind not in CHOSEN_KINDS:
+        return 0
+    labels = table.labels.numpy()[rows]
+    outputs = HEADS[task.kind].shape(table, task.outputs)[-1]
+    frequent = np.bincount(labels[labels >= 0].ravel(), minlength=outputs)
+    gold, metric = gold_of(table, task, rows), METRICS[task.metrics[0]]
+    scores = [metric(constant_logits(task, answer, table, rows), gold) for answer in range(outputs)]
+    return max(range(outputs), key=lambda answer: (scores[answer], frequent[answer]))
+
+
+def constant_logits(task: TaskSpec, answer: int, table: TokenTable, rows: NDArray[np.int64]) -> NDArray[Any]:
+    """[n, …] logits that give one answer to every row, whatever it says.
+
+    Args:
+        task: the task.
+        answer: of `best_constant`.
+        table: whose rows are answered.
+        rows: [n] of the table.
+    """
+    logits = np.zeros((len(rows), *HEADS[task.kind].shape(table, task.outputs)), np.float32)
+    if task.kind in CHOSEN_KINDS:
+        logits[..., answer] = 1
+    if task.kind == "extractive_qa":
+        logits[~np.broadcast_to(table.answers.numpy()[rows][:, None], logits.shape)] = MASKED
+    return logits
+
+
+def constant_scores(library: PromptLibrary, setting: Setting, task: TaskSpec, replicas: Sequence[Rows]) -> list[float]:
+    """[K] selection score of the best constant answer, chosen on each seed's train rows.
+
+    Args:
+        library: where token tables come from.
+        setting: PLM and rows.
+        task: the task.
+        replicas: [K] their rows.
+    """
+    train = token_table(library, setting, task, "train")
+    selected = token_table(library, setting, task, selection_split(setting, task))
+    metric, scores = METRICS[task.metrics[0]], []
+    for rows in replicas:
+        logits = constant_logits(task, best_constant(task, train, rows.train), selected, rows.selection)
+        scores.append(metric(logits, gold_of(selected, task, rows.selection)))
+    return scores

@@ -3,15 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
-from panda_trainable.config.task import TaskSpec
 from panda_trainable.data.gold import MASKED
 from panda_trainable.data.tokens import TokenTable
 
@@ -102,26 +98,3 @@ HEADS: Mapping[str, Head] = MappingProxyType(
     }
 )
 """Task kind -> head. Source: the heads of P-tuning v2."""
-
-MAJORITY_KINDS = ("classification", "multiple_choice", "tagging")
-"""Kinds of which one answer is the most frequent; the reference of the others is a constant."""
-
-
-def reference_logits(task: TaskSpec, train: NDArray[Any], table: TokenTable, rows: NDArray[np.int64]) -> NDArray[Any]:
-    """[n, …] logits of the reference that ignores the text.
-
-    The majority class, choice or tag; the same value for all; the passage's first token.
-
-    Args:
-        task: the task.
-        train: labels of the train rows, of which the majority is taken.
-        table: whose rows are answered.
-        rows: [n] of the table.
-    """
-    shape = HEADS[task.kind].shape(table, task.outputs)
-    logits = np.zeros((len(rows), *shape), np.float32)
-    if task.kind in MAJORITY_KINDS:
-        logits[..., np.bincount(train[train >= 0].ravel(), minlength=shape[-1]).argmax()] = 1
-    if task.kind == "extractive_qa":
-        logits[~np.broadcast_to(table.answers.numpy()[rows][:, None], logits.shape)] = MASKED
-    return logits

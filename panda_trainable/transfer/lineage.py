@@ -13,14 +13,11 @@ from torch import Tensor
 from panda_trainable.config.keys import content_key
 from panda_trainable.config.setting import Setting
 from panda_trainable.config.task import Mixture, TaskSpec
-from panda_trainable.data.splits import selection_split
-from panda_trainable.data.tokens import gold_of, token_table
 from panda_trainable.library import PromptLibrary
 from panda_trainable.prompt.initialisers import INITIALISERS, InitContext
 from panda_trainable.prompt.soft_prompt import SoftPrompt, average_prompt
-from panda_trainable.training.data import TaskData, training_data
-from panda_trainable.training.heads import reference_logits
-from panda_trainable.training.metrics import METRICS
+from panda_trainable.training.data import training_data
+from panda_trainable.training.evaluation import constant_scores
 from panda_trainable.training.model_student import ModelStudent, read_model_heads
 from panda_trainable.training.student import Student, encoder_of, prompt_student
 from panda_trainable.training.trainer import Recipe, Trainer
@@ -168,26 +165,15 @@ def _save_model(student: ModelStudent, replica: int, draft: Path) -> None:
 
 
 def _source_scores(trainer: Trainer) -> dict[str, list[float]]:
-    """Selection score of each replica, and its majority class's, so that a poor source can be flagged.
+    """Selection score of each replica, and that of the best constant answer, so that a poor source can be flagged.
 
     Of a mixture the means over its tasks.
     """
     parts = trainer.data.parts
     scores = [trainer.select(number)[part.task.metrics[0]] for number, part in enumerate(parts)]
-    majorities = [_majority(trainer, part) for part in parts]
-    return {"score": np.mean(scores, 0).tolist(), "majority": np.mean(majorities, 0).tolist()}
-
-
-def _majority(trainer: Trainer, part: TaskData) -> list[float]:
-    """[K] selection score of the reference that ignores the text."""
-    task, metric = part.task, METRICS[part.task.metrics[0]]
-    labels, setting = part.table.labels.numpy(), trainer.data.setting
-    selected = token_table(trainer.data.library, setting, task, selection_split(setting, task))
-    majority = []
-    for rows in part.rows:
-        reference = reference_logits(task, labels[rows.train], selected, rows.selection)
-        majority.append(metric(reference, gold_of(selected, task, rows.selection)))
-    return majority
+    data = trainer.data
+    constants = [constant_scores(data.library, data.setting, part.task, part.rows) for part in parts]
+    return {"score": np.mean(scores, 0).tolist(), "majority": np.mean(constants, 0).tolist()}
 
 
 def lineage_card(lineage: Lineage, seed: int) -> dict[str, Any]:

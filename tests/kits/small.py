@@ -14,6 +14,7 @@ import numpy as np
 
 from analysis.records import names as records
 from analysis.records.reader import client
+from analysis.statistics.contributions import contributions
 from panda_trainable.config.methods import TRAITS
 from panda_trainable.config.trial import TrialConfig
 from panda_trainable.library import PromptLibrary
@@ -22,7 +23,17 @@ from tests.kits.command import experiment_file
 from tuning.experiment.loading import load
 from tuning.planning.plan import Plan, Study
 from tuning.planning.resolve import make_plans
-from tuning.planning.results import LOGITS, REFERENCE, ROWS, SCORES, Confirmed, Winner, confirm_key, read_confirmed
+from tuning.planning.results import (
+    CONTRIBUTIONS,
+    LOGITS,
+    ROWS,
+    SCORES,
+    Candidate,
+    Confirmed,
+    Winner,
+    confirm_key,
+    read_confirmed,
+)
 from tuning.planning.studies import make_studies
 from tuning.run.confirm import _logits_frame, winners
 from tuning.tracking.study_runs import of_plan
@@ -129,6 +140,8 @@ def put_confirmed(
     metric = METRICS["accuracy"]
     said_scores = {
         "selection": {"accuracy": list(selection)},
+        "constant_selection": [0.5] * len(report),
+        "excess_error": [0.05] * len(report),
         "report": {"accuracy": list(report)},
         "majority": metric(always_first, labels),
         "truncated": {"train": 0.0, "report": 0.0},
@@ -138,12 +151,18 @@ def put_confirmed(
 
     def write(draft: Path) -> None:
         (draft / SCORES).write_text(json.dumps(said_scores), encoding="utf-8")
-        np.save(draft / ROWS, np.stack([metric.rows(said, labels) for said in logits]))
-        np.save(draft / REFERENCE, metric.rows(always_first, labels))
+        rows_of = np.stack([metric.rows(said, labels) for said in logits])
+        np.save(draft / ROWS, rows_of)
+        np.save(draft / CONTRIBUTIONS, np.stack([contributions(own, metric.score) for own in rows_of]))
         _logits_frame(config.seeds, logits).to_parquet(draft / LOGITS, index=False)
 
     library.put("confirmed", confirm_key(config), write, {"target": config.target.name, "method": config.method})
     return read_confirmed(library, config)
+
+
+def found(config: TrialConfig, searched: float = 0.9) -> Candidate:
+    """A configuration as if the search had found it, the only one that it tried."""
+    return Candidate(config, searched, 1)
 
 
 def recorded(
@@ -152,25 +171,27 @@ def recorded(
     uri: str,
     scores: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     teacher: Sequence[float] = (),
+    searched: float = 0.9,
 ) -> dict[str, Winner]:
     """Says a search to MLflow whose studies ended with these selection and report scores; the winners by name.
 
-    `teacher` has the report scores of the larger PLM, for the studies that have one.
+    `teacher` has the report scores of the larger PLM, for the studies that have one; `searched` is what every
+    configuration had in the search.
     """
     studies = [study for name, study in studies_of(plan).items() if name in scores]
-    chosen = {s.key: [replace(s.base.with_knobs(s.space.first()), seeds=(10, 11))] for s in studies}
+    chosen = {s.key: [found(replace(s.base.with_knobs(s.space.first()), seeds=(10, 11)), searched)] for s in studies}
     for study in studies:
         taught = {"teacher": list(teacher)} if study.base.teacher_plm else {}
-        put_confirmed(library, chosen[study.key][0], *scores[study.pair.name], **taught)
-    found = list(winners(library, studies, chosen))
+        put_confirmed(library, chosen[study.key][0].config, *scores[study.pair.name], **taught)
+    ended = list(winners(library, studies, chosen))
     tracker = Tracker(uri, plan.experiment.name, plan.experiment.search_path)
     said = [*of_plan(plan, [], studies, lambda job: [])]
-    said += [entry for winner in found for entry in of_winner(winner)]
-    for entry in [*said, *(of_study_end(plan.experiment, winner) for winner in found)]:
+    said += [entry for winner in ended for entry in of_winner(winner)]
+    for entry in [*said, *(of_study_end(plan.experiment, winner) for winner in ended)]:
         tracker.write(entry)
     tracker.mark_current({study.key for study in studies})
     assert not tracker.is_behind
-    return {winner.study.pair.name: winner for winner in found}
+    return {winner.study.pair.name: winner for winner in ended}
 
 
 SAID = {

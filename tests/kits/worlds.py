@@ -118,7 +118,7 @@ def _study(
         ),
         majority=0.5, steps=60, teacher_steps=15 if method == "panda" else 0, seconds=seconds, truncated={"train": 0.0, "report": 0.0},
         relative_performance=score / base, error_reduction=gain / (1 - base), early=score - 0.05, speedups=Speedups(*speeds),
-        twin=score - 0.004 * (1 + related) + float(generator.normal(0, 0.004)) if method == "panda" else None,
+        twin=Estimate(score - 0.004 * (1 + related) + float(generator.normal(0, 0.004))) if method == "panda" else None,
     )  # fmt: skip
     published = Outcome(
         score=Estimate(first), gain=Estimate(first - base + 0.01), early=first - 0.06, relative_performance=first / base,
@@ -148,7 +148,8 @@ def changed(
     """The same study with other numbers: means of gain and of selection score, similarities beside those there are."""
     won = study.confirmed
     if gain is not None:
-        winner["gain"] = Estimate(gain, n=2) if won.gain is None else replace(won.gain, mean=gain)
+        by_seed = dict.fromkeys(won.gain.by_seed, gain) if won.gain else {}
+        winner["gain"] = Estimate(gain, n=2) if won.gain is None else replace(won.gain, mean=gain, by_seed=by_seed)
     if selection is not None:
         winner["selection"] = replace(won.selection, mean=selection)
     return replace(study, winner=replace(won, **winner), similarities={**study.similarities, **(similarities or {})})

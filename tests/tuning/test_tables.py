@@ -350,7 +350,7 @@ def test_correlations_are_folded_where_the_terminal_is_narrow(tmp_path: Path) ->
     scores.write_text("source,target,score\n" + "".join(f"s{i},t,{i}\n" for i in range(4)))
     similarities.write_text("source,target,metric,similarity\n" + "".join(f"s{i},t,on,0.{i}\n" for i in range(4)))
     found = correlations(scores, similarities, "none", False, 0, None)
-    folded = correlation_table(found, width=80)
+    folded = correlation_table(found, "none", width=80)
     assert max(map(len, folded.splitlines())) <= 80
     assert "\non\n  mean ρ +1.00" in folded
     assert "pooled ρ +1.00" in folded

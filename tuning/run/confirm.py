@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,17 @@ import pandas as pd
 from numpy.typing import NDArray
 from optuna.trial import FixedTrial
 
-from analysis.statistics.gains import NONE, RESAMPLES, Gain, paired_gain
-from panda_trainable.config.keys import content_key
+from analysis.statistics.contributions import contributions
+from analysis.statistics.crossed import gains
+from analysis.statistics.gains import Gain, excess
 from panda_trainable.config.methods import BASELINE
 from panda_trainable.config.trial import TrialConfig
-from panda_trainable.data.tokens import token_table
+from panda_trainable.data.splits import replica_rows, selection_split
+from panda_trainable.data.tokens import gold_of, token_table
 from panda_trainable.library import PromptLibrary
-from panda_trainable.training.heads import reference_logits
+from panda_trainable.training.evaluation import best_constant, constant_logits, constant_scores, scores_on
 from panda_trainable.training.metrics import METRICS
+from panda_trainable.training.trainer import Trainer
 from panda_trainable.worker import single_threaded
 from tuning.engine.journal import Journal
 from tuning.experiment.experiment import Experiment
@@ -27,13 +30,15 @@ from tuning.planning.jobs import Job
 from tuning.planning.partners import study_path
 from tuning.planning.plan import Study
 from tuning.planning.results import (
-    GAIN_FILE,
+    CONTRIBUTIONS,
     LOGITS,
-    REFERENCE,
     ROWS,
     SCORES,
+    Candidate,
+    Chosen,
     Confirmed,
     Winner,
+    chosen_of,
     confirm_key,
     read_confirmed,
     twin,
@@ -61,26 +66,47 @@ def _confirm(draft: Path, library: PromptLibrary, config: TrialConfig) -> None:
     trainer = open_trainer(library, config)
     trainer.advance(config.steps)
     losses = trainer.losses()
-    selection = trainer.select()
-    if not np.isfinite([*losses, *selection[config.target.metrics[0]]]).all():
+    selected = _select(trainer, library, config)
+    if not np.isfinite([*losses, *selected["selection"][config.target.metrics[0]]]).all():
         raise ValueError(f"loss or score of a seed of {list(config.seeds)} is not finite: the run diverged")
     report, logits, gold = trainer.report()
-    table = token_table(library, config.setting, config.target, config.target.report_split)
-    numbers = np.arange(len(table))
-    reference = reference_logits(config.target, trainer.data.parts[0].table.labels.numpy(), table, numbers)
+    train, table = (
+        token_table(library, config.setting, config.target, s) for s in ("train", config.target.report_split)
+    )
+    answer = best_constant(config.target, train, np.arange(len(train)))
     metric = METRICS[config.target.metrics[0]]
     scores = {
-        "selection": selection,
+        **selected,
         "report": report,
-        "majority": metric(reference, gold),
-        "truncated": {"train": trainer.data.parts[0].table.truncated, "report": table.truncated},
+        "majority": metric(constant_logits(config.target, answer, table, np.arange(len(table))), gold),
+        "truncated": {"train": train.truncated, "report": table.truncated},
         "seconds": time.perf_counter() - began,
         "teacher": teacher_plm_scores(library, config) if config.teacher_plm else [],
     }
     (draft / SCORES).write_text(json.dumps(scores), encoding="utf-8")
-    np.save(draft / ROWS, np.stack([metric.rows(said, gold) for said in logits]), allow_pickle=False)
-    np.save(draft / REFERENCE, metric.rows(reference, gold), allow_pickle=False)
+    rows = np.stack([metric.rows(said, gold) for said in logits])
+    np.save(draft / ROWS, rows, allow_pickle=False)
+    np.save(draft / CONTRIBUTIONS, np.stack([contributions(own, metric.score) for own in rows]), allow_pickle=False)
     _logits_frame(config.seeds, logits).to_parquet(draft / LOGITS, index=False)
+
+
+def _select(trainer: Trainer, library: PromptLibrary, config: TrialConfig) -> dict[str, Any]:
+    """Scores on selection rows, those of the best constant answer, and the error of their difference over rows."""
+    task, setting, metric = config.target, config.setting, METRICS[config.target.metrics[0]]
+    split, replicas = selection_split(setting, task), trainer.data.parts[0].rows
+    scores, logits = scores_on(trainer.student, library, setting, split, [rows.selection for rows in replicas])
+    train, table = token_table(library, setting, task, "train"), token_table(library, setting, task, split)
+    errors = []
+    for said, rows in zip(logits, replicas, strict=True):
+        gold = gold_of(table, task, rows.selection)
+        constant = constant_logits(task, best_constant(task, train, rows.train), table, rows.selection)
+        ours, theirs = (contributions(metric.rows(each, gold), metric.score) for each in (said, constant))
+        errors.append(float((ours - theirs).std(ddof=1) / len(ours) ** 0.5) if len(ours) > 1 else 0.0)
+    return {
+        "selection": scores,
+        "constant_selection": constant_scores(library, setting, task, replicas),
+        "excess_error": errors,
+    }
 
 
 def _logits_frame(seeds: Sequence[int], logits: NDArray[Any]) -> pd.DataFrame:
@@ -96,14 +122,15 @@ def _logits_frame(seeds: Sequence[int], logits: NDArray[Any]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def candidates(experiment: Experiment, studies: Sequence[Study]) -> dict[str, list[TrialConfig]]:
+def candidates(experiment: Experiment, studies: Sequence[Study]) -> dict[str, list[Candidate]]:
     """Study key -> its best `confirm.top` configurations of the search, with the confirm seeds."""
     chosen = {}
     for study in studies:
         trials = Journal(study.key, study_path(experiment, study, "journal")).best_trials(study.base.steps)
+        configs = [study.base.with_knobs(study.space(FixedTrial(t.params))) for t in trials[: experiment.confirm.top]]
         chosen[study.key] = [
-            replace(study.base.with_knobs(study.space(FixedTrial(t.params))), seeds=tuple(experiment.confirm.seeds))
-            for t in trials[: experiment.confirm.top]
+            Candidate(replace(config, seeds=tuple(experiment.confirm.seeds)), trial.value or 0.0, len(trials))
+            for config, trial in zip(configs, trials, strict=False)
         ]
     return chosen
 
@@ -116,55 +143,65 @@ def jobs_of(configs: Sequence[TrialConfig]) -> list[Job]:
     return list(dict.fromkeys(jobs))
 
 
-def best_of(library: PromptLibrary, configs: Sequence[TrialConfig]) -> list[Confirmed]:
-    """What was confirmed, the best by selection score first."""
-    found = [read_confirmed(library, config) for config in configs if library.has("confirmed", confirm_key(config))]
-    return sorted(found, key=lambda confirmed: -float(np.mean(confirmed.selection)))
+def choice_of(library: PromptLibrary, found: Sequence[Candidate]) -> Chosen | None:
+    """The choice among those of a study's candidates that are confirmed; None where none is."""
+    there = [one for one in found if library.has("confirmed", confirm_key(one.config))]
+    return chosen_of(there, [read_confirmed(library, one.config) for one in there]) if there else None
 
 
-def winning(library: PromptLibrary, chosen: Mapping[str, list[TrialConfig]]) -> list[TrialConfig]:
-    """The winner's configuration of every study that has one."""
-    ranked = [best_of(library, configs) for configs in chosen.values()]
-    return [found[0].config for found in ranked if found]
+def twins_needed(library: PromptLibrary, chosen: Mapping[str, list[Candidate]]) -> list[TrialConfig]:
+    """The twins of all configurations that are a winner, or chosen for a seed."""
+    choices = [choice for found in chosen.values() if (choice := choice_of(library, found))]
+    picked = [one.config for choice in choices for one in (choice.winner, *choice.picks)]
+    return list(dict.fromkeys(t for config in picked if (t := twin(config))))
 
 
 def winners(
-    library: PromptLibrary, studies: Sequence[Study], chosen: Mapping[str, list[TrialConfig]]
+    library: PromptLibrary, studies: Sequence[Study], chosen: Mapping[str, list[Candidate]]
 ) -> Iterator[Winner]:
-    """The winners of studies with their gains over the target's baseline, where both are confirmed."""
-    ranked = {study.key: best_of(library, chosen[study.key]) for study in studies}
-    baselines = {_of(s): (s.key, ranked[s.key][0]) for s in studies if s.pair.method == BASELINE and ranked[s.key]}
+    """What studies came to, with their gains over the target's baseline, where both are confirmed."""
+    choices = {study.key: choice for study in studies if (choice := choice_of(library, chosen[study.key]))}
+    targets: dict[tuple[str, str], list[Study]] = {}
     for study in studies:
-        if not ranked[study.key] or _of(study) not in baselines:
-            continue
-        first, *others = ranked[study.key]
-        key, baseline = baselines[_of(study)]
-        without = twin(first.config)
-        there = without is not None and library.has("confirmed", confirm_key(without))
-        yield Winner(
-            study, first, tuple(others), gain_over(library, first, baseline),
-            read_confirmed(library, without) if without is not None and there else None, baseline,
-            gain_over(library, baseline, None), key,
-        )  # fmt: skip
+        if study.key in choices:
+            targets.setdefault((study.pair.target, study.base.setting.plm.label), []).append(study)
+    for own in targets.values():
+        baseline = next((study for study in own if study.pair.method == BASELINE), None)
+        if baseline is not None:
+            yield from _of_target(library, own, baseline, choices, chosen[baseline.key])
 
 
-def _of(study: Study) -> tuple[str, str]:
-    """Target and PLM: studies of one are compared."""
-    return study.pair.target, study.base.setting.plm.label
+def _of_target(
+    library: PromptLibrary, studies: Sequence[Study], baseline: Study, choices: Mapping[str, Chosen],
+    candidates: Sequence[Candidate],
+) -> Iterator[Winner]:  # fmt: skip
+    signal = signal_of(library, baseline, choices[baseline.key].winner, candidates)
+    theirs = choices[baseline.key].contributions()
+    rows = [theirs if study is baseline else choices[study.key].contributions() for study in studies]
+    for study, gain in zip(studies, gains(rows, theirs), strict=True):
+        choice = choices[study.key]
+        twins = [t for pick in choice.picks if (t := twin(pick.config)) and library.has("confirmed", confirm_key(t))]
+        complete = tuple(read_confirmed(library, t) for t in twins) if len(twins) == len(choice.picks) else ()
+        yield Winner(study, choice, gain, complete, choices[baseline.key], signal, baseline.key)
 
 
-def gain_over(library: PromptLibrary, confirmed: Confirmed, other: Confirmed | None) -> Gain:
-    """The gain over another configuration, or over the reference that ignores the text; bootstrapped once."""
-    if other and confirmed.config == other.config:
-        return NONE
+def signal_of(library: PromptLibrary, baseline: Study, winner: Confirmed, candidates: Sequence[Candidate]) -> Gain:
+    """How far prompt tuning is above the best constant answer, in the search.
 
-    def make(draft: Path) -> None:
-        theirs = other.rows() if other else confirmed.reference()
-        gain = paired_gain(confirmed.rows(), theirs, METRICS[confirmed.config.target.metrics[0]].score)
-        (draft / GAIN_FILE).write_text(json.dumps(asdict(gain)), encoding="utf-8")
+    The search's seeds and selection rows decide, which report nothing: were it the report rows, targets would
+    be kept where prompt tuning had luck there, and gains over it would come out too low.
 
-    keys = [confirm_key(each.config) if each else "reference" for each in (confirmed, other)]
-    key = content_key("gains", keys, RESAMPLES)
-    card = {"target": confirmed.config.target.name, "method": confirmed.config.method, "holds": "gain over " + keys[1]}
-    folder = library.get_or_make("gains", key, make, card)
-    return Gain(**json.loads((folder / GAIN_FILE).read_text(encoding="utf-8")))
+    Args:
+        library: where token tables come from.
+        baseline: the target's prompt tuning.
+        winner: its confirmed winner, whose replicas say how sure a selection score is.
+        candidates: what the search found of it.
+    """
+    base, task = baseline.base, baseline.base.target
+    replicas = [replica_rows(library, base.setting, task, seed) for seed in base.seeds]
+    constants = constant_scores(library, base.setting, task, replicas)
+    searched = next(one for one in candidates if one.config == winner.config)
+    differences = np.subtract(winner.selection, winner.constant_selection)
+    return excess(
+        searched.searched - float(np.mean(constants)), winner.excess_error, differences, len(base.seeds), searched.tried
+    )

@@ -21,10 +21,10 @@ from tuning.planning.overlap import shared_texts
 from tuning.planning.partners import record_study, study_path
 from tuning.planning.plan import Plan, Study
 from tuning.planning.preflight import preflight
-from tuning.planning.results import Winner, confirm_key, twin
+from tuning.planning.results import Winner, confirm_key
 from tuning.planning.studies import make_studies
 from tuning.run import cluster
-from tuning.run.confirm import candidates, confirm_trial, jobs_of, winners, winning
+from tuning.run.confirm import candidates, confirm_trial, jobs_of, twins_needed, winners
 from tuning.run.jobs import is_made, make, measure, source_cards
 from tuning.run.progress import CHECKING, Progress
 from tuning.run.watch import Watcher
@@ -225,12 +225,12 @@ class Run:
         ).fit()  # fmt: skip
 
     def confirm(self) -> None:
-        """Trains the best configurations again with fresh seeds, then the twins of the winners."""
+        """Trains the best configurations again with fresh seeds, then the twins of those that are chosen."""
         chosen = candidates(self.experiment, self.all_studies)
-        configs = [config for best in chosen.values() for config in best]
+        configs = [one.config for found in chosen.values() for one in found]
         self.make_prompts("sources for confirm", jobs_of(configs))
         self._confirm("confirm", configs)
-        self._confirm("twins", [t for config in winning(self.library, chosen) if (t := twin(config))])
+        self._confirm("twins", twins_needed(self.library, chosen))
         self.winners = list(winners(self.library, self.all_studies, chosen))
 
     def _confirm(self, stage: str, configs: Sequence[Any]) -> None:

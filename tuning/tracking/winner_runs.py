@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from analysis.records import names as records
+from analysis.records.contributions import as_csv
 from analysis.records.conversion import estimate_metrics, study_run
 from analysis.records.studies import Estimate, Outcome
 from analysis.records.studies import Winner as WinnerRecord
@@ -18,17 +19,17 @@ from panda_trainable.config.trial import TrialConfig
 from tuning.experiment.experiment import Experiment
 from tuning.experiment.pinned import pinned
 from tuning.planning.plan import Study
-from tuning.planning.results import LOGITS, Confirmed, Winner, confirm_key
+from tuning.planning.results import LOGITS, Confirmed, Winner, by_pick, confirm_key
 from tuning.tracking.study_runs import study_record, study_tags
 from tuning.tracking.tracker import FAILED, RunUpdate
 
 
 def of_winner(winner: Winner) -> Iterator[RunUpdate]:
     """Runs of a study's confirmed configurations and of the winner's twin."""
-    for rank, confirmed in enumerate((winner.confirmed, *winner.others), 1):
+    for rank, confirmed in enumerate(winner.chosen.ranked, 1):
         yield _of_confirmed(winner.study, confirmed, f"confirm {rank}")
-    if winner.twin:
-        yield _of_confirmed(winner.study, winner.twin, "twin")
+    for twin in {confirm_key(twin.config): twin for twin in winner.twins}.values():
+        yield _of_confirmed(winner.study, twin, "twin")
 
 
 def _of_confirmed(study: Study, confirmed: Confirmed, name: str) -> RunUpdate:
@@ -93,22 +94,26 @@ def of_study_end(experiment: Experiment, winner: Winner, ours: Learnt = UNKNOWN,
     return RunUpdate(
         f"study:{study.key}", study.pair.name, tags={**run.tags, records.CURRENT: "true"}, metrics=run.metrics,
         links={records.WINNER_RUN: confirmed_id(study, config)},
-        artifacts={records.CONFIG_FILE: json.dumps(pinned(experiment, config, study.pair.source), indent=1)},
+        artifacts={
+            records.CONFIG_FILE: json.dumps(pinned(experiment, config, study.pair.source), indent=1),
+            records.CONTRIBUTIONS_FILE: as_csv(winner.chosen.contributions(), config.seeds),
+        },
     )  # fmt: skip
 
 
 def _winner(winner: Winner, ours: Learnt, theirs: Learnt) -> WinnerRecord:
     """The winner with how it compares to its baseline, and to the larger PLM that taught it."""
-    confirmed, base = winner.confirmed, float(np.mean(winner.baseline.report))
-    seeds, score = confirmed.config.seeds, _over_seeds(confirmed.report)
-    gains = np.subtract(confirmed.report, winner.baseline.report).tolist()
-    teacher = float(np.mean(confirmed.teacher)) if confirmed.teacher else None
+    confirmed, chosen, base = winner.confirmed, winner.chosen, float(np.mean(winner.baseline.report))
+    seeds = confirmed.config.seeds
+    score, gains = _by_seed(chosen.report, seeds), np.subtract(chosen.report, winner.baseline.report).tolist()
+    teacher = float(np.mean([p.teacher[k] for k, p in enumerate(chosen.picks)])) if confirmed.teacher else None
     return WinnerRecord(
-        score=replace(score, by_seed=dict(zip(seeds, confirmed.report, strict=True))), selection=_over_seeds(confirmed.selection),
+        score=score, selection=_over_seeds(confirmed.selection),
+        chosen_by=dict(zip(seeds, chosen.grounds, strict=True)),
         gain=Estimate(**asdict(winner.gain), by_seed=dict(zip(seeds, gains, strict=True))),
         relative_performance=relative_performance(score.mean, base), error_reduction=relative_error_reduction(score.mean, base),
         early=_early(ours.won), speedups=speedups(theirs.won, ours.won), majority=confirmed.majority,
-        twin=float(np.mean(winner.twin.report)) if winner.twin else None,
+        twin=_by_seed(by_pick(winner.twins), seeds) if winner.twins else None,
         teacher=teacher, gap_closed=None if teacher is None else gap_closed(base, score.mean, teacher),
         partners=tuple(source.task.name for source in confirmed.config.sources[1:]), truncated=confirmed.truncated,
         steps=confirmed.config.steps, teacher_steps=confirmed.config.teacher_steps, seconds=confirmed.seconds,
@@ -117,6 +122,10 @@ def _winner(winner: Winner, ours: Learnt, theirs: Learnt) -> WinnerRecord:
 
 def _over_seeds(scores: Sequence[float]) -> Estimate:
     return Estimate(float(np.mean(scores)), spread(list(scores)), len(scores))
+
+
+def _by_seed(scores: Sequence[float], seeds: Sequence[int]) -> Estimate:
+    return replace(_over_seeds(scores), by_seed=dict(zip(seeds, scores, strict=True)))
 
 
 def _first(ours: Curve, theirs: Curve) -> Outcome | None:

@@ -63,12 +63,14 @@ def refused(files: Any, tmp_path: Path) -> Any:
 def test_the_answer_has_the_shape_that_is_promised(files: Any) -> None:
     found = correlate(*files())
     assert list(found) == ["c_mean"]
-    assert set(found["c_mean"]) == {"per_target", "pooled"}
+    assert set(found["c_mean"]) == {"per_target", "pooled", "pair", "source_only"}
     assert set(found["c_mean"]["per_target"]) == {"spearman_mean", "pearson_mean", "targets"}
     assert list(found["c_mean"]["per_target"]["targets"]) == list(TARGETS)
     names = {"spearman", "spearman_p", "pearson", "pearson_p", "n"}
     assert all(set(one) == names for one in found["c_mean"]["per_target"]["targets"].values())
-    assert set(found["c_mean"]["pooled"]) == names | {"spearman_interval"}
+    pooled = {"spearman", "pearson", "n", "p_permutation", "p_adjusted", "spearman_interval"}
+    assert set(found["c_mean"]["pooled"]) == pooled
+    assert set(found["c_mean"]["pair"]) == {"coefficient", "p", "chance"}
     json.dumps(found, allow_nan=False)
 
 
@@ -80,10 +82,20 @@ def test_coefficients_are_those_of_the_files(files: Any) -> None:
         "spearman": pytest.approx(spearman[0]), "spearman_p": pytest.approx(spearman[1]),
         "pearson": pytest.approx(pearson[0]), "pearson_p": pytest.approx(pearson[1]), "n": 5,
     }  # fmt: skip
+    raw = correlate(*files(), relative_to="none")["c_mean"]["pooled"]
     everything = list(SIMILAR.values()), list(SCORE.values())
-    assert found["pooled"]["spearman"] == pytest.approx(stats.spearmanr(*everything)[0])
-    assert found["pooled"]["pearson"] == pytest.approx(stats.pearsonr(*everything)[0])
-    assert found["pooled"]["n"] == 15
+    assert raw["spearman"] == pytest.approx(stats.spearmanr(*everything)[0])
+    assert raw["pearson"] == pytest.approx(stats.pearsonr(*everything)[0])
+    assert raw["n"] == found["pooled"]["n"] == 15
+
+
+def test_pooled_are_ranks_within_targets_unless_told_otherwise(files: Any) -> None:
+    found = correlate(*files())["c_mean"]["pooled"]
+    sides = [
+        np.concatenate([stats.rankdata([table[s, t] for s in SOURCES]) for t in TARGETS]) for table in (SIMILAR, SCORE)
+    ]
+    assert found["spearman"] == pytest.approx(stats.spearmanr(*sides)[0])
+    assert 0 < found["p_permutation"] <= found["p_adjusted"] <= 1
 
 
 def pooled_over(references: dict[str, float]) -> float:
@@ -174,10 +186,12 @@ def test_p_is_adjusted_over_the_metrics_of_the_file(files: Any) -> None:
     assert found[0].pooled.p_permutation == found[1].pooled.p_permutation == found[0].pooled.p_adjusted
 
 
-def test_the_seed_moves_the_interval_alone(files: Any) -> None:
+def test_the_seed_moves_the_interval_and_drawn_permutations_alone(files: Any) -> None:
     one, same, other = (correlate(*files(), seed=seed)["c_mean"] for seed in (1, 1, 2))
     assert one == same
     assert one["pooled"].pop("spearman_interval") != other["pooled"].pop("spearman_interval")
+    assert one["pair"].pop("coefficient") == other["pair"].pop("coefficient")
+    assert one.pop("pair")["p"] == pytest.approx(other.pop("pair")["p"], abs=0.03)
     assert one == other
 
 
@@ -282,7 +296,7 @@ def test_relative_to_baseline_needs_every_targets_baseline(refused: Any) -> None
 
 
 def test_relative_to_something_else_is_refused(files: Any) -> None:
-    with pytest.raises(ValueError, match="scores are relative to self, baseline, none, got 'source'"):
+    with pytest.raises(ValueError, match="scores are relative to ranks, self, baseline, none, got 'source'"):
         correlate(*files(), relative_to="source")
 
 

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from analysis.findings.answer import (
@@ -35,7 +36,7 @@ def test_a_similarity_that_orders_the_sources_is_a_yes_with_its_numbers() -> Non
     (taken,) = [c for c in found if (c.method, c.measure, c.similarity) == ("spot", "gain", said.similarity)]
     assert (said.verdict, said.method, said.similarity, said.found) == ("yes", "spot", "c_mean", taken)
     assert said.sentences[0].startswith(
-        "Yes: c_mean, the best of 2 similarities, predicts which sources help spot: mean Spearman +"
+        "Yes: c_mean, the best of 2 similarities, predicts which sources help spot on which target: mean Spearman +"
     )
     assert f"{taken.spearman_mean:+.2f} over 4 targets" in said.sentences[0]
     assert "corrected for 2 similarities" in said.sentences[0]
@@ -49,17 +50,34 @@ def test_noise_is_no_sign_and_never_called_a_no() -> None:
     assert "does not order the sources of spot better than chance would" in first
 
 
-def test_an_order_that_is_as_good_as_so_few_sources_can_show_is_no_sign_of_nothing() -> None:
-    """Of four sources even the perfect order has p = 2 / 24."""
-    assert (smallest_p(4), smallest_p(5), smallest_p(1)) == (pytest.approx(1 / 12), pytest.approx(1 / 60), 1.0)
-    known = evidence(replace(SMALL, sources=SOURCES[:4], methods=("spot",), similarities=("c_mean",)))
+def test_of_one_target_nothing_can_be_said_of_pairs() -> None:
+    assert [smallest_p(*n) for n in ((3, 2), (3, 3), (1, 1))] == pytest.approx([1 / 6, 1 / 18, 1.0])
+    known = evidence(replace(SMALL, targets=("cb",), methods=("spot",), similarities=("c_mean",)))
     known = with_studies(known, lambda pair: changed(pair, gain=pair.similarities["c_mean"]))
     said = answer(known, correlations(known))
     assert said.verdict == "cannot say"
     assert said.sentences[0].startswith(
-        "Whether c_mean predicts which sources help spot cannot be said with 4 sources, "
+        "Whether c_mean predicts which sources help spot on which target cannot be said with 6 sources and 1 target: mean Spearman +1.00"
     )
-    assert "of which the best order has p = 0.083 before correction: mean Spearman +1.00" in said.sentences[0]
+
+
+def test_what_knowing_the_sources_does_as_well_is_no_knowledge_of_the_pair() -> None:
+    """The same order of sources for every target, of similarities and of gains."""
+    known = evidence(replace(SMALL, methods=("spot",), similarities=("c_mean",)))
+    generator = np.random.default_rng(5)
+
+    def by_source(pair: StudyRecord) -> StudyRecord:
+        place, (one, other) = SOURCES.index(str(pair.source)), generator.normal(0, 0.6, 2)
+        return changed(pair, gain=0.01 * (place + one), similarities={"c_mean": place + other})
+
+    said = answer(known := with_studies(known, by_source), correlations(known))
+    assert said.verdict == "source only"
+    assert said.sentences[0].startswith(
+        "Only by source: c_mean orders the sources of spot better than chance would, but"
+    )
+    assert said.found
+    assert said.found.spearman_mean > 0.7
+    assert f"a source's mean rank on the other targets alone reaches +{said.found.source_only:.2f}" in said.sentences[0]
 
 
 def test_what_these_targets_show_and_others_may_not_is_probable() -> None:
@@ -69,7 +87,9 @@ def test_what_these_targets_show_and_others_may_not_is_probable() -> None:
     wide = replace(said.found, mean_interval=(-0.1, 0.9))
     probable = answer(known, [wide])
     assert probable.verdict == "probably"
-    assert probable.sentences[0].startswith("Probably: c_mean orders the sources of spot better than chance would, but")
+    assert probable.sentences[0].startswith(
+        "Probably: c_mean orders the sources of spot for these targets better than chance would, but"
+    )
 
 
 def test_fewer_than_four_sources_have_no_coefficient_and_the_answer_says_so() -> None:
@@ -199,20 +219,25 @@ def test_what_is_missing_for_an_answer_is_named(known: Evidence, said: str) -> N
 
 def test_following_a_similarity_in_numbers() -> None:
     known = evidence(
-        replace(SMALL, methods=("spot",), targets=("cb",), sources=("a", "b", "c"), similarities=("c_mean",))
+        replace(
+            SMALL, methods=("spot",), targets=("cb", "rte", "cr"), sources=("a", "b", "c"), similarities=("c_mean",)
+        )
     )
     told = {"a": (0.9, 0.02, 0.6), "b": (0.5, 0.05, 0.9), "c": (0.1, -0.01, 0.7)}
 
     def told_of(pair: StudyRecord) -> StudyRecord:
         similarity, gain, selection = told[str(pair.source)]
-        return changed(pair, similarities={"c_mean": similarity}, gain=gain, selection=selection)
+        extra = {"cb": 0.0, "rte": 0.001, "cr": -0.001}[pair.target]
+        return changed(pair, similarities={"c_mean": similarity}, gain=gain + extra, selection=selection)
 
     known = with_studies(known, told_of)
     (found,) = retrieval_summaries(known)
-    assert (found.method, found.similarity, found.targets) == ("spot", "c_mean", 1)
+    assert (found.method, found.similarity, found.targets) == ("spot", "c_mean", 3)
     assert (found.first, found.random, found.oracle) == pytest.approx((0.02, 0.02, 0.05))
-    assert (found.kept, found.regret, found.enough) == pytest.approx((0.4, 0.03, 2 / 3))
+    assert (found.kept, found.enough) == pytest.approx((0.4, 2 / 3))
+    assert found.advantage.mean == pytest.approx(0)
+    assert found.regret is None  # report rows were not recorded
     assert dict(retrieval_metrics([found])) == {
-        "retrieval/spot/c_mean/regret": found.regret,
+        "retrieval/spot/c_mean/advantage": found.advantage.mean,
         "retrieval/spot/c_mean/first": found.first,
     }

@@ -2,37 +2,44 @@
 
 import csv
 import io
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from analysis.findings.method_table import (
     RULE,
     as_csv,
     as_latex,
-    is_distinguishable,
     latex_text,
     method_table,
     paper_table,
 )
+from analysis.records.contributions import Contributions
 from analysis.records.evidence import Evidence
 from analysis.records.studies import Estimate, StudyRecord
 from tests.kits.worlds import World, evidence, record
 
 
 def study(
-    method: str, score: float, gain: tuple[float, float | None, float | None] | None = None, *, target: str = "cb",
-    source: str | None = None, selection: float = 0.5, n: int = 3,
+    method: str, score: float, shift: int = 0, *, target: str = "cb", source: str | None = None, selection: float = 0.5,
+    n: int = 3, rows: int = 100,
 ) -> StudyRecord:  # fmt: skip
-    gained = gain and Estimate(gain[0], n=3, low=gain[1], high=gain[2])
+    """A study whose first rows are right, those of its score; with `shift`, rows that far behind."""
+    right = np.roll((np.arange(rows) < round(score * rows)).astype(float), shift)
+    seeds = tuple(range(10, 10 + n))
+    values = np.tile(right, (n, 1))
+    by_seed = dict.fromkeys(seeds, score)
     return record(
-        method, source, target, score=Estimate(score, 0.01, n), selection=selection, gain=gained, majority=0.4
-    )
+        method, source, target, score=Estimate(score, 0.01, n, by_seed=by_seed), selection=selection, majority=0.4,
+        gain=None if method == "prompt_tuning" else Estimate(score - 0.7, n=n), contributions=Contributions(seeds, values),
+    )  # fmt: skip
 
 
 BASE = study("prompt_tuning", 0.70)
-FAR = study("panda", 0.80, (0.10, 0.06, 0.14))
-NEAR = study("spot", 0.78, (0.08, 0.05, 0.11))
-LOW = study("distill", 0.72, (0.02, -0.01, 0.05))
+FAR = study("panda", 0.80)
+NEAR = study("spot", 0.78)
+LOW = study("distill", 0.72)
 
 
 def marks(*studies: StudyRecord) -> dict[str, str]:
@@ -40,32 +47,43 @@ def marks(*studies: StudyRecord) -> dict[str, str]:
     return {method: table.cells[method, "cb"].mark for method in table.methods}
 
 
-def test_the_best_is_bold_and_what_the_intervals_cannot_tell_from_it_is_marked() -> None:
-    """panda − spot: 0.02 − sqrt(0.04² + 0.03²) = −0.03; panda − distill: 0.08 − sqrt(0.04² + 0.03²) = 0.03."""
+def test_the_best_is_bold_and_what_paired_rows_cannot_tell_from_it_is_marked() -> None:
+    """panda is right on two rows more than spot, on eight and ten more than the others, and never on fewer."""
     assert marks(BASE, FAR, NEAR, LOW) == {"prompt_tuning": "", "distill": "", "panda": "best", "spot": "tie"}
+    assert marks(FAR, LOW) == {"distill": "", "panda": "best"}  # one pair of methods needs no correction
 
 
-def test_against_the_baseline_the_gains_own_interval_decides() -> None:
-    assert marks(BASE, LOW) == {"prompt_tuning": "tie", "distill": "best"}
-    assert marks(BASE, study("distill", 0.72, (0.02, 0.001, 0.04))) == {"prompt_tuning": "", "distill": "best"}
-    worse = study("distill", 0.68, (-0.02, -0.03, -0.01))
-    assert marks(BASE, worse) == {"prompt_tuning": "best", "distill": ""}
+def test_on_other_rows_the_same_difference_is_doubtful() -> None:
+    assert marks(study("prompt_tuning", 0.70, shift=40), FAR) == {"prompt_tuning": "tie", "panda": "best"}
 
 
-def test_without_an_interval_nothing_can_be_told_apart() -> None:
-    unknown = study("panda", 0.9, (0.2, None, None))
-    assert not is_distinguishable(unknown, LOW)
-    assert marks(BASE, unknown)["prompt_tuning"] == "tie"
+def test_of_one_seed_or_without_rows_nothing_can_be_told_apart() -> None:
+    assert marks(study("prompt_tuning", 0.3, n=1), study("panda", 0.9, n=1))["prompt_tuning"] == "tie"
+    unknown = replace(FAR, winner=replace(FAR.confirmed, contributions=None))
+    assert marks(study("prompt_tuning", 0.3), unknown)["prompt_tuning"] == "tie"
+
+
+def test_a_cell_is_what_the_other_seeds_choose() -> None:
+    def of(source: str, scores: tuple[float, float], selection: tuple[float, float]) -> StudyRecord:
+        by_seed = dict(zip((10, 11), scores, strict=True))
+        return record(
+            "spot", source, "cb", score=Estimate(sum(scores) / 2, by_seed=by_seed), selection=sum(selection) / 2,
+            chosen_by={10: selection[1], 11: selection[0]},
+        )  # fmt: skip
+
+    lucky, steady = of("a", (0.9, 0.2), (0.9, 0.1)), of("b", (0.3, 0.4), (0.4, 0.4))
+    cell = method_table(Evidence("x", (lucky, steady))).cells["spot", "cb"]
+    assert (cell.source, cell.mean) == ("a", pytest.approx((0.3 + 0.2) / 2))
 
 
 def test_equal_scores_are_both_the_best() -> None:
-    assert marks(BASE, study("distill", 0.70, (0.0, -0.01, 0.01))) == {"prompt_tuning": "best", "distill": "best"}
+    assert marks(BASE, study("distill", 0.70)) == {"prompt_tuning": "best", "distill": "best"}
 
 
 def test_of_a_methods_sources_the_one_with_the_best_selection_score_stands_there_not_the_best_report() -> None:
     poor, lucky = (
-        study("spot", 0.6, (0.0, 0, 0), source="a", selection=0.9),
-        study("spot", 0.99, (0.3, 0, 0), source="b", selection=0.8),
+        study("spot", 0.6, source="a", selection=0.9),
+        study("spot", 0.99, source="b", selection=0.8),
     )
     cell = method_table(Evidence("x", (BASE, lucky, poor))).cells["spot", "cb"]
     assert (cell.mean, cell.source) == (0.6, "a")
@@ -97,7 +115,7 @@ def test_latex_is_bold_where_best_daggered_where_tied_and_escaped() -> None:
     assert r"spot & 78.0{\scriptsize$\pm$1.0}$^\dagger$ & -- \\" in text
     assert r"method & cb & my\_task \\" in text
     assert text.count("{") == text.count("}")
-    assert r"95\% interval" in text
+    assert r"paired differences" in text
 
 
 def test_latex_prints_names_as_they_are() -> None:
@@ -120,5 +138,5 @@ def test_an_unknown_format_is_refused() -> None:
 
 
 def test_the_rule_is_said_where_the_table_is() -> None:
-    assert "MOVER" in RULE
+    assert "pairs of methods" in RULE
     assert "not significantly different" in as_latex(TABLE)

@@ -18,7 +18,7 @@ FIRST = Outcome(
 )  # fmt: skip
 WINNER = Winner(
     score=Estimate(0.71, 0.03, **FULL), gain=Estimate(0.22, 0.04, **FULL), relative_performance=1.2, error_reduction=0.23, early=0.51,
-    speedups=Speedups(2.5, 3.5), selection=Estimate(0.81, 0.05, **FULL), twin=0.62, majority=0.52, partners=("b", "c"), teacher=0.9,
+    speedups=Speedups(2.5, 3.5), selection=Estimate(0.81, 0.05, **FULL), twin=Estimate(0.62, 0.02, **FULL), chosen_by={9: 0.7, 11: 0.72}, majority=0.52, partners=("b", "c"), teacher=0.9,
     gap_closed=0.35, steps=60, teacher_steps=15, seconds=7.5, truncated={"train": 0.25, "report": 0.5}, run="w1",
 )  # fmt: skip
 STUDY = StudyRecord(
@@ -85,7 +85,7 @@ def test_the_names_that_documents_and_charts_use_stay() -> None:
     run = study_run(STUDY)
     expected = {
         "score/report": 0.71, "score/report/std": 0.03, "score/report/seed/9": 0.1, "score/selection": 0.81, "gain": 0.22, "gain/low": -0.1,
-        "gain/seed/11": 0.2, "similarity/on": 0.4, "twin": 0.62, "majority": 0.52, "speedup/comparable": 3.5, "first/speedup/convergence": 1.5,
+        "gain/seed/11": 0.2, "score/chosen_by/seed/9": 0.7, "twin/seed/11": 0.2, "similarity/on": 0.4, "twin": 0.62, "majority": 0.52, "speedup/comparable": 3.5, "first/speedup/convergence": 1.5,
         "first/score": 0.61, "first/gain": 0.12, "truncated/report": 0.5, "relative_performance": 1.2, "teacher_steps": 15.0,
     }  # fmt: skip
     assert {name: run.metrics[name] for name in expected} == expected

@@ -1,6 +1,5 @@
 """Heads: a linear layer per replica, arranged as each kind's logits, and the reference that ignores the text."""
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,15 +8,12 @@ import pytest
 import torch
 from torch.nn.functional import linear
 
-from panda_trainable.config.kinds import KINDS, METRIC_NAMES
-from panda_trainable.config.setting import Setting
+from panda_trainable.config.kinds import KINDS
 from panda_trainable.config.task import TaskSpec
 from panda_trainable.data.gold import MASKED
-from panda_trainable.data.tokens import TokenTable, gold_of, token_table
-from panda_trainable.library import PromptLibrary
-from panda_trainable.training.heads import HEADS, MAJORITY_KINDS, WEIGHT_STD, outputs, random_head, reference_logits
+from panda_trainable.data.tokens import TokenTable
+from panda_trainable.training.heads import HEADS, WEIGHT_STD, outputs, random_head
 from panda_trainable.training.losses import TASK_LOSSES
-from panda_trainable.training.metrics import METRICS
 from panda_trainable.training.trainer import Trainer
 from tests.kits.trainers import random_prompt
 
@@ -111,68 +107,3 @@ def test_logits_have_the_shape_that_their_head_tells(opened: Opened, kind_task: 
     assert [said.shape for said in trainer.student.logits(trainer.data.parts[0].table, rows)] == [
         (len(r), *shape) for r in rows
     ]
-
-
-# the reference
-
-
-@every_kind
-def test_the_reference_of_a_kind_is_scored_without_a_warning_and_beaten_by_perfection(
-    library: PromptLibrary, setting: Setting, kind_task: Task, kind: str
-) -> None:
-    spec = kind_task(kind, metrics=tuple(m for m in METRIC_NAMES[kind] if m != "question_match"))
-    table, rows = token_table(library, setting, spec, "train"), np.arange(40)
-    logits = reference_logits(spec, table.labels.numpy()[rows], table, rows)
-    assert logits.shape == (40, *HEADS[kind].shape(table, spec.outputs))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        scores = {name: METRICS[name](logits, gold_of(table, spec, rows)) for name in spec.metrics}
-    assert all(-1 <= score < 1 for score in scores.values())
-
-
-@pytest.mark.parametrize("kind", ["classification", "multiple_choice"])
-def test_the_reference_chooses_the_majority_of_the_given_labels(
-    library: PromptLibrary, setting: Setting, kind_task: Task, kind: str
-) -> None:
-    spec = kind_task(kind)
-    table, rows = token_table(library, setting, spec, "validation"), np.array([3, 0])
-    for labels, most in (([1, 1, 0], 1), ([0, 0, 1], 0)):
-        assert reference_logits(spec, np.array(labels), table, rows).argmax(1).tolist() == [most] * 2
-
-
-def test_the_reference_of_tags_is_the_most_frequent_tag_and_not_padding(
-    library: PromptLibrary, setting: Setting, kind_task: Task
-) -> None:
-    spec = kind_task("tagging")
-    table, rows = token_table(library, setting, spec, "train"), np.arange(5)
-    labels = np.array([[3, 3, -100, -100], [3, 0, 0, -100]])
-    assert (reference_logits(spec, labels, table, rows).argmax(-1) == 3).all()
-    real, rows = table.labels.numpy(), np.arange(60)
-    pair = reference_logits(spec, real, table, rows), gold_of(table, spec, rows)
-    scores = {name: METRICS[name](*pair) for name in spec.metrics}
-    assert scores == {"entity_f1": 0.0, "word_accuracy": pytest.approx((real == 0).sum() / (real >= 0).sum())}
-
-
-def test_the_reference_of_an_answer_is_the_passages_first_token(
-    library: PromptLibrary, setting: Setting, kind_task: Task
-) -> None:
-    spec = kind_task("extractive_qa")
-    table, rows = token_table(library, setting, spec, "train"), np.array([4, 9])
-    logits = reference_logits(spec, table.labels.numpy(), table, rows)
-    firsts = table.answers[rows].int().argmax(1)
-    assert logits[:, 0].argmax(1).tolist() == logits[:, 1].argmax(1).tolist() == firsts.tolist()
-    assert ((logits == MASKED) == ~table.answers.numpy()[rows][:, None]).all()
-
-
-def test_the_reference_of_a_regression_is_one_value_for_all(
-    library: PromptLibrary, setting: Setting, kind_task: Task
-) -> None:
-    spec = kind_task("regression")
-    table = token_table(library, setting, spec, "train")
-    logits = reference_logits(spec, table.labels.numpy(), table, np.arange(7))
-    assert logits.shape == (7, 1)
-    assert len(np.unique(logits)) == 1
-
-
-def test_the_kinds_that_have_a_majority_are_those_of_classes_choices_and_tags() -> None:
-    assert set(MAJORITY_KINDS) == set(KINDS) - {"regression", "extractive_qa"}

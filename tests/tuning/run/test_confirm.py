@@ -10,18 +10,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.statistics.gains import NONE, Gain, paired_gain
+from analysis.statistics.crossed import gain
+from analysis.statistics.gains import NONE
 from panda_trainable.config.trial import Source, TrialConfig
 from panda_trainable.library import PromptLibrary
 from panda_trainable.training.metrics import METRICS
 from tests.kits.by_hand import play
-from tests.kits.small import put_confirmed, studies_of
+from tests.kits.small import found, put_confirmed, studies_of
 from tuning.engine.journal import StudyHandle
 from tuning.engine.searcher import SearchPolicy
 from tuning.planning.partners import study_path
 from tuning.planning.plan import Plan, Study
-from tuning.planning.results import GAIN_FILE, LOGITS, ROWS, Winner, confirm_key, read_confirmed, twin
-from tuning.run.confirm import _logits_frame, candidates, confirm_trial, gain_over, jobs_of, winners
+from tuning.planning.results import LOGITS, Candidate, Winner, confirm_key, read_confirmed, twin
+from tuning.run.confirm import _logits_frame, candidates, confirm_trial, jobs_of, twins_needed, winners
 
 Planned = Callable[..., Plan]
 KNOBS = {"learning_rate": 0.02, "lambda": 1.0, "teacher_steps": 4, "partners": 1, "fusion": "late"}
@@ -84,15 +85,17 @@ def test_every_report_row_is_kept_with_its_logits_and_its_part_of_the_score_and_
     assert np.array_equal(confirmed.rows(), np.stack([accuracy.rows(said, labels) for said in logits]))
 
 
-def test_the_reference_says_the_most_frequent_class_of_the_train_rows_to_every_report_row(
+def test_what_each_report_row_adds_to_the_score_is_kept_and_has_the_score_for_its_mean(
     studies: dict[str, Study], library: PromptLibrary
 ) -> None:
     config = trial(studies["t · prompt_tuning"])
     confirm_trial(str(library.root), config)
     confirmed = read_confirmed(library, config)
+    assert confirmed.contributions().shape == (2, 24)
+    assert confirmed.contributions().mean(axis=1).tolist() == pytest.approx(confirmed.report)
     assert confirmed.majority == 0.5
-    assert confirmed.reference().shape == confirmed.rows().shape == (2, 24, 3)  # class, prediction, classes
-    assert set(confirmed.reference()[..., 1].flat) == {0.0}
+    assert confirmed.constant_selection == [0.5, 0.5]
+    assert all(0 <= error < 0.5 for error in confirmed.excess_error)
     assert confirmed.truncated == {"train": 0.0, "report": 0.0}
 
 
@@ -149,15 +152,31 @@ def test_logits_of_many_numbers_a_row_are_told_flat() -> None:
     assert frame.iloc[1].tolist() == [0, 1, *range(6, 12)]
 
 
-def chosen_by(library: PromptLibrary, studies: dict[str, Study], *names: str) -> dict[str, Winner]:
-    """The winners of studies with two configurations each: 0.02 is better on selection rows, 0.03 on report rows."""
+def configs_of(studies: dict[str, Study], name: str) -> list[TrialConfig]:
+    """Two configurations of a study."""
+    return [trial(studies[name], learning_rate=rate) for rate in (0.03, 0.02)]
+
+
+def chosen_by(
+    library: PromptLibrary, studies: dict[str, Study], *names: str, seed_0: float = 0.6, seed_1: float = 0.7
+) -> dict[str, Winner]:
+    """The winners of studies with two configurations each: 0.02 is better on selection rows, 0.03 on report rows.
+
+    Args:
+        library: where they are confirmed.
+        studies: by name.
+        names: of those that are confirmed.
+        seed_0: selection score of 0.03 with the first seed; of 0.02 it is 0.7.
+        seed_1: with the second; of 0.02 it is 0.8.
+    """
     chosen = {}
     for name in names:
-        chosen[studies[name].key] = [trial(studies[name], learning_rate=rate) for rate in (0.03, 0.02)]
-        put_confirmed(library, chosen[studies[name].key][0], [0.6, 0.7], [0.9, 0.95])
-        put_confirmed(library, chosen[studies[name].key][1], [0.7, 0.8], [0.5, 0.6])
-    found = winners(library, [studies[name] for name in names], chosen)
-    return {winner.study.pair.name: winner for winner in found}
+        high, low = configs_of(studies, name)
+        chosen[studies[name].key] = [found(high), found(low)]
+        put_confirmed(library, high, [seed_0, seed_1], [0.9, 0.95])
+        put_confirmed(library, low, [0.7, 0.8], [0.5, 0.6])
+    ended = winners(library, [studies[name] for name in names], chosen)
+    return {winner.study.pair.name: winner for winner in ended}
 
 
 def test_winners_are_chosen_by_selection_score_and_not_by_report_score(
@@ -165,74 +184,103 @@ def test_winners_are_chosen_by_selection_score_and_not_by_report_score(
 ) -> None:
     names = ("t · prompt_tuning", "t ← s1 · spot", "t ← s1 · panda")
     for winner in chosen_by(library, studies, *names).values():
+        assert [one.config.learning_rate for one in winner.chosen.ranked] == [0.02, 0.03]
         assert winner.confirmed.config.learning_rate == 0.02
-        assert [other.config.learning_rate for other in winner.others] == [0.03]
-        assert winner.baseline.config == trial(studies["t · prompt_tuning"], learning_rate=0.02)
+        assert winner.baseline.winner.config == trial(studies["t · prompt_tuning"], learning_rate=0.02)
+        assert (winner.chosen.report, winner.chosen.grounds) == ([0.5, 0.6], (0.8, 0.7))
 
 
-def test_a_gain_is_paired_with_the_baselines_winner_of_the_same_seeds(
+def test_a_seed_is_scored_on_what_the_other_seeds_choose(studies: dict[str, Study], library: PromptLibrary) -> None:
+    # 0.03 has luck with its second seed: so it is chosen for the first, whose own score says 0.02.
+    (winner,) = chosen_by(library, studies, "t · prompt_tuning", seed_0=0.1, seed_1=0.9).values()
+    assert [pick.config.learning_rate for pick in winner.chosen.picks] == [0.03, 0.02]
+    assert winner.chosen.grounds == (0.9, 0.7)
+    assert winner.chosen.report == [0.9, 0.6]
+    assert winner.chosen.contributions().mean(axis=1).tolist() == pytest.approx([0.9, 0.6])
+    assert winner.confirmed.config.learning_rate == 0.02
+
+
+def test_of_one_seed_the_search_chooses(studies: dict[str, Study], library: PromptLibrary) -> None:
+    study = studies["t · prompt_tuning"]
+    high, low = (replace(config, seeds=(10,)) for config in configs_of(studies, "t · prompt_tuning"))
+    put_confirmed(library, high, [0.9], [0.9])
+    put_confirmed(library, low, [0.2], [0.4])
+    (winner,) = winners(library, [study], {study.key: [found(high, 0.6), found(low, 0.7)]})
+    assert (winner.confirmed.config, winner.chosen.report, winner.chosen.grounds) == (low, [0.4], (0.7,))
+
+
+def test_a_gain_is_paired_with_the_baselines_choice_of_the_same_seeds(
     studies: dict[str, Study], library: PromptLibrary
 ) -> None:
     baseline, spot = studies["t · prompt_tuning"], studies["t ← s1 · spot"]
     put_confirmed(library, trial(baseline), [0.5, 0.5], [0.5, 0.6])
     put_confirmed(library, trial(spot), [0.5, 0.5], [0.7, 0.9])
-    chosen = {study.key: [trial(study)] for study in (baseline, spot)}
+    chosen = {study.key: [found(trial(study))] for study in (baseline, spot)}
     first, second = winners(library, [baseline, spot], chosen)
     assert first.gain == NONE
     assert second.gain.mean == pytest.approx(0.25)
     assert second.gain.std == pytest.approx(math.sqrt(0.005))
     assert second.gain.low < 0.25 < second.gain.high
     assert second.gain.n == 2
-    assert second.gain.p < 0.1
-    assert second.gain == paired_gain(second.confirmed.rows(), first.confirmed.rows(), METRICS["accuracy"].score)
+    assert second.gain == gain(second.chosen.contributions(), first.chosen.contributions())
 
 
-def test_a_gain_is_bootstrapped_once_and_then_read(studies: dict[str, Study], library: PromptLibrary) -> None:
-    plain, spot = trial(studies["t · prompt_tuning"]), trial(studies["t ← s1 · spot"])
-    ours = put_confirmed(library, spot, [0.5, 0.5], [0.7, 0.9])
-    theirs = put_confirmed(library, plain, [0.5, 0.5], [0.5, 0.6])
-    found = gain_over(library, ours, theirs)
-    (card,) = (card for card in library.cards() if card["kind"] == "gains")
-    for folder in (ours.folder, theirs.folder):  # what it was made of is not looked at again
-        (folder / ROWS).unlink()
-    assert gain_over(library, ours, theirs) == found
-    assert (card["target"], card["method"]) == ("t", "spot")
-    assert gain_over(library, ours, ours) == NONE
-    path = library.path("gains", card["key"]) / GAIN_FILE
-    assert Gain(**json.loads(path.read_text())) == found
+@pytest.mark.parametrize(("searched", "signal"), [(0.95, True), (0.7, True), (0.55, False), (0.5, False), (0.3, False)])
+def test_there_is_signal_where_prompt_tuning_beats_the_best_constant_in_the_search_beyond_doubt(
+    studies: dict[str, Study], library: PromptLibrary, searched: float, signal: bool
+) -> None:
+    """Report scores, which are what is to be reported of targets with signal, say nothing."""
+    baseline = studies["t · prompt_tuning"]
+    put_confirmed(library, trial(baseline), [0.7, 0.7], [1.0, 1.0] if not signal else [0.5, 0.5])
+    (winner,) = winners(library, [baseline], {baseline.key: [found(trial(baseline), searched)]})
+    assert winner.signal.mean == pytest.approx(searched - 0.5)
+    assert (winner.signal.low > 0) is signal
 
 
-@pytest.mark.parametrize(
-    ("report", "signal"), [([0.9, 0.95], True), ([0.5, 0.5], False), ([0.3, 0.4], False), ([0.6, 0.4], False)]
-)
-def test_there_is_signal_where_the_baseline_beats_the_majority_class_beyond_doubt(
-    studies: dict[str, Study], library: PromptLibrary, report: list[float], signal: bool
+def test_the_best_of_many_configurations_needs_more_to_be_a_signal(
+    studies: dict[str, Study], library: PromptLibrary
 ) -> None:
     baseline = studies["t · prompt_tuning"]
-    confirmed = put_confirmed(library, trial(baseline), [0.5, 0.5], report)
-    (winner,) = winners(library, [baseline], {baseline.key: [trial(baseline)]})
-    assert winner.signal == paired_gain(confirmed.rows(), confirmed.reference(), METRICS["accuracy"].score)
-    assert winner.signal.mean == pytest.approx(np.mean(report) - 0.5)
-    assert (winner.signal.low > 0) is signal
+    put_confirmed(library, trial(baseline), [0.7, 0.7], [0.7, 0.7])
+    lows = []
+    for tried in (1, 20):
+        (winner,) = winners(library, [baseline], {baseline.key: [Candidate(trial(baseline), 0.6, tried)]})
+        lows.append(winner.signal.low)
+    assert lows == pytest.approx([0.1 - 1.95996 * 0.05 / math.sqrt(2), 0.1 - 3.02334 * 0.05 / math.sqrt(2)], abs=1e-5)
 
 
 def test_a_study_without_a_confirmed_baseline_or_configuration_has_no_winner(
     studies: dict[str, Study], library: PromptLibrary
 ) -> None:
     assert chosen_by(library, studies, "t ← s1 · spot") == {}
-    chosen = {study.key: [trial(study, learning_rate=0.5)] for study in studies.values()}
+    chosen = {study.key: [found(trial(study, learning_rate=0.5))] for study in studies.values()}
     assert list(winners(library, list(studies.values()), chosen)) == []
 
 
-def test_a_winner_has_its_twin_as_soon_as_that_is_confirmed(studies: dict[str, Study], library: PromptLibrary) -> None:
+def test_a_winner_has_its_twins_as_soon_as_those_of_all_its_seeds_are_confirmed(
+    studies: dict[str, Study], library: PromptLibrary
+) -> None:
     names = ("t · prompt_tuning", "t ← s1 · panda")
-    with_baselines_rate = chosen_by(library, studies, *names)
-    assert with_baselines_rate["t ← s1 · panda"].twin == with_baselines_rate["t · prompt_tuning"].confirmed
+    there = chosen_by(library, studies, *names)
+    assert there["t ← s1 · panda"].twins == (there["t · prompt_tuning"].confirmed,) * 2
     alone = trial(studies["t ← s2 · panda"], learning_rate=0.04)
     put_confirmed(library, alone, [0.9, 0.9], [0.5, 0.5])
     baseline = studies["t · prompt_tuning"]
-    chosen = {studies["t ← s2 · panda"].key: [alone], baseline.key: [trial(baseline, learning_rate=0.02)]}
-    assert [w.twin for w in winners(library, [baseline, studies["t ← s2 · panda"]], chosen)] == [None, None]
+    chosen = {
+        studies["t ← s2 · panda"].key: [found(alone)],
+        baseline.key: [found(trial(baseline, learning_rate=0.02))],
+    }
+    assert [w.twins for w in winners(library, [baseline, studies["t ← s2 · panda"]], chosen)] == [(), ()]
+    assert twins_needed(library, chosen) == [twin(alone)]
+
+
+def test_the_twins_of_all_that_are_chosen_for_a_seed_are_needed(
+    studies: dict[str, Study], library: PromptLibrary
+) -> None:
+    name = "t ← s1 · panda"
+    chosen_by(library, studies, name, seed_0=0.1, seed_1=0.9)
+    chosen = {studies[name].key: [found(config) for config in configs_of(studies, name)]}
+    assert {config.learning_rate for config in twins_needed(library, chosen)} == {0.02, 0.03}
 
 
 def test_candidates_are_the_best_of_the_search_with_fresh_seeds(planned: Planned) -> None:
@@ -247,10 +295,13 @@ def test_candidates_are_the_best_of_the_search_with_fresh_seeds(planned: Planned
 
     searched = StudyHandle(study.key, journal, study.space, 6, study.base.steps)
     play([searched], SearchPolicy(sampler="random", scheduler="none", eval_every=2), score=score)
-    (found,) = candidates(plan.experiment, [study]).values()
-    assert [config.learning_rate for config in found] == sorted(seen, key=seen.__getitem__, reverse=True)[:2]
-    assert {config.seeds for config in found} == {(20, 21, 22)}
-    assert {config.method for config in found} == {"panda"}
+    (best,) = candidates(plan.experiment, [study]).values()
+    assert [one.searched for one in best] == sorted(seen.values(), reverse=True)[:2]
+    assert {one.tried for one in best} == {6}
+    configs = [one.config for one in best]
+    assert [config.learning_rate for config in configs] == sorted(seen, key=seen.__getitem__, reverse=True)[:2]
+    assert {config.seeds for config in configs} == {(20, 21, 22)}
+    assert {config.method for config in configs} == {"panda"}
 
 
 def test_the_source_prompts_of_fresh_seeds_are_asked_for_once(studies: dict[str, Study]) -> None:
