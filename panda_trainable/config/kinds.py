@@ -30,8 +30,13 @@ TEXTS: Mapping[str, tuple[int, int]] = MappingProxyType(
 )  # fmt: skip
 """Kind -> how many texts its rows have, at least and at most; a choice is a text more."""
 
-TAG_SCHEMES: Mapping[str, str] = MappingProxyType({"BIO": "BI", "BIOES": "BIES", "BILOU": "BILU"})
-"""Scheme of tags -> the prefixes of words in an entity; words outside of one have the tag O."""
+TAG_SCHEMES: Mapping[str, str] = MappingProxyType(
+    {"BIO": "BI", "BIOES": "BIES", "BILOU": "BILU", "BMES": "BMES", "BMEWO": "BMEW"}
+)
+"""Scheme of tags -> the prefixes of words in an entity; words outside of one have the tag O. M is the I of BIOES, W its S.
+
+Source: Xue & Shen (2003) for BMES; LingPipe for BMEWO. IOB1 is read as BIO, IOE1 and IOE2 as BIOES.
+"""
 
 
 def usual_metrics(kind: str, classes: Sequence[str]) -> tuple[str, ...]:

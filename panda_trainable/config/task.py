@@ -9,9 +9,10 @@ from annotated_types import Ge, Gt, Lt
 
 from panda_trainable.config.kinds import CLASSES, KINDS, METRIC_NAMES, TEXTS, tag_problems
 from panda_trainable.config.origin import Origin, Unlocated
-from panda_trainable.config.section import Doc, Section, WrongSetting
+from panda_trainable.config.section import Doc, ReadBy, Section, WrongSetting, as_list
 
 SPLITS = ("train", "validation", "test")
+Names = Annotated[tuple[str, ...], ReadBy(as_list, also=("str",))]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,27 @@ class Hub(Section):
             raise WrongSetting(
                 "splits", f"splits must be train and some of {', '.join(SPLITS[1:])}, got {list(self.splits)}"
             )
+
+
+@dataclass(frozen=True)
+class Original(Section):
+    """What the files are called, and what is called in them, as a task was first published."""
+
+    folder: Annotated[str, Doc("another name of the task's folder in `data`")] = ""
+    files: Annotated[Mapping[str, Names], Doc("split: other names of its file, without the ending")] = field(
+        default_factory=dict
+    )
+    fields: Annotated[Mapping[str, Names], Doc("the task's field: other names of it, `a.b` inside of others")] = field(
+        default_factory=dict
+    )
+    classes: Annotated[Mapping[str, str], Doc("label in the files: the class that it names")] = field(
+        default_factory=dict
+    )
+    drop_broken: Annotated[bool, Doc("leave lines of tables with too few or too many cells out, told")] = False
+
+    def __post_init__(self) -> None:
+        if not set(self.files) <= set(SPLITS):
+            raise WrongSetting("files", f"files must be of {', '.join(SPLITS)}, got {list(self.files)}")
 
 
 @dataclass(frozen=True)
@@ -86,6 +108,8 @@ class TaskSpec:
         question: fields that say which rows answer one question (`question_match`).
         id: field that must differ from row to row, where rows have it.
         hub: where the Hugging Face hub has it.
+        original: what its files and fields are called elsewhere.
+        choices_in: the field of a list that holds the choices; empty where each has a field of its own.
         counts: (split, rows of each class) where there are classes or choices.
         labels: how labels of files are read.
         split: how validation rows are drawn from train rows; None: as usual, where there are no others.
@@ -107,6 +131,8 @@ class TaskSpec:
     question: tuple[str, ...] = ()
     id: str = field(default="id", metadata={"keyed": False})
     hub: Hub | None = field(default=None, metadata={"keyed": False}, compare=False)
+    original: Original | None = field(default=None, metadata={"keyed": False}, compare=False)
+    choices_in: str = field(default="", metadata={"keyed": False})
     counts: tuple[tuple[str, tuple[int, ...]], ...] = field(default=(), metadata={"keyed": False})
     labels: LabelRules = field(default=LabelRules(), metadata={"keyed": False})
     split: SplitSettings | None = field(default=None, metadata={"keyed": False})
@@ -117,7 +143,10 @@ class TaskSpec:
         fitting = METRIC_NAMES.get(self.kind, ())
         least, most = TEXTS.get(self.kind, (1, 2))
         named = CLASSES.get(self.kind, True)
-        open_ = named and not self.classes and not self.fingerprints  # its labels will say
+        located = bool(self.fingerprints)
+        open_ = named and not self.classes and not located  # its labels will say
+        may_lose_classes = self.labels.rare != "refuse" and not located
+        listed = len(self.choices) == 1 and "{" not in self.choices[0] and not located  # its rows will say how many
         rules = {
             f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}": self.kind in KINDS,
             f"text of a {self.kind} must name {_count(least, most)}, got {list(self.text)}": least
@@ -130,14 +159,15 @@ class TaskSpec:
             f"f1 is of two classes, and there are {len(self.classes)}: use macro_f1": not {"f1", "accuracy_f1"}
             & set(self.metrics)
             or open_
+            or may_lose_classes
             or len(self.classes) == 2,
             f"classes must be different, got {list(self.classes)}": len(set(self.classes)) == len(self.classes),
             f"a {self.kind} needs at least two classes, got {list(self.classes)}": not named
             or open_
             or len(self.classes) > 1,
             f"a {self.kind} has no classes, got {list(self.classes)}": named or not self.classes,
-            f"choices must be two or more texts of a multiple_choice, got {list(self.choices)}": (
-                len(self.choices) > 1 if self.kind == "multiple_choice" else not self.choices
+            f"choices must be two or more texts of a multiple_choice, or the field of a list of them, got {list(self.choices)}": (
+                len(self.choices) > 1 or listed if self.kind == "multiple_choice" else not self.choices
             ),
             "question_match needs `question`: the fields that rows of one question share": "question_match"
             not in self.metrics

@@ -64,6 +64,9 @@ PREPARE: Mapping[str, Callable[[dict[str, Any]], Iterator[dict[str, Any]]]] = Ma
 )
 """Name -> what checks and completes a task's own rows. Source: P-tuning v2's input formats for SuperGLUE."""
 
+LABELLED_BY: Mapping[str, str] = MappingProxyType({"record": "answers"})
+"""Row of PREPARE -> the field from which it makes the label."""
+
 
 def is_whole(value: Any) -> bool:
     """Whether a value is an integer, or a text of one, of at most 18 digits."""
