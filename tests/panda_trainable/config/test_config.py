@@ -46,7 +46,7 @@ OTHERS: dict[Any, dict[str, Any]] = {
     CHOICE: {"choices": ("b", "a")},
     SETTING.plm: {
         "source": "/mnt/tiny", "files": "c0ffed", "pooling": "cls", "layers": 1, "positions": "from_zero",
-        "note": "cls",
+        "note": "cls", "family_version": 1,
     },
     SETTING.prompt.init: {
         "kind": "zeros", "std": 0.1, "scale": 0.1, "sparsity": 0.2, "population": 100, "text": "good",
