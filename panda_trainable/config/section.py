@@ -77,6 +77,11 @@ def as_list(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
+def as_name(value: Any) -> Any:
+    """A class as its name: YAML reads 1 and true as what they look like."""
+    return str(value).lower() if isinstance(value, bool) else str(value) if isinstance(value, int | float) else value
+
+
 def one_as_list(value: Any) -> Any:
     """A name or number alone stands for a list of one."""
     return [value] if isinstance(value, str | int | float) and not isinstance(value, bool) else value

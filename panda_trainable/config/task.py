@@ -9,9 +9,10 @@ from annotated_types import Ge, Gt, Lt
 
 from panda_trainable.config.kinds import CLASSES, KINDS, METRIC_NAMES, TEXTS, tag_problems
 from panda_trainable.config.origin import Origin, Unlocated
-from panda_trainable.config.section import Doc, ReadBy, Section, WrongSetting, as_list
+from panda_trainable.config.section import Doc, ReadBy, Section, WrongSetting, as_list, as_name
 
 SPLITS = ("train", "validation", "test")
+Label = Annotated[str, ReadBy(as_name, also=("int", "float", "bool"))]
 Names = Annotated[tuple[str, ...], ReadBy(as_list, also=("str",))]
 
 
@@ -48,7 +49,7 @@ class Original(Section):
     fields: Annotated[Mapping[str, Names], Doc("the task's field: other names of it, `a.b` inside of others")] = field(
         default_factory=dict
     )
-    classes: Annotated[Mapping[str, str], Doc("label in the files: the class that it names")] = field(
+    classes: Annotated[Mapping[Label, str], Doc("label in the files: the class that it names")] = field(
         default_factory=dict
     )
     drop_broken: Annotated[bool, Doc("leave lines of tables with too few or too many cells out, told")] = False

@@ -9,14 +9,8 @@ from annotated_types import Len
 
 from panda_trainable.config.kinds import CLASSES, usual_metrics
 from panda_trainable.config.origin import Reading, Unlocated
-from panda_trainable.config.section import Doc, ReadBy, Section, ShortFor, WrongSetting, as_list
+from panda_trainable.config.section import Doc, ReadBy, Section, ShortFor, WrongSetting, as_list, as_name
 from panda_trainable.config.task import Hub, LabelRules, Original, SplitSettings, TaskSpec
-
-
-def _as_name(value: Any) -> Any:
-    """A class as its name: YAML reads 1 and true as what they look like."""
-    return str(value).lower() if isinstance(value, bool) else str(value) if isinstance(value, int | float) else value
-
 
 MARKS: Mapping[str, str] = MappingProxyType(
     {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "space": " ", "bar": "|", "pipe": "|", "colon": ":"}
@@ -39,7 +33,7 @@ def _as_mark(value: Any) -> Any:
 
 Texts = Annotated[tuple[str, ...], Len(0, 2), ReadBy(as_list, also=("str",))]
 Fields = Annotated[tuple[str, ...], ReadBy(as_list, also=("str",))]
-Names = tuple[Annotated[str, ReadBy(_as_name, also=("float", "bool"))], ...]
+Names = tuple[Annotated[str, ReadBy(as_name, also=("float", "bool"))], ...]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from panda_trainable.config.kinds import CLASSES, TAG_SCHEMES, tag_schemes, usual_metrics
 from panda_trainable.config.task import OTHER, TaskSpec
-from panda_trainable.data.labels import MOST_UNLABELLED, PADDING, classes_of, is_unlabelled, whole_number
+from panda_trainable.data.labels import MOST_UNLABELLED, classes_of, is_padding, is_unlabelled, whole_number
 from panda_trainable.data.prepare import LABELLED_BY
 from panda_trainable.data.rows import fields_of_files, problem_of_missing, words_in
 from panda_trainable.origins.fields import length_inside
@@ -59,7 +59,7 @@ def train_labels(task: TaskSpec, splits: Sequence[str] = ("train",)) -> Iterator
 def words_of_tags(label: Any) -> Any:
     """The tags of a sentence that are those of words."""
     tags = words_in(label)
-    return label if tags is None else [tag for tag in tags if whole_number(tag) != PADDING]
+    return label if tags is None else [tag for tag in tags if not is_padding(tag)]
 
 
 def with_classes(task: TaskSpec, notes: list[str]) -> TaskSpec:

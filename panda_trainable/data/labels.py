@@ -103,6 +103,12 @@ UNLABELLED = ("-1", "nan", "-")
 PADDING = -100
 """Tag of what is no word: padding, special tokens, later pieces of words. Source: PyTorch's losses ignore it."""
 
+
+def is_padding(tag: Any) -> bool:
+    """Whether a tag is that of no word."""
+    return tag == PADDING or (isinstance(tag, str) and tag.strip() == str(PADDING))
+
+
 MOST_UNLABELLED = 0.1
 """Share of train rows that may be left out as unlabelled; with more of them the marker may be a class."""
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from panda_trainable.config.origin import ClassValue, Note
 from panda_trainable.config.task import TaskSpec
-from panda_trainable.data.labels import PADDING, class_number, is_empty, is_unlabelled, whole_number
+from panda_trainable.data.labels import class_number, is_empty, is_padding, is_unlabelled
 from panda_trainable.data.prepare import PREPARE, is_unicode, is_whole, text_of
 from panda_trainable.origins.fields import Fields, length_inside, printed, printed_list, renamed
 from panda_trainable.origins.lines import listed, shown
@@ -188,11 +188,11 @@ def _without_padding(task: TaskSpec, row: dict[str, Any], findings: Findings) ->
     A piece that begins with ## is joined with the word before.
     """
     words, tags = (words_in(row.get(name)) for name in (task.text[0], task.label))
-    if not words or not tags or len(words) != len(tags) or PADDING not in set(map(whole_number, tags)):
+    if not words or not tags or len(words) != len(tags) or not any(map(is_padding, tags)):
         return row
     kept: list[tuple[Any, Any]] = []
     for word, tag in zip(words, tags, strict=True):
-        if whole_number(tag) != PADDING:
+        if not is_padding(tag):
             kept.append((word, tag))
         elif kept and isinstance(word, str) and word.startswith("##"):
             kept[-1] = (f"{kept[-1][0]}{word[2:]}", kept[-1][1])

@@ -31,7 +31,7 @@ class Fields:
         """A raw row with the task's fields; the same row where nothing has to be found."""
         found: dict[str, Any] = {}
         if self.choices and isinstance(listed := inside(row, self.choices), str):
-            row = _with(row, self.choices, printed_list(listed))
+            row = {**row, self.choices: printed_list(listed)} if self.choices in row else row
         for field, others in self.names:
             if field not in row and (value := _first(row, others)) is not _ABSENT:
                 found[field] = value
@@ -39,21 +39,40 @@ class Fields:
             if name not in row and (value := inside(row, name)) is not _ABSENT:
                 found[name] = value
         label = found.get(self.label, row.get(self.label))
-        if self.choices and isinstance(label, str) and label in (named := self._choice_names(row)):
-            found[self.label] = named.index(label)
-        if isinstance(label, str | ClassValue):
-            called = dict(self.classes).get(label.name if isinstance(label, ClassValue) else label.strip())
-            found |= {self.label: called} if called is not None else {}
+        if self.choices and (named := self._choice_names(row)):
+            found |= {self.label: chosen} if (chosen := _chosen(named, label)) is not None else {}
+        if self.classes and (called := dict(self.classes).get(_as_text(label))) is not None:
+            found[self.label] = called
         return {**row, **found} if found else row
 
     def _choice_names(self, row: Mapping[str, Any]) -> list[Any]:
         """The labels of a row's choices, where they stand beside the choices."""
         above, dot, _ = self.choices.rpartition(".")
         names = inside(row, f"{above}.label") if dot else _ABSENT
+        names = printed_list(names) if isinstance(names, str) else names
         return names if isinstance(names, list) and len(set(map(str, names))) == len(names) else []
 
 
 _ABSENT: Any = object()
+
+
+def _as_text(label: Any) -> str:
+    """A label as the mapping of classes writes it."""
+    if isinstance(label, bool):
+        return str(label).lower()
+    return label.name if isinstance(label, ClassValue) else str(label).strip()
+
+
+def _chosen(names: Sequence[Any], label: Any) -> int | str | None:
+    """The number of the choice that a label names; a text that no label is where it names none; None: it is a number itself."""
+    if not isinstance(label, str | int) or isinstance(label, bool) or not str(label).strip():
+        return None
+    called = [str(name) for name in names]
+    if str(label).strip() in called:
+        return called.index(str(label).strip())
+    may_be_number = str(label).strip().isdecimal() and not any(name.isdecimal() for name in called)
+    unlabelled = str(label).strip() in ("-1", "?", "-")
+    return None if may_be_number or unlabelled else f"{label}, which is none of {', '.join(called)}"
 
 
 def _first(row: Mapping[str, Any], names: Iterable[str]) -> Any:
@@ -66,10 +85,14 @@ def inside(row: Mapping[str, Any], name: str) -> Any:
     Returns:
         `_ABSENT` where there is nothing of this name.
     """
-    if name in row:
-        return row[name]
-    value: Any = row
-    for part in name.split("."):
+    parts = name.split(".")
+    head = next(
+        (n for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in row), 0
+    )  # a field's own name may have dots
+    if not head:
+        return _ABSENT
+    value: Any = row[".".join(parts[:head])]
+    for part in parts[head:]:
         if isinstance(value, Mapping):
             value = value.get(part, _ABSENT)
         elif isinstance(value, list) and part.isdecimal():
@@ -86,10 +109,6 @@ def length_inside(row: Mapping[str, Any], name: str) -> int | None:
     value = inside(row, name)
     value = printed_list(value) if isinstance(value, str) else value
     return len(value) if isinstance(value, list) else None
-
-
-def _with(row: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
-    return {**row, name: value} if name in row else row
 
 
 def printed_list(text: str) -> list[Any] | None:

@@ -355,6 +355,18 @@ LISTS: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
     "numbers from 1": ({"text": ("q",), "choices": ("list",)}, [{"q": f"w{i}", "list": ["a", "b", "c", "d"], "label": i % 4 + 1} for i in range(8)]),
     "no stem": ({"text": (), "choices": ("list",)}, [{"list": [f"{name}{i}" for name in "abcd"], "label": i % 4} for i in range(8)]),
     "a printed list": ({"text": ("q",), "choices": ("list",)}, [{"q": f"w{i}", "list": "['a', 'b', 'c', 'd']", "label": i % 4} for i in range(8)]),
+    "numbers that choices are called": (
+        {"text": ("q",), "choices": ("c.text",)},
+        [{"q": f"w{i}", "c": {"text": ["a", "b", "c", "d"], "label": ["1", "2", "3", "4"]}, "label": i % 4 + 1} for i in range(8)],
+    ),
+    "in another order": (
+        {"text": ("q",), "choices": ("c.text",)},
+        [{"q": f"w{i}", "c": {"text": ["a", "b", "c", "d"], "label": ["D", "C", "B", "A"]}, "label": "DCBA"[i % 4]} for i in range(8)],
+    ),
+    "flat, as pandas writes it": (
+        {"text": ("q",), "choices": ("c.text",)},
+        [{"q": f"w{i}", "c.text": "['a', 'b', 'c', 'd']", "c.label": "['A', 'B', 'C', 'D']", "label": "ABCD"[i % 4]} for i in range(8)],
+    ),
     "each by its place": ({"text": ("q",), "choices": tuple(f"list.{i}" for i in range(4))}, [{"q": f"w{i}", "list": ["a", "b", "c", "d"], "label": i % 4} for i in range(8)]),
 }  # fmt: skip
 
@@ -367,6 +379,13 @@ def test_choices_may_be_one_list(of: Located, name: str) -> None:
     texts = [[sequence[-1][0] for sequence in row.texts] for row in examples(task, "train", Findings())]
     assert texts == [["a", "b", "c", "d"]] * 8
     assert name == "each by its place" or told(task, "t: its 4 choices are those that ")
+
+
+@pytest.mark.parametrize("label", ["E", 0, "0", "e", "text a"])
+def test_a_label_that_no_choice_is_called_is_refused(of: Located, label: Any) -> None:
+    rows = [{"q": f"w{i}", "c": {"text": ["a", "b"], "label": ["1", "2"]}, "label": str(i % 2 + 1)} for i in range(4)]
+    with pytest.raises(ValueError, match=f"t/train.jsonl:5: .*{label}, which is none of 1, 2"):
+        of([*rows, {**rows[0], "label": label}], rows, kind="multiple_choice", text=("q",), choices=("c.text",))
 
 
 def test_rows_with_another_number_of_choices_are_left_out_and_counted(of: Located) -> None:
