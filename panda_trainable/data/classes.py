@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from panda_trainable.config.kinds import CLASSES, TAG_SCHEMES, tag_schemes, usual_metrics
+from panda_trainable.config.kinds import CLASSES, TAG_SCHEMES, spelt_as, tag_schemes, usual_metrics
 from panda_trainable.config.task import OTHER, TaskSpec
 from panda_trainable.data.labels import MOST_UNLABELLED, classes_of, is_padding, is_unlabelled, whole_number
 from panda_trainable.data.prepare import LABELLED_BY
@@ -95,6 +95,7 @@ def with_classes(task: TaskSpec, notes: list[str]) -> TaskSpec:
         else:
             notes.append(
                 f"{task.name}: its tags mark no entities ({', '.join(TAG_SCHEMES)}); the score is {metrics[0]}"
+                + (f"; if they should, spell {other}, and so on" if (other := spelt_as(classes)) else "")
             )
     return replace(task, classes=classes, metrics=metrics)
 
@@ -109,11 +110,17 @@ def with_choices(task: TaskSpec, notes: list[str]) -> TaskSpec:
         return task
     (field,) = task.choices
     fields = fields_of_files(task)
-    rows = (fields.of(row) for _, row in task.origin.rows("train") if isinstance(row, dict))
-    lengths = Counter(length for row in rows if (length := length_inside(row, field)) is not None)
+    names: dict[str, None] = {}
+    lengths: Counter[int] = Counter()
+    for _, row in task.origin.rows("train"):
+        if isinstance(row, dict):
+            names |= dict.fromkeys(row)
+            length = length_inside(fields.of(row), field)
+            lengths.update(() if length is None else (length,))
     if not lengths:
         raise ValueError(
-            f"task {task.name}: choices must be the fields of two or more choices, or one that holds lists, and {field} of its train rows holds none"
+            f"task {task.name}: choices must be the fields of two or more choices, or one that holds lists, and {field} of its train rows holds none; "
+            f"their fields are {listed(names)}"
         )
     size, count = lengths.most_common(1)[0]
     if size < 2 or lengths.total() - count > MOST_UNLABELLED * lengths.total():

@@ -207,9 +207,11 @@ def _of_split(task: TaskSpec, split: str, findings: Findings) -> SplitRows:
             findings.problems.append(f"{task.origin.place(split)}: {told}")
         findings.notes.append(f"{task.name}: {count} {split} {'row' if count == 1 else 'rows'} {reason} left out")
     if len(findings.problems) == wrong and not rows.counts:
+        left_out = [f"{count} {reason}" for reason, count in (findings.left_out - before).items()]
+        but = f" but those that are left out: {', '.join(left_out)}" if left_out else ""
         drawn = isinstance(task.origin, PartOfTrain) and split == "validation"
         none = "no validation rows can be drawn: there are too few, or they share texts; bring a validation file"
-        findings.problems.append(f"{task.origin.place(split)}: {none if drawn else 'has no rows'}")
+        findings.problems.append(f"{task.origin.place(split)}: {none if drawn else f'has no rows{but}'}")
     elif len(findings.problems) == wrong and task.kind == "regression" and len(rows.counts) < 2:
         findings.problems.append(
             f"{task.origin.place(split)}: needs rows of at least two values, has {len(rows.counts)}"

@@ -32,7 +32,7 @@ READERS: Mapping[str, Reader] = MappingProxyType(
 """File ending -> reader; `.gz` may stand behind those of text files."""
 
 COMPRESSED = ("jsonl", "json", "csv", "tsv", "conll", "txt")
-SYNONYMS: Mapping[str, str] = MappingProxyType({"ndjson": "jsonl", "bio": "conll", "iob": "conll"})
+SYNONYMS: Mapping[str, str] = MappingProxyType({"ndjson": "jsonl", "bio": "conll", "iob": "conll", "conllu": "conll"})
 """Other endings of the same formats."""
 
 CALLED: Mapping[str, tuple[str, ...]] = MappingProxyType(

@@ -304,6 +304,11 @@ def test_rows_with_an_empty_label_are_left_out_and_counted(of: Located, section:
     assert "t: 1 train row with an empty label left out" in task.notes
 
 
+def test_a_split_of_rows_that_are_all_left_out_is_refused_with_why(of: Located) -> None:
+    with pytest.raises(ValueError, match="train.jsonl: has no rows but those that are left out: 4 with an empty label"):
+        of([{**row, "label": ""} for row in FOUR], classes=("neg", "pos"))
+
+
 @pytest.mark.parametrize("metrics", [("f1",), ("accuracy_f1",), ("accuracy", "f1")])
 @pytest.mark.parametrize("classes", [(), ("neg", "pos", "rare")])
 def test_f1_is_of_the_two_classes_that_are_left_of_three(of: Located, metrics: tuple[str, ...], classes: tuple[str, ...]) -> None:  # fmt: skip
@@ -401,7 +406,7 @@ def test_rows_with_another_number_of_choices_are_left_out_and_counted(of: Locate
     [
         ([["a", "b"], ["a", "b", "c"]], "list must list the same number of choices, at least 2, in nearly all rows; train has rows 1 of 2, 1 of 3"),
         ([["a"], ["b"]], "list must list the same number of choices, at least 2"),
-        (["a", "b"], "and list of its train rows holds none"),
+        (["a", "b"], "and list of its train rows holds none; their fields are a, list, label"),
         ([None, None], "and list of its train rows holds none"),
         ([{"text": ["a", "b"]}] * 2, "and list of its train rows holds none"),
     ],

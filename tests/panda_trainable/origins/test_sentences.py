@@ -136,6 +136,22 @@ def test_a_scheme_of_tags_is_found_told_and_scored_by_entities(tmp_path: Path, s
     assert any(f"its tags mark entities by {scheme}" in note for note in task.notes)
 
 
+@pytest.mark.parametrize(
+    ("tags", "told"),
+    [
+        ("b-X i-X o", "if they should, spell b-X as B-X, and so on"), ("B_X I_X O", "if they should, spell B_X as B-X, and so on"),
+        ("X-B X-I O", "if they should, spell X-B as B-X, and so on"), ("X_B X_I O", "if they should, spell X_B as B-X, and so on"),
+        ("B:X I:X O", "if they should, spell B:X as B-X, and so on"), ("NOUN VERB O", ""), ("NOUN-a VERB-b O", ""), ("N_x V_x O", ""),
+    ],
+)  # fmt: skip
+def test_another_spelling_of_a_scheme_is_told(tmp_path: Path, tags: str, told: str) -> None:
+    rows = [{"words": ["w", "v", "u"], "tags": tags.split()}] * 2
+    write_task(tmp_path / "t", rows, rows)
+    task = located(TaskSection(kind="tagging", text=("words",), label="tags").spec("t"), tmp_path)
+    (note,) = [note for note in task.notes if "mark no entities" in note]
+    assert note.endswith(told or "the score is word_accuracy")
+
+
 PADDED: list[tuple[Any, Any, list[str], list[int]]] = [
     (["[CLS]", "Ann", "won", "[SEP]", "[PAD]"], [-100, 1, 0, -100, -100], ["Ann", "won"], [1, 0]),
     (["[CLS]", "play", "##ing", "it", "[SEP]"], [-100, 1, -100, 0, -100], ["playing", "it"], [1, 0]),
