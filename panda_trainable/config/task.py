@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from string import Formatter
 from typing import Annotated
 
 from annotated_types import Ge, Gt, Lt
@@ -10,6 +9,7 @@ from annotated_types import Ge, Gt, Lt
 from panda_trainable.config.kinds import CLASSES, KINDS, METRIC_NAMES, TEXTS, tag_problems
 from panda_trainable.config.origin import Origin, Unlocated
 from panda_trainable.config.section import Doc, ReadBy, Section, WrongSetting, as_list, as_name
+from panda_trainable.config.templates import fields_of, template_problem
 
 SPLITS = ("train", "validation", "test")
 Label = Annotated[str, ReadBy(as_name, also=("int", "float", "bool"))]
@@ -179,7 +179,7 @@ class TaskSpec:
             broken.append(f"text of a tagging must be the field of its words, got {list(self.text)}")
         if "entity_f1" in self.metrics and not open_:
             broken += tag_problems(self.classes)
-        broken += [said for text in (*self.text, *self.choices) if (said := _template_problem(text))]
+        broken += [said for text in (*self.text, *self.choices) if (said := template_problem(text))]
         if broken:
             raise ValueError(f"task {self.name}: " + "; ".join(broken))
 
@@ -284,24 +284,3 @@ def _count(least: int, most: int) -> str:
     return {(0, 1): "one text or none", (1, 1): "one text", (1, 2): "one or two texts", (2, 2): "two texts"}[
         least, most
     ]
-
-
-def fields_of(text: str) -> tuple[str, ...]:
-    """The fields that a text is made of: its own name, or the braces of a template."""
-    if "{" not in text:
-        return (text,)
-    return tuple(dict.fromkeys(name for _, name, _, _ in Formatter().parse(text) if name))
-
-
-def _template_problem(text: str) -> str:
-    try:
-        parts = list(Formatter().parse(text))
-    except ValueError as error:
-        return f"{text!r} is no template ({error}); write fields in braces"
-    named = [(name, spec, conversion) for _, name, spec, conversion in parts if name is not None]
-    odd = any(
-        not name or name.isdecimal() or spec or conversion or set(name) & set("[]") for name, spec, conversion in named
-    )
-    if not text.strip() or odd or ("{" in text and not named):
-        return f"{text!r} is no template: braces hold the name of a field, as in '{{question}} {{answer}}'"
-    return ""

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from panda_trainable.config.kinds import CLASSES
 from panda_trainable.config.origin import Origin, Unlocated
-from panda_trainable.config.task import SPLITS, SplitSettings, TaskSpec, fields_of
+from panda_trainable.config.task import SPLITS, SplitSettings, TaskSpec
+from panda_trainable.config.templates import fields_of
 from panda_trainable.data.classes import (
     counts_from_one,
     listed_problems,

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from panda_trainable.config.origin import ClassValue
-from panda_trainable.config.task import fields_of
+from panda_trainable.config.templates import fields_of
 from panda_trainable.origins.lines import shown
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 
-from panda_trainable.config.task import SplitSettings, TaskSpec
+from panda_trainable.config.task import Original, SplitSettings, TaskSpec
 from panda_trainable.config.task_section import TaskSection
 from panda_trainable.data.locate import fingerprinted, located
 from panda_trainable.data.rows import Findings, examples, words_in
@@ -415,6 +415,14 @@ def test_lists_that_are_no_choices_are_refused(of: Located, lists: list[Any], sa
     rows = [{"a": f"w{i}", "list": each, "label": i} for i, each in enumerate(lists)]
     with pytest.raises(ValueError, match=said):
         of(rows, rows, kind="multiple_choice", choices=("list",))
+
+
+def test_rows_are_divided_by_class_whatever_the_files_call_the_label(tmp_path: Path) -> None:
+    rows = [{"review": f"w{i}", "stars": "few" if i < 5 else "many"} for i in range(50)]
+    write(tmp_path / "t" / "train.jsonl", rows)
+    original = Original(fields={"a": ("review",), "label": ("sentiment", "stars")}, classes={"few": "neg", "many": "pos"})  # fmt: skip
+    task = located(TaskSection(**SECTION, original=original).spec("t"), tmp_path)
+    assert (task.classes, dict(task.counts)) == (("neg", "pos"), {"train": (4, 36), "validation": (1, 9)})
 
 
 # texts that are a file each

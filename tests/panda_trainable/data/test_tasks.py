@@ -14,8 +14,9 @@ from pydantic import TypeAdapter
 
 from panda_trainable.config.kinds import CLASSES, KINDS, METRIC_NAMES, TEXTS
 from panda_trainable.config.origin import Unlocated
-from panda_trainable.config.task import SPLITS, Hub, TaskSpec, fields_of
+from panda_trainable.config.task import SPLITS, Hub, TaskSpec
 from panda_trainable.config.task_section import TaskSection
+from panda_trainable.config.templates import fields_of
 from panda_trainable.data.gold import AnswerGold, TagGold
 from panda_trainable.data.locate import located
 from panda_trainable.data.prepare import PREPARE
