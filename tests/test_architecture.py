@@ -150,7 +150,10 @@ def test_the_blocker_blocks() -> None:
 
 DESCRIBE = [*(name for name in MODULES if ".config." in name), "panda_trainable.library"]
 DESCRIBE += [f"panda_trainable.data.{name}" for name in ("task_table", "rows", "labels", "prepare")]
-DESCRIBE += [f"panda_trainable.origins.{name}" for name in ("demo", "folder", "lines", "tables", "columns")]
+DESCRIBE += [
+    f"panda_trainable.origins.{name}"
+    for name in ("demo", "folder", "lines", "tables", "columns", "fields", "nested", "sentences")
+]
 
 
 def test_what_only_describes_needs_no_torch() -> None:

@@ -14,6 +14,12 @@ VERSIONS: Mapping[str, int] = MappingProxyType(
 )  # fmt: skip
 """Stage -> an integer that is raised when its numbers change; part of every key."""
 
+FAMILY_VERSIONS: Mapping[str, int] = MappingProxyType({"nystromformer": 1, "marian": 1, "esm": 1})
+"""Model type of a PLM -> an integer that is raised when its numbers alone change; part of the PLM in every key, others have 0.
+
+1: positions of Nystromformer begin at 2, embeddings of Marian are scaled, and those of ESM-2 by its share of masks.
+"""
+
 
 def unkeyed(default: Any) -> Any:
     """A field that does not decide numbers (a name, a path): left out of content keys."""

@@ -1,5 +1,6 @@
 """Kinds of tasks: what their rows hold, the metrics that fit them, and the schemes of their tags. Imports no torch."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
@@ -30,8 +31,13 @@ TEXTS: Mapping[str, tuple[int, int]] = MappingProxyType(
 )  # fmt: skip
 """Kind -> how many texts its rows have, at least and at most; a choice is a text more."""
 
-TAG_SCHEMES: Mapping[str, str] = MappingProxyType({"BIO": "BI", "BIOES": "BIES", "BILOU": "BILU"})
-"""Scheme of tags -> the prefixes of words in an entity; words outside of one have the tag O."""
+TAG_SCHEMES: Mapping[str, str] = MappingProxyType(
+    {"BIO": "BI", "BIOES": "BIES", "BILOU": "BILU", "BMES": "BMES", "BMEWO": "BMEW"}
+)
+"""Scheme of tags -> the prefixes of words in an entity; words outside of one have the tag O. M is the I of BIOES, W its S.
+
+Source: Xue & Shen (2003) for BMES; LingPipe for BMEWO. IOB1 is read as BIO, IOE1 and IOE2 as BIOES.
+"""
 
 
 def usual_metrics(kind: str, classes: Sequence[str]) -> tuple[str, ...]:
@@ -53,6 +59,28 @@ def _prefixes(tags: Sequence[str]) -> set[str]:
     """What stands before the dash of tags other than O; of one without a dash the whole."""
     parted = [(tag, *tag.partition("-")) for tag in tags]
     return {prefix if dash and named else tag for tag, prefix, dash, named in parted} - {"O"}
+
+
+def spelt_as(tags: Sequence[str]) -> str:
+    """A tag as a known scheme spells it, where all of these spell their scheme otherwise: b-X, B_X, X-B; empty: they do not."""
+    for respell in (_upper, _dashed, _turned):
+        spelt = [respell(tag) for tag in tags]
+        if spelt != list(tags) and tag_schemes(spelt) and all(tag == "O" or "-" in tag for tag in spelt):
+            return next(f"{old} as {new}" for old, new in zip(tags, spelt, strict=True) if old != new)
+    return ""
+
+
+def _upper(tag: str) -> str:
+    prefix, dash, named = tag.partition("-")
+    return f"{prefix.upper()}{dash}{named}"
+
+
+def _dashed(tag: str) -> str:
+    return re.sub(r"^([A-Za-z])[_./:|]", lambda found: f"{found[1].upper()}-", tag)
+
+
+def _turned(tag: str) -> str:
+    return re.sub(r"^(.+)[-_/|]([A-Z])$", r"\2-\1", tag)
 
 
 def tag_problems(tags: Sequence[str]) -> Iterator[str]:

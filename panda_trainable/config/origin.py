@@ -37,6 +37,23 @@ class ClassValue:
         return self.names[self.number]
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How files are read, where their own look does not say it.
+
+    Attributes:
+        delimiter: of tables; empty: found in the header line.
+        columns: names of a table's columns, whose files have no header line.
+        words: whether `.txt` files hold a word per line, and no table.
+        drops_broken: whether lines of tables with too few or too many cells are left out, and not refused.
+    """
+
+    delimiter: str = ""
+    columns: tuple[str, ...] = ()
+    words: bool = False
+    drops_broken: bool = False
+
+
 Row = dict[str, Any] | str | Note
 """A row's fields; an error message if it could not be read; or what is worth knowing."""
 
@@ -93,11 +110,11 @@ class Unlocated(_WithoutRows):
 
     Attributes:
         folder: absolute, or relative to the data folder; empty: the task's name. `~` and `$VARS` are filled in.
-        delimiter: of tables; empty: found in their header line.
+        reading: of its files.
     """
 
     folder: str = ""
-    delimiter: str = ""
+    reading: Reading = Reading()
 
     def folder_in(self, data: Path, task: str) -> Path:
         """The folder where a task's files are expected.

@@ -27,19 +27,29 @@ class Doc:
 
 @dataclass(frozen=True)
 class ShortFor:
-    """A text alone may stand for a section of which it is one setting: `init: zeros` for `init: {kind: zeros}`."""
+    """A text or number alone may stand for a section of which it is one setting: `init: zeros` for `init: {kind: zeros}`.
+
+    Attributes:
+        setting: its key.
+        type: of what stands alone, as pydantic's core calls it: str, int, float.
+    """
 
     setting: str
+    type: str = "str"
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> dict[str, Any]:
         """The section's schema, in front of which a text becomes a section."""
         inner = handler(source)
         function = {"type": "no-info", "function": self._section_of}
-        both = {"type": "union", "choices": [{"type": "str"}, inner]}
+        both = {"type": "union", "choices": [{"type": self.type}, inner]}
         return {"type": "function-before", "function": function, "schema": inner, "json_schema_input_schema": both}
 
     def _section_of(self, value: Any) -> Any:
-        return {self.setting: value} if isinstance(value, str) else value
+        alone = isinstance(value, _ALONE[self.type]) and not isinstance(value, bool)
+        return {self.setting: value} if alone else value
+
+
+_ALONE: Mapping[str, tuple[type, ...]] = MappingProxyType({"str": (str,), "int": (int,), "float": (int, float)})
 
 
 @dataclass(frozen=True)
@@ -65,6 +75,11 @@ class ReadBy:
 def as_list(value: Any) -> Any:
     """A single value stands for a list of one."""
     return value if isinstance(value, list) else [value]
+
+
+def as_name(value: Any) -> Any:
+    """A class as its name: YAML reads 1 and true as what they look like."""
+    return str(value).lower() if isinstance(value, bool) else str(value) if isinstance(value, int | float) else value
 
 
 def one_as_list(value: Any) -> Any:

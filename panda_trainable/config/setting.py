@@ -42,10 +42,12 @@ class Plm(PlmSettings):
     Attributes:
         files: hash of its weights, config and tokenizer files: its identity.
         note: what tells it apart from another of the same name.
+        family_version: of its family in FAMILY_VERSIONS.
     """
 
     files: str
     note: str = unkeyed("")
+    family_version: int = 0
 
     @property
     def label(self) -> str:

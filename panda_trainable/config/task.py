@@ -2,16 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from string import Formatter
 from typing import Annotated
 
 from annotated_types import Ge, Gt, Lt
 
 from panda_trainable.config.kinds import CLASSES, KINDS, METRIC_NAMES, TEXTS, tag_problems
 from panda_trainable.config.origin import Origin, Unlocated
-from panda_trainable.config.section import Doc, Section, WrongSetting
+from panda_trainable.config.section import Doc, ReadBy, Section, WrongSetting, as_list, as_name
+from panda_trainable.config.templates import fields_of, template_problem
 
 SPLITS = ("train", "validation", "test")
+Label = Annotated[str, ReadBy(as_name, also=("int", "float", "bool"))]
+Names = Annotated[tuple[str, ...], ReadBy(as_list, also=("str",))]
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,27 @@ class Hub(Section):
             raise WrongSetting(
                 "splits", f"splits must be train and some of {', '.join(SPLITS[1:])}, got {list(self.splits)}"
             )
+
+
+@dataclass(frozen=True)
+class Original(Section):
+    """What the files are called, and what is called in them, as a task was first published."""
+
+    folder: Annotated[str, Doc("another name of the task's folder in `data`")] = ""
+    files: Annotated[Mapping[str, Names], Doc("split: other names of its file, without the ending")] = field(
+        default_factory=dict
+    )
+    fields: Annotated[Mapping[str, Names], Doc("the task's field: other names of it, `a.b` inside of others")] = field(
+        default_factory=dict
+    )
+    classes: Annotated[Mapping[Label, str], Doc("label in the files: the class that it names")] = field(
+        default_factory=dict
+    )
+    drop_broken: Annotated[bool, Doc("leave lines of tables with too few or too many cells out, told")] = False
+
+    def __post_init__(self) -> None:
+        if not set(self.files) <= set(SPLITS):
+            raise WrongSetting("files", f"files must be of {', '.join(SPLITS)}, got {list(self.files)}")
 
 
 @dataclass(frozen=True)
@@ -86,6 +109,8 @@ class TaskSpec:
         question: fields that say which rows answer one question (`question_match`).
         id: field that must differ from row to row, where rows have it.
         hub: where the Hugging Face hub has it.
+        original: what its files and fields are called elsewhere.
+        choices_in: the field of a list that holds the choices; empty where each has a field of its own.
         counts: (split, rows of each class) where there are classes or choices.
         labels: how labels of files are read.
         split: how validation rows are drawn from train rows; None: as usual, where there are no others.
@@ -107,6 +132,8 @@ class TaskSpec:
     question: tuple[str, ...] = ()
     id: str = field(default="id", metadata={"keyed": False})
     hub: Hub | None = field(default=None, metadata={"keyed": False}, compare=False)
+    original: Original | None = field(default=None, metadata={"keyed": False}, compare=False)
+    choices_in: str = field(default="", metadata={"keyed": False})
     counts: tuple[tuple[str, tuple[int, ...]], ...] = field(default=(), metadata={"keyed": False})
     labels: LabelRules = field(default=LabelRules(), metadata={"keyed": False})
     split: SplitSettings | None = field(default=None, metadata={"keyed": False})
@@ -117,7 +144,10 @@ class TaskSpec:
         fitting = METRIC_NAMES.get(self.kind, ())
         least, most = TEXTS.get(self.kind, (1, 2))
         named = CLASSES.get(self.kind, True)
-        open_ = named and not self.classes and not self.fingerprints  # its labels will say
+        located = bool(self.fingerprints)
+        open_ = named and not self.classes and not located  # its labels will say
+        may_lose_classes = self.labels.rare != "refuse" and not located
+        listed = len(self.choices) == 1 and "{" not in self.choices[0] and not located  # its rows will say how many
         rules = {
             f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}": self.kind in KINDS,
             f"text of a {self.kind} must name {_count(least, most)}, got {list(self.text)}": least
@@ -130,14 +160,15 @@ class TaskSpec:
             f"f1 is of two classes, and there are {len(self.classes)}: use macro_f1": not {"f1", "accuracy_f1"}
             & set(self.metrics)
             or open_
+            or may_lose_classes
             or len(self.classes) == 2,
             f"classes must be different, got {list(self.classes)}": len(set(self.classes)) == len(self.classes),
             f"a {self.kind} needs at least two classes, got {list(self.classes)}": not named
             or open_
             or len(self.classes) > 1,
             f"a {self.kind} has no classes, got {list(self.classes)}": named or not self.classes,
-            f"choices must be two or more texts of a multiple_choice, got {list(self.choices)}": (
-                len(self.choices) > 1 if self.kind == "multiple_choice" else not self.choices
+            f"choices must be two or more texts of a multiple_choice, or the field of a list of them, got {list(self.choices)}": (
+                len(self.choices) > 1 or listed if self.kind == "multiple_choice" else not self.choices
             ),
             "question_match needs `question`: the fields that rows of one question share": "question_match"
             not in self.metrics
@@ -148,7 +179,7 @@ class TaskSpec:
             broken.append(f"text of a tagging must be the field of its words, got {list(self.text)}")
         if "entity_f1" in self.metrics and not open_:
             broken += tag_problems(self.classes)
-        broken += [said for text in (*self.text, *self.choices) if (said := _template_problem(text))]
+        broken += [said for text in (*self.text, *self.choices) if (said := template_problem(text))]
         if broken:
             raise ValueError(f"task {self.name}: " + "; ".join(broken))
 
@@ -253,24 +284,3 @@ def _count(least: int, most: int) -> str:
     return {(0, 1): "one text or none", (1, 1): "one text", (1, 2): "one or two texts", (2, 2): "two texts"}[
         least, most
     ]
-
-
-def fields_of(text: str) -> tuple[str, ...]:
-    """The fields that a text is made of: its own name, or the braces of a template."""
-    if "{" not in text:
-        return (text,)
-    return tuple(dict.fromkeys(name for _, name, _, _ in Formatter().parse(text) if name))
-
-
-def _template_problem(text: str) -> str:
-    try:
-        parts = list(Formatter().parse(text))
-    except ValueError as error:
-        return f"{text!r} is no template ({error}); write fields in braces"
-    named = [(name, spec, conversion) for _, name, spec, conversion in parts if name is not None]
-    odd = any(
-        not name or name.isdecimal() or spec or conversion or set(name) & set("[]") for name, spec, conversion in named
-    )
-    if not text.strip() or odd or ("{" in text and not named):
-        return f"{text!r} is no template: braces hold the name of a field, as in '{{question}} {{answer}}'"
-    return ""

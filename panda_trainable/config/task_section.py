@@ -1,24 +1,39 @@
 """TaskSection: a task as files describe it, under `tasks:` of an experiment and in the table's tasks.yaml. Imports no torch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from annotated_types import Len
 
 from panda_trainable.config.kinds import CLASSES, usual_metrics
-from panda_trainable.config.origin import Unlocated
-from panda_trainable.config.section import Doc, ReadBy, Section, as_list
-from panda_trainable.config.task import Hub, LabelRules, SplitSettings, TaskSpec
+from panda_trainable.config.origin import Reading, Unlocated
+from panda_trainable.config.section import Doc, ReadBy, Section, ShortFor, WrongSetting, as_list, as_name
+from panda_trainable.config.task import Hub, LabelRules, Original, SplitSettings, TaskSpec
+
+MARKS: Mapping[str, str] = MappingProxyType(
+    {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "space": " ", "bar": "|", "pipe": "|", "colon": ":"}
+)
+"""Delimiters by name."""
 
 
-def _as_name(value: Any) -> Any:
-    """A class as its name: YAML reads 1 and true as what they look like."""
-    return str(value).lower() if isinstance(value, bool) else str(value) if isinstance(value, int | float) else value
+def _as_mark(value: Any) -> Any:
+    """A delimiter as the character it is, by its name too.
+
+    Raises:
+        ValueError: if it is no character.
+    """
+    mark = MARKS.get(value.strip().lower().removesuffix("s"), value) if isinstance(value, str) else value
+    if isinstance(mark, str) and (len(mark) > 1 or mark in ('"', "\n", "\r")):
+        names = ", ".join(name for name in MARKS if name.isalpha())
+        raise ValueError(f"a delimiter is one character, or {names}, got {value!r}")
+    return mark
 
 
 Texts = Annotated[tuple[str, ...], Len(0, 2), ReadBy(as_list, also=("str",))]
 Fields = Annotated[tuple[str, ...], ReadBy(as_list, also=("str",))]
-Names = tuple[Annotated[str, ReadBy(_as_name, also=("float", "bool"))], ...]
+Names = tuple[Annotated[str, ReadBy(as_name, also=("float", "bool"))], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +47,7 @@ class TaskSection(Section):
         Texts,
         Doc("one text, or two read as a pair: fields, or templates of fields in braces; [] for choices without a stem"),
     ]
-    choices: Annotated[tuple[str, ...], Doc("multiple_choice: the fields of the choices")] = ()
+    choices: Annotated[Fields, Doc("multiple_choice: the fields of the choices, or the one field that lists them")] = ()
     label: Annotated[str, Doc("field of the label")] = "label"
     classes: Annotated[
         Names, Doc("class names in the order of their numbers; tags for tagging; default those of the train labels")
@@ -42,9 +57,14 @@ class TaskSection(Section):
         Doc("what becomes of classes with fewer than two train rows; other makes one class of them"),
     ] = "refuse"
     split: Annotated[
-        SplitSettings | None, Doc("how validation rows are drawn where there are train rows alone; default a fifth")
+        SplitSettings | None,
+        ShortFor("validation", "float"),
+        Doc("how validation rows are drawn where there are train rows alone; default a fifth"),
     ] = None
-    delimiter: Annotated[str, Len(0, 1), Doc("divides the columns of csv and tsv; default as the header says")] = ""
+    delimiter: Annotated[
+        str, ReadBy(_as_mark, also=("str",)), Doc("divides the columns of csv and tsv: a character, or tab, comma, semicolon, space, bar; default as the header says")
+    ] = ""  # fmt: skip
+    columns: Annotated[Fields, Doc("names of the columns of csv and tsv files that have no header line")] = ()
     metrics: Annotated[tuple[str, ...], Doc("metrics; the first is the score; default those of the kind")] = ()
     path: Annotated[str, Doc("folder, inside `data` or absolute; default the task's name")] = ""
     id: Annotated[str, Doc("field that must differ from row to row, where rows have it; '' for none")] = "id"
@@ -54,6 +74,15 @@ class TaskSection(Section):
         Literal["", "copa", "wic", "wsc", "record"], Doc("checks and completes rows in the format of this task")
     ] = ""
     hub: Annotated[Hub | None, Doc("where the Hugging Face hub has it, if its files are not in `data`")] = None
+
+    original: Annotated[
+        Original | None, Doc("what its files and fields are called, where that is not as this section says")
+    ] = None
+
+    def __post_init__(self) -> None:
+        named = [name for name in self.columns if name]
+        if len(set(named)) != len(named):
+            raise WrongSetting("columns", f"columns must have different names, got {list(self.columns)}")
 
     def spec(self, name: str) -> TaskSpec:
         """The task under a name, not yet located.
@@ -65,7 +94,8 @@ class TaskSection(Section):
             usual_metrics(self.kind, self.classes) if self.classes or not CLASSES[self.kind] else ()
         )
         return TaskSpec(
-            name, self.kind, self.text, self.label, self.classes, metrics, Unlocated(self.path, self.delimiter),
+            name, self.kind, self.text, self.label, self.classes, metrics,
+            Unlocated(self.path, Reading(self.delimiter, self.columns)),
             choices=self.choices, prepare=self.prepare, compared=self.compared, question=self.question, id=self.id,
-            hub=self.hub, labels=LabelRules(self.rare_classes), split=self.split,
+            hub=self.hub, labels=LabelRules(self.rare_classes), split=self.split, original=self.original,
         )  # fmt: skip

@@ -6,45 +6,60 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from panda_trainable.config.kinds import CLASSES, tag_schemes, usual_metrics
+from panda_trainable.config.kinds import CLASSES, TAG_SCHEMES, spelt_as, tag_schemes, usual_metrics
 from panda_trainable.config.task import OTHER, TaskSpec
-from panda_trainable.data.labels import classes_of, is_unlabelled, whole_number
-from panda_trainable.data.rows import with_fields, words_in
+from panda_trainable.data.labels import MOST_UNLABELLED, classes_of, is_padding, is_unlabelled, whole_number
+from panda_trainable.data.prepare import LABELLED_BY
+from panda_trainable.data.rows import fields_of_files, problem_of_missing, words_in
+from panda_trainable.origins.fields import length_inside
 from panda_trainable.origins.lines import listed
 from panda_trainable.origins.part import PartOfTrain
 
 SHOWN = 8
 """Problems of a task's rows that are told; of the others their number."""
 
+MOST_VALUES = 4
+"""Values of rows with the same problem that are told beside the first."""
+
 RARE = 2
 """Train rows that a class needs: one to train and one to select on."""
 
-_PLACED = re.compile(r"(?P<file>.+?)(:\d+|, row \d+): (?P<said>.*)", re.DOTALL)
+_PLACED = re.compile(r"(?P<file>.+?)(:\d+|, row \d+)(, (question|query) [^:]*)?: (?P<said>.*)", re.DOTALL)
 
 
-def split_is_unlabelled(task: TaskSpec, split: str) -> bool:
-    """Whether no row of a split has a label."""
-    labels = (label_of(task, row) for _, row in task.origin.rows(split) if isinstance(row, dict))
-    if task.prepare or (first := next(labels, _NONE)) is _NONE:
-        return False
-    return is_unlabelled(first) and all(map(is_unlabelled, labels))
+def why_unlabelled(task: TaskSpec, split: str) -> str:
+    """Why the labels of a split say nothing: there are none, or all rows of test have one; empty: they say something."""
+    field = LABELLED_BY.get(task.prepare, task.label)
+    distinct: set[str] = set()
+    there = False
+    unlabelled, told_apart = True, split == "test" and task.kind != "extractive_qa" and field == task.label
+    for label in _labels(task, split, field):
+        there, unlabelled = True, unlabelled and is_unlabelled(label)
+        distinct |= {repr(each) for each in (label if isinstance(label, list) else [label])}
+        if not unlabelled and (len(distinct) > 1 or not told_apart):
+            return ""
+    if unlabelled:
+        return "has no labels" if there else ""
+    return f"has one label for all its rows ({listed(distinct)}), which stands for none,"
 
 
-_NONE = object()
-
-
-def label_of(task: TaskSpec, row: dict[str, Any]) -> Any:
-    """The label of a raw row; None where it has none."""
-    return with_fields(task, row).get(task.label)
+def _labels(task: TaskSpec, split: str, field: str) -> Iterator[Any]:
+    """A field of a split's rows, of tags without those of padding."""
+    fields = fields_of_files(task)
+    values = (fields.of(row).get(field) for _, row in task.origin.rows(split) if isinstance(row, dict))
+    return map(words_of_tags, values) if task.kind == "tagging" else values
 
 
 def train_labels(task: TaskSpec, splits: Sequence[str] = ("train",)) -> Iterator[Any]:
-    """The labels of rows as the files have them; of tags that are one text each."""
+    """The labels of rows as the files have them."""
     for split in splits:
-        for _, row in task.origin.rows(split):
-            if isinstance(row, dict):
-                label = label_of(task, row)
-                yield (words_in(label) or []) if task.kind == "tagging" and isinstance(label, str) else label
+        yield from _labels(task, split, task.label)
+
+
+def words_of_tags(label: Any) -> Any:
+    """The tags of a sentence that are those of words."""
+    tags = words_in(label)
+    return label if tags is None else [tag for tag in tags if not is_padding(tag)]
 
 
 def with_classes(task: TaskSpec, notes: list[str]) -> TaskSpec:
@@ -57,9 +72,9 @@ def with_classes(task: TaskSpec, notes: list[str]) -> TaskSpec:
         return task
     classes = task.classes
     if not classes:
-        _refuse_unread(task)
+        labels = _read_labels(task)
         try:
-            classes = classes_of(task.label, train_labels(task))
+            classes = classes_of(task.label, labels)
         except ValueError as error:
             raise ValueError(f"task {task.name}: {error}") from error
         if len(classes) < 2:
@@ -67,8 +82,7 @@ def with_classes(task: TaskSpec, notes: list[str]) -> TaskSpec:
                 f"task {task.name}: a {task.kind} needs at least two classes, and {task.label} of its train rows has "
                 f"{listed(classes)}; name the field of the label with `label`"
             )
-        of_f1 = f" (f1 is of {classes[1]})" if {"f1", "accuracy_f1"} & set(task.metrics) else ""
-        notes.append(f"{task.name}: classes are those of its train labels: {listed(classes)}{of_f1}")
+        notes.append(f"{task.name}: classes are those of its train labels: {listed(classes)}")
         variants = [name for name in classes if sum(name.lower() == other.lower() for other in classes) > 1]
         if variants:
             notes.append(f"{task.name}: some of its classes differ in case alone: {listed(variants)}")
@@ -79,27 +93,64 @@ def with_classes(task: TaskSpec, notes: list[str]) -> TaskSpec:
             alike = ", and IOB1, which is read alike" if "BIO" in schemes else ""
             notes.append(f"{task.name}: its tags mark entities by {' or '.join(schemes)}{alike}")
         else:
-            notes.append(f"{task.name}: its tags mark no entities (BIO, BIOES, BILOU); the score is {metrics[0]}")
+            notes.append(
+                f"{task.name}: its tags mark no entities ({', '.join(TAG_SCHEMES)}); the score is {metrics[0]}"
+                + (f"; if they should, spell {other}, and so on" if (other := spelt_as(classes)) else "")
+            )
     return replace(task, classes=classes, metrics=metrics)
 
 
-def _refuse_unread(task: TaskSpec) -> None:
-    """Refuses train rows that cannot be read or lack the label, before classes are looked for in them.
+def with_choices(task: TaskSpec, notes: list[str]) -> TaskSpec:
+    """The task with a field for each of its choices, where files have them as one list.
 
     Raises:
-        ValueError: with the problems of the files.
+        ValueError: if no row has such a list, or too many have lists of another length.
     """
-    problems = []
+    if len(task.choices) != 1:
+        return task
+    (field,) = task.choices
+    fields = fields_of_files(task)
+    names: dict[str, None] = {}
+    lengths: Counter[int] = Counter()
+    for _, row in task.origin.rows("train"):
+        if isinstance(row, dict):
+            names |= dict.fromkeys(row)
+            length = length_inside(fields.of(row), field)
+            lengths.update(() if length is None else (length,))
+    if not lengths:
+        raise ValueError(
+            f"task {task.name}: choices must be the fields of two or more choices, or one that holds lists, and {field} of its train rows holds none; "
+            f"their fields are {listed(names)}"
+        )
+    size, count = lengths.most_common(1)[0]
+    if size < 2 or lengths.total() - count > MOST_UNLABELLED * lengths.total():
+        found = ", ".join(f"{rows} of {length}" for length, rows in sorted(lengths.items()))
+        raise ValueError(
+            f"task {task.name}: {field} must list the same number of choices, at least 2, in nearly all rows; train has rows {found}"
+        )
+    notes.append(f"{task.name}: its {size} choices are those that {field} lists")
+    return replace(task, choices=tuple(f"{field}.{number}" for number in range(size)), choices_in=field)
+
+
+def _read_labels(task: TaskSpec) -> list[Any]:
+    """The labels of train rows, of a task whose classes they name.
+
+    Raises:
+        ValueError: with what cannot be read of the files, and the rows that lack the label.
+    """
+    problems, labels, fields = [], [], fields_of_files(task)
     for place, row in task.origin.rows("train"):
         if isinstance(row, str):
             problems.append(f"{place}: {row}")
-        elif isinstance(row, dict) and label_of(task, row) is None and task.label not in row:
-            problems.append(
-                f"{place}: needs the field {task.label}; it has {listed(row)}: rename the field, or name the right one "
-                "in `label` of the task; if the first line of the file is data, put a line with the names above it"
-            )
+        elif isinstance(row, dict):
+            whole = fields.of(row)
+            label = whole.get(task.label)
+            labels.append(words_of_tags(label) if task.kind == "tagging" else label)
+            if task.label not in whole:
+                problems.append(f"{place}: {problem_of_missing([task.label], row, '`label`')}")
     if problems:
         raise ValueError(listed_problems(problems))
+    return labels
 
 
 def counts_from_one(task: TaskSpec, splits: Sequence[str]) -> bool:
@@ -170,16 +221,24 @@ def _is_numbered(task: TaskSpec) -> bool:
 
 
 def _grouped(problems: Sequence[str]) -> list[str]:
-    """Problems of many rows told once, at the first, with the number of the others."""
-    rows: dict[tuple[str, str], list[str]] = {}
+    """Problems of many rows told once, at the first, with the number of the others and what some of them have."""
+    rows: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for problem in problems:
         found = _PLACED.match(problem)
-        rows.setdefault((found["file"], found["said"]) if found else ("", problem), []).append(problem)
-    return [
-        places[0]
-        + (f" ({len(places) - 1} more {'row' if len(places) == 2 else 'rows'} like this)" if places[1:] else "")
-        for places in rows.values()
-    ]
+        file, said = (found["file"], found["said"]) if found else ("", problem)
+        rule, _, value = said.partition(", got ")
+        rows.setdefault((file, rule), []).append((problem, value))
+    return [_told_once(alike) for alike in rows.values()]
+
+
+def _told_once(alike: Sequence[tuple[str, str]]) -> str:
+    """The first of problems that differ in place and value, and what of the others is worth knowing."""
+    (first, value), others = alike[0], alike[1:]
+    if not others:
+        return first
+    values = [other for other in dict.fromkeys(value for _, value in others) if other != value]
+    had = f", got {'; '.join(values[:MOST_VALUES])}{' and others' if len(values) > MOST_VALUES else ''}"
+    return f"{first} ({len(others)} more {'row' if len(others) == 1 else 'rows'} like this{had if values else ''})"
 
 
 def listed_problems(problems: Sequence[str]) -> str:

@@ -34,7 +34,7 @@ def class_number(task: TaskSpec, label: Any) -> int | None:
     """The number of a class or choice that a file gives by name or number; a class that is named like a number wins.
 
     Returns:
-        None for a row that is left out: it is unlabelled (-1), or its class is rare and dropped.
+        None for a row that is left out: it is unlabelled (empty, -1), or its class is rare and dropped.
 
     Raises:
         ValueError: if it is no class of the task, with what was probably meant.
@@ -42,7 +42,7 @@ def class_number(task: TaskSpec, label: Any) -> int | None:
     names = task.labels.filed or task.classes or tuple(str(number) for number in range(len(task.choices)))
     number = _number(names, label, task.labels.first, lettered=bool(task.choices))
     if number is None:
-        if is_marked_unlabelled(label):
+        if is_unlabelled(label):
             return None
         raise ValueError(_problem(task, names, label))
     if not task.labels.filed or names[number] in task.classes:
@@ -100,6 +100,15 @@ def _problem(task: TaskSpec, names: Sequence[str], label: Any) -> str:
 UNLABELLED = ("-1", "nan", "-")
 """Texts that mark a row as unlabelled where no class is called so."""
 
+PADDING = -100
+"""Tag of what is no word: padding, special tokens, later pieces of words. Source: PyTorch's losses ignore it."""
+
+
+def is_padding(tag: Any) -> bool:
+    """Whether a tag is that of no word."""
+    return tag == PADDING or (isinstance(tag, str) and tag.strip() == str(PADDING))
+
+
 MOST_UNLABELLED = 0.1
 """Share of train rows that may be left out as unlabelled; with more of them the marker may be a class."""
 
@@ -111,13 +120,16 @@ def is_marked_unlabelled(label: Any) -> bool:
     return whole_number(label) == -1 or (isinstance(label, str) and label.strip().lower() in UNLABELLED)
 
 
+def is_empty(label: Any) -> bool:
+    """Whether there is no label at all: an empty cell, null, or an empty list."""
+    return label is None or (isinstance(label, str | list) and not (label.strip() if isinstance(label, str) else label))
+
+
 def is_unlabelled(label: Any) -> bool:
-    """Whether a row of a test split without labels has this: nothing, -1, or an answer that is none."""
+    """Whether a label says that there is none: nothing, -1, nan, ? or a dash, no tags, or an answer that is none."""
     if isinstance(label, Mapping):
         return not any(label.values())
-    if isinstance(label, list | str):
-        return not label or (isinstance(label, str) and (label.strip() in ("", "?") or is_marked_unlabelled(label)))
-    return label is None or is_marked_unlabelled(label)
+    return is_empty(label) or label == "?" or is_marked_unlabelled(label)
 
 
 def classes_of(field: str, labels: Iterable[Any]) -> tuple[str, ...]:
@@ -138,7 +150,7 @@ def classes_of(field: str, labels: Iterable[Any]) -> tuple[str, ...]:
                 return each.names
             if name := _named(each):
                 counts[name] += 1
-            marked += is_marked_unlabelled(each)
+            marked += is_unlabelled(each) and not is_empty(each)
     total = counts.total()
     if marked > MOST_UNLABELLED * (total + marked):
         raise ValueError(too_many_unlabelled(field, marked, total + marked))
@@ -155,7 +167,7 @@ def classes_of(field: str, labels: Iterable[Any]) -> tuple[str, ...]:
 def too_many_unlabelled(field: str, marked: int, total: int) -> str:
     """Why so many rows cannot be left out."""
     return (
-        f"{field} of {marked} of {total} train rows is -1, nan or -, which marks a row without a label, and so many cannot be "
+        f"{field} of {marked} of {total} train rows is -1, nan, ? or -, which marks a row without a label, and so many cannot be "
         "left out; give them labels, or list all values, such as classes: ['-1', '0', '1'], if it is a class"
     )
 

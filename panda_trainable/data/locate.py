@@ -8,19 +8,21 @@ from pathlib import Path
 
 from panda_trainable.config.kinds import CLASSES
 from panda_trainable.config.origin import Origin, Unlocated
-from panda_trainable.config.task import SplitSettings, TaskSpec, fields_of
+from panda_trainable.config.task import SPLITS, SplitSettings, TaskSpec
+from panda_trainable.config.templates import fields_of
 from panda_trainable.data.classes import (
     counts_from_one,
     listed_problems,
     problems_of_classes,
     rare_classes,
-    split_is_unlabelled,
+    why_unlabelled,
+    with_choices,
     with_classes,
     without_rare,
 )
-from panda_trainable.data.labels import MOST_UNLABELLED, too_many_unlabelled
-from panda_trainable.data.rows import UNLABELLED, Example, Findings, examples, fingerprint
-from panda_trainable.origins.folder import READERS, FolderFiles
+from panda_trainable.data.labels import MOST_UNLABELLED, PADDING, too_many_unlabelled
+from panda_trainable.data.rows import UNLABELLED, Example, Findings, examples, fields_of_files, fingerprint
+from panda_trainable.origins.folder import READERS, FolderFiles, format_of
 from panda_trainable.origins.lines import listed
 from panda_trainable.origins.part import PartOfTrain
 from panda_trainable.origins.texts import normalised
@@ -59,7 +61,7 @@ def located(task: TaskSpec, data: Path, fetch: Callable[[TaskSpec], Path] | None
 
 def is_here(task: TaskSpec, data: Path) -> bool:
     """Whether a task needs no fetching: a demonstration, or a task with a folder in `data`."""
-    return not isinstance(task.origin, Unlocated) or task.origin.folder_in(data, task.name).is_dir()
+    return not isinstance(task.origin, Unlocated) or _folder(task, task.origin, data).is_dir()
 
 
 def _found(task: TaskSpec, data: Path, fetch: Callable[[TaskSpec], Path] | None) -> Origin:
@@ -68,7 +70,19 @@ def _found(task: TaskSpec, data: Path, fetch: Callable[[TaskSpec], Path] | None)
         return task.origin
     if task.hub and fetch and not is_here(task, data):
         return FolderFiles(fetch(task))
-    return FolderFiles(task.origin.folder_in(data, task.name), task.origin.delimiter)
+    files = tuple(task.original.files.items()) if task.original else ()
+    drops = task.original is not None and task.original.drop_broken
+    reading = replace(task.origin.reading, words=task.kind == "tagging", drops_broken=drops)
+    return FolderFiles(_folder(task, task.origin, data), reading, files)
+
+
+def _folder(task: TaskSpec, origin: Unlocated, data: Path) -> Path:
+    """Where a task's files are: in its own folder, or in one that is called as it was published."""
+    own = origin.folder_in(data, task.name)
+    if not task.original or not task.original.folder or own.is_dir():
+        return own
+    published = data / task.original.folder
+    return published if published.is_dir() else own
 
 
 def fingerprinted(task: TaskSpec) -> TaskSpec:
@@ -80,9 +94,10 @@ def fingerprinted(task: TaskSpec) -> TaskSpec:
     Raises:
         ValueError: if a split is missing or a row is wrong; all problems of the task at once.
     """
-    notes: list[str] = []
+    notes: list[str] = [*_unused_columns(task)]
     task, splits = _with_splits(task, notes)
-    task = with_classes(task, notes)
+    classes_are_given = bool(task.classes)
+    task = with_classes(with_choices(task, notes), notes)
     found, findings = _read(task, splits)
     if task.choices and task.text and not task.compared and len(found["train"].texts) == 1:
         task = replace(task, compared=tuple(dict.fromkeys(name for text in task.choices for name in fields_of(text))))
@@ -94,6 +109,8 @@ def fingerprinted(task: TaskSpec) -> TaskSpec:
     if not findings.problems and (rare := rare_classes(task, counts_of(found))) and task.labels.rare != "refuse":
         task = without_rare(task, rare, notes)
         found, findings = _read(task, splits)
+    if not classes_are_given and {"f1", "accuracy_f1"} & set(task.metrics):
+        notes.append(f"{task.name}: f1 is of its class {task.classes[1]}")
     problems = findings.problems or [*problems_of_classes(task, counts_of(found))]
     if problems:
         raise ValueError(listed_problems(problems))
@@ -115,13 +132,15 @@ def _with_splits(task: TaskSpec, notes: list[str]) -> tuple[TaskSpec, tuple[str,
         ValueError: if a split is missing.
     """
     splits = task.origin.splits()
-    unlabelled = [split for split in splits if split != "train" and split_is_unlabelled(task, split)]
-    notes += [f"{task.name}: {split} has no labels and is left out" for split in unlabelled]
+    unlabelled = {split: why for split in splits if split != "train" and (why := why_unlabelled(task, split))}
+    notes += [f"{task.name}: {split} {why} and is left out" for split, why in unlabelled.items()]
     splits = tuple(split for split in splits if split not in unlabelled)
     if splits == ("train",) and task.origin.has_rows:
         how = task.split or SplitSettings()
         stratum = task.label if (CLASSES[task.kind] and task.kind != "tagging") or task.choices else ""
-        origin = PartOfTrain(task.origin, stratum, task.compared_fields, how.validation, how.seed)
+        origin = PartOfTrain(
+            task.origin, stratum, task.compared_fields, how.validation, how.seed, fields_of_files(task)
+        )
         notes.append(
             f"{task.name}: has train rows alone, so {how.validation:.0%} of them, drawn by seed {how.seed}, are its "
             "validation rows (see `split:`)" + _unread(task.origin)
@@ -141,6 +160,15 @@ def _with_splits(task: TaskSpec, notes: list[str]) -> tuple[TaskSpec, tuple[str,
             f"{' and '.join(split for split in splits if split != 'train')}; remove `split`"
         )
     return task, splits
+
+
+def _unused_columns(task: TaskSpec) -> Iterator[str]:
+    """That `columns` name those of no file, where the files are no tables; of a task of a user's."""
+    origin = task.origin
+    if isinstance(origin, FolderFiles) and origin.reading.columns and not task.original:
+        formats = {format_of(path) for split in SPLITS for path in origin.files(split)}
+        if formats and not formats & {"csv", "tsv", "txt"}:
+            yield f"{task.name}: `columns` is of tables without a header line and not used: its files have names of their own"
 
 
 def _unread(origin: Origin) -> str:
@@ -168,15 +196,23 @@ def _of_split(task: TaskSpec, split: str, findings: Findings) -> SplitRows:
             yield example
 
     rows.digest = fingerprint(counted())
+    if findings.padding:
+        findings.notes.append(
+            f"{task.name}: {findings.padding} words of {split} with the tag {PADDING} are left out; pieces that begin with "
+            "## are joined with the word before"
+        )
+        findings.padding = 0
     for reason, count in (findings.left_out - before).items():
         if reason == UNLABELLED and split == "train" and count > MOST_UNLABELLED * (count + rows.counts.total()):
             told = too_many_unlabelled(task.label, count, count + rows.counts.total())
             findings.problems.append(f"{task.origin.place(split)}: {told}")
         findings.notes.append(f"{task.name}: {count} {split} {'row' if count == 1 else 'rows'} {reason} left out")
     if len(findings.problems) == wrong and not rows.counts:
+        left_out = [f"{count} {reason}" for reason, count in (findings.left_out - before).items()]
+        but = f" but those that are left out: {', '.join(left_out)}" if left_out else ""
         drawn = isinstance(task.origin, PartOfTrain) and split == "validation"
         none = "no validation rows can be drawn: there are too few, or they share texts; bring a validation file"
-        findings.problems.append(f"{task.origin.place(split)}: {none if drawn else 'has no rows'}")
+        findings.problems.append(f"{task.origin.place(split)}: {none if drawn else f'has no rows{but}'}")
     elif len(findings.problems) == wrong and task.kind == "regression" and len(rows.counts) < 2:
         findings.problems.append(
             f"{task.origin.place(split)}: needs rows of at least two values, has {len(rows.counts)}"

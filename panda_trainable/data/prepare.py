@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from panda_trainable.config.origin import ClassValue
-from panda_trainable.config.task import fields_of
+from panda_trainable.config.templates import fields_of
 from panda_trainable.origins.lines import shown
 
 
@@ -63,6 +63,9 @@ PREPARE: Mapping[str, Callable[[dict[str, Any]], Iterator[dict[str, Any]]]] = Ma
     {"copa": _copa, "wic": _wic, "wsc": _wsc, "record": _record}
 )
 """Name -> what checks and completes a task's own rows. Source: P-tuning v2's input formats for SuperGLUE."""
+
+LABELLED_BY: Mapping[str, str] = MappingProxyType({"record": "answers"})
+"""Row of PREPARE -> the field from which it makes the label."""
 
 
 def is_whole(value: Any) -> bool:

@@ -1,6 +1,5 @@
 """Rows of a task: read, prepared, and checked with their places. Imports no torch."""
 
-import ast
 import hashlib
 import json
 import math
@@ -12,9 +11,11 @@ from typing import Any
 
 from panda_trainable.config.origin import ClassValue, Note
 from panda_trainable.config.task import TaskSpec
-from panda_trainable.data.labels import class_number, is_marked_unlabelled
+from panda_trainable.data.labels import class_number, is_empty, is_padding, is_unlabelled
 from panda_trainable.data.prepare import PREPARE, is_unicode, is_whole, text_of
-from panda_trainable.origins.lines import listed, shown, with_nested
+from panda_trainable.origins.fields import Fields, length_inside, printed, printed_list, renamed
+from panda_trainable.origins.lines import listed, shown
+from panda_trainable.origins.tables import looks_like_row, proposed
 
 IMBALANCED = 10
 """Times that the largest class may be the smallest before it is named."""
@@ -46,16 +47,19 @@ class Findings:
         problems: what is wrong, each with its place.
         notes: what is worth knowing.
         left_out: rows that are left out, by reason.
+        padding: words that are left out for their tag, -100.
     """
 
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
+    padding: int = 0
 
 
 def examples(task: TaskSpec, split: str, findings: Findings) -> Iterator[Example]:
     """The checked rows of a split; what is wrong with others is added to the findings, with its place."""
     seen: dict[Any, str] = {}
+    fields = fields_of_files(task)
     for place, row in task.origin.rows(split):
         if isinstance(row, Note):
             findings.notes.append(f"{place}: {row.text}")
@@ -64,7 +68,8 @@ def examples(task: TaskSpec, split: str, findings: Findings) -> Iterator[Example
             findings.problems.append(f"{place}: {row}")
             continue
         try:
-            whole = with_fields(task, row)
+            whole = fields.of(row)
+            whole = _without_padding(task, whole, findings) if task.kind == "tagging" else whole
             _check_id(task, place, whole, seen)
             for prepared in PREPARE[task.prepare](whole) if task.prepare else (whole,):
                 example = checked_row(task, prepared)
@@ -76,20 +81,26 @@ def examples(task: TaskSpec, split: str, findings: Findings) -> Iterator[Example
             findings.problems.append(f"{place}: {error}")
 
 
-def with_fields(task: TaskSpec, row: dict[str, Any]) -> dict[str, Any]:
-    """A raw row with the task's fields: those inside of others, and those that the hub calls something else."""
+def fields_of_files(task: TaskSpec) -> Fields:
+    """What the task's fields are called in its files, on the hub and as it was first published."""
     columns = task.hub.columns if task.hub else {}
-    renamed = {ours: row[theirs] for ours, theirs in columns.items() if ours not in row and theirs in row}
-    if not renamed and not task.nested:
-        return row
-    return with_nested({**row, **renamed}, task.nested)
+    others = task.original.fields if task.original else {}
+    classes = tuple(task.original.classes.items()) if task.original else ()
+    return Fields(renamed(columns, others), task.nested, task.label, classes, task.choices_in)
 
 
 def _why_left_out(task: TaskSpec, row: Mapping[str, Any]) -> str:
-    return UNLABELLED if is_marked_unlabelled(row.get(task.label)) else "of rare classes"
+    if task.choices_in and length_inside(row, task.choices_in) != len(task.choices):
+        return f"with another number of choices than {len(task.choices)}"
+    if task.kind == "extractive_qa":
+        return UNANSWERED
+    if is_empty(row.get(task.label)):
+        return "with an empty label"
+    return UNLABELLED if is_unlabelled(row.get(task.label)) else "of rare classes"
 
 
-UNLABELLED = "without a label (-1, nan or -)"
+UNLABELLED = "without a label (-1, nan, ? or -)"
+UNANSWERED = "without an answer (is_impossible)"
 """Why rows are left out."""
 
 
@@ -110,12 +121,10 @@ def checked_row(task: TaskSpec, row: Mapping[str, Any]) -> Example | None:
     Raises:
         ValueError: if a field is missing, a text is empty or no text, or the label is not the task's.
     """
-    missing = [name for name in task.fields if name not in row]
-    if missing:
-        raise ValueError(
-            f"needs the field {', '.join(missing)}; it has {listed(row)}: rename the field, or name the "
-            "right one in `text` or `label` of the task"
-        )
+    if task.choices_in and length_inside(row, task.choices_in) not in (None, len(task.choices)):
+        return None
+    if missing := [name for name in task.fields if name not in row]:
+        raise ValueError(problem_of_missing(missing, row, "`text` or `label`"))
     if task.kind == "tagging":
         return _tagged(task, row)
     texts = _texts(task, row)
@@ -126,6 +135,19 @@ def checked_row(task: TaskSpec, row: Mapping[str, Any]) -> Example | None:
     question = json.dumps([row[name] for name in task.question], default=str) if task.question else ""
     compared = tuple("" if row[name] is None else str(row[name]) for name in task.compared_fields)
     return Example(sequences, label, compared, question)
+
+
+def problem_of_missing(missing: Sequence[str], row: Mapping[str, Any], keys: str) -> str:
+    """What to do about fields that a row has not: name others, or the columns of a file without a header line."""
+    if len(row) == 1 and " " in next(iter(row)):
+        remedy = "if something divides its columns, name it by `delimiter` of the task"
+    elif looks_like_row(row):
+        remedy = f"the first line seems to be a row, not the names of the columns: write {proposed(len(row))}"
+    else:
+        remedy = f"rename the field, or name the right one in {keys} of the task"
+        if all(isinstance(value, str) for value in row.values()):  # as those of tables are
+            remedy += f"; if the first line of the file is a row, write {proposed(len(row))}"
+    return f"needs the field {', '.join(missing)}; it has {listed(row)}: {remedy}"
 
 
 def _texts(task: TaskSpec, row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -154,27 +176,41 @@ def _tagged(task: TaskSpec, row: Mapping[str, Any]) -> Example:
 def words_in(value: Any) -> list[Any] | None:
     """A list as it is; of a text (from CSV) the list that it prints, or else its words."""
     if isinstance(value, str) and value.strip().startswith("[") and value.strip().endswith("]"):
-        return _printed_list(value)
+        return printed_list(value)
     if isinstance(value, str):
         return [word for word in re.split(r"[ \t\r\n]+", value) if word]
     return value if isinstance(value, list) else None
 
 
-def _printed_list(text: str) -> list[Any] | None:
-    """The list that a text prints, as pandas writes lists into CSV; None: it is none."""
-    try:
-        value = ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return None
-    joined = re.search(r"""['"]\s+['"]""", text)  # as NumPy prints arrays: Python would join the words
-    return value if isinstance(value, list) and not joined else None
+def _without_padding(task: TaskSpec, row: dict[str, Any], findings: Findings) -> dict[str, Any]:
+    """A row of tags without the words that are tagged -100: padding, special tokens and the later pieces of words.
+
+    A piece that begins with ## is joined with the word before.
+    """
+    words, tags = (words_in(row.get(name)) for name in (task.text[0], task.label))
+    if not words or not tags or len(words) != len(tags) or not any(map(is_padding, tags)):
+        return row
+    kept: list[tuple[Any, Any]] = []
+    for word, tag in zip(words, tags, strict=True):
+        if not is_padding(tag):
+            kept.append((word, tag))
+        elif kept and isinstance(word, str) and word.startswith("##"):
+            kept[-1] = (f"{kept[-1][0]}{word[2:]}", kept[-1][1])
+    findings.padding += len(words) - len(kept)
+    return {**row, task.text[0]: [word for word, _ in kept], task.label: [tag for _, tag in kept]}
 
 
-def _answers(row: Mapping[str, Any], task: TaskSpec) -> tuple[tuple[int, str], ...]:
+def _answers(row: Mapping[str, Any], task: TaskSpec) -> tuple[tuple[int, str], ...] | None:
+    """The answers of a row, each with its start; None: the question has none."""
     said, passage = row[task.label], row[task.text[1]] if task.text[1] in row else text_of(row, task.text[1])
+    said = printed(said) or said if isinstance(said, str) else said  # as pandas writes it into CSV
+    if isinstance(said, list) and all(isinstance(each, Mapping) for each in said):
+        said = {key: [each.get(key) for each in said] for key in ("text", "answer_start")}
     rule = f'{task.label} must be {{"text": [...], "answer_start": [...]}} with at least one answer'
     if not isinstance(said, Mapping) or not all(isinstance(said.get(k), list) for k in ("text", "answer_start")):
         raise ValueError(f"{rule}, got {shown(said)}")
+    if not said["text"] and not said["answer_start"]:
+        return None
     pairs = list(zip(said["answer_start"], said["text"], strict=False))
     if not pairs or len(said["text"]) != len(said["answer_start"]):
         raise ValueError(f"{rule}, got {len(said['text'])} texts and {len(said['answer_start'])} starts")
@@ -195,7 +231,9 @@ def _label(task: TaskSpec, label: Any) -> float | None:
     return None if number is None else float(number)
 
 
-def _value(task: TaskSpec, label: Any) -> float:
+def _value(task: TaskSpec, label: Any) -> float | None:
+    if is_empty(label):  # -1 is a value like any other
+        return None
     try:
         label = label.name if isinstance(label, ClassValue) else label
         value = float(label) if isinstance(label, str | int | float) and not isinstance(label, bool) else math.nan

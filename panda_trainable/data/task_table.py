@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from panda_trainable.config.section import as_list
-from panda_trainable.config.task import Hub, TaskSpec
+from panda_trainable.config.task import Hub, Original, TaskSpec
 from panda_trainable.config.task_section import TaskSection
 from panda_trainable.origins.demo import DEMO, Demonstration
 
@@ -30,7 +30,14 @@ def _section(filed: Mapping[str, Any]) -> TaskSection:
     """A section of the file, which needs no checks of types: a test reads it as users' files are read."""
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in filed.items()}
     values |= {"text": tuple(as_list(filed["text"])), "hub": Hub(**filed["hub"])}
+    if original := filed.get("original"):
+        names = {key: _tuples(original.get(key, {})) for key in ("files", "fields")}
+        values["original"] = Original(**{**original, **names})
     return TaskSection(**values)
+
+
+def _tuples(names: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    return {key: tuple(as_list(value)) for key, value in names.items()}
 
 
 TASKS: Mapping[str, TaskSpec] = MappingProxyType({task.name: task for task in _tasks()})

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from panda_trainable.config.origin import ClassValue, Row
-from panda_trainable.origins.lines import PLAIN, Reading, Rows, listed
+from panda_trainable.config.origin import ClassValue, Reading, Row
+from panda_trainable.origins.lines import PLAIN, Rows, listed
 
 BATCH = 1000
 """Rows that are in memory at once."""

@@ -1,28 +1,38 @@
 """FolderFiles: the files of a task's splits in a folder, whatever their format and however their splits are called."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from panda_trainable.config.origin import Reading
 from panda_trainable.config.task import SPLITS
 from panda_trainable.origins.columns import arrow, parquet
-from panda_trainable.origins.lines import MOST_NAMES, Reading, Rows, conll, json_file, json_lines
+from panda_trainable.origins.documents import class_folders, documents
+from panda_trainable.origins.lines import MOST_NAMES, PLAIN, Rows, json_file, json_lines, listed
+from panda_trainable.origins.nested import unnested
+from panda_trainable.origins.sentences import conll
 from panda_trainable.origins.tables import csv_table, tsv_table
 
 Reader = Callable[[Path, Reading], Rows]
 
+
+def _text_file(path: Path, reading: Reading) -> Rows:
+    """A `.txt` file: a word per line for tagging, else a table, whose columns tabs divide as a rule."""
+    return (conll if reading.words else tsv_table)(path, reading)
+
+
 READERS: Mapping[str, Reader] = MappingProxyType(
     {
         "jsonl": json_lines, "json": json_file, "csv": csv_table, "tsv": tsv_table, "parquet": parquet,
-        "conll": conll, "arrow": arrow,
+        "conll": conll, "arrow": arrow, "txt": _text_file,
     }
 )  # fmt: skip
 """File ending -> reader; `.gz` may stand behind those of text files."""
 
-COMPRESSED = ("jsonl", "json", "csv", "tsv", "conll")
-SYNONYMS: Mapping[str, str] = MappingProxyType({"ndjson": "jsonl", "bio": "conll", "iob": "conll"})
+COMPRESSED = ("jsonl", "json", "csv", "tsv", "conll", "txt")
+SYNONYMS: Mapping[str, str] = MappingProxyType({"ndjson": "jsonl", "bio": "conll", "iob": "conll", "conllu": "conll"})
 """Other endings of the same formats."""
 
 CALLED: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -43,15 +53,17 @@ SAVED = ("dataset_info.json", "state.json")
 
 @dataclass(frozen=True)
 class FolderFiles:
-    """An origin: a folder that holds a file, shards or a saved dataset per split.
+    """An origin: a folder that holds a file, shards, a saved dataset or a folder per class of each split.
 
     Attributes:
         folder: where they are; also in its sub-folder `data`, as on the hub.
-        delimiter: of tables; empty: found in the header line.
+        reading: of the files.
+        files_called: (split, other names of its file, with or without ending), where no file is called as usual.
     """
 
     folder: Path
-    delimiter: str = ""
+    reading: Reading = PLAIN
+    files_called: tuple[tuple[str, tuple[str, ...]], ...] = ()
     has_rows = True
 
     def splits(self) -> tuple[str, ...]:
@@ -69,7 +81,9 @@ class FolderFiles:
             ValueError: if there are several that are no shards of one, or the folder cannot be accessed.
         """
         try:
-            return next(filter(None, (_files(folder, split) for folder in (self.folder, self.folder / "data"))), ())
+            inside = (_files(folder, split) for folder in (self.folder, self.folder / "data"))
+            found = next(filter(None, inside), ()) or _named(self.folder, split, dict(self.files_called).get(split, ()))
+            return found or (_undivided(self.folder) if split == "train" else ())
         except OSError as error:
             raise ValueError(f"{self.folder}: cannot be looked into ({error.strerror or error})") from error
 
@@ -77,9 +91,14 @@ class FolderFiles:
         """Pairs (`file:line`, row, note or error message) from the readers of the file formats."""
         for path in self.files(split):
             try:
-                yield from READERS[format_of(path)](path, Reading(self.delimiter))
+                yield from unnested(self._rows_of(path))
             except OSError as error:
                 yield str(path), f"cannot be read ({error.strerror or error})"
+
+    def _rows_of(self, path: Path) -> Rows:
+        if path.is_dir():
+            return documents(path)
+        return READERS.get(format_of(path), _text_file)(path, self.reading)
 
     def place(self, split: str = "") -> str:
         """The path of a split's first file, or of the folder."""
@@ -133,6 +152,35 @@ def _files(folder: Path, split: str) -> tuple[Path, ...]:
     return found[0] if found else ()
 
 
+def _undivided(folder: Path) -> tuple[Path, ...]:
+    """The folders of classes in a task's folder that is not divided into splits."""
+    classes = class_folders(folder) if folder.is_dir() else ()
+    splits = {name for names in CALLED.values() for name in names}
+    return classes if len(classes) > 1 and not splits & {path.name.lower() for path in classes} else ()
+
+
+def _named(folder: Path, split: str, names: Sequence[str]) -> tuple[Path, ...]:
+    """The file of a split that is called otherwise; of one file in two formats that which comes first in READERS.
+
+    Raises:
+        ValueError: if there are several.
+    """
+    if not names or not folder.is_dir():
+        return ()
+    formats = [*READERS, ""]
+    there = [path for path in folder.iterdir() if path.is_file() and _stem(path) in names]
+    there.sort(key=lambda path: formats.index(format_of(path) if format_of(path) in READERS else ""))
+    if len({_stem(path) for path in there}) > 1:
+        raise ValueError(f"{folder}: {split} must be one file, got {listed(sorted(path.name for path in there))}")
+    return tuple(there[:1])
+
+
+def _stem(path: Path) -> str:
+    """A file's name without an ending that says its format; of others the whole name."""
+    name = path.name.removesuffix(".gz")
+    return name.rpartition(".")[0] if format_of(path) in READERS else name
+
+
 def _is_readable(path: Path, compressed: bool) -> bool:
     known = format_of(path) in (COMPRESSED if compressed else READERS)
     return known and path.is_file()
@@ -155,4 +203,4 @@ def _of_folder(folder: Path) -> tuple[Path, ...]:
     files = [path for path in sorted(folder.iterdir()) if path.is_file() and format_of(path) in READERS]
     arrows = [path for path in files if format_of(path) == "arrow" and not path.name.startswith("cache-")]
     tables = [path for path in files if format_of(path) not in ("arrow", "json")]
-    return tuple(arrows or tables)
+    return tuple(arrows) or class_folders(folder) or tuple(tables)

@@ -1,7 +1,7 @@
 """Tasks from the Hugging Face Hub, downloaded once and stored as Parquet; from then on they are ordinary task files."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
@@ -96,22 +96,26 @@ def _loaded(task: TaskSpec, hub: Hub, data: Path, split: str) -> Any:
 
 
 def _write(task: TaskSpec, table: Any, path: Path) -> None:
-    """Writes the columns that the task reads, renamed to its fields, and the rows with a label and a text."""
+    """Writes the columns that the task reads, as the hub calls them, and the rows with a label and a text."""
     assert task.hub is not None
     derived = DERIVED_FIELDS.get(task.prepare, ())
     required = [name for name in (*task.fields, *EXTRA_COLUMNS.get(task.prepare, ())) if name not in derived]
     columns = {name: task.hub.columns.get(name, name) for name in required}
-    missing = [theirs for theirs in columns.values() if theirs not in table.column_names]
+    there = {name: _column(theirs, table.column_names) for name, theirs in columns.items()}
+    missing = [theirs for name, theirs in columns.items() if not there[name]]
     if missing:
         raise ValueError(
             f"task {task.name}: {task.hub.path} {task.hub.config} must have the columns "
             f"{', '.join(columns.values())}, but {', '.join(missing)} is not among {', '.join(table.column_names)}"
         )
-    columns |= {name: name for name in OPTIONAL if name in table.column_names and name not in columns}
-    table = table.select_columns(list(columns.values())).rename_columns(
-        {theirs: ours for ours, theirs in columns.items()}
-    )
-    texts = [name for name in required if name != task.label]
-    table = table.filter(lambda row: row.get(task.label) not in (None, UNLABELLED) or task.label in derived)
-    table = table.filter(lambda row: any(str(row[name] or "").strip() for name in texts))
+    kept = dict.fromkeys([*there.values(), *(name for name in OPTIONAL if name in table.column_names)])
+    table = table.select_columns(list(kept))
+    label, texts = there.get(task.label), [column for name, column in there.items() if name != task.label]
+    table = table.filter(lambda row: label is None or row[label] not in (None, UNLABELLED))
+    table = table.filter(lambda row: any(str(row[column] or "").strip() for column in texts))
     table.to_parquet(path)  # with the names of its classes, by which labels are read whatever the hub numbers them
+
+
+def _column(name: str, columns: Sequence[str]) -> str:
+    """The column that holds a field, which may lie inside of it; empty: there is none."""
+    return next((column for column in (name, name.split(".", maxsplit=1)[0]) if column in columns), "")

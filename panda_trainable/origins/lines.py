@@ -1,15 +1,13 @@
-"""Lines of text files and what is made of them: JSON lines, JSON arrays, and sentences with a word per line."""
+"""Lines of text files and what is made of them: JSON lines and JSON arrays."""
 
 import gzip
 import json
-import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from panda_trainable.config.origin import Note, Row
+from panda_trainable.config.origin import Note, Reading, Row
 
 LINE_MIB = 16
 """Longest line that is read; a longer one is told and not loaded."""
@@ -26,18 +24,8 @@ MOST_NAMES = 8
 Rows = Iterator[tuple[str, Row]]
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How a file is read, where its own look does not say it.
-
-    Attributes:
-        delimiter: of tables; empty: found in the header line.
-    """
-
-    delimiter: str = ""
-
-
 PLAIN = Reading()
+"""As the file's own look says it."""
 
 
 def shown(value: Any) -> str:
@@ -134,14 +122,18 @@ def _is_row(line: bytes, *, alone: bool) -> bool:
         return False
     if not isinstance(value, dict):
         return False
-    held = [inner for inner in value.values() if isinstance(inner, list)]
-    holds_rows = len(held) == 1 and bool(held[0]) and all(isinstance(row, dict) for row in held[0])
-    return not (alone and holds_rows)
+    return not (alone and len(_arrays(value)) == 1)
+
+
+def _arrays(value: dict[str, Any]) -> dict[str, list[Any]]:
+    """The arrays of objects in an object, or else all its arrays that are empty."""
+    lists = {key: inner for key, inner in value.items() if isinstance(inner, list)}
+    of_rows = {key: inner for key, inner in lists.items() if inner and all(isinstance(row, dict) for row in inner)}
+    return of_rows or {key: inner for key, inner in lists.items() if not inner}
 
 
 def _of_array(path: Path, value: Any) -> Rows:
-    arrays = {key: inner for key, inner in value.items() if isinstance(inner, list)} if isinstance(value, dict) else {}
-    if len(arrays) == 1:
+    if isinstance(value, dict) and len(arrays := _arrays(value)) == 1:
         ((key, value),) = arrays.items()
         yield str(path), Note(f"its rows are the array {key!r}")
     if not isinstance(value, list):
@@ -150,49 +142,3 @@ def _of_array(path: Path, value: Any) -> Rows:
     for number, row in enumerate(value, 1):
         wrong = f"an element of the array must be a JSON object, got {shown(row)}"
         yield f"{path}, row {number}", row if isinstance(row, dict) else wrong
-
-
-_COMMENT = re.compile(r"#(begin|end)\b|#\S*\s*$|# *\S+ *=|#\s+\S+\s+\S+")
-"""A line before a sentence that is none of its words: of two cells only `# tag` can be a word."""
-
-
-def conll(path: Path, _: Reading = PLAIN) -> Rows:
-    """Sentences of a file with a word per line: `words` from the first column, `tags` from the last.
-
-    Columns are divided by spaces or tabs, sentences by empty lines; `-DOCSTART-` lines are left out.
-    """
-    words: list[str] = []
-    tags: list[str] = []
-    first, wrong = "", ""
-    for place, line, problem in lines(path):
-        cells = [] if line and not words and _COMMENT.match(line) else re.findall(r"[^ \t\r\n]+", line or "")
-        if line and not cells and line.startswith("#"):
-            continue
-        if line is None or (cells and not cells[0].startswith("-DOCSTART-")):
-            if line is not None and len(cells) > 1:
-                first = first or place
-                words.append(cells[0])
-                tags.append(cells[-1])
-            elif not wrong:
-                first = place
-                wrong = problem or f"a line must hold a word and its tag, got {shown(line.strip() if line else '')}"
-        elif words or wrong:
-            yield first, wrong or {"words": words, "tags": tags}
-            words, tags, first, wrong = [], [], "", ""
-    if words or wrong:
-        yield first, wrong or {"words": words, "tags": tags}
-
-
-def with_nested(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """A row in which `a.b` names the field b inside of the field a, of those names that have dots."""
-    found = dict(row)
-    for name in names:
-        inside: Any = row
-        for part in name.split("."):
-            inside = inside[part] if isinstance(inside, Mapping) and part in inside else _ABSENT
-        if inside is not _ABSENT:
-            found.setdefault(name, inside)
-    return found
-
-
-_ABSENT = object()

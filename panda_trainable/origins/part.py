@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panda_trainable.config.origin import Origin, Row
-from panda_trainable.origins.lines import with_nested
+from panda_trainable.origins.fields import Fields
 from panda_trainable.origins.texts import numbered, shared_text_groups
 
 Indices = NDArray[np.int64]
@@ -25,6 +25,7 @@ class PartOfTrain:
         texts: fields by which rows share a text: such rows stay together.
         fraction: of the rows that are validation, in (0, 1).
         seed: of the draw.
+        fields: what label and texts are called in the files.
     """
 
     origin: Origin
@@ -32,6 +33,7 @@ class PartOfTrain:
     texts: tuple[str, ...]
     fraction: float
     seed: int
+    fields: Fields = Fields()
     has_rows = True
 
     def splits(self) -> tuple[str, ...]:
@@ -57,7 +59,7 @@ class PartOfTrain:
 
     def _held_out(self, rows: Sequence[dict[str, Any]]) -> Mask:
         """[N] which rows are validation; a class of one row keeps it for training."""
-        rows = [with_nested(row, (self.label, *self.texts)) for row in rows]
+        rows = [self.fields.of(row) for row in rows]
         labels = numbered([str(row.get(self.label)) if self.label else "" for row in rows])
         texts = [tuple(str(row.get(name, "")) for name in self.texts) for row in rows]
         groups = shared_text_groups(texts) if rows and self.texts else np.arange(len(rows))

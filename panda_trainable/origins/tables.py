@@ -1,12 +1,13 @@
 """Tables with a header line: CSV, whose cells may be quoted, and TSV, whose quotes belong to the text."""
 
 import csv
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from panda_trainable.config.origin import Note, Row
-from panda_trainable.origins.lines import LINE_MIB, PLAIN, Reading, Rows, lines, listed, shown
+from panda_trainable.config.origin import Note, Reading, Row
+from panda_trainable.origins.lines import LINE_MIB, PLAIN, Rows, lines, listed, shown
 
 DELIMITERS = (",", ";", "\t", "|")
 CALLED = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -36,16 +37,18 @@ class Header:
 
     Attributes:
         names: of all columns; empty for those that are left out.
+        given_by: what has the names, for messages.
     """
 
     names: tuple[str, ...]
+    given_by: str = "the header"
 
     def row(self, cells: Sequence[str]) -> Row:
         """Cells as a row, or what is wrong with their number."""
         extra = cells[len(self.names) :]
         if len(cells) < len(self.names) or any(extra):
             named = listed(name for name in self.names if name)
-            return f"has {len(cells)} fields where the header has {len(self.names)}: {named}"
+            return f"has {len(cells)} fields where {self.given_by} has {len(self.names)}: {named}"
         return {name: cell for name, cell in zip(self.names, cells, strict=False) if name}
 
 
@@ -63,7 +66,7 @@ def _table(path: Path, usual: str, reading: Reading) -> Rows:
     dialect: Dialect | None = None
     for _, line, _ in lines(path):
         if line is None or line.strip():
-            dialect = _dialect((line or "").strip("\r\n"), usual, reading.delimiter)
+            dialect = _dialect((line or "").strip("\r\n"), usual, reading)
             break
     if dialect is None:
         return
@@ -71,14 +74,28 @@ def _table(path: Path, usual: str, reading: Reading) -> Rows:
         yield str(path), Note(f"its columns are divided by {dialect.called}")
     if dialect.quoted and dialect.delimiter == "\t":
         yield str(path), Note("its header is quoted, so quotes around its cells are none of the text")
-    yield from _rows(dialect, _quoted(path, dialect) if dialect.quoted else _unquoted(path, dialect))
+    cells = _quoted(path, dialect) if dialect.quoted else _unquoted(path, dialect)
+    rows = _rows(dialect, cells, reading.columns)
+    yield from _without_broken(path, rows) if reading.drops_broken else rows
 
 
-def _dialect(header: str, usual: str, given: str) -> Dialect:
-    """The dialect of a header line: the usual delimiter, unless another one divides more than one column."""
-    candidates = [given] if given else [usual, *(mark for mark in DELIMITERS if mark != usual)]
+def _without_broken(path: Path, rows: Rows) -> Rows:
+    """Rows without the lines that have another number of cells than the header, which are counted."""
+    broken = 0
+    for place, row in rows:
+        if isinstance(row, str) and row.startswith("has "):
+            broken += 1
+        else:
+            yield place, row
+    if broken:
+        yield str(path), Note(f"{broken} of its lines with too few or too many cells are left out")
+
+
+def _dialect(header: str, usual: str, reading: Reading) -> Dialect:
+    """The dialect of a first line: the usual delimiter, unless another one divides more than one column, or as many as are named."""
+    candidates = [reading.delimiter] if reading.delimiter else [usual, *(mark for mark in DELIMITERS if mark != usual)]
     counts = {mark: _columns(header, mark) for mark in candidates}
-    delimiter = candidates[0]
+    delimiter = next((mark for mark in candidates if counts[mark] == len(reading.columns)), candidates[0])
     if counts[delimiter] < 2:
         delimiter = max(candidates, key=lambda mark: counts[mark])
     cells = header.split(delimiter)
@@ -108,25 +125,18 @@ def _unquoted(path: Path, dialect: Dialect) -> Cells:
 
 
 def _quoted(path: Path, dialect: Dialect) -> Cells:
-    """A row may go over several lines where a cell stands in quotes."""
+    """A row may go over several lines where a cell stands in quotes, also behind a space."""
     broken: list[tuple[str, str]] = []
-
-    def texts() -> Iterator[str]:
-        for place, line, problem in lines(path):
-            if line is None:
-                broken.append((place, problem))
-            yield (line or "").replace("\0", "\ufffd")
-
+    source = _Lines(path, broken)
     csv.field_size_limit(LINE_MIB * 2**20)
-    table = csv.reader(texts(), delimiter=dialect.delimiter, strict=True)
     while True:
-        place = f"{path}:{table.line_num + 1}"
-        try:
-            cells = next(table)
-        except StopIteration:
+        place, cells = f"{path}:{source.number + 1}", source.row(dialect.delimiter)
+        if cells is None:
             break
-        except csv.Error as error:
-            rule = f"is not a table of columns divided by {dialect.delimiter!r} ({error}); a quote in a text is written twice"
+        if isinstance(cells, list) and any(cell.startswith(" ") and cell.lstrip(" ")[:1] == '"' for cell in cells):
+            cells = source.row_again(dialect.delimiter) or cells
+        if isinstance(cells, str):
+            rule = f"is not a table of columns divided by {dialect.delimiter!r} ({cells}); a quote in a text is written twice"
             yield place, rule
             break
         if broken:
@@ -137,8 +147,62 @@ def _quoted(path: Path, dialect: Dialect) -> Cells:
     yield from broken
 
 
-def _rows(dialect: Dialect, cells: Cells) -> Rows:
-    """Rows under their header; what looks as if it was not meant is told."""
+class _Lines:
+    """The lines of a file for csv.reader, of which those of the last row can be read once more.
+
+    Attributes:
+        number: lines that were read.
+    """
+
+    def __init__(self, path: Path, broken: list[tuple[str, str]]):
+        self._lines = lines(path)
+        self._broken = broken
+        self._taken: list[str] = []
+        self._back: list[str] = []
+        self.number = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if self._back:
+            text = self._back.pop(0)
+        else:
+            place, line, problem = next(self._lines)
+            if line is None:
+                self._broken.append((place, problem))
+            text = (line or "").replace("\0", "\ufffd")
+        self.number += 1
+        self._taken.append(text)
+        return text
+
+    def row(self, delimiter: str, *, spaced: bool = False) -> list[str] | str | None:
+        """The cells of the next row, or why there are none; None: there is no other."""
+        self._taken.clear()
+        try:
+            return next(csv.reader(self, delimiter=delimiter, strict=True, skipinitialspace=spaced), None)
+        except csv.Error as error:
+            return str(error)
+
+    def row_again(self, delimiter: str) -> list[str] | None:
+        """The cells of the last row where spaces before a quote are none of its text; None: then it is no table."""
+        before = list(self._taken)
+        self._put_back()
+        cells = self.row(delimiter, spaced=True)
+        if isinstance(cells, list):
+            return cells
+        self._put_back()
+        self.row(delimiter)
+        assert self._taken == before, "the same lines give the same row"
+        return None
+
+    def _put_back(self) -> None:
+        self._back = [*self._taken, *self._back]
+        self.number -= len(self._taken)
+
+
+def _rows(dialect: Dialect, cells: Cells, columns: Sequence[str]) -> Rows:
+    """Rows under their header or these names of columns; what looks as if it was not meant is told."""
     header: Header | None = None
     doubled = swallowed = ""
     for place, found in cells:
@@ -147,8 +211,8 @@ def _rows(dialect: Dialect, cells: Cells) -> Rows:
         elif not any(cell.strip() for cell in found):
             continue
         elif header is None:
-            header, said = _header(found, dialect)
-            yield from ((place, each) for each in said)
+            header, first = _first_line(found, dialect, columns)
+            yield from ((place, each) for each in first)
             if header is None:
                 return
         else:
@@ -169,6 +233,32 @@ def _rows(dialect: Dialect, cells: Cells) -> Rows:
         )
 
 
+def _first_line(cells: Sequence[str], dialect: Dialect, columns: Sequence[str]) -> tuple[Header | None, Sequence[Row]]:
+    """The names of a table's columns, or None; and what its first line is beside them: a row, what is told, or wrong."""
+    if not columns:
+        return _header(cells, dialect)
+    named, said = Header(tuple(columns), "`columns`"), [cell.strip().lower() for cell in cells]
+    called = [name.lower() for name in columns]
+    if not set(said) & set(filter(None, called)):
+        return named, [named.row(cells)]
+    in_place = all(name not in called or name == other for name, other in zip(said, called, strict=False))
+    if len(cells) == len(columns) and in_place:
+        return named, [Note("its first line names columns and is no row; they are called as `columns` says")]
+    spelt = [columns[called.index(name)] if name in called else cell for name, cell in zip(said, cells, strict=True)]
+    header, told = _header(spelt, dialect)
+    return header, [*told, Note("its first line names its columns, which are not as `columns` says; they are read as the file has them")]  # fmt: skip
+
+
+def proposed(columns: int) -> str:
+    """What a task says of files without a header line."""
+    return f"`columns: [...]` in the task, a name for each of {columns} columns, '' for one that is not read"
+
+
+def looks_like_row(names: Iterable[str]) -> bool:
+    """Whether what stands as names of columns is rather a row: numbers, or texts."""
+    return any(re.fullmatch(r"[+-]?\d+(\.\d+)?", name) or len(name.split()) > 4 or len(name) > 60 for name in names)
+
+
 def _header(cells: Sequence[str], dialect: Dialect) -> tuple[Header | None, list[str | Note]]:
     """The header of a table, or None with the problem; and what is left out."""
     names = [name.strip() for name in cells]
@@ -176,7 +266,9 @@ def _header(cells: Sequence[str], dialect: Dialect) -> tuple[Header | None, list
         names = [name.strip('"').strip() for name in names]
     named = [name for name in names if name]
     if len(set(named)) != len(named) or not named:
-        return None, [f"the first line must name every column once, got {shown(names)}"]
+        return None, [
+            f"the first line must name every column once, got {shown(names)}; if it is a row, write {proposed(len(names))}"
+        ]
     unnamed = [str(number) for number, name in enumerate(names, 1) if not name]
     told: list[str | Note] = [Note(f"column {listed(unnamed)} has no name and is left out")] if unnamed else []
     return Header(tuple(names)), told

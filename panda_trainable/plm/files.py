@@ -1,5 +1,6 @@
 """Finds, identifies and loads pretrained language models: never remote code, never pickled weights."""
 
+import json
 import os
 from collections.abc import Callable
 from functools import lru_cache
@@ -7,6 +8,7 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 
+from panda_trainable.config.keys import FAMILY_VERSIONS
 from panda_trainable.config.setting import Plm
 from panda_trainable.plm.packages import PACKAGE, package_folder
 
@@ -63,6 +65,15 @@ def plm_files(folder: Path) -> str:
         with path.open("rb") as file:
             whole.update(f"{path.name} {file_digest(file, 'sha256').hexdigest()}\n".encode())
     return whole.hexdigest()[:20]
+
+
+def family_version(folder: Path) -> int:
+    """Which numbers a PLM's family has, as its config names it: 0 where they never changed."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return FAMILY_VERSIONS.get(config["model_type"], 0)
+    except (ValueError, KeyError, TypeError):  # which loading it tells
+        return 0
 
 
 @lru_cache(maxsize=4)

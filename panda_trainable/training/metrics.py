@@ -135,9 +135,9 @@ def _question_match(rows: Rows) -> float:
     return float((wrong == 0).mean())
 
 
-_CONTINUES = frozenset("IEL")
-_ENDS = frozenset("ESLU")
-_IN_ENTITY = frozenset("BIESLU")
+_CONTINUES = frozenset("IELM")
+_ENDS = frozenset("ESLUW")
+_IN_ENTITY = frozenset("BIESLUMW")
 
 
 def entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:

@@ -57,7 +57,9 @@ class TrialKeys(CommonSettings, MethodSettings):
     metrics: Annotated[Literal["glue", "panda"], Doc("scores as GLUE and SuperGLUE, or PANDA, have them")] = "glue"
     train: Annotated[TrainSection, Doc("students")] = TrainSection()
     source_train: Annotated[SourceTrainSection, Doc("sources, embeddings, teachers")] = SourceTrainSection()
-    shots: Annotated[ShotsSection | None, Doc("few-shot: so many rows of each class")] = None
+    shots: Annotated[ShotsSection | None, ShortFor("per_class", "int"), Doc("few-shot: so many rows of each class")] = (
+        None
+    )
     overlap: Annotated[
         Literal["drop", "warn", "refuse"], Doc("train rows of a source that share a text with a target's report rows")
     ] = "drop"

@@ -32,7 +32,9 @@ class TrainSection(TrainSettings):
     """How students are trained."""
 
     steps: Annotated[int, Ge(1), Doc("steps of a trial")] = 400
-    seeds: Annotated[Seeds, Doc("one replica and one whole pipeline each")] = (0, 1, 2)
+    seeds: Annotated[
+        Seeds, Doc("one replica and one whole pipeline each; a number alone is that one seed, no count")
+    ] = (0, 1, 2)
 
     def __post_init__(self) -> None:
         if len(set(self.seeds)) != len(self.seeds):

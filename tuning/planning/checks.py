@@ -31,6 +31,9 @@ Finding = Problem | str
 
 NOTED_TRUNCATION = 0.05
 """Share of truncated train rows from which a user is told."""
+MOST_COUNTED = 9
+"""A seed alone up to this number may be meant as a count of seeds."""
+
 TOKEN_LEVEL = ("tagging", "extractive_qa")
 """Kinds of tasks whose outputs are per token."""
 
@@ -114,6 +117,16 @@ def _measures(checked: Checked, setting: Setting, similarity: str) -> bool:
     """Whether a similarity is measured on a PLM: similarities are those of the plan's own PLM."""
     own = setting.plm == checked.plan.setting.plm
     return own and checked.searches and similarity in checked.plan.experiment.similarities
+
+
+def one_seed_may_be_meant_as_count(_: Checked, plan: Plan) -> Iterator[Finding]:
+    """A number alone is the one seed of that number, not how many there are."""
+    given = {"train.seeds": plan.experiment.train.seeds, "confirm.seeds": plan.experiment.confirm.seeds}
+    for key, seeds in given.items():
+        if len(seeds) == 1 and 1 < seeds[0] <= MOST_COUNTED:
+            count, first = seeds[0], 0 if key.startswith("train") else 10
+            several = list(range(first, first + count))
+            yield f"{key} is the one seed {count}; for {count} seeds write {several}"
 
 
 def _plm(setting: Setting) -> str:

@@ -57,6 +57,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "truncation": Check("task", checks.truncated_rows, after=("classes",)),
         "imbalance": Check("task", checks.imbalanced_classes),
         "distillation": Check("plan", checks.weak_distillation, after=(LOCATED,)),
+        "seeds": Check("plan", checks.one_seed_may_be_meant_as_count),
         "heads": Check("plan", checks.pairs_without_shared_head),
         "overlap": Check("plan", checks.overlap_is_allowed, after=(LOCATED, "tokenizer", "imported")),
         "dropped": Check("plan", checks.classes_survive_drop, after=("overlap", "rows")),

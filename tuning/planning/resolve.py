@@ -12,7 +12,7 @@ from panda_trainable.config.section import shared_settings
 from panda_trainable.config.setting import CommonSettings, InitSettings, Plm, PlmSettings, Setting, TrainSettings
 from panda_trainable.config.task import TaskSpec, shared_head
 from panda_trainable.data.locate import is_here, located
-from panda_trainable.plm.files import plm_files, plm_folder
+from panda_trainable.plm.files import family_version, plm_files, plm_folder
 from tuning.experiment.experiment import Experiment, sources_of
 from tuning.experiment.loading import read
 from tuning.experiment.problems import Misuse, Problem, problems_of
@@ -147,7 +147,8 @@ def _plm(experiment: Experiment, section: PlmSettings, problems: list[Problem]) 
         folder = experiment.folder / expanded(section.source)
         is_local = not section.source.startswith("package:") and folder.is_dir()
         source = str(folder.resolve()) if is_local else section.source
-        files = plm_files(plm_folder(source))
+        place = plm_folder(source)
+        files = plm_files(place)
     except OSError as error:
         problems.append(
             Problem(
@@ -158,7 +159,9 @@ def _plm(experiment: Experiment, section: PlmSettings, problems: list[Problem]) 
     except ValueError as error:
         problems += problems_of(error)
         return None
-    return Plm(**{**shared_settings(PlmSettings, section), "source": source}, files=files)
+    return Plm(
+        **{**shared_settings(PlmSettings, section), "source": source}, files=files, family_version=family_version(place)
+    )
 
 
 def _unnamed(plm: Plm) -> Plm:

@@ -3,6 +3,8 @@
 import logging
 import os
 import shutil
+import socket
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +27,10 @@ QUIET = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_MAX_PENDING_TRIALS_PG": "1",  # a suggestion waits until there is room for it
 }
+
+
+ANSWERS_WITHIN_S = 5
+"""Seconds in which a cluster's head node takes a connection."""
 
 
 @contextmanager
@@ -71,7 +77,7 @@ def connected(address: str | None) -> Iterator[None]:
 
 
 def check_address(address: str | None) -> None:
-    """Refuses addresses of Ray's client.
+    """Refuses addresses of Ray's client, and those where nothing answers, which Ray would try for minutes.
 
     Raises:
         Misuse: with the reason.
@@ -80,6 +86,20 @@ def check_address(address: str | None) -> None:
         rule = "ray:// runs the search in a process away from your files and journals"
         remedy = "run the command on a node of the cluster with --address auto, or through `ray job submit`"
         raise Misuse(Problem(f"--address {address}", rule, remedy=remedy))
+    ray = sys.modules.get("ray")
+    if address in (None, "auto", "local") or (ray and ray.is_initialized()):
+        return
+    host, colon, port = address.rpartition(":")
+    if not (colon and host and port.isdecimal() and 0 < int(port) < 2**16):
+        rule = f"an address is auto or host:port, such as 10.0.0.5:6379, got {address!r}"
+        raise Misuse(Problem("--address", rule, remedy="give that of `ray start --head`"))
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWERS_WITHIN_S).close()
+    except (OSError, UnicodeError) as error:
+        rule = f"no Ray cluster: nothing answers there ({getattr(error, 'strerror', None) or error})"
+        raise Misuse(
+            Problem(f"--address {address}", rule, remedy="start one (ray start --head) or correct the address")
+        ) from error
 
 
 def _check_connection(address: str | None) -> None:

@@ -21,7 +21,7 @@ from panda_trainable.config.setting import (
     Setting,
     TrainSettings,
 )
-from panda_trainable.config.task import Hub, LabelRules, Mixture, SplitSettings, TaskSpec
+from panda_trainable.config.task import Hub, LabelRules, Mixture, Original, SplitSettings, TaskSpec
 from panda_trainable.config.trial import Projection, Source, TeacherPlm, TrialConfig, normalised
 
 TASK = TaskSpec("t", "classification", ("a",), "label", ("no", "yes"), ("accuracy",), "data/t", (("train", "ab12"),))
@@ -40,12 +40,13 @@ OTHERS: dict[Any, dict[str, Any]] = {
         "name": "u", "kind": "regression", "text": ("a", "b"), "label": "l", "classes": ("yes", "no"),
         "metrics": ("f1",), "origin": Unlocated("elsewhere"), "fingerprints": (("train", "ab13"),), "prepare": "wic",
         "compared": ("b",), "question": ("q",), "id": "", "hub": Hub("somebody/t"), "counts": (("train", (3, 4)),),
-        "labels": LabelRules("drop"), "split": SplitSettings(), "leaked": 3, "notes": ("classes are those of its labels",),
+        "labels": LabelRules("drop"), "split": SplitSettings(), "leaked": 3, "notes": ("classes are those of its labels",), "original": Original("T"),
+        "choices_in": "endings",
     },
     CHOICE: {"choices": ("b", "a")},
     SETTING.plm: {
         "source": "/mnt/tiny", "files": "c0ffed", "pooling": "cls", "layers": 1, "positions": "from_zero",
-        "note": "cls",
+        "note": "cls", "family_version": 1,
     },
     SETTING.prompt.init: {
         "kind": "zeros", "std": 0.1, "scale": 0.1, "sparsity": 0.2, "population": 100, "text": "good",
@@ -79,6 +80,7 @@ OTHERS: dict[Any, dict[str, Any]] = {
 }  # fmt: skip
 DECIDE_NOTHING = {
     "name", "origin", "source", "eval_every", "report", "candidates", "id", "hub", "counts", "note", "file", "labels", "split", "leaked", "notes",
+    "original", "choices_in",
 }  # fmt: skip
 CHANGES = [(value, f.name) for value in OTHERS for f in fields(value) if value is not CHOICE and f.name != "choices"]
 CHANGES += [(CHOICE, "choices")]

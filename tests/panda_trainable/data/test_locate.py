@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 
-from panda_trainable.config.task import SplitSettings, TaskSpec
+from panda_trainable.config.task import Original, SplitSettings, TaskSpec
 from panda_trainable.config.task_section import TaskSection
-from panda_trainable.data.locate import located
+from panda_trainable.data.locate import fingerprinted, located
 from panda_trainable.data.rows import Findings, examples, words_in
 from panda_trainable.data.task_table import TASKS
+from panda_trainable.origins.folder import FolderFiles
 
 SECTION: dict[str, Any] = {"text": ("a",), "label": "label"}
 FOUR = [{"a": f"w{i}", "label": ("neg", "pos")[i % 2]} for i in range(4)]
@@ -109,7 +110,7 @@ def test_rows_without_a_label_among_others_are_left_out_and_counted(of: Located)
     marked = [{"a": f"x{i}", "label": mark} for i, mark in enumerate((-1, "-1", "nan", "-"))]
     task = of([*many, *marked], classes=("neg", "pos"))
     assert len(labels(task)) == 40
-    assert "t: 4 train rows without a label (-1, nan or -) left out" in task.notes
+    assert "t: 4 train rows without a label (-1, nan, ? or -) left out" in task.notes
     assert of([*many, *marked]).classes == ("neg", "pos")
 
 
@@ -163,7 +164,11 @@ def test_values_of_a_regression_that_have_names_are_these(tmp_path: Path) -> Non
     ("name", "content", "said"),
     [
         ("train.csv", "a,sentiment\nw,1\n", "train.csv:2: needs the field label; it has a, sentiment"),
-        ("train.csv", "good,1\nbad,0\n", "if the first line of the file is data, put a line with the names above it"),
+        (
+            "train.csv",
+            "good,1\nbad,0\n",
+            "the first line seems to be a row, not the names of the columns: write `columns: [...]` in the task, a name for each of 2 columns",
+        ),
         ("train.csv", "a,label\nw,1,2\n", "train.csv:2: has 3 fields where the header has 2"),
         ("train.jsonl", "{'a': 'w'}\n", "train.jsonl:1: a line must be one JSON object"),
     ],
@@ -259,6 +264,211 @@ def test_of_pairs_both_texts_must_stand_together(of: Located) -> None:
 
 def test_repeated_rows_of_a_split_are_told(of: Located) -> None:
     assert told(of([*FOUR, FOUR[0], {**FOUR[1], "a": "W1."}]), "2 of 6 train rows repeat the texts of another")
+
+
+@pytest.mark.parametrize(
+    ("section", "rows", "constant"),
+    [
+        ({}, FOUR, "pos"),
+        ({"classes": ("neg", "pos")}, FOUR, 0),
+        ({"kind": "regression"}, [{"a": f"w{i}", "label": i + 0.5} for i in range(4)], 0.0),
+        ({"kind": "multiple_choice", "text": (), "choices": ("a", "b")}, [{"a": f"w{i}", "b": f"v{i}", "label": i % 2} for i in range(4)], 0),
+        ({"kind": "tagging"}, [{"a": ["w", f"v{i}"], "label": ["O", ("B-X", "B-Y")[i % 2]]} for i in range(4)], ["O", "O"]),
+        ({"rare_classes": "drop"}, FOUR, "neg"),
+    ],
+)  # fmt: skip
+def test_a_test_split_whose_rows_have_one_label_is_left_out_and_told(
+    of: Located, section: dict[str, Any], rows: list[dict[str, Any]], constant: Any
+) -> None:
+    more = [{**row, "label": rows[i - 1]["label"]} for i, row in enumerate(rows)]
+    task = of(rows, more, [{**row, "label": constant} for row in rows], **section)
+    assert [split for split, _ in task.fingerprints] == ["train", "validation"]
+    assert told(task, "t: test has one label for all its rows (")
+    assert told(task, "), which stands for none, and is left out")
+    assert of(rows, more, more, **section).report_split == "test"
+
+
+@pytest.mark.parametrize("empty", ["", " ", None, []])
+@pytest.mark.parametrize(
+    ("section", "rows"),
+    [
+        ({}, FOUR),
+        ({"classes": ("neg", "pos")}, FOUR),
+        ({"kind": "regression"}, [{"a": f"w{i}", "label": i + 0.5} for i in range(4)]),
+        ({"kind": "multiple_choice", "text": (), "choices": ("a", "b")}, [{"a": f"w{i}", "b": f"v{i}", "label": i % 2} for i in range(4)]),
+    ],
+)  # fmt: skip
+def test_rows_with_an_empty_label_are_left_out_and_counted(of: Located, section: dict[str, Any], rows: list[dict[str, Any]], empty: Any) -> None:  # fmt: skip
+    task = of([*rows, {**rows[0], "a": "u", "label": empty}], rows, **section)
+    assert len(labels(task)) == len(rows)
+    assert "t: 1 train row with an empty label left out" in task.notes
+
+
+def test_a_split_of_rows_that_are_all_left_out_is_refused_with_why(of: Located) -> None:
+    with pytest.raises(ValueError, match="train.jsonl: has no rows but those that are left out: 4 with an empty label"):
+        of([{**row, "label": ""} for row in FOUR], classes=("neg", "pos"))
+
+
+@pytest.mark.parametrize("metrics", [("f1",), ("accuracy_f1",), ("accuracy", "f1")])
+@pytest.mark.parametrize("classes", [(), ("neg", "pos", "rare")])
+def test_f1_is_of_the_two_classes_that_are_left_of_three(of: Located, metrics: tuple[str, ...], classes: tuple[str, ...]) -> None:  # fmt: skip
+    rows = [*FOUR, {"a": "u", "label": "rare"}]
+    task = of(rows, MORE, metrics=metrics, classes=classes, rare_classes="drop")
+    assert (task.classes, task.metrics) == (("neg", "pos"), metrics)
+    assert told(task, "t: f1 is of its class pos") == (not classes)
+    with pytest.raises(ValueError, match="f1 is of two classes, and there are 3: use macro_f1"):
+        of([*rows, {"a": "v", "label": "rare"}], MORE, metrics=metrics, classes=classes, rare_classes="drop")
+
+
+def test_classes_of_train_labels_cost_one_more_reading_of_the_rows(of: Located) -> None:
+    readings = []
+
+    class Counted(FolderFiles):
+        def rows(self, split: str) -> Any:
+            readings.append(split)
+            return super().rows(split)
+
+    given, taken = (of(FOUR, classes=classes) for classes in (("neg", "pos"), ()))
+    for task in (given, taken):
+        fresh = replace(task, origin=Counted(Path(task.origin.place())), classes=given.classes if task is given else (), fingerprints=(), counts=())  # fmt: skip
+        readings.append("next")
+        fingerprinted(fresh)
+    first, second = " ".join(readings).split("next")[1:]
+    assert second.count("train") == first.count("train") + 1
+
+
+# choices that are one list
+
+LISTS: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
+    "HellaSwag": ({"text": ("ctx",), "choices": ("endings",)}, [{"ctx": f"w{i}", "endings": ["a", "b", "c", "d"], "label": str(i % 4)} for i in range(8)]),
+    "ARC": (
+        {"text": ("question",), "choices": ("choices.text",), "label": "answerKey"},
+        [{"question": f"w{i}", "choices": {"text": ["a", "b", "c", "d"], "label": list("1234" if i % 2 else "ABCD")}, "answerKey": ("1234" if i % 2 else "ABCD")[i % 4]} for i in range(8)],
+    ),
+    "CommonsenseQA": (
+        {"text": ("question.stem",), "choices": ("question.choices.text",), "label": "answerKey"},
+        [{"question": {"stem": f"w{i}", "choices": [{"label": name, "text": name.lower()} for name in "ABCD"]}, "answerKey": "ABCD"[i % 4]} for i in range(8)],
+    ),
+    "OpenBookQA": (
+        {"text": ("question_stem",), "choices": ("choices.text",), "label": "answerKey"},
+        [{"question_stem": f"w{i}", "choices": {"text": ["a", "b", "c", "d"], "label": ["A", "B", "C", "D"]}, "answerKey": "ABCD"[i % 4]} for i in range(8)],
+    ),
+    "RACE": (
+        {"text": ("{article} {question}",), "choices": ("options",), "label": "answer"},
+        [{"article": f"w{i}", "question": "so?", "options": ["a", "b", "c", "d"], "answer": "ABCD"[i % 4]} for i in range(8)],
+    ),
+    "numbers from 1": ({"text": ("q",), "choices": ("list",)}, [{"q": f"w{i}", "list": ["a", "b", "c", "d"], "label": i % 4 + 1} for i in range(8)]),
+    "no stem": ({"text": (), "choices": ("list",)}, [{"list": [f"{name}{i}" for name in "abcd"], "label": i % 4} for i in range(8)]),
+    "a printed list": ({"text": ("q",), "choices": ("list",)}, [{"q": f"w{i}", "list": "['a', 'b', 'c', 'd']", "label": i % 4} for i in range(8)]),
+    "numbers that choices are called": (
+        {"text": ("q",), "choices": ("c.text",)},
+        [{"q": f"w{i}", "c": {"text": ["a", "b", "c", "d"], "label": ["1", "2", "3", "4"]}, "label": i % 4 + 1} for i in range(8)],
+    ),
+    "in another order": (
+        {"text": ("q",), "choices": ("c.text",)},
+        [{"q": f"w{i}", "c": {"text": ["a", "b", "c", "d"], "label": ["D", "C", "B", "A"]}, "label": "DCBA"[i % 4]} for i in range(8)],
+    ),
+    "flat, as pandas writes it": (
+        {"text": ("q",), "choices": ("c.text",)},
+        [{"q": f"w{i}", "c.text": "['a', 'b', 'c', 'd']", "c.label": "['A', 'B', 'C', 'D']", "label": "ABCD"[i % 4]} for i in range(8)],
+    ),
+    "each by its place": ({"text": ("q",), "choices": tuple(f"list.{i}" for i in range(4))}, [{"q": f"w{i}", "list": ["a", "b", "c", "d"], "label": i % 4} for i in range(8)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_choices_may_be_one_list(of: Located, name: str) -> None:
+    section, rows = LISTS[name]
+    task = of(rows, rows, kind="multiple_choice", **section)
+    assert (len(task.choices), labels(task)) == (4, [0, 1, 2, 3, 0, 1, 2, 3])
+    texts = [[sequence[-1][0] for sequence in row.texts] for row in examples(task, "train", Findings())]
+    assert texts == [["a", "b", "c", "d"]] * 8
+    assert name == "each by its place" or told(task, "t: its 4 choices are those that ")
+
+
+@pytest.mark.parametrize("label", ["E", 0, "0", "e", "text a"])
+def test_a_label_that_no_choice_is_called_is_refused(of: Located, label: Any) -> None:
+    rows = [{"q": f"w{i}", "c": {"text": ["a", "b"], "label": ["1", "2"]}, "label": str(i % 2 + 1)} for i in range(4)]
+    with pytest.raises(ValueError, match=f"t/train.jsonl:5: .*{label}, which is none of 1, 2"):
+        of([*rows, {**rows[0], "label": label}], rows, kind="multiple_choice", text=("q",), choices=("c.text",))
+
+
+def test_rows_with_another_number_of_choices_are_left_out_and_counted(of: Located) -> None:
+    rows = [{"a": f"w{i}", "list": ["a", "b", "c"], "label": i % 3} for i in range(30)]
+    odd = [{"a": "u", "list": ["a", "b"], "label": 0}, {"a": "v", "list": ["a", "b", "c", "d"], "label": 3}]
+    task = of([*rows, *odd], rows, kind="multiple_choice", choices=("list",))
+    assert len(labels(task)) == 30
+    assert "t: 2 train rows with another number of choices than 3 left out" in task.notes
+
+
+@pytest.mark.parametrize(
+    ("lists", "said"),
+    [
+        ([["a", "b"], ["a", "b", "c"]], "list must list the same number of choices, at least 2, in nearly all rows; train has rows 1 of 2, 1 of 3"),
+        ([["a"], ["b"]], "list must list the same number of choices, at least 2"),
+        (["a", "b"], "and list of its train rows holds none; their fields are a, list, label"),
+        ([None, None], "and list of its train rows holds none"),
+        ([{"text": ["a", "b"]}] * 2, "and list of its train rows holds none"),
+    ],
+)  # fmt: skip
+def test_lists_that_are_no_choices_are_refused(of: Located, lists: list[Any], said: str) -> None:
+    rows = [{"a": f"w{i}", "list": each, "label": i} for i, each in enumerate(lists)]
+    with pytest.raises(ValueError, match=said):
+        of(rows, rows, kind="multiple_choice", choices=("list",))
+
+
+def test_rows_are_divided_by_class_whatever_the_files_call_the_label(tmp_path: Path) -> None:
+    rows = [{"review": f"w{i}", "stars": "few" if i < 5 else "many"} for i in range(50)]
+    write(tmp_path / "t" / "train.jsonl", rows)
+    original = Original(fields={"a": ("review",), "label": ("sentiment", "stars")}, classes={"few": "neg", "many": "pos"})  # fmt: skip
+    task = located(TaskSection(**SECTION, original=original).spec("t"), tmp_path)
+    assert (task.classes, dict(task.counts)) == (("neg", "pos"), {"train": (4, 36), "validation": (1, 9)})
+
+
+# texts that are a file each
+
+
+def documents(folder: Path, **texts: str) -> None:
+    for name, text in texts.items():
+        path = folder / "t" / (name.replace("__", "/") + ".txt")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize("classes", [(), ("neg", "pos"), ("pos", "neg")])
+@pytest.mark.parametrize("splits", [("train", "test"), ("train", "dev"), ("Train", "valid"), ("train", "validation"), ("training", "testing")])  # fmt: skip
+def test_a_folder_per_class_is_read_with_the_folder_as_label(tmp_path: Path, splits: tuple[str, str], classes: tuple[str, ...]) -> None:  # fmt: skip
+    for split in splits:
+        documents(tmp_path, **{f"{split}__{name}__{i}": f"{split} {name}\n{i}\n" for name in ("neg", "pos") for i in range(2)})  # fmt: skip
+    task = located(TaskSection(text=("text",), classes=classes).spec("t"), tmp_path)
+    found = list(examples(task, "train", Findings()))
+    assert [row.texts[0][0] for row in found] == [f"{splits[0]} {name}\n{i}" for name in ("neg", "pos") for i in range(2)]  # fmt: skip
+    assert [task.classes[int(row.label)] for row in found] == ["neg", "neg", "pos", "pos"]
+
+
+def test_train_folders_alone_are_divided_and_texts_without_a_class_are_left_out(tmp_path: Path) -> None:
+    documents(tmp_path, **{f"train__{name}__{i}": f"{name} {i}" for name in ("neg", "pos", "unsup") for i in range(10)})
+    task = located(TaskSection(text=("text",)).spec("t"), tmp_path)
+    assert (task.classes, dict(task.counts)) == (("neg", "pos"), {"train": (8, 8), "validation": (2, 2)})
+    assert told(task, "unsup: its texts have no class and are left out")
+
+
+def test_folders_of_classes_that_are_not_divided_are_train_rows(tmp_path: Path) -> None:
+    documents(tmp_path, **{f"{name}__{i}": f"{name} {i}" for name in ("neg", "pos") for i in range(10)})
+    task = located(TaskSection(text=("text",), split=SplitSettings(0.5)).spec("t"), tmp_path)
+    assert dict(task.counts) == {"train": (5, 5), "validation": (5, 5)}
+
+
+def test_a_text_that_cannot_be_read_is_told_with_its_file(tmp_path: Path) -> None:
+    documents(tmp_path, **{f"{split}__{name}__0": "w" for split in ("train", "test") for name in ("neg", "pos")})
+    (tmp_path / "t" / "train" / "neg" / "1.txt").write_bytes(b"caf\xe9")
+    (tmp_path / "t" / "train" / "pos" / "1.txt").write_bytes(b"")
+    with pytest.raises(ValueError, match="must be UTF-8, got byte 0xe9 at 4; save the file as UTF-8") as refused:
+        located(TaskSection(text=("text",)).spec("t"), tmp_path)
+    assert "train/neg/1.txt: " in str(refused.value)
+    (tmp_path / "t" / "train" / "neg" / "1.txt").unlink()
+    with pytest.raises(ValueError, match=r"train/pos/1.txt: text must be a text that is not empty, got ''"):
+        located(TaskSection(text=("text",)).spec("t"), tmp_path)
 
 
 # labels and classes
@@ -370,7 +580,7 @@ WORDS = ["w1", "w2", "w3"]
         (["I-X", "B-X", "O"], ("entity_f1", "word_accuracy"), "its tags mark entities by BIO"),
         (["B-X", "E-X", "S-X"], ("entity_f1", "word_accuracy"), "its tags mark entities by BIOES"),
         (["B-X", "L-X", "U-X"], ("entity_f1", "word_accuracy"), "its tags mark entities by BILOU"),
-        (["DET", "NOUN", "VERB"], ("word_accuracy",), "its tags mark no entities (BIO, BIOES, BILOU); the score is word_accuracy"),
+        (["DET", "NOUN", "VERB"], ("word_accuracy",), "its tags mark no entities (BIO, BIOES, BILOU, BMES, BMEWO); the score is word_accuracy"),
         (["B", "I", "X-Y"], ("word_accuracy",), "its tags mark no entities"),
     ],
 )  # fmt: skip
@@ -451,7 +661,7 @@ def test_what_is_odd_about_classes_and_sentences_is_told(of: Located) -> None:
     rows = [{"a": f"w{i}", "label": ("Neg", "neg", "Pos")[i % 3]} for i in range(9)]
     assert "t: some of its classes differ in case alone: Neg, neg" in of(rows, rows[:3]).notes
     two = of(FOUR, MORE, metrics=("f1",))
-    assert "t: classes are those of its train labels: neg, pos (f1 is of pos)" in two.notes
+    assert "t: f1 is of its class pos" in two.notes
     words = [{"words": f"w{i}", "tags": ("B-X", "O")[i % 2]} for i in range(6)]
     tagged = of(words, words, kind="tagging", text=("words",), label="tags")
     assert told(tagged, "each of its train sentences has one word")

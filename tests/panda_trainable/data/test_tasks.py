@@ -14,8 +14,9 @@ from pydantic import TypeAdapter
 
 from panda_trainable.config.kinds import CLASSES, KINDS, METRIC_NAMES, TEXTS
 from panda_trainable.config.origin import Unlocated
-from panda_trainable.config.task import SPLITS, Hub, TaskSpec, fields_of
+from panda_trainable.config.task import SPLITS, Hub, TaskSpec
 from panda_trainable.config.task_section import TaskSection
+from panda_trainable.config.templates import fields_of
 from panda_trainable.data.gold import AnswerGold, TagGold
 from panda_trainable.data.locate import located
 from panda_trainable.data.prepare import PREPARE
@@ -88,7 +89,7 @@ def test_every_kind_has_its_metrics_texts_and_classes() -> None:
 def test_a_row_of_the_table_is_a_whole_task(name: str) -> None:
     spec = TASKS[name]
     assert (spec.name, spec.fingerprints, spec.counts) == (name, (), ())
-    assert spec.origin == (Demonstration(name) if name in DEMO else Unlocated())
+    assert spec.origin == (Demonstration(name) if name in DEMO else Unlocated("", spec.origin.reading))
     assert {field for text in (*spec.text, *spec.choices) for field in fields_of(text)} | {spec.label} <= set(
         spec.fields
     )
@@ -280,12 +281,15 @@ def test_the_classes_of_real_commitment_bank_are_counted() -> None:
         ({"classes": ("no", "no")}, "classes must be different, got ['no', 'no']"),
         ({"classes": ("no",)}, "a classification needs at least two classes, got ['no']"),
         ({"kind": "regression", "metrics": ("pearson",)}, "a regression has no classes, got ['no', 'yes']"),
-        ({"choices": ("b", "c")}, "choices must be two or more texts of a multiple_choice, got ['b', 'c']"),
-        ({"kind": "multiple_choice", "classes": (), "choices": ("b",)}, "choices must be two or more texts"),
+        (
+            {"choices": ("b", "c")},
+            "choices must be two or more texts of a multiple_choice, or the field of a list of them, got ['b', 'c']",
+        ),
+        ({"kind": "multiple_choice", "classes": (), "choices": ("{b}",)}, "choices must be two or more texts"),
         ({"metrics": ("question_match",)}, "question_match needs `question`: the fields that rows of one question"),
         (
             {"kind": "tagging", "metrics": ("entity_f1",), "classes": ("O", "B-X", "E-X", "L-X")},
-            "of one scheme of BIO (B, I), BIOES (B, I, E, S), BILOU (B, I, L, U), got B, E, L: rename the tags, or use",
+            "of one scheme of BIO (B, I), BIOES (B, I, E, S), BILOU (B, I, L, U), BMES (B, M, E, S), BMEWO (B, M, E, W), got B, E, L: rename the tags, or use",
         ),
         (
             {"kind": "tagging", "metrics": ("entity_f1",), "classes": ("NOUN", "VERB")},

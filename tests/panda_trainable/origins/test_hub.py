@@ -13,10 +13,10 @@ from datasets.utils.logging import disable_progress_bar
 from pyarrow.parquet import read_table
 
 from panda_trainable.config.task import Hub, TaskSpec
+from panda_trainable.config.task_section import TaskSection
 from panda_trainable.data.locate import located
 from panda_trainable.data.rows import examples
 from panda_trainable.data.task_table import TASKS
-from panda_trainable.origins.folder import FolderFiles
 from panda_trainable.origins.hub import fetch_task
 from tests.kits.tasks import write_task
 
@@ -368,7 +368,7 @@ def test_a_task_is_fetched_once(repository: Repository, found: Callable[..., Tas
 def test_files_in_the_data_folder_go_before_the_hub(found: Callable[..., TaskSpec], tmp_path: Path) -> None:
     rows = [{"premise": "p", "hypothesis": "h", "label": i} for i in range(3)]
     write_task(tmp_path / "data" / "mnli", rows, rows)
-    assert found("mnli").origin == FolderFiles(tmp_path / "data" / "mnli")
+    assert found("mnli").origin.place() == str(tmp_path / "data" / "mnli")
 
 
 def test_only_the_columns_that_are_read_are_kept(
@@ -378,8 +378,28 @@ def test_only_the_columns_that_are_read_are_kept(
     rows = [{"text": f"w{i}", "label_text": "x", "label": i, "secret": "s"} for i in range(5)]
     repository("SetFit/sst5", "default", features, train=rows, validation=rows, test=rows)
     task = found("sst5")
-    assert read_table(Path(task.origin.place("train"))).column_names == ["sentence", "label"]
+    assert read_table(Path(task.origin.place("train"))).column_names == ["text", "label"]
     assert read(task) == [((f"w{i}",), i) for i in range(5)]
+
+
+@pytest.mark.parametrize("own_label", [True, False])
+def test_choices_of_the_hub_may_be_a_list_inside_of_a_column(
+    repository: Repository, found: Callable[..., TaskSpec], own_label: bool
+) -> None:
+    """As ARC, OpenBookQA and CommonsenseQA are there."""
+    lists = {"text": datasets.Sequence(TEXT), "label": datasets.Sequence(TEXT)}
+    features = texts("question", "answerKey", "other", choices=lists)
+    named = "ABC" if own_label else "123"
+    rows = [
+        {"question": f"w{i}", "choices": {"text": ["a", "b", "c"], "label": list(named)}, "answerKey": named[i % 3], "other": "x"}
+        for i in range(6)
+    ]  # fmt: skip
+    repository("you/own", "default", features, train=rows, validation=rows)
+    section = TaskSection(kind="multiple_choice", text=("question",), choices=("choices.text",), label="answerKey", hub=Hub("you/own"))  # fmt: skip
+    changes = {name: getattr(section.spec("copa"), name) for name in ("text", "choices", "label", "hub", "prepare", "compared")}  # fmt: skip
+    task = found("copa", **changes)
+    assert read(task)[:2] == [((("w0", "a"), ("w0", "b"), ("w0", "c")), 0), ((("w1", "a"), ("w1", "b"), ("w1", "c")), 1)]  # fmt: skip
+    assert read_table(Path(task.origin.place("train"))).column_names == ["question", "choices", "answerKey"]
 
 
 def test_ids_of_the_hub_are_checked(repository: Repository, found: Callable[..., TaskSpec]) -> None:

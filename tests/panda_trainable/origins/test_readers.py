@@ -96,6 +96,20 @@ def test_a_format_gives_the_rows_that_were_written(tmp_path: Path, ending: str) 
 QUOTES = ['"Good', 'so "good"', '"quoted"', 'ends"', '"', '""', "it's", '"a "b" c"', ' " ', '"x", y']
 
 
+@pytest.mark.parametrize(
+    "around",
+    [
+        {"data": ROWS}, {"data": ROWS, "classes": ["no", "yes"]}, {"version": "1", "rows": ROWS, "tags": []}, {"n": 2, "d": ROWS, "x": {}},
+        {"d": ROWS, "numbers": [1, 2]},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("indent", [None, 1])
+def test_the_one_array_of_objects_in_an_object_is_its_rows(made: Made, around: object, indent: int | None) -> None:
+    rows = [row for _, row in read(made("x.json", json.dumps(around, indent=indent)))]
+    assert isinstance(rows[0], Note)
+    assert rows[1:] == ROWS
+
+
 def test_quotes_in_tsv_are_text_and_swallow_no_row(made: Made) -> None:
     """GLUE and SemEval write their TSV without quoting: a cell that begins with a quote is a text like any other."""
     lines = "".join(f"{text}\t{number}\n" for number, text in enumerate(QUOTES))

@@ -1,5 +1,6 @@
 """PLMs: found, identified by their files, truncated, and refused with the reason."""
 
+import json
 import shutil
 import sys
 from collections.abc import Callable
@@ -10,8 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from panda_trainable.config.keys import FAMILY_VERSIONS, content_key
 from panda_trainable.config.setting import Plm, Setting
-from panda_trainable.plm.files import checked_folder, load_model, load_tokenizer, plm_files, plm_folder
+from panda_trainable.plm.files import checked_folder, family_version, load_model, load_tokenizer, plm_files, plm_folder
 from tests.kits.plms import FAMILIES
 
 
@@ -129,3 +131,19 @@ def test_weights_that_the_file_lacks_are_refused_and_not_drawn(copy: Path) -> No
 
 def test_the_tokenizer_is_the_folders(setting: Setting) -> None:
     assert load_tokenizer(setting.plm)("w0 w1")["input_ids"] == [3, 5, 6, 4]
+
+
+@pytest.mark.parametrize(
+    ("config", "version"),
+    [
+        *(({"model_type": name}, number) for name, number in FAMILY_VERSIONS.items()),
+        ({"model_type": "bert"}, 0), ({"model_type": "roberta"}, 0), ({}, 0), ([], 0), ({"model_type": []}, 0), ("{", 0),
+    ],
+)  # fmt: skip
+def test_keys_of_a_family_whose_numbers_changed_are_new_and_those_of_others_are_not(
+    tmp_path: Path, config: object, version: int
+) -> None:
+    (tmp_path / "config.json").write_text(config if isinstance(config, str) else json.dumps(config), encoding="utf-8")
+    assert family_version(tmp_path) == version
+    before, now = Plm("x", "c0ffee"), Plm("x", "c0ffee", family_version=version)
+    assert (content_key("prompts", now) == content_key("prompts", before)) == (version == 0)

@@ -1,5 +1,6 @@
 """The experiment file: every mistake is refused before anything starts, with its place and what was meant."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -11,6 +12,7 @@ from panda_trainable.config.kinds import KINDS, METRIC_NAMES
 from panda_trainable.config.methods import BASELINE, KD_KINDS, KNOBS, SIMILARITY_NAMES, TRAITS
 from panda_trainable.config.origin import Unlocated
 from panda_trainable.config.setting import READ_BY, InitSettings, NeuronSettings, PromptSettings, SimilaritySettings
+from panda_trainable.config.task import SplitSettings
 from panda_trainable.config.task_section import TaskSection
 from panda_trainable.config.trial import MethodSettings, ProjectorSettings
 from panda_trainable.data.task_table import PANDA_METRICS, TASKS
@@ -520,3 +522,40 @@ def test_the_experiment_says_itself_again_after_it_is_dumped(tmp_path: Path) -> 
     dumped = yaml.safe_dump(experiment.filed)
     assert load(written(tmp_path, dumped)) == experiment
     assert isinstance(experiment, Experiment)
+
+
+@pytest.mark.parametrize(
+    ("split", "settings"),
+    [
+        ("0.1", SplitSettings(0.1)), ("0.5", SplitSettings(0.5)), ("{validation: 0.3}", SplitSettings(0.3)),
+        ("{seed: 3}", SplitSettings(seed=3)), ("null", None),
+    ],
+)  # fmt: skip
+def test_a_number_alone_stands_for_the_share_of_a_split(
+    tmp_path: Path, split: str, settings: SplitSettings | None
+) -> None:
+    text = f"name: x\nplm: x\ntargets: t\ntasks: {{t: {{text: a, split: {split}}}}}\n"
+    assert load(written(tmp_path, text)).task("t").split == settings
+
+
+@pytest.mark.parametrize(
+    ("key", "rule"),
+    [
+        ("split: 1", "Input should be less than 1, got 1"), ("split: 10%", "Input should be a valid dictionary"),
+        ("split: true", "Input should be a valid dictionary"), ("delimiter: tabulator", "a delimiter is one character, or comma,"),
+        ("delimiter: ',;'", "a delimiter is one character, or comma,"), ("columns: [a, a]", "columns must have different names"),
+        ("original: {files: {dev: x}}", "files must be of train, validation, test, got ['dev']"),
+    ],
+)  # fmt: skip
+def test_a_way_to_read_files_that_is_none_is_refused(tmp_path: Path, key: str, rule: str) -> None:
+    with pytest.raises(Misuse, match=re.escape(rule)):
+        load(written(tmp_path, f"name: x\nplm: x\ntargets: t\ntasks: {{t: {{text: a, {key}}}}}\n"))
+
+
+def test_shots_may_be_a_number_and_what_is_called_otherwise_a_name_or_a_list(tmp_path: Path) -> None:
+    task = "{text: a, original: {fields: {a: review, label: [sentiment, stars]}, classes: {1: bad}}, columns: a}"
+    found = load(written(tmp_path, f"name: x\nplm: x\ntargets: t\nshots: 16\ntasks: {{t: {task}}}\n"))
+    assert (found.shots.per_class if found.shots else 0) == 16
+    original = found.task("t").original
+    assert original
+    assert (original.fields, original.classes) == ({"a": ("review",), "label": ("sentiment", "stars")}, {"1": "bad"})

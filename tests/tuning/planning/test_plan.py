@@ -14,9 +14,10 @@ from tests.kits.small import OWN, like, studies_of
 from tests.kits.tasks import rows_of, write_task
 from tuning.experiment.loading import load
 from tuning.experiment.problems import Misuse
+from tuning.planning.checks import Checked
 from tuning.planning.partners import partner_order, record_study, study_path
 from tuning.planning.plan import Pair, Plan, Study
-from tuning.planning.preflight import preflight
+from tuning.planning.preflight import CHECKS, preflight
 from tuning.planning.studies import make_studies
 
 Planned = Callable[..., Plan]
@@ -170,6 +171,20 @@ def test_rows_that_cannot_be_split_are_refused_before_anything_starts(planned: P
     with pytest.raises(Misuse) as refused:
         preflight(plan.experiment, library)
     assert any("60" in line for line in str(refused.value).splitlines())
+
+
+@pytest.mark.parametrize(
+    ("train", "confirm", "told"),
+    [
+        (3, [10], ["train.seeds is the one seed 3; for 3 seeds write [0, 1, 2]"]),
+        ([0], 2, ["confirm.seeds is the one seed 2; for 2 seeds write [10, 11]"]),
+        ([0, 1], [10, 11], []), (0, 10, []), (42, 1, []),
+    ],
+)  # fmt: skip
+def test_one_seed_that_may_be_meant_as_a_count_is_told(planned: Planned, train: Any, confirm: Any, told: list[str]) -> None:  # fmt: skip
+    plan = planned(train={"steps": 8, "seeds": train}, confirm={"seeds": confirm})
+    found = CHECKS["seeds"].find(Checked(PromptLibrary(Path()), plan, searches=True), plan)
+    assert list(found or ()) == told
 
 
 def test_a_study_has_no_more_trials_than_configurations(planned: Planned) -> None:
