@@ -119,4 +119,8 @@ KD_KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """Distillation loss -> the task kinds it is defined for."""
 
-SIMILARITY_NAMES = ("task_embedding", "c_mean", "c_pair", "c_concat", "e_concat", "e_avg", "on")
+COMPARISONS = ("task_embedding", "c_mean", "c_pair", "c_concat", "e_concat", "e_avg", "on")
+"""Similarities of two tuned prompts, or of what the PLM does behind them."""
+CHANGES = ("c_mean_change", "c_concat_change", "e_avg_change")
+"""Similarities of what training changed: two prompts, each less its start."""
+SIMILARITY_NAMES = (*COMPARISONS, *CHANGES)

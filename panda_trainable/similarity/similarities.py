@@ -14,8 +14,8 @@ class Similarity:
 
     Attributes:
         measure: of two tensors.
-        reads: what they are, a row of REPRESENTATIONS: `prompt` tokens [P, D], task `embedding` [H], or
-            pre-activations of `neurons` [L, F].
+        reads: what they are, a row of REPRESENTATIONS: `prompt` tokens [P, D], their `change` by training [P, D],
+            task `embedding` [H], or pre-activations of `neurons` [L, F].
         low: the least value.
         high: the largest.
         symmetric: whether the order of the two does not matter.
@@ -166,6 +166,7 @@ def _check_alike(name: str, a: Tensor, b: Tensor) -> None:
 
 
 _SPOT, _SU = "SPoT (arXiv:2110.07904)", "Su et al. (2022)"
+_CHANGE = "of what training changed: docs/deviations.md#change"
 
 SIMILARITIES: Mapping[str, Similarity] = MappingProxyType(
     {
@@ -176,6 +177,10 @@ SIMILARITIES: Mapping[str, Similarity] = MappingProxyType(
         "e_concat": Similarity(e_concat, "prompt", 0, 1, True, True, f"{_SU}, E_concat"),
         "e_avg": Similarity(e_avg, "prompt", 0, 1, True, False, f"{_SU}, E_average"),
         "on": Similarity(on, "neurons", 0, 1, True, True, f"{_SU}, ON"),
+        # e_concat has no such row: a common start drops out of a difference of whole prompts.
+        "c_mean_change": Similarity(c_mean, "change", -1, 1, True, True, f"{_SPOT}, average tokens, {_CHANGE}"),
+        "c_concat_change": Similarity(c_concat, "change", -1, 1, True, True, f"{_SU}, C_concat, {_CHANGE}"),
+        "e_avg_change": Similarity(e_avg, "change", 0, 1, True, False, f"{_SU}, E_average, {_CHANGE}"),
     }
 )
 """Name -> similarity."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import MinLen
 from pydantic import AfterValidator, BeforeValidator, Tag, TypeAdapter, ValidationInfo, field_validator
 
-from panda_trainable.config.methods import BASELINE, FUSIONS, KD_KINDS, KNOBS, SIMILARITY_NAMES, TRAITS
+from panda_trainable.config.methods import BASELINE, COMPARISONS, FUSIONS, KD_KINDS, KNOBS, SIMILARITY_NAMES, TRAITS
 from panda_trainable.config.origin import expanded
 from panda_trainable.config.section import Doc, ShortFor, as_list, shared_settings
 from panda_trainable.config.setting import (
@@ -90,7 +90,7 @@ class Experiment(TrialKeys, SimilaritySettings):
     methods: Annotated[Names, Doc(f"methods; {BASELINE} is always there")] = field(default_factory=list)
     pairs: Annotated[dict[str, Names], Doc("target: its sources, where not all of them")] = field(default_factory=dict)
     similarities: Annotated[Names, Doc("measured for all pairs")] = field(
-        default_factory=lambda: [name for name in SIMILARITY_NAMES if name != "on"]
+        default_factory=lambda: [name for name in COMPARISONS if name != "on"]
     )
     weigh_by: Annotated[
         Annotated[Annotated[str, Tag(TEXT)] | Annotated[Weights, Tag(MAPPING)], Alternatives],

@@ -7,13 +7,13 @@ from types import MappingProxyType
 from panda_trainable.config.setting import SimilaritySettings
 from panda_trainable.config.task import Mixture, TaskSpec
 from panda_trainable.similarity.neurons import USUAL, neurons_key
-from panda_trainable.similarity.representations import embedding_key
+from panda_trainable.similarity.representations import change_key, embedding_key
 from panda_trainable.similarity.similarities import SIMILARITIES
 from panda_trainable.transfer.lineage import Lineage
 from tuning.planning.plan import Plan
 
 KEPT: Mapping[str, tuple[str, Callable[[Lineage, int, SimilaritySettings], str]]] = MappingProxyType(
-    {"embedding": ("embeddings", embedding_key), "neurons": ("neurons", neurons_key)}
+    {"embedding": ("embeddings", embedding_key), "neurons": ("neurons", neurons_key), "change": ("changes", change_key)}
 )
 """What similarities read that needs the PLM -> its folder of the library, and its key."""
 

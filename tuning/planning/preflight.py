@@ -58,6 +58,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "imbalance": Check("task", checks.imbalanced_classes),
         "distillation": Check("plan", checks.weak_distillation, after=(LOCATED,)),
         "heads": Check("plan", checks.pairs_without_shared_head),
+        "similarities": Check("plan", checks.similarities_are_defined, after=(LOCATED,)),
         "overlap": Check("plan", checks.overlap_is_allowed, after=(LOCATED, "tokenizer", "imported")),
         "dropped": Check("plan", checks.classes_survive_drop, after=("overlap", "rows")),
     }

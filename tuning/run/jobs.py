@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from panda_trainable.library import PromptLibrary
-from panda_trainable.similarity.representations import REPRESENTATIONS, mean_similarities
+from panda_trainable.similarity.readings import mean_similarities
+from panda_trainable.similarity.representations import REPRESENTATIONS
 from panda_trainable.transfer.lineage import missing_seeds, tuned
 from panda_trainable.worker import single_threaded
 from tuning.planning.jobs import KEPT, Job, source_lineage_of, target_lineage_of

@@ -26,7 +26,7 @@ from panda_trainable.library import PromptLibrary
 from panda_trainable.plm.encoder import FrozenEncoder
 from panda_trainable.plm.files import plm_files
 from panda_trainable.prompt.initialisers import INITIALISERS
-from panda_trainable.similarity.representations import mean_similarities
+from panda_trainable.similarity.readings import mean_similarities
 from panda_trainable.similarity.similarities import SIMILARITIES
 from panda_trainable.training import forward as module
 from panda_trainable.training.forward import encoded

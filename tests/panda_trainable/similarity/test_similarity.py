@@ -21,12 +21,12 @@ from panda_trainable.data.splits import replica_rows
 from panda_trainable.data.tokens import TokenTable, token_table
 from panda_trainable.library import PromptLibrary
 from panda_trainable.prompt.soft_prompt import tokens_of
+from panda_trainable.similarity.readings import mean_similarities
 from panda_trainable.similarity.representations import (
     EMBEDDED_ROWS,
     REPRESENTATIONS,
     check_layer,
     embedding_key,
-    mean_similarities,
     task_embedding,
 )
 from panda_trainable.similarity.similarities import SIMILARITIES, c_concat, c_mean, c_pair, cosine, e_avg, e_concat, on
@@ -35,7 +35,7 @@ from panda_trainable.worker import load_encoder
 
 A, B, C = (torch.tensor(rows) for rows in ([[1.0, 0], [0, 1]], [[2.0, 0]], [[0.0, 2], [0, 2]]))
 CLOSE = {"rtol": 0, "atol": 1e-5}
-SHAPES = MappingProxyType({"prompt": (5, 32), "embedding": (16,), "neurons": (2, 24)})
+SHAPES = MappingProxyType({"prompt": (5, 32), "change": (5, 32), "embedding": (16,), "neurons": (2, 24)})
 Task = Callable[..., TaskSpec]
 of_rows = pytest.mark.parametrize("name", SIMILARITIES)
 of_forms = pytest.mark.parametrize("form", ["prefix", "input"])
