@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from panda_trainable.library import PromptLibrary
 from panda_trainable.similarity.neurons import USUAL
 from panda_trainable.similarity.representations import REPRESENTATIONS, common_start
 from panda_trainable.similarity.similarities import SIMILARITIES
+from panda_trainable.similarity.source_rows import source_rows
+from panda_trainable.similarity.target_rows import READ_OF_ROWS, pair_scores
 from panda_trainable.transfer.lineage import Lineage
 
 Values = Callable[[PromptLibrary, Sequence[str], Lineage, Lineage, int, SimilaritySettings], dict[str, float]]
@@ -49,10 +52,30 @@ def _other_starts(source: Lineage, target: Lineage) -> str:
     )
 
 
+def _scored(
+    library: PromptLibrary, names: Sequence[str], source: Lineage, target: Lineage, seed: int, _: SimilaritySettings
+) -> dict[str, float]:
+    """Of the target's rows behind the source's prompt."""
+    found = pair_scores(library, source, target, seed)
+    return {name: found[name] for name in names}
+
+
+def _of_source(
+    part: Literal["sizes", "labels"], library: PromptLibrary, names: Sequence[str], source: Lineage, _target: Lineage, seed: int,
+    _settings: SimilaritySettings,
+) -> dict[str, float]:  # fmt: skip
+    """Of the source's rows alone; nothing of imported prompts that came without their counts."""
+    rows = source_rows(library, source, seed)
+    return {name: SIMILARITIES[name](getattr(rows, part)) for name in names} if rows else {}
+
+
 READINGS: Mapping[str, Reading] = MappingProxyType(
     {
         **{kind: Reading(partial(_compared, kind)) for kind in REPRESENTATIONS},
         "change": Reading(partial(_compared, "change"), _other_starts),
+        **dict.fromkeys(READ_OF_ROWS, Reading(_scored)),
+        "sizes": Reading(partial(_of_source, "sizes")),
+        "labels": Reading(partial(_of_source, "labels")),
     }
 )
 """What a similarity reads -> how it is measured."""
@@ -60,7 +83,8 @@ READINGS: Mapping[str, Reading] = MappingProxyType(
 
 def undefined(name: str, source: Lineage, target: Lineage) -> str:
     """Why a pair has no value of a similarity; empty where it has one."""
-    return READINGS[SIMILARITIES[name].reads].undefined(source, target)
+    row = SIMILARITIES[name]
+    return row.misfit(source.task, target.task) or READINGS[row.reads].undefined(source, target)
 
 
 def mean_similarities(
@@ -89,6 +113,6 @@ def seed_similarities(
     for seed in seeds:
         for reads, own in by_reading.items():
             values = READINGS[reads].values(library, own, source, target, seed, similarity_settings)
-            for name in own:
-                found[name].append(values[name])
-    return found
+            for name, value in values.items():
+                found[name].append(value)
+    return {name: values for name, values in found.items() if values}

@@ -10,7 +10,18 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import MinLen
 from pydantic import AfterValidator, BeforeValidator, Tag, TypeAdapter, ValidationInfo, field_validator
 
-from panda_trainable.config.methods import BASELINE, COMPARISONS, FUSIONS, KD_KINDS, KNOBS, SIMILARITY_NAMES, TRAITS
+from panda_trainable.config.methods import (
+    BASELINE,
+    COMPARISONS,
+    FUSIONS,
+    KD_KINDS,
+    KNOBS,
+    SCORES,
+    SIMILARITY_NAMES,
+    SOURCE_ONLY,
+    TRAITS,
+    WEIGHING,
+)
 from panda_trainable.config.origin import expanded
 from panda_trainable.config.section import Doc, ShortFor, as_list, shared_settings
 from panda_trainable.config.setting import (
@@ -165,8 +176,13 @@ class Experiment(TrialKeys, SimilaritySettings):
     @classmethod
     def _known_weights(cls, value: str | Weights, info: ValidationInfo) -> str | Weights:
         if isinstance(value, str):
-            names = [*info.data.get("similarities", SIMILARITY_NAMES), "none"]
-            check_known([value], names, "similarity among `similarities`")
+            able = [name for name in info.data.get("similarities", SIMILARITY_NAMES) if name in WEIGHING]
+            if value in (*SCORES, *SOURCE_ONLY):
+                raise ValueError(
+                    f"weighs a loss, by a similarity of source and target within -1 and 1, which {value} is not; "
+                    f"there are {', '.join([*able, 'none'])}"
+                )
+            check_known([value], [*able, "none"], "similarity among `similarities`")
         return value
 
     @field_validator("space", mode="before")

@@ -12,7 +12,7 @@ from panda_trainable.worker import single_threaded
 from tuning.engine.journal import Journal
 from tuning.experiment.experiment import Experiment, sources_of
 from tuning.planning.bases import steps_of, study_base
-from tuning.planning.jobs import Job, source_jobs, target_jobs
+from tuning.planning.jobs import Job, score_jobs, source_jobs, target_jobs
 from tuning.planning.overlap import shared_texts
 from tuning.planning.partners import study_path
 from tuning.planning.plan import Pair, Plan
@@ -20,7 +20,7 @@ from tuning.planning.preflight import preflight
 from tuning.planning.studies import budget_of, make_studies
 from tuning.run.confirm import jobs_of
 from tuning.run.estimate import measured, seconds
-from tuning.run.jobs import is_made, measure
+from tuning.run.jobs import is_made, is_scored, measure
 from tuning.run.progress import CHECKING, Progress, duration
 
 
@@ -44,7 +44,8 @@ def _described(plan: Plan, library: PromptLibrary, notes: list[str]) -> str:
     jobs = [*source_jobs(plan), *target_jobs(plan)]
     others = _on_other_plms(plan)
     made = [job for job in jobs if is_made(library, job)]
-    there = _trials_there(plan, library) if len(made) == len(jobs) else _trials_of_before(plan)
+    measurable = len(made) == len(jobs) and all(is_scored(library, job) for job in score_jobs(plan))
+    there = _trials_there(plan, library) if measurable else _trials_of_before(plan)
     budgets = {pair: _budget(plan, pair) for pair in plan.pairs}
     trials = sum(budgets.values())
     made_there = [job for job in others if is_made(library, job)]

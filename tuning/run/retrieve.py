@@ -62,6 +62,8 @@ def retrieve(
         run.make_prompts(
             "sources and embeddings", [job for plan in plans for job in (*source_jobs(plan), *target_jobs(plan))]
         )
+        if not run.failures:
+            run.score_pairs()
         if run.failures:
             raise Misuse(*(Problem("failed", failure) for failure in run.failures))
         return [row for plan in plans for row in _ranked(library, plan, target, by)]

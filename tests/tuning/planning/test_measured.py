@@ -1,5 +1,6 @@
 """Which similarities the pairs of a plan have: what is not defined is told, and refused where it is to weigh."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from panda_trainable.library import PromptLibrary
 from tests.kits.small import OWN, like
 from tests.kits.tasks import rows_of, write_task
 from tuning.experiment.problems import Misuse, Problem
+from tuning.planning.jobs import score_jobs
 from tuning.planning.plan import Plan
 from tuning.planning.preflight import check_plan
 from tuning.planning.studies import make_studies
+from tuning.run.jobs import is_scored, measure, score
 from tuning.run.retrieve import retrieve
 
 Planned = Callable[..., Plan]
@@ -70,3 +73,34 @@ def test_partners_without_the_similarity_that_orders_them_come_last(planned: Pla
     measured = {("s1", "t"): like(0.5), ("s2", "t"): {}, ("s3", "t"): like(0.9)}
     partners = {s.pair.source: [p.task.name for p in s.base.sources[1:]] for s in make_studies(plan, measured)[0]}
     assert partners["s1"] == ["s3", "s2"]
+
+
+def test_scores_are_told_where_the_target_has_not_one_label_a_row(planned: Planned, library: PromptLibrary) -> None:
+    tasks = {"s1": OWN, "s2": OWN, "t": {"kind": "regression", "text": "a"}}
+    plan = planned(tasks=tasks, methods=["spot"], similarities=["task_embedding", "logme", "leep"])
+    why = "it is defined for a target that is a classification, and t is a regression"
+    assert check_plan(library, plan) == [f"leep is not measured for t ← s1, t ← s2: {why}"]
+    assert [job.name for job in score_jobs(plan)] == ["t ← s1", "t ← s2"]
+    assert score_jobs(planned(tasks=tasks, methods=["spot"], similarities=["task_embedding", "leep"])) == []
+    assert score_jobs(planned()) == []
+
+
+def test_the_trivial_baselines_are_measured_always(planned: Planned, library: PromptLibrary) -> None:
+    plan = planned(similarities=["c_mean"], weigh_by="c_mean")
+    found = measure(library, plan)
+    assert {pair: set(values) for pair, values in found.items()} == {
+        pair: {"c_mean", "source_size", "label_entropy"} for pair in plan.measured
+    }
+    assert found["s1", "t"]["source_size"] == round(math.log(48), 6)
+
+
+@pytest.mark.own_library
+def test_scores_that_are_kept_are_those_that_are_measured(planned: Planned, library: PromptLibrary) -> None:
+    plan = planned(sources=["s1"], similarities=["c_mean", "logme", "leep"], weigh_by="c_mean")
+    (job,) = score_jobs(plan)
+    assert not is_scored(library, job)
+    score(str(library.root), job)
+    assert is_scored(library, job)
+    before = sorted(library.root.glob("scores/*"))
+    assert {"logme", "leep"} <= set(measure(library, plan)["s1", "t"])
+    assert sorted(library.root.glob("scores/*")) == before
