@@ -159,7 +159,8 @@ def _pair(evidence: Evidence, study: StudyRecord) -> dict[str, Any]:
     return {
         "target": study.target, "plm": study.plm, "method": study.method, "source": study.source or "",
         **measured, **{name: gain and getattr(gain, name) for name in ("low", "high", "p")},
-        "std": study.confirmed.score.std, **{name: study.similarities.get(name) for name in evidence.similarities},
+        "std": study.confirmed.score.std,
+        **{name: study.similarities.get(name) for name in (*evidence.similarities, *evidence.source_only)},
     }  # fmt: skip
 
 

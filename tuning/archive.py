@@ -11,18 +11,18 @@ from uuid import uuid4
 from panda_trainable.config.task import TaskSpec
 from panda_trainable.library import DamagedArtefact, PromptLibrary, verify
 from tuning.experiment.problems import Misuse, Problem
-from tuning.planning.imported import source_artefacts, task_card
+from tuning.planning.imported import source_artefacts, source_counts, task_card
 from tuning.planning.plan import Plan
 
-_ARTEFACT = re.compile(r"(prompts|embeddings|texts)/[0-9a-f]{20}/[A-Za-z0-9_.-]+")
+_ARTEFACT = re.compile(r"(prompts|embeddings|texts|counts)/[0-9a-f]{20}/[A-Za-z0-9_.-]+")
 _TASK = re.compile(r"tasks/[A-Za-z0-9_][A-Za-z0-9_.-]*\.json")
 
 
 def export(plans: tuple[Plan, ...], archive: Path) -> tuple[list[str], int]:
     """Writes the source prompts of an experiment that are there into an archive.
 
-    The archive holds prompts, early snapshots, task embeddings, scores, and hashes of the texts that
-    were trained on (for counting overlaps); no text.
+    The archive holds prompts, early snapshots, task embeddings, scores, numbers of rows and labels,
+    and hashes of the texts that were trained on (for counting overlaps); no text.
 
     Returns:
         Names of the tasks, and the number of artefacts.
@@ -37,7 +37,7 @@ def export(plans: tuple[Plan, ...], archive: Path) -> tuple[list[str], int]:
         for plan in plans
         for task in plan.sources
         if isinstance(task, TaskSpec)
-        for kind, key in source_artefacts(plan, task)
+        for kind, key in (*source_artefacts(plan, task), *source_counts(plan, task))
         if library.sound(kind, key)
     ]
     if not any(kind == "prompts" for kind, _ in found):

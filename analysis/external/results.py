@@ -16,11 +16,12 @@ Pair = tuple[str, str]
 
 SCORES, SIMILARITIES = ("source", "target", "score"), ("source", "target", "metric", "similarity")
 BOUNDS: Mapping[str, tuple[float, float]] = MappingProxyType(
-    {**dict.fromkeys(("task_embedding", "c_mean", "c_pair", "c_concat"), (-1, 1)),
-     **dict.fromkeys(("e_concat", "e_avg", "on"), (0, 1))}
+    {**dict.fromkeys(("task_embedding", "c_mean", "c_pair", "c_concat", "c_mean_change", "c_concat_change"), (-1, 1)),
+     **dict.fromkeys(("e_concat", "e_avg", "e_avg_change", "on"), (0, 1)), "logme": (-math.inf, math.inf), "leep": (-math.inf, 0),
+     **dict.fromkeys(("source_size", "label_entropy"), (0, math.inf))}
 )  # fmt: skip
 """Similarity that we know -> its least and largest value."""
-ABOVE_LEAST = ("e_concat", "e_avg")
+ABOVE_LEAST = ("e_concat", "e_avg", "e_avg_change")
 """Similarities that never have their least value."""
 SLACK = 1000 * ROUNDING
 """How far single precision may carry a similarity over its bound."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from analysis.records.names import BASELINE, START
+from analysis.records.names import BASELINE, SOURCE_ONLY, START
 from analysis.records.reader import current_studies, trials
 from analysis.records.studies import Estimate, StudyRecord, TrialRecord
 
@@ -82,8 +82,13 @@ class Evidence:
 
     @property
     def similarities(self) -> list[str]:
-        """Similarities that some pair has, by name."""
-        return sorted({name for pair in self.pairs for name in pair.similarities})
+        """Similarities of source and target that some pair has, by name; without those that know nothing of the target."""
+        return sorted({name for pair in self.pairs for name in pair.similarities} - set(SOURCE_ONLY))
+
+    @property
+    def source_only(self) -> list[str]:
+        """Trivial baselines that some pair has, in their order: they know nothing of the target."""
+        return [name for name in SOURCE_ONLY if any(name in pair.similarities for pair in self.pairs)]
 
     @property
     def protocol(self) -> str:

@@ -38,6 +38,9 @@ PARTNERS = "partners"
 """Tag: the sources that joined the winner's own, with commas between."""
 
 SIMILARITY = "similarity"
+SOURCE_ONLY = ("source_size", "label_entropy")
+"""Similarities that know nothing of the target: trivial baselines, which the others are to beat."""
+
 TEACHER, GAP_CLOSED, RELATIVE, ERROR_REDUCTION = "teacher", "gap_closed", "relative_performance", "error_reduction"
 CONVERGENCE, COMPARABLE, EARLY = "speedup/convergence", "speedup/comparable", "early"
 FIRST = "first"

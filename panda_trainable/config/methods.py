@@ -119,4 +119,14 @@ KD_KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """Distillation loss -> the task kinds it is defined for."""
 
-SIMILARITY_NAMES = ("task_embedding", "c_mean", "c_pair", "c_concat", "e_concat", "e_avg", "on")
+COMPARISONS = ("task_embedding", "c_mean", "c_pair", "c_concat", "e_concat", "e_avg", "on")
+"""Similarities of two tuned prompts, or of what the PLM does behind them."""
+CHANGES = ("c_mean_change", "c_concat_change", "e_avg_change")
+"""Similarities of what training changed: two prompts, each less its start."""
+SCORES = ("logme", "leep")
+"""Scores of the target's train rows as the source's prompt has them encoded."""
+SOURCE_ONLY = ("source_size", "label_entropy")
+"""Trivial baselines, which know nothing of the target: measured always, so that the others can be compared with them."""
+SIMILARITY_NAMES = (*COMPARISONS, *CHANGES, *SCORES, *SOURCE_ONLY)
+WEIGHING = (*COMPARISONS, *CHANGES)
+"""Those within -1 and 1 that know the target: shares of λ and of averages."""

@@ -1,1 +1,1 @@
-"""The SIMILARITIES table, and the representations that similarities compare."""
+"""The SIMILARITIES table, what similarities read, and where they are not defined."""

@@ -1,6 +1,6 @@
-"""What similarities compare: soft prompts, task embeddings and neuron activations, computed once."""
+"""What similarities compare: soft prompts, what training changed of them, task embeddings and neuron activations."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -18,9 +18,8 @@ from panda_trainable.plm.files import checked_folder
 from panda_trainable.prompt.soft_prompt import tokens_of
 from panda_trainable.similarity.neurons import READ_ROWS as EMBEDDED_ROWS
 from panda_trainable.similarity.neurons import USUAL, activations, mean_over_tasks
-from panda_trainable.similarity.similarities import SIMILARITIES
 from panda_trainable.training.forward import encoded
-from panda_trainable.transfer.lineage import Lineage, tuned_prompts
+from panda_trainable.transfer.lineage import Lineage, starting_prompts, tuned_prompts
 from panda_trainable.worker import device, load_encoder
 
 
@@ -115,40 +114,56 @@ def _prompt(library: PromptLibrary, lineage: Lineage, seed: int, _measuring: Sim
     return tokens_of(tuned_prompts(library, lineage, [seed])[0].prompt)
 
 
+def change_key(lineage: Lineage, seed: int, _measuring: SimilaritySettings = USUAL) -> str:
+    """The content key of what training changed of one seed's prompt."""
+    return content_key("changes", lineage, seed)
+
+
+def change(library: PromptLibrary, lineage: Lineage, seed: int, measuring: SimilaritySettings = USUAL) -> Tensor:
+    """[P, D] what training changed: a prompt's tokens less those it started with, in float32.
+
+    All prompts of a seed start as one, so that the prompts themselves are alike before anything is learnt.
+
+    Args:
+        library: where it is kept, and where prompts come from.
+        lineage: of the prompt.
+        seed: of the prompt.
+        measuring: is not read.
+
+    Deviation: docs/deviations.md#change.
+    """
+    folder = library.get_or_make(
+        "changes",
+        change_key(lineage, seed, measuring),
+        lambda draft: _subtract(draft, library, lineage, seed),
+        {"task": lineage.task.name, "plm": lineage.setting.plm.label, "seed": seed, "steps": lineage.steps},
+    )
+    return torch.from_numpy(np.load(folder / "change.npy"))
+
+
+def _subtract(draft: Path, library: PromptLibrary, lineage: Lineage, seed: int) -> None:
+    tuned, start = tuned_prompts(library, lineage, [seed])[0].prompt, starting_prompts(library, lineage, [seed])[0]
+    np.save(draft / "change.npy", tokens_of(tuned - start.cpu()).numpy(), allow_pickle=False)
+
+
+def common_start(source: Lineage, target: Lineage) -> bool:
+    """Whether the prompts of a seed start as one, so that what training changed of them can be compared."""
+    return _start_of(source) == _start_of(target)
+
+
+def _start_of(lineage: Lineage) -> tuple[Any, ...]:
+    """What decides the start of a seed's prompt: `labels` alone looks at the task, and an MLP starts where it is told."""
+    setting, prompt = lineage.setting, lineage.setting.prompt
+    classes = lineage.task.classes if prompt.init.kind == "labels" else ()
+    start = prompt.form, prompt.length, prompt.init.as_read, setting.init_file
+    return setting.plm, start, classes, lineage.start
+
+
 def _embedding(library: PromptLibrary, lineage: Lineage, seed: int, similarity_settings: SimilaritySettings) -> Tensor:
     return torch.from_numpy(task_embedding(library, lineage, seed, similarity_settings))
 
 
 REPRESENTATIONS: Mapping[str, Callable[[PromptLibrary, Lineage, int, SimilaritySettings], Tensor]] = MappingProxyType(
-    {"prompt": _prompt, "embedding": _embedding, "neurons": activations}
+    {"prompt": _prompt, "change": change, "embedding": _embedding, "neurons": activations}
 )
 """What a similarity reads -> function of library, lineage, seed and similarity_settings."""
-
-
-def mean_similarities(
-    library: PromptLibrary, names: Sequence[str], source: Lineage, target: Lineage, seeds: Sequence[int],
-    similarity_settings: SimilaritySettings = USUAL,
-) -> dict[str, float]:  # fmt: skip
-    """Name -> similarity of a pair, mean over seeds: replica i of the source with replica i of the target.
-
-    Source: SPoT averages over three runs of the target.
-    """
-    found = seed_similarities(library, names, source, target, seeds, similarity_settings)
-    return {name: float(np.mean(values)) for name, values in found.items()}
-
-
-def seed_similarities(
-    library: PromptLibrary, names: Sequence[str], source: Lineage, target: Lineage, seeds: Sequence[int],
-    similarity_settings: SimilaritySettings = USUAL,
-) -> dict[str, list[float]]:  # fmt: skip
-    """Name -> similarity of a pair, one per seed."""
-    rows = {name: SIMILARITIES[name] for name in names}
-    found: dict[str, list[float]] = {name: [] for name in names}
-    for seed in seeds:
-        read = {
-            kind: [REPRESENTATIONS[kind](library, lineage, seed, similarity_settings) for lineage in (source, target)]
-            for kind in dict.fromkeys(row.reads for row in rows.values())
-        }
-        for name, row in rows.items():
-            found[name].append(row(*read[row.reads]))
-    return found

@@ -1,5 +1,6 @@
-"""SIMILARITIES: measures of predicted transferability, as functions of two tasks' representations."""
+"""SIMILARITIES: measures of predicted transferability, as functions of what is read of a source and a target."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -7,33 +8,56 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
+from panda_trainable.config.kinds import KINDS
+from panda_trainable.config.task import Mixture, TaskSpec
+from panda_trainable.similarity.scores import label_entropy, leep, logme, source_size
+
 
 @dataclass(frozen=True)
 class Similarity:
-    """A similarity of two prompts, larger where better transfer is predicted.
+    """A similarity of source and target, larger where better transfer is predicted.
 
     Attributes:
-        measure: of two tensors.
-        reads: what they are, a row of REPRESENTATIONS: `prompt` tokens [P, D], task `embedding` [H], or
-            pre-activations of `neurons` [L, F].
+        measure: of tensors.
+        reads: what they are, a row of READINGS: of both, `prompt` tokens [P, D], their `change` by training [P, D], task
+            `embedding` [H], or pre-activations of `neurons` [L, F]; of the target's rows behind the source's prompt,
+            `features` [N, H] or `answers` [N, Z], and labels [N]; of the source alone, `sizes` [T] or `labels` [T, C].
         low: the least value.
         high: the largest.
         symmetric: whether the order of the two does not matter.
         unit_self: whether it is 1 with itself.
         source: paper and name there.
+        of_sources: the kinds of source tasks that it is defined for.
+        of_targets: the kinds of target tasks.
+        of_mixtures: whether it is defined for mixtures, which have a head for each task.
+        source_only: whether it knows nothing of the target: a trivial baseline.
     """
 
-    measure: Callable[[Tensor, Tensor], float]
+    measure: Callable[..., float]
     reads: str
     low: float
     high: float
     symmetric: bool
     unit_self: bool
     source: str
+    of_sources: tuple[str, ...] = KINDS
+    of_targets: tuple[str, ...] = KINDS
+    of_mixtures: bool = True
+    source_only: bool = False
 
-    def __call__(self, a: Tensor, b: Tensor) -> float:
-        """The similarity of two representations."""
-        return self.measure(a, b)
+    def __call__(self, *read: Tensor) -> float:
+        """The similarity of what was read."""
+        return self.measure(*read)
+
+    def misfit(self, source: TaskSpec | Mixture, target: TaskSpec | Mixture) -> str:
+        """Why it is not defined for a pair of tasks; empty where it is."""
+        for role, task, kinds in (("source", source, self.of_sources), ("target", target, self.of_targets)):
+            others = [each for each in task.tasks if each.kind not in kinds]
+            if others:
+                return f"it is defined for a {role} that is a {' or '.join(kinds)}, and {others[0].name} is a {others[0].kind}"
+        if not self.of_mixtures and len(source.tasks) > 1:
+            return f"it reads the head of one source task, and {source.name} has {len(source.tasks)}"
+        return ""
 
 
 def cosine(a: Tensor, b: Tensor) -> float:
@@ -166,6 +190,7 @@ def _check_alike(name: str, a: Tensor, b: Tensor) -> None:
 
 
 _SPOT, _SU = "SPoT (arXiv:2110.07904)", "Su et al. (2022)"
+_CHANGE = "of what training changed: docs/deviations.md#change"
 
 SIMILARITIES: Mapping[str, Similarity] = MappingProxyType(
     {
@@ -176,6 +201,25 @@ SIMILARITIES: Mapping[str, Similarity] = MappingProxyType(
         "e_concat": Similarity(e_concat, "prompt", 0, 1, True, True, f"{_SU}, E_concat"),
         "e_avg": Similarity(e_avg, "prompt", 0, 1, True, False, f"{_SU}, E_average"),
         "on": Similarity(on, "neurons", 0, 1, True, True, f"{_SU}, ON"),
+        # e_concat has no such row: a common start drops out of a difference of whole prompts.
+        "c_mean_change": Similarity(c_mean, "change", -1, 1, True, True, f"{_SPOT}, average tokens, {_CHANGE}"),
+        "c_concat_change": Similarity(c_concat, "change", -1, 1, True, True, f"{_SU}, C_concat, {_CHANGE}"),
+        "e_avg_change": Similarity(e_avg, "change", 0, 1, True, False, f"{_SU}, E_average, {_CHANGE}"),
+        "logme": Similarity(
+            logme, "features", -math.inf, math.inf, False, False, "LogME (arXiv:2102.11005)",
+            of_targets=("classification", "regression"),
+        ),
+        "leep": Similarity(
+            leep, "answers", -math.inf, 0, False, False, "LEEP (arXiv:2002.12462)",
+            of_sources=("classification",), of_targets=("classification",), of_mixtures=False,
+        ),
+        "source_size": Similarity(
+            source_size, "sizes", 0, math.inf, False, False, "a baseline: log of the source's train rows", source_only=True
+        ),
+        "label_entropy": Similarity(
+            label_entropy, "labels", 0, math.inf, False, False, "a baseline: entropy of the source's labels",
+            of_sources=("classification", "tagging"), source_only=True,
+        ),
     }
-)
+)  # fmt: skip
 """Name -> similarity."""

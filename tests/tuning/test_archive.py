@@ -14,10 +14,12 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from panda_trainable.config.methods import SOURCE_ONLY
 from panda_trainable.config.origin import Imported
 from panda_trainable.data.overlap import split_text_hashes
 from panda_trainable.library import PromptLibrary
 from panda_trainable.origins.folder import FolderFiles
+from panda_trainable.similarity.readings import seed_similarities
 from panda_trainable.similarity.representations import embedding_key
 from panda_trainable.transfer.lineage import tuned_prompts
 from tests.kits.command import experiment_file, panda_tune, panda_tune_here
@@ -37,7 +39,7 @@ from tuning.planning.studies import make_studies
 from tuning.run.jobs import is_made, make, measure
 from tuning.run.train import pinned_trial
 
-KINDS = {"prompts", "embeddings", "texts", "tasks"}
+KINDS = {"prompts", "embeddings", "texts", "counts", "tasks"}
 SETTINGS: dict[str, Any] = {"sources": ["s1"], "methods": ["spot"]}
 
 
@@ -48,6 +50,7 @@ def made(plan: Plan) -> PromptLibrary:
         make(str(library.root), job)
         tuned_prompts(library, job.lineage, plan.experiment.confirm.seeds)
         split_text_hashes(library, job.lineage.task, "train", None)
+        seed_similarities(library, ["source_size"], job.early, job.early, job.seeds)
     return library
 
 
@@ -108,7 +111,7 @@ def test_an_archive_holds_prompts_embeddings_hashes_and_what_the_task_is_and_no_
 
 def test_names_and_numbers_of_what_was_shared_are_told(ours: Path, tmp_path: Path) -> None:
     plans = make_plans(load(ours / "experiment.yaml"))
-    expected = len(set(source_artefacts(plans[0], plans[0].tasks["s1"])))
+    expected = len(set(source_artefacts(plans[0], plans[0].tasks["s1"]))) + len(plans[0].experiment.train.seeds)
     assert export(plans, tmp_path / "a.zip") == (["s1"], expected)
     assert import_archive(tmp_path / "library", tmp_path / "a.zip") == (["s1"], expected)
     assert import_archive(tmp_path / "library", tmp_path / "a.zip") == (["s1"], 0)
@@ -165,6 +168,9 @@ def test_no_prompt_of_an_imported_source_is_trained_again(ours: Path, theirs: Ca
     for job in target_jobs(plan_here):
         make(str(mine.root), job)
     assert measure(library, plan) == measure(mine, plan_here)
+    shutil.rmtree(library.root / "counts")  # as of an archive of before: its baselines are not known
+    without = measure(PromptLibrary(library.root), plan)["s1", "t"]
+    assert set(measure(mine, plan_here)["s1", "t"]) - set(without) == set(SOURCE_ONLY)
 
 
 def test_texts_of_an_imported_source_are_compared_without_being_there(
@@ -505,10 +511,10 @@ def test_the_command_exports_and_imports(ours: Path, archive: Path, tmp_path: Pa
     said = ran("export", ours / "experiment.yaml", tmp_path / "a.zip")
     with zipfile.ZipFile(tmp_path / "a.zip") as held, zipfile.ZipFile(archive) as before:
         assert held.namelist() == before.namelist()
-    assert said == f"{tmp_path}/a.zip: 9 artefacts of s1\n"
+    assert said == f"{tmp_path}/a.zip: 11 artefacts of s1\n"
     file = file_without_source(ours, tmp_path / "there")
     said = ran("import", file, tmp_path / "a.zip")
-    assert said == "9 new artefacts of s1; name them under `sources:`, their data is not needed\n"
+    assert said == "11 new artefacts of s1; name them under `sources:`, their data is not needed\n"
     done = panda_tune("library", "import", file, tmp_path / "no.zip", code=2)
     assert done.stderr.startswith(f"{tmp_path}/no.zip: cannot be read as an archive")
     assert "Traceback" not in done.stderr

@@ -10,7 +10,18 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import MinLen
 from pydantic import AfterValidator, BeforeValidator, Tag, TypeAdapter, ValidationInfo, field_validator
 
-from panda_trainable.config.methods import BASELINE, FUSIONS, KD_KINDS, KNOBS, SIMILARITY_NAMES, TRAITS
+from panda_trainable.config.methods import (
+    BASELINE,
+    COMPARISONS,
+    FUSIONS,
+    KD_KINDS,
+    KNOBS,
+    SCORES,
+    SIMILARITY_NAMES,
+    SOURCE_ONLY,
+    TRAITS,
+    WEIGHING,
+)
 from panda_trainable.config.origin import expanded
 from panda_trainable.config.section import Doc, ShortFor, as_list, shared_settings
 from panda_trainable.config.setting import (
@@ -92,7 +103,7 @@ class Experiment(TrialKeys, SimilaritySettings):
     methods: Annotated[Names, Doc(f"methods; {BASELINE} is always there")] = field(default_factory=list)
     pairs: Annotated[dict[str, Names], Doc("target: its sources, where not all of them")] = field(default_factory=dict)
     similarities: Annotated[Names, Doc("measured for all pairs")] = field(
-        default_factory=lambda: [name for name in SIMILARITY_NAMES if name != "on"]
+        default_factory=lambda: [name for name in COMPARISONS if name != "on"]
     )
     weigh_by: Annotated[
         Annotated[Annotated[str, Tag(TEXT)] | Annotated[Weights, Tag(MAPPING)], Alternatives],
@@ -167,8 +178,13 @@ class Experiment(TrialKeys, SimilaritySettings):
     @classmethod
     def _known_weights(cls, value: str | Weights, info: ValidationInfo) -> str | Weights:
         if isinstance(value, str):
-            names = [*info.data.get("similarities", SIMILARITY_NAMES), "none"]
-            check_known([value], names, "similarity among `similarities`")
+            able = [name for name in info.data.get("similarities", SIMILARITY_NAMES) if name in WEIGHING]
+            if value in (*SCORES, *SOURCE_ONLY):
+                raise ValueError(
+                    f"weighs a loss, by a similarity of source and target within -1 and 1, which {value} is not; "
+                    f"there are {', '.join([*able, 'none'])}"
+                )
+            check_known([value], [*able, "none"], "similarity among `similarities`")
         return value
 
     @field_validator("space", mode="before")

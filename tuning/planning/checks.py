@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from panda_trainable.config.methods import TRAITS
 from panda_trainable.config.setting import Setting
 from panda_trainable.config.task import TaskSpec
 from panda_trainable.data.rows import imbalance
@@ -17,11 +18,13 @@ from panda_trainable.plm.encoder import FrozenEncoder
 from panda_trainable.plm.files import load_config, load_tokenizer
 from panda_trainable.prompt.initialisers import read_prompt
 from panda_trainable.similarity.neurons import check_neurons
+from panda_trainable.similarity.readings import undefined
 from panda_trainable.similarity.representations import check_layer
 from panda_trainable.transfer.teachers import check_places
 from panda_trainable.worker import device, load_encoder
 from tuning.experiment.problems import Problem, problems_of
 from tuning.planning.imported import source_artefacts
+from tuning.planning.jobs import source_lineage_of, target_lineage_of
 from tuning.planning.losses import methods_weighing, weak_losses
 from tuning.planning.overlap import overlap_problems, shared_texts
 from tuning.planning.plan import Plan
@@ -34,6 +37,8 @@ NOTED_TRUNCATION = 0.05
 MOST_COUNTED = 9
 """A seed alone up to this number may be meant as a count of seeds."""
 
+NAMED_PAIRS = 3
+"""Pairs that a note names at most."""
 TOKEN_LEVEL = ("tagging", "extractive_qa")
 """Kinds of tasks whose outputs are per token."""
 
@@ -111,6 +116,32 @@ def embedded_layer_exists(checked: Checked, setting: Setting) -> None:
     """Task embeddings average a layer that the PLM has."""
     if _measures(checked, setting, "task_embedding"):
         check_layer(setting.plm, checked.plan.experiment.similarity_settings.embedding.layer)
+
+
+def similarities_are_defined(checked: Checked, plan: Plan) -> Iterator[Finding]:
+    """Every pair has the similarity that weighs it; notes pairs that have no value of another one."""
+    experiment = plan.experiment
+    weighing = [m for m in experiment.needs_source if TRAITS[m].weighs_sources and TRAITS[m].sources != "none"]
+    for name in experiment.similarities if checked.searches else ():
+        for why, pairs in pairs_without(plan, name).items():
+            shown = ", ".join(pairs[:NAMED_PAIRS]) + f" and {len(pairs) - NAMED_PAIRS} more" * (
+                len(pairs) > NAMED_PAIRS
+            )
+            if name == experiment.weigh_by and weighing:
+                rule = f"{name} is to weigh the sources of {', '.join(weighing)}, and is not defined for {shown}: {why}"
+                yield Problem("weigh_by", rule, remedy="name another similarity, or none")
+            else:
+                yield f"{name} is not measured for {shown}: {why}"
+
+
+def pairs_without(plan: Plan, name: str) -> dict[str, list[str]]:
+    """Why -> the pairs that have no value of a similarity, by name."""
+    found: dict[str, list[str]] = {}
+    for source, target in plan.measured:
+        lineages = source_lineage_of(plan, plan.source(source)), target_lineage_of(plan, plan.tasks[target])
+        if why := undefined(name, *lineages):
+            found.setdefault(why, []).append(f"{target} ← {source}")
+    return found
 
 
 def _measures(checked: Checked, setting: Setting, similarity: str) -> bool:

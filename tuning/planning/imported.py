@@ -63,3 +63,13 @@ def source_artefacts(plan: Plan, task: TaskSpec, *, searches: bool = True) -> It
     for seed in (*plan.experiment.train.seeds, *(plan.experiment.confirm.seeds if searches else ())):
         yield "prompts", last.key(seed)
     yield "texts", texts_key(task, "train", plan.setting.limit.train)
+
+
+def source_counts(plan: Plan, task: TaskSpec) -> Iterator[tuple[str, str]]:
+    """(kind, key) of what is known of a source's rows without them, where its similarities were measured: starting needs none of it."""
+    from panda_trainable.similarity.source_rows import counts_key
+    from panda_trainable.transfer.lineage import Lineage
+
+    train = plan.experiment.source_train
+    early = Lineage.of_source(plan.setting, task, train.early_step, train.learning_rate)
+    yield from (("counts", counts_key(early, seed)) for seed in plan.experiment.train.seeds)

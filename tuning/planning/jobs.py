@@ -1,4 +1,4 @@
-"""Jobs: the prompts that are trained before the search."""
+"""Jobs: the prompts that are trained, and the pairs that are scored, before the search."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,13 +7,14 @@ from types import MappingProxyType
 from panda_trainable.config.setting import SimilaritySettings
 from panda_trainable.config.task import Mixture, TaskSpec
 from panda_trainable.similarity.neurons import USUAL, neurons_key
-from panda_trainable.similarity.representations import embedding_key
+from panda_trainable.similarity.representations import change_key, embedding_key
 from panda_trainable.similarity.similarities import SIMILARITIES
+from panda_trainable.similarity.target_rows import scored
 from panda_trainable.transfer.lineage import Lineage
 from tuning.planning.plan import Plan
 
 KEPT: Mapping[str, tuple[str, Callable[[Lineage, int, SimilaritySettings], str]]] = MappingProxyType(
-    {"embedding": ("embeddings", embedding_key), "neurons": ("neurons", neurons_key)}
+    {"embedding": ("embeddings", embedding_key), "neurons": ("neurons", neurons_key), "change": ("changes", change_key)}
 )
 """What similarities read that needs the PLM -> its folder of the library, and its key."""
 
@@ -71,3 +72,34 @@ def target_jobs(plan: Plan) -> list[Job]:
     seeds = tuple(plan.experiment.train.seeds)
     names = dict.fromkeys(target for _, target in plan.measured)
     return [Job(target_lineage_of(plan, plan.tasks[name]), seeds, (), *_measured(plan)) for name in names]
+
+
+@dataclass(frozen=True)
+class ScoreJob:
+    """A pair whose target's rows are scored behind its source's prompt.
+
+    Attributes:
+        source: its early snapshot.
+        target: whose train rows.
+        seeds: of both.
+    """
+
+    source: Lineage
+    target: Lineage
+    seeds: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.target.task.name} ← {self.source.task.name}"
+
+
+def score_jobs(plan: Plan) -> list[ScoreJob]:
+    """The pairs of the plan that have similarities of a target's rows; their prompts must be made."""
+    asked, seeds = set(plan.experiment.similarities), tuple(plan.experiment.train.seeds)
+    early = plan.experiment.source_train.early_step
+    lineages = (
+        (source_lineage_of(plan, plan.source(source)).at(early), target_lineage_of(plan, plan.tasks[target]))
+        for source, target in plan.measured
+    )
+    return [ScoreJob(*pair, seeds) for pair in lineages if asked & set(scored(*pair))]

@@ -1,5 +1,6 @@
 """Plan to studies: what weighs their sources, their partners, and their keys."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from panda_trainable.config.methods import KNOBS, TRAITS
@@ -92,8 +93,11 @@ def budget_of(plan: Plan, space: Space) -> int:
 def _closeness(
     plan: Plan, target: str, weights: Mapping[str, float], similarities: Similarities
 ) -> Mapping[str, float]:
-    """Source -> how similar it is to the target: what weighs it, or the first that is measured where nothing does."""
+    """Source -> how similar it is to the target: what weighs it, or the first that is measured where nothing does.
+
+    Sources without a value of that come last.
+    """
     first = next(iter(plan.experiment.similarities), "")
     if plan.experiment.weigh_by != "none" or not first:
         return weights
-    return {name: similarities.get((name, target), {}).get(first, 0.0) for name in weights}
+    return {name: similarities.get((name, target), {}).get(first, -math.inf) for name in weights}

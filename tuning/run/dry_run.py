@@ -12,7 +12,7 @@ from panda_trainable.worker import single_threaded
 from tuning.engine.journal import Journal
 from tuning.experiment.experiment import Experiment, sources_of
 from tuning.planning.bases import steps_of, study_base
-from tuning.planning.jobs import Job, source_jobs, target_jobs
+from tuning.planning.jobs import Job, score_jobs, source_jobs, target_jobs
 from tuning.planning.overlap import shared_texts
 from tuning.planning.partners import study_path
 from tuning.planning.plan import Pair, Plan
@@ -20,7 +20,7 @@ from tuning.planning.preflight import preflight
 from tuning.planning.studies import budget_of, make_studies
 from tuning.run.confirm import jobs_of
 from tuning.run.estimate import measured, seconds
-from tuning.run.jobs import is_made, measure
+from tuning.run.jobs import is_made, is_scored, measure
 from tuning.run.progress import CHECKING, Progress, duration
 
 
@@ -44,7 +44,9 @@ def _described(plan: Plan, library: PromptLibrary, notes: list[str]) -> str:
     jobs = [*source_jobs(plan), *target_jobs(plan)]
     others = _on_other_plms(plan)
     made = [job for job in jobs if is_made(library, job)]
-    there = _trials_there(plan, library) if len(made) == len(jobs) else _trials_of_before(plan)
+    to_score = [job for job in score_jobs(plan) if not is_scored(library, job)]
+    measurable = len(made) == len(jobs) and not to_score
+    there = _trials_there(plan, library) if measurable else _trials_of_before(plan)
     budgets = {pair: _budget(plan, pair) for pair in plan.pairs}
     trials = sum(budgets.values())
     made_there = [job for job in others if is_made(library, job)]
@@ -53,7 +55,8 @@ def _described(plan: Plan, library: PromptLibrary, notes: list[str]) -> str:
     confirmed = sum(min(experiment.confirm.top, budget) for budget in budgets.values())
     costs = {name: measured(plan, library, name) for name in experiment.targets}
     to_run = {pair: round(budget * (1 - there / max(trials, there, 1))) for pair, budget in budgets.items()}
-    expected = seconds(plan, costs, to_run, prompts, sum(job.lineage.steps for job in (*source_jobs(plan), *others)))
+    sources = sum(job.lineage.steps for job in (*source_jobs(plan), *others))
+    expected = seconds(plan, costs, to_run, prompts, sources, [job.target.task.name for job in to_score])
     shared = [f"{source} and {target} share {n} texts" for (source, target), n in shared_texts(library, plan).items()]
     lines = [
         f"{experiment.name}: {len(plan.pairs)} studies = {len(experiment.targets)} targets × methods and sources, on {plan.setting.plm.label}",
@@ -62,6 +65,7 @@ def _described(plan: Plan, library: PromptLibrary, notes: list[str]) -> str:
             f"prompts: {len(jobs)} runs (sources and embeddings) and {len(others)} of other PLMs, {len(made) + len(made_there)} reused, "
             f"{prompts} steps to go, {len(experiment.train.seeds)} seeds stacked"
         ),
+        *([f"scores: {len(to_score)} of {len(score_jobs(plan))} pairs to go"] if score_jobs(plan) else []),
         f"search: {trials} trials of {max(steps_of(experiment, pair.method) for pair in plan.pairs)} steps at most, {there} there already",
         f"confirm: {confirmed} configurations at most, with {len(experiment.confirm.seeds)} fresh seeds, and the twins of the winners",
         *(f"note: {note}" for note in (*notes, *shared)),

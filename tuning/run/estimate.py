@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from panda_trainable.config.methods import BASELINE, TRAITS
@@ -46,8 +46,9 @@ def measured(plan: Plan, library: PromptLibrary, target: str) -> Cost:
 
 
 def seconds(
-    plan: Plan, costs: Mapping[str, Cost], budgets: Mapping[Pair, int], prompt_steps: int, source_steps: int
-) -> float:
+    plan: Plan, costs: Mapping[str, Cost], budgets: Mapping[Pair, int], prompt_steps: int, source_steps: int,
+    scored: Sequence[str] = (),
+) -> float:  # fmt: skip
     """Seconds on the cores of this machine until all is confirmed; trials that stop early make it less.
 
     Args:
@@ -56,11 +57,12 @@ def seconds(
         budgets: trials that each study still has to run.
         prompt_steps: of prompts to be trained for the search seeds.
         source_steps: of all source prompts, which confirm seeds need of their own.
+        scored: targets whose train rows are still to be scored, one for each pair: about as many rows as select.
     """
     experiment = plan.experiment
     fresh = len(experiment.confirm.seeds) / len(experiment.train.seeds)
     mean_step = sum(cost.step for cost in costs.values()) / len(costs)
-    total = (prompt_steps + fresh * source_steps) * mean_step
+    total = (prompt_steps + fresh * source_steps) * mean_step + sum(costs[name].evaluation for name in scored)
     for pair, trials in budgets.items():
         cost, steps = costs[pair.target], steps_of(experiment, pair.method)
         evaluations = max(steps // experiment.train.eval_every, 1)

@@ -4,11 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from panda_trainable.config.methods import SOURCE_ONLY
 from panda_trainable.library import PromptLibrary
-from panda_trainable.similarity.representations import REPRESENTATIONS, mean_similarities
+from panda_trainable.similarity.readings import mean_similarities
+from panda_trainable.similarity.representations import REPRESENTATIONS
+from panda_trainable.similarity.target_rows import pair_scores, scores_key
 from panda_trainable.transfer.lineage import missing_seeds, tuned
 from panda_trainable.worker import single_threaded
-from tuning.planning.jobs import KEPT, Job, source_lineage_of, target_lineage_of
+from tuning.planning.jobs import KEPT, Job, ScoreJob, source_lineage_of, target_lineage_of
 from tuning.planning.plan import Plan
 
 
@@ -32,9 +35,22 @@ def make(root: str, job: Job) -> None:
             REPRESENTATIONS[kind](library, job.early, seed, job.similarity_settings)
 
 
+def is_scored(library: PromptLibrary, job: ScoreJob) -> bool:
+    """Whether nothing of a pair is left to score."""
+    return all(library.sound("scores", scores_key(job.source, job.target, seed)) for seed in job.seeds)
+
+
+def score(root: str, job: ScoreJob) -> None:
+    """Keeps a pair's scores, for all seeds. Runs on a worker."""
+    single_threaded()
+    library = PromptLibrary(Path(root))
+    for seed in job.seeds:
+        pair_scores(library, job.source, job.target, seed)
+
+
 def measure(library: PromptLibrary, plan: Plan) -> dict[tuple[str, str], dict[str, float]]:
-    """All similarities of all pairs, mean over seeds; what they compare must be made."""
-    names, seeds = plan.experiment.similarities, plan.experiment.train.seeds
+    """All similarities of all pairs, and the trivial baselines, mean over seeds; what they compare must be made."""
+    names, seeds = list(dict.fromkeys([*plan.experiment.similarities, *SOURCE_ONLY])), plan.experiment.train.seeds
     early = plan.experiment.source_train.early_step
     measured = {
         (source, target): mean_similarities(

@@ -12,6 +12,7 @@ from analysis.statistics.gains import spread
 from panda_trainable.library import PromptLibrary
 from tuning.experiment.experiment import Experiment, sources_of
 from tuning.experiment.problems import Misuse, Problem, check_target
+from tuning.planning.checks import pairs_without
 from tuning.planning.jobs import Job, source_jobs, source_lineage_of, target_jobs, target_lineage_of
 from tuning.planning.plan import Plan
 from tuning.planning.preflight import preflight
@@ -34,8 +35,8 @@ def retrieve(
         progress: where it is shown.
 
     Returns:
-        A row per source and PLM: rank, similarity {mean, std, n} over seeds of early snapshots, its own selection
-        score, whether that beats its majority class, and the folders of its last prompts, one per seed.
+        A row per PLM and source that has the similarity: rank, similarity {mean, std, n} over seeds of early snapshots,
+        its own selection score, whether that beats its majority class, and the folders of its last prompts, one per seed.
 
     Raises:
         Misuse: before anything starts, for whatever the user must mend.
@@ -53,27 +54,40 @@ def retrieve(
         library = PromptLibrary(asked.storage_path / "library")
         progress.doing(CHECKING)
         plans, notes = preflight(asked, library)
+        for plan in plans:
+            _check_defined(plan, target, by)
         run = Run(plans, address, progress, stack)
         for note in notes:
             progress.say(note)
         run.make_prompts(
             "sources and embeddings", [job for plan in plans for job in (*source_jobs(plan), *target_jobs(plan))]
         )
+        if not run.failures:
+            run.score_pairs()
         if run.failures:
             raise Misuse(*(Problem("failed", failure) for failure in run.failures))
         return [row for plan in plans for row in _ranked(library, plan, target, by)]
 
 
+def _check_defined(plan: Plan, target: str, by: str) -> None:
+    """Refuses a similarity that no source of the target has."""
+    why = pairs_without(plan, by)
+    if sum(len(pairs) for pairs in why.values()) == len(plan.measured):
+        rule = f"is defined for no source of {target}: {'; '.join(why)}"
+        raise Misuse(Problem(f"--by {by}", rule, remedy="name another similarity"))
+
+
 def _ranked(library: PromptLibrary, plan: Plan, target: str, by: str) -> list[dict[str, Any]]:
-    from panda_trainable.similarity.representations import seed_similarities
+    from panda_trainable.similarity.readings import seed_similarities
 
     seeds, early = plan.experiment.train.seeds, plan.experiment.source_train.early_step
     goal = target_lineage_of(plan, plan.tasks[target])
     rows = []
     for job in source_jobs(plan):
         source = source_lineage_of(plan, job.lineage.task).at(early)
-        values = seed_similarities(library, [by], source, goal, seeds, plan.experiment.similarity_settings)[by]
-        rows.append({"source": job.lineage.task.name, **_similarity(values), **_own(library, job)})
+        found = seed_similarities(library, [by], source, goal, seeds, plan.experiment.similarity_settings)
+        if values := found.get(by):  # a note of the preflight says why it is not defined for a source
+            rows.append({"source": job.lineage.task.name, **_similarity(values), **_own(library, job)})
     rows.sort(key=lambda row: (-row["similarity"]["mean"], row["source"]))
     return [
         {"target": target, "plm": plan.setting.plm.label, "rank": i, "by": by, **row} for i, row in enumerate(rows, 1)

@@ -16,7 +16,7 @@ from tuning.engine.journal import StudyHandle, only_driver
 from tuning.engine.scheduler import StudyScheduler
 from tuning.engine.searcher import SearchPolicy, StudySearcher
 from tuning.experiment.experiment import Experiment
-from tuning.planning.jobs import Job, source_jobs, target_jobs
+from tuning.planning.jobs import Job, score_jobs, source_jobs, target_jobs
 from tuning.planning.overlap import shared_texts
 from tuning.planning.partners import record_study, study_path
 from tuning.planning.plan import Plan, Study
@@ -25,7 +25,7 @@ from tuning.planning.results import Winner, confirm_key
 from tuning.planning.studies import make_studies
 from tuning.run import cluster
 from tuning.run.confirm import candidates, confirm_trial, jobs_of, twins_needed, winners
-from tuning.run.jobs import is_made, make, measure, source_cards
+from tuning.run.jobs import is_made, is_scored, make, measure, score, source_cards
 from tuning.run.progress import CHECKING, Progress
 from tuning.run.watch import Watcher
 from tuning.tracking.study_runs import of_plan
@@ -129,6 +129,13 @@ class Run:
         missing = [job for job in dict.fromkeys(jobs) if not is_made(self.library, job)]
         calls = [(str(self.library.root), job) for job in missing]
         self.run_all(stage, make, calls, [job.lineage.task.name for job in missing])
+
+    def score_pairs(self) -> None:
+        """Scores the pairs of all PLMs that are not scored yet; their prompts are made."""
+        missing = [job for plan in self.plans for job in score_jobs(plan) if not is_scored(self.library, job)]
+        if missing:
+            calls = [(str(self.library.root), job) for job in missing]
+            self.run_all("scores of pairs", score, calls, [job.name for job in missing])
 
     def make_studies(self, plan: Plan) -> None:
         """The studies of a PLM's plan; its sources and embeddings are made."""
@@ -281,6 +288,8 @@ def _experiment(run: Run) -> None:
     """From sources to confirmed winners; MLflow is shown each part as it is done."""
     jobs = [job for plan in run.plans for job in (*source_jobs(plan), *target_jobs(plan))]
     run.make_prompts("sources and embeddings", jobs)
+    if not run.failures:
+        run.score_pairs()
     if run.failures:
         return  # no similarities, no studies
     for plan in run.plans:

@@ -26,7 +26,8 @@ from panda_trainable.library import PromptLibrary
 from panda_trainable.plm.encoder import FrozenEncoder
 from panda_trainable.plm.files import plm_files
 from panda_trainable.prompt.initialisers import INITIALISERS
-from panda_trainable.similarity.representations import mean_similarities
+from panda_trainable.similarity.readings import mean_similarities
+from panda_trainable.similarity.representations import REPRESENTATIONS
 from panda_trainable.similarity.similarities import SIMILARITIES
 from panda_trainable.training import forward as module
 from panda_trainable.training.forward import encoded
@@ -361,7 +362,8 @@ def test_input_prompts_are_compared_as_prefixes_are(
 ) -> None:
     a, b = (Lineage(inputs, task(name_, seed=seed), 3, 0.05) for seed, name_ in enumerate("ab"))
     between, itself = (mean_similarities(library, [name], a, other, [0])[name] for other in (b, a))
-    assert SIMILARITIES[name].low <= between <= itself <= SIMILARITIES[name].high
+    assert SIMILARITIES[name].low <= between <= SIMILARITIES[name].high
+    assert between <= itself or SIMILARITIES[name].reads not in REPRESENTATIONS
 
 
 def test_input_prompt_and_text_longer_than_the_positions_are_refused(

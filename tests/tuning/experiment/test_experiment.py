@@ -396,6 +396,16 @@ def test_every_distillation_loss_has_its_kinds_and_every_similarity_its_name() -
     assert {kind for kinds in KD_KINDS.values() for kind in kinds} == set(KINDS)
 
 
+@pytest.mark.parametrize("name", ["logme", "leep", "source_size", "label_entropy"])
+def test_what_is_no_share_of_lambda_does_not_weigh(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text(f"name: x\nplm: {{from: x}}\ntargets: [rte]\nsimilarities: [c_mean, {name}]\nweigh_by: {name}\n")
+    told = f"weigh_by: weighs a loss, by a similarity of source and target within -1 and 1, which {name} is not; there are c_mean, none"
+    with pytest.raises(Misuse) as refused:
+        load(file)
+    assert told in str(refused.value)
+
+
 def test_every_method_has_its_knobs_its_space_and_its_trainer() -> None:
     assert set(KNOBS) == set(SPACES) == set(METHODS) == set(TRAITS)
     others = {name for traits in TRAITS.values() for name in (traits.twin, traits.as_long_as) if name}

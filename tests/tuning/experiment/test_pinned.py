@@ -172,7 +172,7 @@ def test_similarities_that_a_file_does_not_give_are_measured(
     (source,) = pinned_trial(load(file), library).sources
     assert source.task.name == "s1"
     assert -1 <= source.similarity <= 1
-    assert {card["kind"] for card in library.cards()} == {"tokens", "texts", "prompts", "embeddings"}
+    assert {card["kind"] for card in library.cards()} == {"tokens", "texts", "prompts", "embeddings", "counts"}
 
 
 def test_training_shows_how_many_steps_are_done(

@@ -129,3 +129,13 @@ def test_the_time_knows_teachers_twins_and_the_sources_of_confirm_seeds(planned:
     assert of(sources=100) > of()
     assert of(methods=["panda"]) > of()  # as many trials, and teachers beside them
     assert of(confirm={"seeds": [10, 11]}) > of(confirm={"seeds": [10]})
+
+
+def test_pairs_to_score_are_told_and_take_time(planned: Planned, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = planned(methods=["spot"], similarities=["task_embedding", "logme"])
+    assert "\nscores: 2 of 2 pairs to go\n" in describe(plan.experiment)
+    assert "\nscores: " not in describe(planned(methods=["spot"]).experiment)
+    monkeypatch.setattr(estimate, "_cores", lambda: 1)
+    costs, budgets = {"t": Cost(step=0.1, evaluation=3.0)}, dict.fromkeys(plan.pairs, 1)
+    without, scored = (seconds(plan, costs, budgets, 0, 0, names) for names in ([], ["t", "t"]))
+    assert scored - without == pytest.approx(2 * 3.0)

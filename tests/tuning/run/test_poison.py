@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from panda_trainable.config.methods import CHANGES, COMPARISONS, SCORES, SIMILARITY_NAMES
 from panda_trainable.config.trial import TrialConfig
 from panda_trainable.library import PromptLibrary
 from panda_trainable.similarity.representations import task_embedding
@@ -73,7 +74,8 @@ def test_a_search_never_sees_a_report_row_and_only_confirm_reads_them(
     numbers, ends = [], []
     for name in ("clean", "spoilt"):
         library = PromptLibrary(tmp_path / name)
-        config, found = searched(planned(), library)
+        config, found = searched(planned(similarities=[*COMPARISONS, *CHANGES, *SCORES]), library)
+        assert set(found["similarities"]["s1", "t"]) == set(SIMILARITY_NAMES)
         assert splits(library) == trained
         numbers.append(found)
         ends.append(confirmed(library, config))

@@ -35,7 +35,8 @@ def searched(tmp_path_factory: pytest.TempPathFactory, plms: Callable[[str], Pat
     file = experiment_file(
         folder, plms("bert"), **every_method(plms, **UNUSUAL), pairs={"t": list(SOURCES)}, weigh_by="none",
         train={"steps": 4, "batch_size": 4, "max_length": 16, "eval_every": 2, "seeds": [0]},
-        source_train={"steps": 4, "early_step": 2}, search={"trials": 1}, similarities=["task_embedding", "c_mean", "on"],
+        source_train={"steps": 4, "early_step": 2}, search={"trials": 1},
+        similarities=["task_embedding", "c_mean", "on", "c_mean_change", "logme", "leep"],
     )  # fmt: skip
     return folder, file, panda_tune_here("search", file, "--address", ray_address).stdout
 
@@ -72,9 +73,25 @@ def test_what_a_method_brings_beside_its_score_is_recorded(searched: Searched) -
     assert {key for key, run in studies.items() if "similarity/on" in run.data.metrics} == {
         key for key in STUDIES if key[1]
     }
+    assert (
+        {key for key, run in studies.items() if "similarity/logme" in run.data.metrics}
+        == {key for key, run in studies.items() if "similarity/source_size" in run.data.metrics}
+        == {key for key in STUDIES if key[1]}
+    )
+    assert {key[1] for key, run in studies.items() if "similarity/leep" in run.data.metrics} == set(SOURCES) - {"pool"}
     assert studies["tpt_model", ""].data.params["projector.tasks"] == "['s2', 's1']"
     kinds = {path.parts[-3] for path in artefacts(folder)}
-    assert {"prompts", "models", "projectors", "teachers", "embeddings", "neurons", "confirmed"} <= kinds
+    assert {
+        "prompts",
+        "models",
+        "projectors",
+        "teachers",
+        "embeddings",
+        "neurons",
+        "changes",
+        "scores",
+        "confirmed",
+    } <= kinds
 
 
 def test_a_model_of_all_sources_was_tuned_on_all_of_them(searched: Searched) -> None:
