@@ -14,6 +14,7 @@ from analysis.findings.answer import Answer, answer, coefficients, correlations
 from analysis.findings.best import winners
 from analysis.findings.comparisons import MethodComparison
 from analysis.findings.method_table import PAPERS, paper_table
+from analysis.findings.repeats import OverSearches, of_study
 from analysis.findings.retrieval import retrieval_metrics, retrieval_summaries
 from analysis.findings.search_history import SearchHistory, search_history
 from analysis.records.evidence import Evidence, gather
@@ -148,6 +149,7 @@ def tables(analysis: Analysis) -> dict[str, list[dict[str, Any]]]:
             {"method": one.method, "knob": knob, "share": share, "chance": one.chance, "trials": one.trials, "studies": one.studies}
             for one in analysis.search.importances for knob, share in one.shares.items()
         ],
+        "searches": [_searches(study, over) for study in evidence.studies if (over := of_study(study))],
         "comparisons": [_comparison(one) for one in analysis.search.comparisons],
         "contrasts": [{**asdict(one), "interval": json.dumps(one.interval)} for one in analysis.search.contrasts],
     }  # fmt: skip
@@ -160,6 +162,14 @@ def _pair(evidence: Evidence, study: StudyRecord) -> dict[str, Any]:
         "target": study.target, "plm": study.plm, "method": study.method, "source": study.source or "",
         **measured, **{name: gain and getattr(gain, name) for name in ("low", "high", "p")},
         "std": study.confirmed.score.std, **{name: study.similarities.get(name) for name in evidence.similarities},
+    }  # fmt: skip
+
+
+def _searches(study: StudyRecord, over: OverSearches) -> dict[str, Any]:
+    score, gain = over.score, over.gain
+    return {
+        "target": study.target, "plm": study.plm, "method": study.method, "source": study.source or "", "score": score.mean,
+        "score/std": score.std, "gain": gain and gain.mean, "gain/std": gain and gain.std, "searches": over.n,
     }  # fmt: skip
 
 

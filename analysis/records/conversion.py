@@ -66,6 +66,7 @@ def identity_tags(study: StudyRecord) -> dict[str, str]:
         names.TARGET: study.target, names.SOURCE: study.source or "", names.METHOD: study.method, names.PLM: study.plm,
         names.STUDY: study.key, names.PROTOCOL: study.protocol, names.CONSTRUCTED: _flag(study.constructed),
         names.OVERLAP: str(study.overlap), names.REFERENCE: study.reference,
+        names.REPEAT: str(study.repeat),
     }  # fmt: skip
 
 
@@ -135,6 +136,7 @@ def study_of_run(
         protocol=tags.get(names.PROTOCOL, ""),
         constructed=tags.get(names.CONSTRUCTED) == "true",
         overlap=int(tags.get(names.OVERLAP) or 0),
+        repeat=int(tags.get(names.REPEAT) or 0),
         source_at_majority=_is_true(tags.get(names.POOR_SOURCE)),
         settings=dict(params or {}),
         winner=_winner(metrics, tags),

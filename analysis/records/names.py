@@ -31,6 +31,9 @@ TRIAL_STATES = (COMPLETE, STOPPED, FAILED, RUNNING)
 SELECTION, REPORT, GAIN, TWIN, MAJORITY = "score/selection", "score/report", "gain", "twin", "majority"
 SCORE, STD, N, LOW, HIGH, P = "score", "std", "n", "low", "high", "p"
 STEPS, TEACHER_STEPS, SECONDS, TRUNCATED = "steps", "teacher_steps", "seconds", "truncated"
+REPEAT = "repeat"
+"""Tag: which search of its pair a study is; 0 is the one that is reported."""
+
 PARTNERS = "partners"
 """Tag: the sources that joined the winner's own, with commas between."""
 

@@ -11,7 +11,7 @@ from typing import Any
 from analysis.records.conversion import study_of_run, trial_of_run
 from analysis.records.moved import follow
 from analysis.records.names import CONFIG_FILE, CURRENT, STAGE, STUDY, UNCONFIRMED
-from analysis.records.studies import StudyRecord, TrialRecord
+from analysis.records.studies import StudyRecord, TrialRecord, with_repeats
 
 
 class NoRecords(Exception):
@@ -128,12 +128,13 @@ def _why_nothing(records: list[StudyRecord], experiment: str, target: str | None
 
 
 def current_studies(uri: str, experiment: str) -> list[StudyRecord]:
-    """The current studies, those that are not confirmed included.
+    """The current studies, those that are not confirmed included; the first search of a pair holds its repeats.
 
     Raises:
         NoRecords: if there is no such experiment.
     """
-    return [_record(run) for run in read(uri, experiment, f"tags.{STAGE} = 'study' and tags.{CURRENT} = 'true'")]
+    found = read(uri, experiment, f"tags.{STAGE} = 'study' and tags.{CURRENT} = 'true'")
+    return with_repeats(_record(run) for run in found)
 
 
 def trials(uri: str, experiment: str, studies: Container[str]) -> list[TrialRecord]:

@@ -1,7 +1,7 @@
 """Studies and trials as values: what they scored, gained and cost, whichever store they came from."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from math import isfinite, isnan
 
 from analysis.records.names import BASELINE, COMPLETE, NO, OFF, START, TRIAL_STATES, YES
@@ -135,6 +135,8 @@ class StudyRecord:
         settings: of the study, as texts.
         winner: confirmed; None where there is none yet.
         first: the first trial, the published setting that every pair ran; None where it is not known.
+        repeat: which search of its pair it is; 0 is the one that is reported.
+        repeats: the others, which were searched with other seeds.
 
     Raises:
         ValueError: if a word is none of those above.
@@ -158,6 +160,8 @@ class StudyRecord:
     settings: Mapping[str, str] = field(default_factory=dict)
     winner: Winner | None = None
     first: Outcome | None = None
+    repeat: int = 0
+    repeats: tuple["StudyRecord", ...] = ()
 
     def __post_init__(self) -> None:
         """Checks the words."""
@@ -166,6 +170,16 @@ class StudyRecord:
                 f"reference must be {BASELINE}, {START} or empty, and similarity_in_loss {YES}, {NO}, {OFF} or None, "
                 f"got {self.reference!r} and {self.similarity_in_loss!r}"
             )
+
+    @property
+    def pair(self) -> tuple[str, str, str, str]:
+        """What its repeats have in common: target, PLM, method and source, which is empty where there is none."""
+        return self.target, self.plm, self.method, self.source or ""
+
+    @property
+    def searches(self) -> tuple["StudyRecord", ...]:
+        """Itself, then its repeats."""
+        return (self, *self.repeats)
 
     @property
     def is_confirmed(self) -> bool:
@@ -263,6 +277,19 @@ class TrialRecord:
     def is_complete(self) -> bool:
         """Whether it ran all its steps, so that its score may be compared with others'."""
         return self.state == COMPLETE and self.score is not None
+
+
+def with_repeats(studies: Iterable[StudyRecord]) -> list[StudyRecord]:
+    """The first search of every pair, which holds the others of the pair by their repeats, in the given order.
+
+    What is not told apart by its repeat, as two plans of one pair, stays apart.
+    """
+    given = list(studies)
+    others: dict[tuple[str, str, str, str], list[StudyRecord]] = {}
+    for study in sorted(given, key=lambda s: s.repeat):
+        if study.repeat:
+            others.setdefault(study.pair, []).append(study)
+    return [replace(study, repeats=tuple(others.get(study.pair, ()))) for study in given if not study.repeat]
 
 
 def known(value: float | None) -> float | None:

@@ -17,6 +17,7 @@ from analysis.records.evidence import Evidence
 from analysis.records.names import FAILED, TRIAL_STATES
 from analysis.records.studies import StudyRecord
 from analysis.report.page import Picture, Table, page
+from analysis.report.search_tables import searches_table
 from analysis.report.tables import (
     best_table,
     coefficients_table,
@@ -55,7 +56,7 @@ def report(
             "experiment": evidence.experiment, "now": f"{now:%Y-%m-%d %H:%M}", "sentences": answer.sentences,
             "facts": _facts(evidence), "cautions": list(_cautions(evidence)), "gaps": list(_gaps(evidence)),
             "best": best_table(evidence) if some else None, "files": _files(evidence, configs),
-            "answer_figures": _figures(shown.answer), "prediction": list(_prediction(evidence, found, within)),
+            "searches": searches_table(evidence), "answer_figures": _figures(shown.answer), "prediction": list(_prediction(evidence, found, within)),
             "similarity_figures": _figures(shown.similarities), "methods": methods_table(evidence) if some else None,
             "comparisons": comparisons_table(compared) if compared else None, "gain_figures": _figures(shown.gains),
             "spread": spread_table(evidence), "search_figures": _figures(shown.search) if evidence.trials else None,

@@ -133,12 +133,12 @@ def winners(
 ) -> Iterator[Winner]:
     """The winners of studies with their gains over the target's baseline, where both are confirmed."""
     ranked = {study.key: best_of(library, chosen[study.key]) for study in studies}
-    baselines = {_of(s): (s.key, ranked[s.key][0]) for s in studies if s.pair.method == BASELINE and ranked[s.key]}
+    baselines = {s.compared: (s.key, ranked[s.key][0]) for s in studies if s.pair.method == BASELINE and ranked[s.key]}
     for study in studies:
-        if not ranked[study.key] or _of(study) not in baselines:
+        if not ranked[study.key] or study.compared not in baselines:
             continue
         first, *others = ranked[study.key]
-        key, baseline = baselines[_of(study)]
+        key, baseline = baselines[study.compared]
         without = twin(first.config)
         there = without is not None and library.has("confirmed", confirm_key(without))
         yield Winner(
@@ -146,11 +146,6 @@ def winners(
             read_confirmed(library, without) if without is not None and there else None, baseline,
             gain_over(library, baseline, None), key,
         )  # fmt: skip
-
-
-def _of(study: Study) -> tuple[str, str]:
-    """Target and PLM: studies of one are compared."""
-    return study.pair.target, study.base.setting.plm.label
 
 
 def gain_over(library: PromptLibrary, confirmed: Confirmed, other: Confirmed | None) -> Gain:
