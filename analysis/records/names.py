@@ -37,6 +37,10 @@ REPEAT = "repeat"
 PARTNERS = "partners"
 """Tag: the sources that joined the winner's own, with commas between."""
 
+SPENT, RUNS = "replica_steps", "runs"
+"""Metric of a trial: steps of training of all its seeds; tag of trials and studies, as JSON: the runs that they start
+from or learn from, each with its steps of all seeds."""
+
 SIMILARITY = "similarity"
 TEACHER, GAP_CLOSED, RELATIVE, ERROR_REDUCTION = "teacher", "gap_closed", "relative_performance", "error_reduction"
 CONVERGENCE, COMPARABLE, EARLY = "speedup/convergence", "speedup/comparable", "early"

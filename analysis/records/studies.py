@@ -135,6 +135,7 @@ class StudyRecord:
         settings: of the study, as texts.
         winner: confirmed; None where there is none yet.
         first: the first trial, the published setting that every pair ran; None where it is not known.
+        runs: behind the similarities that it uses -> their steps of all seeds; None: not recorded.
         repeat: which search of its pair it is; 0 is the one that is reported.
         repeats: the others, which were searched with other seeds.
 
@@ -160,6 +161,7 @@ class StudyRecord:
     settings: Mapping[str, str] = field(default_factory=dict)
     winner: Winner | None = None
     first: Outcome | None = None
+    runs: Mapping[str, int] | None = None
     repeat: int = 0
     repeats: tuple["StudyRecord", ...] = ()
 
@@ -249,6 +251,8 @@ class TrialRecord:
         state: `complete`, `stopped early`, `failed` or `running`.
         failure: why it failed; empty otherwise.
         by_seed: seed -> score of its last evaluation; empty where it was not logged.
+        spent: steps of training of all its seeds, also of a trial that failed; None: not recorded.
+        runs: that it starts from or learns from -> their steps of all seeds; None: not recorded.
 
     Raises:
         ValueError: if the state is none of these.
@@ -267,6 +271,8 @@ class TrialRecord:
     state: str
     failure: str = ""
     by_seed: Mapping[int, float] = field(default_factory=dict)
+    spent: float | None = None
+    runs: Mapping[str, int] | None = None
 
     def __post_init__(self) -> None:
         """Checks the state."""

@@ -16,6 +16,7 @@ from panda_trainable.origins.demo import DEMO
 from tuning.experiment.pinned import trial_settings
 from tuning.planning.jobs import Job
 from tuning.planning.plan import Plan, Study
+from tuning.tracking.costs import runs_tag, study_runs
 from tuning.tracking.tracker import RUNNING, RunUpdate
 
 
@@ -75,7 +76,7 @@ def _of_study(plan: Plan, study: Study, poor: bool) -> RunUpdate:
     }  # fmt: skip
     run = study_run(replace(study_record(study, plan.experiment.weigh_by), source_at_majority=poor))
     return RunUpdate(
-        f"study:{study.key}", study.name, tags={**run.tags, records.CURRENT: "true"}, params=params, metrics=run.metrics,
+        f"study:{study.key}", study.name, tags={**run.tags, **runs_tag(study_runs(plan, study)), records.CURRENT: "true"}, params=params, metrics=run.metrics,
         status=RUNNING,
     )  # fmt: skip
 

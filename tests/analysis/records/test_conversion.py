@@ -24,7 +24,7 @@ WINNER = Winner(
 STUDY = StudyRecord(
     target="t", source="a", method="panda", plm="bert", key="k", run_id="r1", state="confirmed", reference="start",
     similarity_in_loss="off", similarities={"c_mean": 0.3, "on": 0.4}, signal=False, protocol="paper", constructed=True, overlap=3,
-    source_at_majority=True, settings={"weigh_by": "none"}, winner=WINNER, first=FIRST, repeat=2,
+    source_at_majority=True, settings={"weigh_by": "none"}, winner=WINNER, first=FIRST, repeat=2, runs={"e": 40},
 )  # fmt: skip
 TRIAL = TrialRecord(
     "t",
@@ -40,6 +40,8 @@ TRIAL = TrialRecord(
     "failed",
     "out of memory",
     {0: 0.5, 1: 0.7},
+    42.0,
+    {"a1": 30, "b2": 12},
 )
 
 
