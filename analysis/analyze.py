@@ -14,6 +14,7 @@ from analysis.findings.answer import Answer, answer, coefficients, correlations
 from analysis.findings.best import winners
 from analysis.findings.comparisons import MethodComparison
 from analysis.findings.method_table import PAPERS, paper_table
+from analysis.findings.repeats import OverSearches, of_study
 from analysis.findings.retrieval import RetrievalSummary, retrieval_metrics, retrieval_summaries
 from analysis.findings.search_history import SearchHistory, search_history
 from analysis.records.evidence import Evidence, gather
@@ -21,6 +22,7 @@ from analysis.records.measures import MEASURES, SCOPES, spreads, value
 from analysis.records.reader import NoRecords, winner_config
 from analysis.records.studies import StudyRecord
 from analysis.records.writer import write_analysis
+from analysis.report.cost_table import COST_FILES, cost_rows
 from analysis.report.report import Config, report
 from analysis.statistics.correlation import Correlation
 
@@ -58,7 +60,11 @@ class Analysis:
     def files(self) -> list[str]:
         """What it wrote, as paths in its folder."""
         figures = [f"{FIGURES}/{drawing.name}.{form}" for drawing in self.shown.drawn for form in ("png", "svg")]
-        return [REPORT_FILE, *(PAPERS.values() if self.evidence.studies else ()), *figures]
+        papers = [
+            *(PAPERS.values() if self.evidence.studies else ()),
+            *(COST_FILES if self.search.equal_cost.rows else ()),
+        ]
+        return [REPORT_FILE, *papers, *figures]
 
 
 def analyze(uri: str, experiment: str, out: Path) -> Analysis:
@@ -112,6 +118,9 @@ def _write(analysis: Analysis, files: Mapping[str, Config]) -> None:
     for form, name in PAPERS.items():
         if evidence.studies:
             (folder / name).write_text(paper_table(evidence, form), encoding="utf-8")
+    for name, write in COST_FILES.items():
+        if analysis.search.equal_cost.rows:
+            (folder / name).write_text(write(analysis.search.equal_cost), encoding="utf-8")
     now = datetime.now(UTC).astimezone()
     written = report(
         evidence,
@@ -132,7 +141,7 @@ def _written(folder: Path) -> list[str]:
         found = json.loads((folder / WRITTEN).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return []
-    ours = re.compile(rf"({REPORT_FILE}|methods\.(tex|csv)|{FIGURES}/[\w.\-]+\.(png|svg))")
+    ours = re.compile(rf"({REPORT_FILE}|(methods|equal_cost)\.(tex|csv)|{FIGURES}/[\w.\-]+\.(png|svg))")
     return [name for name in found if isinstance(name, str) and ours.fullmatch(name)] if isinstance(found, list) else []
 
 
@@ -148,7 +157,9 @@ def tables(analysis: Analysis) -> dict[str, list[dict[str, Any]]]:
             {"method": one.method, "knob": knob, "share": share, "chance": one.chance, "trials": one.trials, "studies": one.studies}
             for one in analysis.search.importances for knob, share in one.shares.items()
         ],
+        "searches": [_searches(study, over) for study in evidence.studies if (over := of_study(study))],
         "comparisons": [_comparison(one) for one in analysis.search.comparisons],
+        "equal_cost": cost_rows(analysis.search.equal_cost),
         "contrasts": [{**asdict(one), "interval": json.dumps(one.interval)} for one in analysis.search.contrasts],
     }  # fmt: skip
 
@@ -173,6 +184,14 @@ def _retrieval(one: RetrievalSummary) -> dict[str, Any]:
         for part in ("mean", "low", "high")
     }
     return {**plain, **{name if part == "mean" else f"{name}_{part}": value for (name, part), value in parts.items()}}
+
+
+def _searches(study: StudyRecord, over: OverSearches) -> dict[str, Any]:
+    score, gain = over.score, over.gain
+    return {
+        "target": study.target, "plm": study.plm, "method": study.method, "source": study.source or "", "score": score.mean,
+        "score/std": score.std, "gain": gain and gain.mean, "gain/std": gain and gain.std, "searches": over.n,
+    }  # fmt: skip
 
 
 def _comparison(one: MethodComparison) -> dict[str, Any]:

@@ -6,14 +6,20 @@ from typing import Any
 
 from analysis.findings.best import BETTER, corrected, over_plms, row, verdict, winners
 from analysis.findings.method_table import SIGNS, Cell, method_table, paper_table
+from analysis.findings.repeats import OverSearches, of_study, of_targets
 from analysis.records.evidence import Evidence
 from analysis.records.reader import confirmed_studies
-from analysis.records.studies import StudyRecord
+from analysis.records.studies import Estimate, StudyRecord
 from tuning.experiment.experiment import Experiment
 from tuning.layout import UNKNOWN, Grid
 
 NAMES = ("target", "PLM", "method", "source", "metric")
 NUMBERS = ("score", "majority", "gain", "interval", "twin", "selection", "steps", "seconds")
+OVER_SEARCHES = ("score over searches", "gain over searches")
+SEARCHES_NOTE = (
+    "over searches: mean ± deviation over (so many) searches with other seeds, each with its own winner; all other "
+    "columns are of the first search"
+)
 
 
 def best_table(experiment: Experiment, target: str | None = None, width: int | None = None) -> str:
@@ -33,7 +39,9 @@ def best_table(experiment: Experiment, target: str | None = None, width: int | N
     shown = sorted((r for r in chosen if target in (None, r.target)), key=lambda r: (r.target, r.plm))
     several = len({record.plm for record in shown}) > 1
     marked = {record.run_id for record in shown if several and plms[record.target] == record.plm}
-    return _grid("Best configuration per target", shown, p_values, marked, verdicts_of(shown)).text(width)
+    over = of_targets(records, winners)
+    searches = {record.run_id: over.get((record.target, record.plm)) for record in shown}
+    return _grid("Best configuration per target", shown, p_values, marked, verdicts_of(shown), searches).text(width)
 
 
 def study_table(experiment: Experiment, width: int | None = None) -> str:
@@ -41,7 +49,8 @@ def study_table(experiment: Experiment, width: int | None = None) -> str:
     records = confirmed_studies(experiment.tracking_uri, experiment.name)
     ordered = sorted(records, key=lambda r: (r.target, r.plm, r.method, r.source or ""))
     title = "Confirmed winner of each study"
-    return _grid(title, ordered, {}, set(), verdict_counts(ordered), references=True).text(width)
+    searches = {record.run_id: of_study(record) for record in ordered}
+    return _grid(title, ordered, {}, set(), verdict_counts(ordered), searches, references=True).text(width)
 
 
 def _grid(
@@ -50,22 +59,34 @@ def _grid(
     p_values: Mapping[str, float],
     marked: set[str],
     verdicts: Sequence[str],
+    searches: Mapping[str, OverSearches | None],
     *,
     references: bool = False,
 ) -> Grid:
     told = [(record, row(record, p_values.get(record.run_id))) for record in records]
-    several = len({record.plm for record in records}) > 1
+    several, repeated = len({record.plm for record in records}) > 1, any(searches.values())
+    numbers = (*NUMBERS, *OVER_SEARCHES * repeated)
     rows: list[list[str]] = []
     previous: tuple[str, str] | None = None
     for record, values in told:
         if references and previous != (record.target, record.plm):
             previous = record.target, record.plm
-            rows.append(_reference(values, several))
+            rows.append([*_reference(values, several), *[""] * len(OVER_SEARCHES) * repeated])
         best = " ●" if record.run_id in marked else ""
-        rows.append([*_names(values, several, best), *_numbers(values)])
+        over = _over_searches(searches.get(record.run_id)) if repeated else []
+        rows.append([*_names(values, several, best), *_numbers(values), *over])
     names = tuple(name for name in NAMES if name != "PLM" or several)
-    notes = (*verdicts, *_notes(told, marked))
-    return Grid(title, (*names, *NUMBERS), tuple(rows), len(names), notes, folds=("PLM",))
+    notes = (*verdicts, *_notes(told, marked), *[SEARCHES_NOTE] * repeated)
+    return Grid(title, (*names, *numbers), tuple(rows), len(names), notes, folds=("PLM",))
+
+
+def _over_searches(found: OverSearches | None) -> list[str]:
+    """Score and gain over searches; dashes where there are not several."""
+    return [UNKNOWN, UNKNOWN] if found is None else [_searches(found.score, ""), _searches(found.gain, "+")]
+
+
+def _searches(known: Estimate | None, sign: str) -> str:
+    return UNKNOWN if known is None else f"{100 * known.mean:{sign}.1f} ± {100 * (known.std or 0):.1f} ({known.n})"
 
 
 def _reference(values: Mapping[str, Any], several: bool) -> list[str]:

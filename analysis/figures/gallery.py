@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from analysis.figures.contrasts import contrasts_figure, twins_figure
 from analysis.figures.correlation import coefficients_figure, scatter_figure
 from analysis.figures.drawing import Drawing, NotDrawn
+from analysis.figures.equal_cost import CURVE, equal_cost_figure
 from analysis.figures.gains import gain_map
 from analysis.figures.retrieval import pooled_figure, retrieval_figure
 from analysis.figures.search import importance_figure, progress_figure, slices_figure
 from analysis.figures.similarity import similarity_map
 from analysis.findings.answer import Answer
+from analysis.findings.equal_cost import equal_cost
 from analysis.findings.search_history import SearchHistory
 from analysis.records.evidence import Evidence
 from analysis.statistics.correlation import Correlation
@@ -26,7 +28,7 @@ class Gallery:
         answer: coefficients, similarity against gain, retrieval.
         gains: a heat map of gains per method, the headline's first.
         similarities: heat maps, the headline's first.
-        search: importance, slices, progress, contrasts and twins.
+        search: importance, slices, progress, methods at equal cost, contrasts and twins.
     """
 
     answer: tuple[Figure, ...]
@@ -63,6 +65,6 @@ def gallery(evidence: Evidence, answer: Answer, found: Sequence[Correlation], se
         similarities=tuple(similarity_map(evidence, similarity) for similarity in similarities),
         search=(
             importance_figure(search.importances), slices_figure(search.slices), progress_figure(search.progress),
-            contrasts_figure(search.contrasts), twins_figure(evidence, search.comparisons),
+            equal_cost_figure(equal_cost(evidence, CURVE)), contrasts_figure(search.contrasts), twins_figure(evidence, search.comparisons),
         ),
     )  # fmt: skip

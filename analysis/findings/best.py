@@ -5,6 +5,7 @@ from math import isfinite
 from typing import Any
 
 from analysis.findings.choice import reported
+from analysis.findings.repeats import of_targets
 from analysis.records.names import BASELINE
 from analysis.records.reader import confirmed_studies, winner_config
 from analysis.records.studies import Estimate, StudyRecord
@@ -87,18 +88,19 @@ def best(uri: str, experiment: str, target: str | None = None) -> list[dict[str,
         A row each: names, partners, metric, score {mean, std, n}, verdict (better than prompt tuning or not), gain {mean, std, interval, p, p_holm}, `significant`
         after Holm's correction over all targets of the experiment, twin {mean} or None, selection score,
         relative performance, error reduction, speed-ups (a ratio, "never" or None), the larger PLM that
-        taught {mean, gap_closed} or None, cost, signal, overlap, `best_plm` (best over all PLMs), `config` (a complete experiment file), `run_id`.
+        taught {mean, gap_closed} or None, cost, signal, overlap, `over_searches` (score and gain {mean, std, n} of the winners of searches with other seeds; None without), `best_plm` (best over all PLMs), `config` (a complete experiment file), `run_id`.
 
     Raises:
         NoRecords: if no study is confirmed, or none of the target.
     """
     studies = confirmed_studies(uri, experiment, target)
     chosen = winners(studies)
-    p_values, plms = corrected(chosen), over_plms(studies)
+    p_values, plms, searches = corrected(chosen), over_plms(studies), of_targets(studies, winners)
     return [
         {
             **row(record, p_values.get(record.run_id)),
             "best_plm": plms[record.target] == record.plm,
+            "over_searches": over.plain if (over := searches.get((record.target, record.plm))) else None,
             "config": winner_config(uri, record.run_id),
             "run_id": record.confirmed.run,
         }

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from analysis.findings.comparisons import MethodComparison, comparisons
 from analysis.findings.contrasts import FEWEST, Contrast, Interval, contrasts, interval
+from analysis.findings.equal_cost import EqualCost, equal_cost
 from analysis.findings.importance import LEAST, Importance, centred, importances
 from analysis.records.evidence import Evidence
 from analysis.records.studies import TrialRecord
@@ -197,6 +198,7 @@ class SearchHistory:
         progress: cost -> that of each method.
         contrasts: of fusions and partners.
         comparisons: methods against what they are to beat.
+        equal_cost: methods at equal cost.
     """
 
     importances: tuple[Importance, ...]
@@ -204,6 +206,7 @@ class SearchHistory:
     progress: Mapping[str, tuple[Progress, ...]]
     contrasts: tuple[Contrast, ...]
     comparisons: tuple[MethodComparison, ...]
+    equal_cost: EqualCost
 
 
 def search_history(evidence: Evidence) -> SearchHistory:
@@ -215,4 +218,5 @@ def search_history(evidence: Evidence) -> SearchHistory:
         {cost: tuple(progress(trials, cost)) for cost in COSTS},
         tuple(contrasts(trials)),
         tuple(comparisons(evidence)),
+        equal_cost(evidence),
     )

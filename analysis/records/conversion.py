@@ -1,12 +1,13 @@
 """Records to MLflow's metrics and tags, and back: the only place that writes or parses their names."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf, isfinite, isnan
 from typing import Any
 
 from analysis.records import names
-from analysis.records.studies import Estimate, Outcome, StudyRecord, TrialRecord, Winner
+from analysis.records.studies import Estimate, Outcome, StudyRecord, TrialRecord, Winner, known
 from analysis.statistics.speedups import Speedups
 
 Metrics = Mapping[str, float]
@@ -46,7 +47,9 @@ def study_run(study: StudyRecord) -> Run:
     """A study as its run holds it, before it has a winner or after."""
     metrics = {f"{names.SIMILARITY}/{name}": value for name, value in study.similarities.items()}
     tags = {names.STAGE: "study", **identity_tags(study)}
-    optional = {names.STATE: study.state, names.SIMILARITY_IN_LOSS: study.similarity_in_loss or ""}
+    optional = {
+        names.STATE: study.state, names.SIMILARITY_IN_LOSS: study.similarity_in_loss or "", names.RUNS: _runs_text(study.runs),
+    }  # fmt: skip
     tags |= {name: text for name, text in optional.items() if text}
     flags = {names.SIGNAL: study.signal, names.POOR_SOURCE: study.source_at_majority}
     tags |= {name: _flag(holds) for name, holds in flags.items() if holds is not None}
@@ -66,6 +69,7 @@ def identity_tags(study: StudyRecord) -> dict[str, str]:
         names.TARGET: study.target, names.SOURCE: study.source or "", names.METHOD: study.method, names.PLM: study.plm,
         names.STUDY: study.key, names.PROTOCOL: study.protocol, names.CONSTRUCTED: _flag(study.constructed),
         names.OVERLAP: str(study.overlap), names.REFERENCE: study.reference,
+        names.REPEAT: str(study.repeat),
     }  # fmt: skip
 
 
@@ -137,11 +141,26 @@ def study_of_run(
         protocol=tags.get(names.PROTOCOL, ""),
         constructed=tags.get(names.CONSTRUCTED) == "true",
         overlap=int(tags.get(names.OVERLAP) or 0),
+        repeat=int(tags.get(names.REPEAT) or 0),
+        runs=_runs(tags.get(names.RUNS)),
         source_at_majority=_is_true(tags.get(names.POOR_SOURCE)),
         settings=dict(params or {}),
         winner=_winner(metrics, tags),
         first=_first(metrics, tags),
     )
+
+
+def _runs_text(runs: Mapping[str, int] | None) -> str:
+    return "" if runs is None else json.dumps(dict(runs))
+
+
+def _runs(text: str | None) -> dict[str, int] | None:
+    """Runs with their steps; None where there are none recorded, or nothing that can be read."""
+    try:
+        found = json.loads(text or "null")
+        return {str(run): int(steps) for run, steps in found.items()} if isinstance(found, dict) else None
+    except (ValueError, TypeError):
+        return None
 
 
 def _is_true(text: str | None) -> bool | None:
@@ -223,13 +242,14 @@ def by_seed(metrics: Metrics, name: str) -> dict[int, float]:
 def trial_run(trial: TrialRecord) -> Run:
     """A trial as its run holds it; its metrics are of `trial.step`."""
     numbers = {
-        names.SCORE: trial.score, names.SECONDS: trial.seconds,
+        names.SCORE: trial.score, names.SECONDS: trial.seconds, names.SPENT: trial.spent,
         **{f"{names.SCORE}/{names.SEED}/{seed}": value for seed, value in trial.by_seed.items()},
     }  # fmt: skip
     tags = {
         names.STAGE: "trial", names.TARGET: trial.target, names.SOURCE: trial.source or "", names.METHOD: trial.method,
         names.PLM: trial.plm, names.STUDY: trial.study, names.TRIAL: f"{trial.study}/{trial.number}", names.STATE: trial.state,
         **({names.FAILURE: trial.failure} if trial.failure else {}),
+        **({names.RUNS: _runs_text(trial.runs)} if trial.runs is not None else {}),
     }  # fmt: skip
     return Run({name: value for name, value in numbers.items() if value is not None}, tags, dict(trial.knobs))
 
@@ -248,6 +268,7 @@ def trial_of_run(metrics: Metrics, tags: Tags, params: Mapping[str, str], steps:
         int(tags[names.TRIAL].split("/")[-1]), {name: _number(text) for name, text in params.items()},
         metrics.get(names.SCORE), int(steps.get(names.SCORE, 0)), metrics.get(names.SECONDS),
         tags.get(names.STATE) or names.RUNNING, tags.get(names.FAILURE, ""), by_seed(metrics, names.SCORE),
+        known(metrics.get(names.SPENT)), _runs(tags.get(names.RUNS)),
     )  # fmt: skip
 
 

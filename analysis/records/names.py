@@ -33,9 +33,15 @@ SCORE, STD, N, LOW, HIGH, P = "score", "std", "n", "low", "high", "p"
 STEPS, TEACHER_STEPS, SECONDS, TRUNCATED = "steps", "teacher_steps", "seconds", "truncated"
 CHOSEN_BY = "score/chosen_by"
 """Before a seed: the selection score of the other seeds, by which the one that is scored with it was chosen."""
+REPEAT = "repeat"
+"""Tag: which search of its pair a study is; 0 is the one that is reported."""
 
 PARTNERS = "partners"
 """Tag: the sources that joined the winner's own, with commas between."""
+
+SPENT, RUNS = "replica_steps", "runs"
+"""Metric of a trial: steps of training of all its seeds; tag of trials and studies, as JSON: the runs that they start
+from or learn from, each with its steps of all seeds."""
 
 SIMILARITY = "similarity"
 SOURCE_ONLY = ("source_size", "label_entropy")

@@ -17,7 +17,7 @@ from analysis.records.contributions import Contributions, from_csv
 from analysis.records.conversion import study_of_run, trial_of_run
 from analysis.records.moved import follow
 from analysis.records.names import CONFIG_FILE, CONTRIBUTIONS_FILE, CURRENT, STAGE, STUDY, UNCONFIRMED
-from analysis.records.studies import StudyRecord, TrialRecord
+from analysis.records.studies import StudyRecord, TrialRecord, with_repeats
 
 AT_ONCE = 8
 """Runs of which artifacts are asked for at the same time."""
@@ -137,14 +137,14 @@ def _why_nothing(records: list[StudyRecord], experiment: str, target: str | None
 
 
 def current_studies(uri: str, experiment: str) -> list[StudyRecord]:
-    """The current studies, those that are not confirmed included.
+    """The current studies, those that are not confirmed included; the first search of a pair holds its repeats.
 
     Raises:
         NoRecords: if there is no such experiment.
     """
     found = read(uri, experiment, f"tags.{STAGE} = 'study' and tags.{CURRENT} = 'true'")
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(partial(_record, uri), found))
+        return with_repeats(pool.map(partial(_record, uri), found))
 
 
 def trials(uri: str, experiment: str, studies: Container[str]) -> list[TrialRecord]:

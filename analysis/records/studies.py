@@ -1,7 +1,7 @@
 """Studies and trials as values: what they scored, gained and cost, whichever store they came from."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from math import isfinite, isnan
 
 from analysis.records.contributions import Contributions
@@ -141,6 +141,9 @@ class StudyRecord:
         settings: of the study, as texts.
         winner: confirmed; None where there is none yet.
         first: the first trial, the published setting that every pair ran; None where it is not known.
+        runs: behind the similarities that it uses -> their steps of all seeds; None: not recorded.
+        repeat: which search of its pair it is; 0 is the one that is reported.
+        repeats: the others, which were searched with other seeds.
 
     Raises:
         ValueError: if a word is none of those above.
@@ -164,6 +167,9 @@ class StudyRecord:
     settings: Mapping[str, str] = field(default_factory=dict)
     winner: Winner | None = None
     first: Outcome | None = None
+    runs: Mapping[str, int] | None = None
+    repeat: int = 0
+    repeats: tuple["StudyRecord", ...] = ()
 
     def __post_init__(self) -> None:
         """Checks the words."""
@@ -172,6 +178,16 @@ class StudyRecord:
                 f"reference must be {BASELINE}, {START} or empty, and similarity_in_loss {YES}, {NO}, {OFF} or None, "
                 f"got {self.reference!r} and {self.similarity_in_loss!r}"
             )
+
+    @property
+    def pair(self) -> tuple[str, str, str, str]:
+        """What its repeats have in common: target, PLM, method and source, which is empty where there is none."""
+        return self.target, self.plm, self.method, self.source or ""
+
+    @property
+    def searches(self) -> tuple["StudyRecord", ...]:
+        """Itself, then its repeats."""
+        return (self, *self.repeats)
 
     @property
     def is_confirmed(self) -> bool:
@@ -241,6 +257,8 @@ class TrialRecord:
         state: `complete`, `stopped early`, `failed` or `running`.
         failure: why it failed; empty otherwise.
         by_seed: seed -> score of its last evaluation; empty where it was not logged.
+        spent: steps of training of all its seeds, also of a trial that failed; None: not recorded.
+        runs: that it starts from or learns from -> their steps of all seeds; None: not recorded.
 
     Raises:
         ValueError: if the state is none of these.
@@ -259,6 +277,8 @@ class TrialRecord:
     state: str
     failure: str = ""
     by_seed: Mapping[int, float] = field(default_factory=dict)
+    spent: float | None = None
+    runs: Mapping[str, int] | None = None
 
     def __post_init__(self) -> None:
         """Checks the state."""
@@ -269,6 +289,19 @@ class TrialRecord:
     def is_complete(self) -> bool:
         """Whether it ran all its steps, so that its score may be compared with others'."""
         return self.state == COMPLETE and self.score is not None
+
+
+def with_repeats(studies: Iterable[StudyRecord]) -> list[StudyRecord]:
+    """The first search of every pair, which holds the others of the pair by their repeats, in the given order.
+
+    What is not told apart by its repeat, as two plans of one pair, stays apart.
+    """
+    given = list(studies)
+    others: dict[tuple[str, str, str, str], list[StudyRecord]] = {}
+    for study in sorted(given, key=lambda s: s.repeat):
+        if study.repeat:
+            others.setdefault(study.pair, []).append(study)
+    return [replace(study, repeats=tuple(others.get(study.pair, ()))) for study in given if not study.repeat]
 
 
 def known(value: float | None) -> float | None:

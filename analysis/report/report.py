@@ -13,10 +13,13 @@ from analysis.figures.gallery import Figure, Gallery
 from analysis.findings.answer import Answer, is_marked
 from analysis.findings.best import winners
 from analysis.findings.comparisons import MethodComparison
+from analysis.findings.equal_cost import equal_cost
 from analysis.records.evidence import Evidence
 from analysis.records.names import FAILED, TRIAL_STATES
 from analysis.records.studies import StudyRecord
+from analysis.report.cost_table import cost_sentence, cost_table
 from analysis.report.page import Picture, Table, page
+from analysis.report.search_tables import searches_table
 from analysis.report.tables import (
     best_table,
     coefficients_table,
@@ -49,16 +52,16 @@ def report(
         now: written on the page.
         within: coefficients with pairs of a task with itself, where there are some.
     """
-    some = bool(evidence.studies)
+    some, cost = bool(evidence.studies), equal_cost(evidence)
     return page(
         {
             "experiment": evidence.experiment, "now": f"{now:%Y-%m-%d %H:%M}", "sentences": answer.sentences,
             "facts": _facts(evidence), "cautions": list(_cautions(evidence)), "gaps": list(_gaps(evidence)),
             "best": best_table(evidence) if some else None, "files": _files(evidence, configs),
-            "answer_figures": _figures(shown.answer), "prediction": list(_prediction(evidence, found, within)),
+            "searches": searches_table(evidence), "answer_figures": _figures(shown.answer), "prediction": list(_prediction(evidence, found, within)),
             "similarity_figures": _figures(shown.similarities), "methods": methods_table(evidence) if some else None,
             "comparisons": comparisons_table(compared) if compared else None, "gain_figures": _figures(shown.gains),
-            "spread": spread_table(evidence), "search_figures": _figures(shown.search) if evidence.trials else None,
+            "cost": cost_sentence(cost), "cost_table": cost_table(cost), "spread": spread_table(evidence), "search_figures": _figures(shown.search) if evidence.trials else None,
             "pairs": pairs_table(evidence) if some else None, "protocol": evidence.protocol,
             "plms": listed(sorted({study.plm for study in evidence.studies})) or "none yet",
             "seeds": listed(_seeds(evidence)) or "no", "settings": _settings(evidence) or "settings that are not recorded",

@@ -27,6 +27,7 @@ from panda_trainable.transfer.teachers import (
     sources_model,
     target_like_teachers,
     target_mixture,
+    teacher_lineages,
     teacher_plm_lineage,
 )
 
@@ -59,12 +60,14 @@ class Method:
         teachers: gives the student's teachers; none is an empty list.
         origin: where it was published.
         needs: gives what of sources may be tuned before the trial; what depends on its partners is not.
+        within: gives what is tuned by the first trial that needs it.
     """
 
     start: Starts
     teachers: Teach
     origin: str
     needs: Callable[[TrialConfig], list[Lineage]] = lambda _: []
+    within: Callable[[TrialConfig], list[Lineage]] = lambda _: []
 
 
 def random_start(library: PromptLibrary, config: TrialConfig) -> Start:
@@ -147,6 +150,16 @@ def sources_models(config: TrialConfig) -> list[Lineage]:
     return [sources_model(config)]
 
 
+def target_mixtures(config: TrialConfig) -> list[Lineage]:
+    """The prompt that is trained on the sources and the target together."""
+    return [target_mixture(config)]
+
+
+def target_like(config: TrialConfig) -> list[Lineage]:
+    """PANDA's teachers."""
+    return [lineage for _, lineage in teacher_lineages(config)]
+
+
 _SU, _YUAN = "Su et al. (2022)", "Yuan & Lang (2024)"
 
 METHODS: Mapping[str, Method] = MappingProxyType(
@@ -161,13 +174,19 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "spot": Method(
             from_sources, no_teacher, "SPoT (2022); PANDA's vanilla transfer; TPT_TASK of " + _SU, source_lineages
         ),
-        "spot_mixture": Method(from_mixture, no_teacher, "SPoT (2022), top-k multi-task mixture"),
+        "spot_mixture": Method(
+            from_mixture, no_teacher, "SPoT (2022), top-k multi-task mixture", within=target_mixtures
+        ),
         "zero_shot": Method(whole_source, no_teacher, _SU, source_lineages),
         "random_prompt": Method(head_alone, no_teacher, _SU + ", their random prompt", source_lineages),
-        "panda": Method(random_start, target_like_teachers, "PANDA (2022)", source_lineages),
-        "panda_as_released": Method(random_start, target_like_teachers, "PANDA's released code", source_lineages),
+        "panda": Method(random_start, target_like_teachers, "PANDA (2022)", source_lineages, target_like),
+        "panda_as_released": Method(
+            random_start, target_like_teachers, "PANDA's released code", source_lineages, target_like
+        ),
         "distill": Method(random_start, larger_teachers, _YUAN),
-        "panda_distill": Method(random_start, both_teachers, "PANDA (2022) with " + _YUAN, source_lineages),
+        "panda_distill": Method(
+            random_start, both_teachers, "PANDA (2022) with " + _YUAN, source_lineages, target_like
+        ),
         "tpt_model": Method(projected, no_teacher, _SU + ", TPT_MODEL"),
         "tpt_model_zero_shot": Method(projected_whole, no_teacher, _SU + ", cross-model zero-shot", source_lineages),
     }

@@ -100,8 +100,12 @@ def test_the_run_analysis_holds_figures_tables_and_coefficients_and_a_second_sup
         "report.html",
         "methods.csv",
         "methods.tex",
+        "equal_cost.csv",
+        "equal_cost.tex",
     }
     folder = Path(client.download_artifacts(second, "tables"))
+    costs = json.loads((folder / "equal_cost.json").read_text(encoding="utf-8"))
+    assert {"method", "budget", "difference"} <= set(costs["columns"])
     pairs = json.loads((folder / "pairs.json").read_text(encoding="utf-8"))
     assert len(pairs["data"]) == len(analysis.evidence.studies)
     assert {"target", "winner/gain", "first/gain", "c_mean"} <= set(pairs["columns"])

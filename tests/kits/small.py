@@ -52,9 +52,7 @@ def like(value: float) -> dict[str, float]:
 def studies_of(plan: Plan, **weights: float) -> dict[str, Study]:
     """Name -> study, with similarities that were not measured but given by source."""
     said = {**MEASURED, **weights}
-    return {
-        study.pair.name: study for study in make_studies(plan, {(s, t): like(said[s]) for s, t in plan.measured})[0]
-    }
+    return {study.name: study for study in make_studies(plan, {(s, t): like(said[s]) for s, t in plan.measured})[0]}
 
 
 def every_method(plms: Callable[[str], Path], **changes: Any) -> dict[str, Any]:
@@ -223,7 +221,7 @@ def study_entry(
     }  # fmt: skip
     none = {"gain": 0.0, "gain/low": 0.0, "gain/high": 0.0, "gain/p": 1.0, "gain/n": 0.0} if is_baseline else {}
     return RunUpdate(
-        f"study:{target} {method} {plm} {tags.get(records.SOURCE, '')}", "study", tags={**usual, **tags},
+        f"study:{target} {method} {plm} {tags.get(records.SOURCE, '')} {tags.get(records.REPEAT, '0')}", "study", tags={**usual, **tags},
         metrics={**SAID, **none, "score/selection": selection, **(metrics or {})}, params={"metric": "accuracy"},
         artifacts={records.CONFIG_FILE: '{"name": "x"}'},
     )  # fmt: skip

@@ -130,6 +130,7 @@ def _study(
         reference=REFERENCES.get(method, ""), similarity_in_loss=_in_loss(world, method), similarities=similar if source else {},
         signal=target not in world.silent, protocol="held_out", source_at_majority=False,
         settings={"steps": "60", "seeds": "[0, 1]", "weigh_by": world.weigh_by}, winner=winner, first=published,
+        runs={f"embedding {target}": 40} if source else {},
     )  # fmt: skip
     return study, [_trial(study, number, knobs[number], generator) for number in range(world.trials)]
 
@@ -185,10 +186,12 @@ def _trial(study: StudyRecord, number: int, knobs: dict[str, Any], generator: np
     )
     fate = "complete" if number == 0 else str(generator.choice(["complete"] * 6 + ["stopped early"] * 3 + ["failed"]))
     step = {"complete": 60, "stopped early": 20, "failed": 0}[fate]
+    runs = {f"source {study.source}": 200} if study.source else {}
     return TrialRecord(
         study.target, study.source, study.method, study.plm, study.key, number, knobs,
         None if fate == "failed" else score - 0.05 * (step == 20), step, None if fate == "failed" else step * (0.9 + 0.2 * float(generator.random())),
         fate, "the loss is not finite at step 7 (seed 0)" if fate == "failed" else "",
+        spent=2.0 * step, runs=runs | ({f"teacher {study.target} {study.source}": 60} if study.method == "panda" else {}),
     )  # fmt: skip
 
 

@@ -144,6 +144,22 @@ def test_significance_is_told_of_the_best_after_correction_alone(shown: Shown) -
     assert "*" not in studies
 
 
+def test_scores_and_gains_over_searches_are_shown_where_there_are_several(shown: Shown) -> None:
+    """The other columns stay those of the first search, whatever a later one found."""
+    again = [
+        study_entry("t", "prompt_tuning", 0.65, metrics={"score/report": 0.90}, repeat="1"),
+        study_entry("t", "spot", 0.99, metrics={"score/report": 0.935, "gain": 0.035}, repeat="1"),
+    ]
+    once, both = shown(BASELINE, SPOT), shown(BASELINE, SPOT, *again)
+    assert not any("over searches" in table for table in once)
+    (head, row), (all_head, *rows) = body(both[0]), body(both[1])
+    assert head[-2:] == all_head[-2:] == ["score over searches", "gain over searches"]
+    assert row[-2:] == ["95.5 ± 2.8 (2)", "+4.5 ± 1.4 (2)"]
+    assert row[:-2] == body(once[0])[1]
+    assert [cells[-2:] for cells in rows[1:]] == [["91.0 ± 1.4 (2)", "–"], ["95.5 ± 2.8 (2)", "+4.5 ± 1.4 (2)"]]
+    assert all("\nover searches: mean ± deviation" in table for table in both)
+
+
 def test_one_target_is_shown_with_the_correction_over_all(shown: Shown) -> None:
     several = [
         study_entry(name, "spot", 0.7, metrics={"gain/p": p}) for name, p in (("a", 0.02), ("b", 0.9), ("c", 0.9))

@@ -31,6 +31,7 @@ class StudyHandle:
         space: of its knobs.
         budget: trials, those that fail included; at most as many as there are configurations, of which none runs twice.
         steps: of a trial that runs to its end.
+        seed: of its sampler.
 
     Raises:
         ValueError: if the budget is more than that.
@@ -41,6 +42,7 @@ class StudyHandle:
     space: Space
     budget: int
     steps: int
+    seed: int = 0
 
     def __post_init__(self) -> None:
         """Checks the budget."""

@@ -39,7 +39,6 @@ class SearchPolicy:
     Attributes:
         sampler: `tpe` or `random`.
         scheduler: `asha` or `none`.
-        seed: of the sampler.
         per_study: live trials of a study at most.
         slots: live trials of all studies at most.
         eval_every: steps between evaluations: the first rung.
@@ -48,7 +47,6 @@ class SearchPolicy:
 
     sampler: str = "tpe"
     scheduler: str = "asha"
-    seed: int = 0
     per_study: int = 4
     slots: int = 1
     eval_every: int = 50
@@ -160,7 +158,7 @@ class StudySearcher(Searcher):
         return trial
 
     def _seed(self, key: str, number: int) -> int:
-        return zlib.crc32(f"{self.policy.seed}/{key}/{number}".encode())
+        return zlib.crc32(f"{self.studies[key].seed}/{key}/{number}".encode())
 
     def _sampler(self, key: str, number: int) -> BaseSampler:
         seed = self._seed(key, number)

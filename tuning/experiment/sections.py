@@ -77,6 +77,11 @@ class SearchSection(Section):
     scheduler: Annotated[Literal["asha", "none"], Doc("whether poor trials stop early")] = "asha"
     per_study: Annotated[int, Ge(1), Doc("live trials of a study at most")] = 4
     seed: Annotated[int, Ge(0), Doc("of the sampler")] = 0
+    repeats: Annotated[
+        int,
+        Ge(1),
+        Doc("searches of each study: with `seed`, which is reported, then seed + 1 and so on, which show its luck"),
+    ] = 1
 
 
 @dataclass(frozen=True)

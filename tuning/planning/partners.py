@@ -85,9 +85,9 @@ def study_path(experiment: Experiment, study: Study, suffix: str) -> Path:
     return experiment.search_path / "studies" / f"{study.key}.{suffix}"
 
 
-def study_key(plan: Plan, base: TrialConfig, space: Space) -> str:
-    """A study's key: of what decides its numbers."""
-    return content_key("study", base, space, *_search_settings(plan))
+def study_key(plan: Plan, base: TrialConfig, space: Space, repeat: int = 0) -> str:
+    """A study's key: of what decides its numbers. Repeat r has that of the study of a file whose `search.seed` is r more."""
+    return content_key("study", base, space, *_search_settings(plan, repeat))
 
 
 def key_without_partners(plan: Plan, base: TrialConfig, space: Space) -> str:
@@ -97,9 +97,9 @@ def key_without_partners(plan: Plan, base: TrialConfig, space: Space) -> str:
     return content_key("study", replace(base, sources=base.sources[:1]), domains, asked, *_search_settings(plan))
 
 
-def _search_settings(plan: Plan) -> tuple[int | str | None, ...]:
+def _search_settings(plan: Plan, repeat: int = 0) -> tuple[int | str | None, ...]:
     """What of the search decides a study's numbers, beside its base trial and space; budgets do not."""
     search = plan.experiment.search
     # On paper's protocol the search looks at validation rows, and the report limit cuts them.
     rows = (plan.setting.limit.report,) if plan.setting.protocol == "paper" else ()
-    return plan.setting.train.eval_every, search.sampler, search.scheduler, search.seed, *rows
+    return plan.setting.train.eval_every, search.sampler, search.scheduler, plan.search_seed(repeat), *rows

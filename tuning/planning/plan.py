@@ -42,6 +42,7 @@ class Study:
         similarities: of the pair, by name.
         overlap: texts that the pair's source, or all sources, share, in train rows, with the target's report rows,
             and report rows that stand in the target's own train rows.
+        repeat: which search of the pair it is: 0 is reported, the others show how much of its gain is the search's luck.
     """
 
     key: str
@@ -51,6 +52,17 @@ class Study:
     budget: int
     similarities: Mapping[str, float]
     overlap: int = 0
+    repeat: int = 0
+
+    @property
+    def name(self) -> str:
+        """For people: the pair's, with the repeat behind the first search."""
+        return f"{self.pair.name} · repeat {self.repeat}" if self.repeat else self.pair.name
+
+    @property
+    def compared(self) -> tuple[str, str, int]:
+        """Target, PLM and repeat: studies of one are compared."""
+        return self.pair.target, self.base.setting.plm.label, self.repeat
 
 
 @dataclass(frozen=True)
@@ -90,6 +102,10 @@ class Plan:
     def source(self, name: str) -> TaskSpec | Mixture:
         """A source by name."""
         return self.experiment.source(name, self.tasks)
+
+    def search_seed(self, repeat: int) -> int:
+        """The seed of a repeat's search: a repeat is what a file with that `search.seed` would search."""
+        return self.experiment.search.seed + repeat
 
     @property
     def settings(self) -> list[Setting]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from panda_trainable.config.methods import KNOBS, TRAITS
 from panda_trainable.config.trial import Source
@@ -30,6 +31,7 @@ def make_studies(plan: Plan, similarities: Similarities, shared: Shared | None =
 
     A study's partners are part of its key. A study of the pair that already exists and whose
     partners are all still among the sources goes on with them, so that a larger file extends.
+    The repeats of a study, after all first searches, are the same but for the seed of the search.
     """
     studies, notes = [], []
     cards = recorded_studies(plan.experiment)
@@ -39,7 +41,12 @@ def make_studies(plan: Plan, similarities: Similarities, shared: Shared | None =
             notes.append(f"{pair.name} is left out: its similarity {weights[pair.source]:.3f} is not positive")
             continue
         studies.append(_study(plan, pair, weights, similarities, shared or {}, cards))
-    return studies, notes
+    repeats = range(1, plan.experiment.search.repeats)
+    return [*studies, *(_repeated(plan, study, repeat) for repeat in repeats for study in studies)], notes
+
+
+def _repeated(plan: Plan, study: Study, repeat: int) -> Study:
+    return replace(study, key=study_key(plan, study.base, study.space, repeat), repeat=repeat)
 
 
 def _weights(plan: Plan, pair: Pair, similarities: Similarities) -> dict[str, float]:

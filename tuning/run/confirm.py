@@ -161,10 +161,10 @@ def winners(
 ) -> Iterator[Winner]:
     """What studies came to, with their gains over the target's baseline, where both are confirmed."""
     choices = {study.key: choice for study in studies if (choice := choice_of(library, chosen[study.key]))}
-    targets: dict[tuple[str, str], list[Study]] = {}
+    targets: dict[tuple[str, str, int], list[Study]] = {}
     for study in studies:
         if study.key in choices:
-            targets.setdefault((study.pair.target, study.base.setting.plm.label), []).append(study)
+            targets.setdefault(study.compared, []).append(study)
     for own in targets.values():
         baseline = next((study for study in own if study.pair.method == BASELINE), None)
         if baseline is not None:

@@ -48,18 +48,19 @@ def _described(plan: Plan, library: PromptLibrary, notes: list[str]) -> str:
     measurable = len(made) == len(jobs) and not to_score
     there = _trials_there(plan, library) if measurable else _trials_of_before(plan)
     budgets = {pair: _budget(plan, pair) for pair in plan.pairs}
-    trials = sum(budgets.values())
+    repeats = experiment.search.repeats
+    trials = repeats * sum(budgets.values())
     made_there = [job for job in others if is_made(library, job)]
     to_go = [job for job in (*jobs, *others) if job not in (*made, *made_there)]
     prompts = sum(job.lineage.steps for job in to_go)
-    confirmed = sum(min(experiment.confirm.top, budget) for budget in budgets.values())
+    confirmed = repeats * sum(min(experiment.confirm.top, budget) for budget in budgets.values())
     costs = {name: measured(plan, library, name) for name in experiment.targets}
-    to_run = {pair: round(budget * (1 - there / max(trials, there, 1))) for pair, budget in budgets.items()}
+    to_run = {pair: round(repeats * budget * (1 - there / max(trials, there, 1))) for pair, budget in budgets.items()}
     sources = sum(job.lineage.steps for job in (*source_jobs(plan), *others))
     expected = seconds(plan, costs, to_run, prompts, sources, [job.target.task.name for job in to_score])
     shared = [f"{source} and {target} share {n} texts" for (source, target), n in shared_texts(library, plan).items()]
     lines = [
-        f"{experiment.name}: {len(plan.pairs)} studies = {len(experiment.targets)} targets × methods and sources, on {plan.setting.plm.label}",
+        f"{experiment.name}: {repeats * len(plan.pairs)} studies = {len(experiment.targets)} targets × methods and sources{_repeated(repeats)}, on {plan.setting.plm.label}",
         *(f"  {pair.name}" for pair in plan.pairs),
         (
             f"prompts: {len(jobs)} runs (sources and embeddings) and {len(others)} of other PLMs, {len(made) + len(made_there)} reused, "
@@ -76,6 +77,10 @@ def _described(plan: Plan, library: PromptLibrary, notes: list[str]) -> str:
         f"time: about {duration(expected)} (h:mm:ss) on this machine, less where trials stop early",
     ]
     return "\n".join(lines)
+
+
+def _repeated(repeats: int) -> str:
+    return f" × {repeats} searches" if repeats > 1 else ""
 
 
 def _on_other_plms(plan: Plan) -> list[Job]:

@@ -54,7 +54,7 @@ def seconds(
     Args:
         plan: of one PLM.
         costs: of each target.
-        budgets: trials that each study still has to run.
+        budgets: trials that each pair still has to run, in all repeats of its search together.
         prompt_steps: of prompts to be trained for the search seeds.
         source_steps: of all source prompts, which confirm seeds need of their own.
         scored: targets whose train rows are still to be scored, one for each pair: about as many rows as select.
@@ -68,7 +68,8 @@ def seconds(
         evaluations = max(steps // experiment.train.eval_every, 1)
         run = steps * cost.step + evaluations * cost.evaluation
         # Report rows are scored once for each confirmed configuration, and once more for a winner's twin.
-        confirmed = min(experiment.confirm.top, max(trials, 1)) + bool(TRAITS[pair.method].twin)
+        own = min(experiment.confirm.top, max(trials, 1)) + bool(TRAITS[pair.method].twin)
+        confirmed = experiment.search.repeats * own
         total += trials * (run + PER_TRIAL_S) + confirmed * fresh * (steps * cost.step + 2 * cost.evaluation)
         total += (1 + fresh) * _teacher_steps(plan, pair) * cost.step
     return STARTING_S + total / _cores()

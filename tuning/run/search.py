@@ -96,9 +96,12 @@ class Run:
         """The studies' journals, and what is left to run of them."""
         if self._searcher is None:
             handles = [
-                StudyHandle(s.key, study_path(self.experiment, s, "journal"), s.space, s.budget, s.base.steps)
-                for s in self.all_studies
-            ]
+                StudyHandle(
+                    s.key, study_path(self.experiment, s, "journal"), s.space, s.budget, s.base.steps,
+                    plan.search_seed(s.repeat),
+                )
+                for plan, studies in self.studies for s in studies
+            ]  # fmt: skip
             self._searcher = StudySearcher(handles, self._policy())
         return self._searcher
 
@@ -209,7 +212,7 @@ class Run:
     def _policy(self, slots: int = 1) -> SearchPolicy:
         search = self.experiment.search
         return SearchPolicy(
-            search.sampler, search.scheduler, search.seed, search.per_study, slots, self.experiment.train.eval_every,
+            search.sampler, search.scheduler, search.per_study, slots, self.experiment.train.eval_every,
             deadline=self.began + search.hours * 3600 if search.hours else None,
         )  # fmt: skip
 
@@ -248,7 +251,7 @@ class Run:
     def outcome(self) -> Outcome:
         """What the call came to."""
         if self.studies:
-            unconfirmed = tuple(study.pair.name for study in self.unconfirmed())
+            unconfirmed = tuple(study.name for study in self.unconfirmed())
         else:
             unconfirmed = tuple(pair.name for plan in self.plans for pair in plan.pairs)
         return Outcome(tuple(self.winners), unconfirmed, tuple(self.failures), self.computed)

@@ -33,7 +33,7 @@ class Watcher(tune.Callback):
     def failures(self) -> list[str]:
         """A line per study with failed trials: how many, and why the first failed."""
         return [
-            f"{count} of {self.studies[key].budget} trials of {self.studies[key].pair.name} failed, "
+            f"{count} of {self.studies[key].budget} trials of {self.studies[key].name} failed, "
             f"the first: {self.first_failure[key]}"
             for key, count in self.failed.items()
         ]
@@ -61,7 +61,7 @@ class Watcher(tune.Callback):
         if failure := failure_of(ended):
             self._count_failure(study, f"trial {number}: {failure.failure}")
         elif ended.value is not None:
-            score = ended.value, study.pair.name
+            score = ended.value, study.name
             self.best[study.pair.target] = max(self.best.get(study.pair.target, score), score)
         self.progress.advance(self._note(study.pair.target))
 
@@ -69,7 +69,7 @@ class Watcher(tune.Callback):
         """The first failure of a study is told at once, later ones are counted."""
         if not self.failed[study.key]:
             self.first_failure[study.key] = reason
-            self.progress.say(f"{study.pair.name}, {reason}; the search goes on")
+            self.progress.say(f"{study.name}, {reason}; the search goes on")
         self.failed[study.key] += 1
 
     def _study(self, trial: Trial) -> Study:

@@ -16,6 +16,7 @@ from panda_trainable.origins.demo import DEMO
 from tuning.experiment.pinned import trial_settings
 from tuning.planning.jobs import Job
 from tuning.planning.plan import Plan, Study
+from tuning.tracking.costs import runs_tag, study_runs
 from tuning.tracking.tracker import RUNNING, RunUpdate
 
 
@@ -57,7 +58,7 @@ def study_record(study: Study, weigh_by: object = None) -> StudyRecord:
     return StudyRecord(
         target=pair.target, source=pair.source, method=pair.method, plm=setting.plm.label, key=study.key,
         reference=traits.reference, similarity_in_loss=None if weigh_by is None else holds, similarities=study.similarities,
-        protocol=setting.protocol, constructed=pair.target in DEMO, overlap=study.overlap,
+        protocol=setting.protocol, constructed=pair.target in DEMO, overlap=study.overlap, repeat=study.repeat,
     )  # fmt: skip
 
 
@@ -75,7 +76,7 @@ def _of_study(plan: Plan, study: Study, poor: bool) -> RunUpdate:
     }  # fmt: skip
     run = study_run(replace(study_record(study, plan.experiment.weigh_by), source_at_majority=poor))
     return RunUpdate(
-        f"study:{study.key}", study.pair.name, tags={**run.tags, records.CURRENT: "true"}, params=params, metrics=run.metrics,
+        f"study:{study.key}", study.name, tags={**run.tags, **runs_tag(study_runs(plan, study)), records.CURRENT: "true"}, params=params, metrics=run.metrics,
         status=RUNNING,
     )  # fmt: skip
 
@@ -96,7 +97,12 @@ def _searched(plan: Plan, study: Study) -> dict[str, Any]:
     """How it is searched, and among which values."""
     search = plan.experiment.search
     domains = {f"space.{knob.name}": str(knob.domain) for knob in study.space.knobs}
-    return {"sampler": search.sampler, "scheduler": search.scheduler, "search_seed": search.seed, **domains}
+    return {
+        "sampler": search.sampler,
+        "scheduler": search.scheduler,
+        "search_seed": plan.search_seed(study.repeat),
+        **domains,
+    }
 
 
 def _weigh_by(plan: Plan) -> str:

@@ -9,6 +9,7 @@ from analysis.records import names as records
 from panda_trainable.result import TrialResult
 from tuning.engine.journal import failure_of, results_of
 from tuning.planning.plan import Study
+from tuning.tracking.costs import runs_tag, spent_by, trial_runs
 from tuning.tracking.study_runs import study_tags
 from tuning.tracking.tracker import FAILED, FINISHED, RUNNING, RunUpdate
 
@@ -37,15 +38,19 @@ def of_trial(study: Study, trial: FrozenTrial) -> RunUpdate:
     """
     results, failure = results_of(trial), failure_of(trial)
     state, status = STATES[trial.state]
-    nodes = [result.node for result in (*results, failure) if result and result.node]
+    knobs = study.space(FixedTrial(trial.params, trial.number))
+    config = study.base.with_knobs(knobs)
+    ended = [result for result in (*results, failure) if result]
+    nodes = [result.node for result in ended if result.node]
     return RunUpdate(
         trial_id(study, trial.number), f"trial {trial.number}", parent=f"study:{study.key}",
         tags={
             records.STAGE: "trial", **study_tags(study), records.TRIAL: f"{study.key}/{trial.number}",
             records.STATE: state,
+            **(runs_tag(trial_runs(config)) if status != RUNNING else {}),
             **({records.NODE: nodes[-1]} if nodes else {}), **({records.FAILURE: failure.failure} if failure else {}),
         },
-        params=study.space(FixedTrial(trial.params, trial.number)),
+        params=knobs, metrics={records.SPENT: spent_by(config, ended)} if status != RUNNING else {},
         history={result.step: _metrics(result) for result in results}, status=status,
     )  # fmt: skip
 

@@ -92,7 +92,7 @@ def of_study_end(experiment: Experiment, winner: Winner, ours: Learnt = UNKNOWN,
     )  # fmt: skip
     run = study_run(record)
     return RunUpdate(
-        f"study:{study.key}", study.pair.name, tags={**run.tags, records.CURRENT: "true"}, metrics=run.metrics,
+        f"study:{study.key}", study.name, tags={**run.tags, records.CURRENT: "true"}, metrics=run.metrics,
         links={records.WINNER_RUN: confirmed_id(study, config)},
         artifacts={
             records.CONFIG_FILE: json.dumps(pinned(experiment, config, study.pair.source), indent=1),
@@ -150,4 +150,4 @@ def _early(curve: Curve) -> float | None:
 
 def of_unconfirmed(study: Study) -> RunUpdate:
     """A study's run that ends without a winner."""
-    return RunUpdate(f"study:{study.key}", study.pair.name, tags={records.STATE: records.UNCONFIRMED}, status=FAILED)
+    return RunUpdate(f"study:{study.key}", study.name, tags={records.STATE: records.UNCONFIRMED}, status=FAILED)

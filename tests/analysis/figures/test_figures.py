@@ -222,6 +222,7 @@ def test_nothing_confirmed_draws_nothing_and_says_why() -> None:
         "importance",
         "slices",
         "search",
+        "equal_cost",
         "contrasts",
         "twins",
     }

@@ -17,7 +17,8 @@ from analysis.findings.search_history import search_history
 from analysis.records.evidence import Evidence
 from analysis.report.page import number
 from analysis.report.report import Config, report
-from tests.kits.worlds import SOURCES, World, evidence, unconfirmed
+from analysis.wording import points
+from tests.kits.worlds import SOURCES, World, changed, evidence, unconfirmed, with_studies
 
 WORLD = World(sources=SOURCES[:5], targets=("cb", "cr"), trials=3, similarities=("c_mean",), silent=("cr",))
 EMPTY = {"meta", "br", "img", "hr", "link", "input"}
@@ -273,3 +274,13 @@ def test_comparisons_of_methods_state_their_minimum_detectable_effect() -> None:
     said = read(page_of(evidence(replace(FEW, targets=("cb", "cr", "rte"), sources=SOURCES[:2])))).said
     assert "Comparison of methods" in said
     assert "Minimum detectable effect: the smallest true difference" in said
+
+
+def test_searches_with_other_seeds_have_a_table_where_there_are_some() -> None:
+    known = evidence(FEW)
+    lucky = with_studies(known, lambda s: replace(s, repeats=(changed(replace(s, repeat=1), gain=s.gained + 0.02),)))
+    assert "Over searches with other seeds" not in page_of(known)
+    page = page_of(lucky)
+    assert "Over searches with other seeds" in page
+    (pair, *_) = lucky.pairs
+    assert f"{points(pair.gained + 0.01)} ± 1.4" in page

@@ -2,6 +2,7 @@
 
 import math
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -154,8 +155,8 @@ def test_a_search_whose_time_is_over_asks_for_nothing_more(tmp_path: Path) -> No
 
 def test_random_suggestions_depend_on_the_seed_and_on_no_score(tmp_path: Path) -> None:
     def parameters(folder: str, seed: int, better: Any = score) -> list[Any]:
-        searched = studies(tmp_path / folder, budget=5, methods=("panda",))
-        play(searched, SearchPolicy(sampler="random", seed=seed, eval_every=EVERY), score=better)
+        searched = [replace(one, seed=seed) for one in studies(tmp_path / folder, budget=5, methods=("panda",))]
+        play(searched, SearchPolicy(sampler="random", eval_every=EVERY), score=better)
         return [params for _, params, *_ in history(searched)["panda"]]
 
     once = parameters("once", 0)
@@ -208,8 +209,8 @@ SMALL = Space(
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 @pytest.mark.parametrize("seed", range(5))
 def test_no_configuration_of_a_small_space_is_suggested_twice(tmp_path: Path, sampler: str, seed: int) -> None:
-    handle = StudyHandle("small", tmp_path / "small.journal", SMALL, 10, STEPS)
-    play([handle], SearchPolicy(sampler=sampler, seed=seed, eval_every=EVERY, scheduler="none", slots=3))
+    handle = StudyHandle("small", tmp_path / "small.journal", SMALL, 10, STEPS, seed)
+    play([handle], SearchPolicy(sampler=sampler, eval_every=EVERY, scheduler="none", slots=3))
     tried = [trial.params for trial in Journal("small", handle.journal).trials]
     assert tried[0] == {"learning_rate": 0.01, "partners": 0}
     assert {repr(sorted(params.items())) for params in tried} == {

@@ -43,6 +43,13 @@ def test_an_override_wins_over_the_file(file: Path) -> None:
     [
         ("search=3", "-o search=3: search: Input should be a valid dictionary"),
         ("search.trials=0", "-o search.trials=0: search.trials: Input should be greater than or equal to 1, got 0"),
+        ("search.repeats=0", "-o search.repeats=0: search.repeats: Input should be greater than or equal to 1, got 0"),
+        (
+            "search.repeats=-1",
+            "-o search.repeats=-1: search.repeats: Input should be greater than or equal to 1, got -1",
+        ),
+        ("search.repeats=1.5", "-o search.repeats=1.5: search.repeats: Input should be a valid integer"),
+        ("search.repeats=two", "-o search.repeats=two: search.repeats: Input should be a valid integer"),
         ("search.trails=1", "-o search.trails=1: search.trails: unknown key (did you mean trials?)"),
         ("nothing", "-o nothing: must be key.key=value of the experiment file"),
         ("name.first=x", "-o name.first=x: must be key.key=value of the experiment file"),

@@ -310,3 +310,19 @@ def test_the_source_prompts_of_fresh_seeds_are_asked_for_once(studies: dict[str,
     assert sorted(job.lineage.task.name for job in jobs) == ["s1", "s2"]
     assert {(job.seeds, job.lineage.steps, job.reads) for job in jobs} == {((10, 11), 8, ())}
     assert isinstance(configs[0].sources[0], Source)
+
+
+def test_a_gain_is_over_the_baseline_of_the_same_repeat(planned: Planned, library: PromptLibrary) -> None:
+    """Each search has a baseline of its own: else the luck of one baseline would be in all gains."""
+    studies = studies_of(planned(methods=["spot"], sources=["s1"], search={"trials": 2, "repeats": 2}))
+    scores = {"": (0.7, 0.8), " · repeat 1": (0.6, 0.9)}
+    chosen = {}
+    for place, (behind, reports) in enumerate(scores.items()):
+        for name, report in zip(("t · prompt_tuning", "t ← s1 · spot"), reports, strict=True):
+            config = trial(studies[name + behind], learning_rate=0.01 * (place + 1))
+            put_confirmed(library, config, [0.9, 0.9], [report, report])
+            chosen[studies[name + behind].key] = [config]
+    found = {winner.study.name: winner for winner in winners(library, list(studies.values()), chosen)}
+    assert found["t ← s1 · spot"].gain.mean == pytest.approx(0.1)
+    assert found["t ← s1 · spot · repeat 1"].gain.mean == pytest.approx(0.3)
+    assert found["t ← s1 · spot · repeat 1"].baseline_study == studies["t · prompt_tuning · repeat 1"].key

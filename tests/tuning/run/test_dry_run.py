@@ -32,6 +32,16 @@ def test_studies_trials_prompts_and_steps_are_told(planned: Planned) -> None:
     assert lines[8].startswith("confirm: 10 configurations at most, with 1 fresh seeds")
 
 
+def test_repeats_of_the_search_are_counted(planned: Planned) -> None:
+    changes: dict[str, Any] = {"methods": ["spot"], "confirm": {"top": 2, "seeds": [10]}}
+    once, thrice = (describe(planned(search={"trials": 4, "repeats": r}, **changes).experiment) for r in (1, 3))
+    assert "small: 3 studies = 1 targets × methods and sources, on" in once
+    assert "small: 9 studies = 1 targets × methods and sources × 3 searches, on" in thrice
+    assert "search: 12 trials of 8 steps at most, 0 there" in once
+    assert "search: 36 trials of 8 steps at most, 0 there" in thrice
+    assert "confirm: 18 configurations at most" in thrice
+
+
 @pytest.mark.parametrize("tail", [b"", b'{"op_code": 4, "worker'])
 def test_a_search_that_runs_meanwhile_keeps_its_journal(planned: Planned, tail: bytes) -> None:
     """The driver may be half way through a line: only who holds its lock may mend a journal."""
@@ -117,6 +127,8 @@ def test_the_time_of_a_search_by_hand(planned: Planned, monkeypatch: pytest.Monk
     trial = 8 * 2 + 2 * 10 + estimate.PER_TRIAL_S
     confirmed = 2 * 0.5 * (8 * 2 + 2 * 10)
     assert cost_of(plan, 3) == pytest.approx(estimate.STARTING_S + (3 * trial + confirmed) / 2)
+    twice = planned(methods=[], sources=[], train=TRAIN, confirm={"top": 2, "seeds": [10]}, search={"repeats": 2})
+    assert cost_of(twice, 6) == pytest.approx(estimate.STARTING_S + (6 * trial + 2 * confirmed) / 2)
     assert cost_of(plan, 3, evaluation=0.0) < cost_of(plan, 3) < cost_of(plan, 4)
 
 
