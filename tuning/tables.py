@@ -14,7 +14,7 @@ from tuning.experiment.experiment import Experiment
 from tuning.layout import UNKNOWN, Grid
 
 NAMES = ("target", "PLM", "method", "source", "metric")
-NUMBERS = ("score", "majority", "gain", "interval", "twin", "selection", "steps", "seconds")
+NUMBERS = ("score", "constant", "gain", "interval", "twin", "selection", "steps", "seconds")
 OVER_SEARCHES = ("score over searches", "gain over searches")
 SEARCHES_NOTE = (
     "over searches: mean ± deviation over (so many) searches with other seeds, each with its own winner; all other "
@@ -45,7 +45,7 @@ def best_table(experiment: Experiment, target: str | None = None, width: int | N
 
 
 def study_table(experiment: Experiment, width: int | None = None) -> str:
-    """Every study's confirmed winner, with the majority class of each target as a reference."""
+    """Every study's confirmed winner, with the best constant answer of each target as a reference."""
     records = confirmed_studies(experiment.tracking_uri, experiment.name)
     ordered = sorted(records, key=lambda r: (r.target, r.plm, r.method, r.source or ""))
     title = "Confirmed winner of each study"
@@ -90,8 +90,8 @@ def _searches(known: Estimate | None, sign: str) -> str:
 
 
 def _reference(values: Mapping[str, Any], several: bool) -> list[str]:
-    """The row of a target's majority class."""
-    names = [values["target"], *([values["plm"]] if several else []), "majority class", UNKNOWN]
+    """The row of a target's best constant answer."""
+    names = [values["target"], *([values["plm"]] if several else []), "best constant", UNKNOWN]
     return [*names, values["metric"] or UNKNOWN, f"{100 * values['majority']:.1f}", *[""] * (len(NUMBERS) - 1)]
 
 
@@ -118,7 +118,7 @@ def methods_text(evidence: Evidence, width: int | None = None) -> str:
     if width is None or max(map(len, lines)) <= width:
         return text
     table = method_table(evidence)
-    rows = [["majority class", *(_percent(table.majority.get(target)) for target in table.targets)]]
+    rows = [["best constant", *(_percent(table.majority.get(target)) for target in table.targets)]]
     rows += [[name, *(_cell(table.cells.get((name, target))) for target in table.targets)] for name in table.methods]
     return Grid("", ("method", *table.targets), tuple(rows), 1, (note,)).text(width)
 
@@ -151,8 +151,8 @@ def retrieved_table(rows: Sequence[Mapping[str, Any]], width: int | None = None)
         f"similarity of early snapshots, ± standard deviation over {first['similarity']['n']} seeds; own score on "
         "selection rows in percent"
     )
-    notes = (caption, *["! a source that does not beat its own majority class"] * poor)
-    head = (*(["PLM"] if several else []), "source", "rank", first["by"], "own score", "majority")
+    notes = (caption, *["! a source that does not beat the best constant answer"] * poor)
+    head = (*(["PLM"] if several else []), "source", "rank", first["by"], "own score", "constant")
     return Grid(f"Sources of {first['target']} by {first['by']}", head, tuple(shown), 1 + several, notes).text(width)
 
 
@@ -195,10 +195,10 @@ def _notes(rows: Sequence[tuple[StudyRecord, Mapping[str, Any]]], marked: set[st
         ),
         "source + partners: the winner uses them together": any(value["partners"] for value in values),
         "* gain significant at 5 % after Holm's correction over targets": any(value["significant"] for value in values),
-        "no signal: prompt tuning does not beat the class that is most frequent (its 95 % interval)": not all(
+        "no signal: prompt tuning does not beat the best constant answer in the search, corrected for its trials": not all(
             value["signal"] for value in values
         ),
-        "! a source that does not beat its own majority class": any(value["source_at_majority"] for value in values),
+        "! a source that does not beat the best constant answer": any(value["source_at_majority"] for value in values),
         "≈ texts shared between train rows and the target's report rows (see the study's tag `overlap`)": any(
             v["overlap"] for v in values
         ),

@@ -93,7 +93,7 @@ def _beyond(known: Floats, limit: float) -> str:
 def _brackets(evidence: Evidence, shown: Table) -> str:
     without = set(evidence.targets_without_signal) & set(shown.targets)
     return (
-        "In parentheses: prompt tuning does not beat the majority class; the title does not count these. "
+        "In parentheses: prompt tuning does not beat the best constant answer; the title does not count these. "
         if without
         else ""
     )

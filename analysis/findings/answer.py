@@ -202,7 +202,7 @@ def _obstacle(evidence: Evidence, found: Sequence[Correlation], method: str | No
         "no method with sources is confirmed": not evidence.pairs,
         "the loss of every method contains the similarity (search spot too, or set weigh_by: none)": method is None,
         "no similarity was measured": not evidence.similarities,
-        "no target carries a signal: prompt tuning beats the majority class nowhere": not evidence.pairs_with_signal,
+        "no target carries a signal: prompt tuning beats the best constant answer nowhere": not evidence.pairs_with_signal,
         f"there {_are(sources)}, and a coefficient needs at least {MINIMUM}": sources < MINIMUM,
     }
     reason = next((said for said, holds in reasons.items() if holds), "")

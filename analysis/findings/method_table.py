@@ -97,14 +97,12 @@ def _mark(choices: Mapping[str, Choice], best: str, method: str, studies: Sequen
 
 
 def as_csv(table: MethodTable) -> str:
-    """A line per method and one of the majority class, four columns per target: mean, deviation, mark, source; in percent."""
+    """A line per method and one of the best constant answer, four columns per target: mean, deviation, mark, source; in percent."""
     import pandas as pd
 
     names = [f"{target}{part}" for target in table.targets for part in ("", " sd", " mark", " source")]
     classes = (table.majority.get(target) for target in table.targets)
-    rows = [
-        ["majority class", *(text for c in classes for text in ("" if c is None else f"{100 * c:.2f}", "", "", ""))]
-    ]
+    rows = [["best constant", *(text for c in classes for text in ("" if c is None else f"{100 * c:.2f}", "", "", ""))]]
     for method in table.methods:
         known = [table.cells.get((method, target)) for target in table.targets]
         rows.append([method, *(field for cell in known for field in _fields(cell))])
@@ -119,7 +117,7 @@ def _fields(cell: Cell | None) -> list[str]:
 
 def as_text(table: MethodTable) -> str:
     """Aligned columns for a terminal; * is the best, = not distinguishable from it."""
-    rows = [["method", *table.targets], ["majority class", *(_share(table.majority.get(t)) for t in table.targets)]]
+    rows = [["method", *table.targets], ["best constant", *(_share(table.majority.get(t)) for t in table.targets)]]
     rows += [[m, *(_plain(table.cells.get((m, t))) for t in table.targets)] for m in table.methods]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
@@ -155,7 +153,7 @@ def as_latex(table: MethodTable) -> str:
     """A table for the package booktabs."""
     import pandas as pd
 
-    rows = [["majority class", *(_share(table.majority.get(target)).strip() for target in table.targets)]]
+    rows = [["best constant", *(_share(table.majority.get(target)).strip() for target in table.targets)]]
     rows += [[latex_text(m), *(_latex_cell(table.cells.get((m, t))) for t in table.targets)] for m in table.methods]
     shown = pd.DataFrame(rows, columns=["method", *map(latex_text, table.targets)]).style.hide(axis="index")
     written = shown.to_latex(

@@ -40,7 +40,7 @@ class Evidence:
 
     @property
     def targets_without_signal(self) -> list[str]:
-        """Targets whose prompt tuning does not beat the majority class: they stay out of pooled figures."""
+        """Targets whose prompt tuning does not beat the best constant answer: they stay out of pooled figures."""
         return sorted({self.place(s.target, s.plm) for s in self.studies if s.signal is False})
 
     @property
@@ -141,4 +141,4 @@ def split(studies: Iterable[StudyRecord]) -> tuple[list[StudyRecord], list[Study
 def left_out(evidence: Evidence) -> str:
     """A sentence that names the targets without signal; empty where there is none."""
     names = ", ".join(evidence.targets_without_signal)
-    return f"Left out, since prompt tuning does not beat the majority class there: {names}. " if names else ""
+    return f"Left out, since prompt tuning does not beat the best constant answer there: {names}. " if names else ""

@@ -133,11 +133,11 @@ class StudyRecord:
         reference: `baseline` or `start` of studies that others are compared with; else empty.
         similarity_in_loss: `yes`, `no` or `off`; None: not recorded.
         similarities: name -> similarity of source and target.
-        signal: whether the baseline beats the majority class on the target; None: not known yet.
+        signal: whether the baseline beats the best constant answer on the target; None: not known yet.
         protocol: `held_out` or `paper`; empty: not recorded.
         constructed: whether the target is a constructed demonstration task.
         overlap: texts of the source, and rows of the target's own train split, that stand in its report rows.
-        source_at_majority: whether the source's own prompt does not beat its majority class; None: not known.
+        source_at_majority: whether the source's own prompt does not beat its best constant answer; None: not known.
         settings: of the study, as texts.
         winner: confirmed; None where there is none yet.
         first: the first trial, the published setting that every pair ran; None where it is not known.

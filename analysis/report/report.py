@@ -111,13 +111,13 @@ def _state(study: StudyRecord) -> str:
 def _cautions(evidence: Evidence) -> Iterator[str]:
     """Limitations that a reader of the numbers must know."""
     if without := evidence.targets_without_signal:
-        yield f"No signal on {listed(without)}: prompt tuning does not beat the majority class (95 % interval). Left out of coefficients and pooled figures."
+        yield f"No signal on {listed(without)}: prompt tuning does not beat the best constant answer in the search (95 % interval, corrected for its trials). Left out of coefficients and pooled figures."
     marked = [method for method in evidence.methods if is_marked(evidence, method)]
     if marked:
         yield f"The loss of {listed(marked)} contains a similarity, so gain and similarity are related by design: the coefficients are marked * and do not answer the question."
     poor = sorted({pair.source or "" for pair in evidence.pairs if pair.source_at_majority})
     if poor:
-        yield f"{listed(poor)} {'do not beat their' if len(poor) > 1 else 'does not beat its'} own majority class as a source."
+        yield f"{listed(poor)} {'do not beat their' if len(poor) > 1 else 'does not beat its'} own best constant answer as a source."
     if single := sorted({evidence.place(s.target, s.plm) for s in evidence.studies if s.gain and s.gain.n == 1}):
         yield f"One confirm seed on {listed(single)}: intervals are over report rows alone, and no gain can have a star."
     if any(not study.confirmed.chosen_by for study in evidence.studies):

@@ -45,7 +45,7 @@ def best_table(evidence: Evidence) -> Table:
             "source": lambda s: Cell(" + ".join(s.sources) or "–"),
             "metric": lambda s: Cell(s.settings.get("metric", "–")),
             "score": _score,
-            "majority": lambda s: percent(s.confirmed.majority),
+            "constant": lambda s: percent(s.confirmed.majority),
             "gain": lambda s: _gain(s, " *" if stars.get(s.run_id) else ""),
             "interval": _interval,
             "p": lambda s: _chance(p_values.get(s.run_id)),
@@ -234,7 +234,7 @@ def retrieval_table(evidence: Evidence) -> Table:
 def methods_table(evidence: Evidence) -> Table:
     """Methods × targets, as in a paper."""
     shown = method_table(evidence)
-    rows = [[Cell("majority class"), *(percent(shown.majority.get(target)) for target in shown.targets)]]
+    rows = [[Cell("best constant"), *(percent(shown.majority.get(target)) for target in shown.targets)]]
     rows += [[Cell(m), *(_compared(shown.cells.get((m, t))) for t in shown.targets)] for m in shown.methods]
     return Table("methods-table", RULE.replace("Marked", "="), ["method", *shown.targets], rows)
 

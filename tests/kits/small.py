@@ -126,7 +126,7 @@ def put_confirmed(
         config: what was confirmed.
         selection: [K].
         report: [K] multiples of one in `rows`.
-        rows: report rows, of two classes in turn: the majority class is right half of the time.
+        rows: report rows, of two classes in turn: the best constant answer is right half of the time.
         scores: other values of its scores file, such as `truncated`.
     """
     labels = np.arange(rows) % 2

@@ -92,14 +92,14 @@ def test_every_study_has_a_line_below_the_majority_class_of_its_target(shown: Sh
     other = study_entry("u", "prompt_tuning", 0.5, metrics={"majority": 0.25})
     lines = body(shown(BASELINE, SPOT, other)[1])[1:]
     assert [line[:3] for line in lines] == [
-        ["t", "majority class", "–"],
+        ["t", "best constant", "–"],
         ["t", "prompt_tuning", "–"],
         ["t", "spot", "s"],
-        ["u", "majority class", "–"],
+        ["u", "best constant", "–"],
         ["u", "prompt_tuning", "–"],
     ]
-    assert [line[3:] for line in lines if line[1] == "majority class"] == [["accuracy", "40.0"], ["accuracy", "25.0"]]
-    assert "majority class" not in shown(BASELINE, SPOT, other)[0]
+    assert [line[3:] for line in lines if line[1] == "best constant"] == [["accuracy", "40.0"], ["accuracy", "25.0"]]
+    assert "best constant" not in shown(BASELINE, SPOT, other)[0]
 
 
 def test_steps_of_teachers_stand_behind_those_of_the_student(shown: Shown) -> None:
@@ -179,10 +179,10 @@ def test_the_plm_is_told_where_there_are_several_and_the_best_is_marked(shown: S
     assert sorted(lines) == [["t", "bert", "spot"], ["t", "roberta ●", "spot"]]
     assert notes(best) == {"●"}
     assert [line[:3] for line in body(studies)[1:]] == [
-        ["t", "bert", "majority class"],
+        ["t", "bert", "best constant"],
         ["t", "bert", "prompt_tuning"],
         ["t", "bert", "spot"],
-        ["t", "roberta", "majority class"],
+        ["t", "roberta", "best constant"],
         ["t", "roberta", "spot"],
     ]
     assert "●" not in studies
@@ -356,7 +356,7 @@ def test_the_methods_of_an_analysis_are_folded_where_the_terminal_is_narrow(tmp_
     folded = methods_text(evidence, 80).splitlines()
     assert max(map(len, folded)) <= 80
     assert [line for line in folded if line and not line.startswith(" ")] == [
-        "majority class", "prompt_tuning", "spot", "* best, = not distinguishable from it",
+        "best constant", "prompt_tuning", "spot", "* best, = not distinguishable from it",
     ]  # fmt: skip
     assert sum("target_8 50.0" in line for line in folded) == 2
 

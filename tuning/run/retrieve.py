@@ -36,7 +36,7 @@ def retrieve(
 
     Returns:
         A row per PLM and source that has the similarity: rank, similarity {mean, std, n} over seeds of early snapshots,
-        its own selection score, whether that beats its majority class, and the folders of its last prompts, one per seed.
+        its own selection score, whether that beats its best constant answer, and the folders of its last prompts, one per seed.
 
     Raises:
         Misuse: before anything starts, for whatever the user must mend.

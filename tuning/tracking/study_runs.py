@@ -32,7 +32,7 @@ def of_plan(
 
 
 def _at_majority(card: Mapping[str, Any]) -> bool:
-    """Whether a source prompt is no better than its majority class."""
+    """Whether a source prompt is no better than its best constant answer."""
     return bool(card["score"] <= card["majority"])
 
 

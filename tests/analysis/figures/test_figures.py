@@ -92,9 +92,9 @@ def test_figures_of_report_scores_name_their_protocol(name: str, drawn: dict[str
 
 def test_pooled_figures_name_the_targets_they_leave_out(drawn: dict[str, Drawing]) -> None:
     for name in ("scatter", "pooled", "retrieval"):
-        assert "Left out, since prompt tuning does not beat the majority class there: rte." in drawn[name].caption
+        assert "Left out, since prompt tuning does not beat the best constant answer there: rte." in drawn[name].caption
     assert (
-        "In parentheses: prompt tuning does not beat the majority class; the title does not count these."
+        "In parentheses: prompt tuning does not beat the best constant answer; the title does not count these."
         in drawn["gain-spot"].caption
     )
 
@@ -249,7 +249,7 @@ def test_a_page_has_the_picture_without_its_title(drawn: dict[str, Drawing]) -> 
 
 def test_twins_on_a_target_without_signal_are_shown_as_such_and_not_in_the_mean(drawn: dict[str, Drawing]) -> None:
     assert "rte (no signal)" in texts(drawn["twins"])
-    assert "Left out, since prompt tuning does not beat the majority class there: rte" in drawn["twins"].caption
+    assert "Left out, since prompt tuning does not beat the best constant answer there: rte" in drawn["twins"].caption
 
 
 @pytest.mark.parametrize(

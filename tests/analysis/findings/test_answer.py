@@ -113,7 +113,7 @@ def test_targets_without_signal_are_in_no_coefficient() -> None:
     assert known.targets_without_signal == ["cb"]
     assert all("cb" not in one.targets for one in correlations(known))
     assert answered(replace(SMALL, silent=SMALL.targets))[1].endswith(
-        "no target carries a signal: prompt tuning beats the majority class nowhere."
+        "no target carries a signal: prompt tuning beats the best constant answer nowhere."
     )
 
 

@@ -98,7 +98,7 @@ TABLE = method_table(Evidence("x", (BASE, FAR, NEAR, LOW, study("prompt_tuning",
 
 def test_csv_has_mean_deviation_and_mark_of_each_target_and_empty_fields_for_what_did_not_run() -> None:
     rows = list(csv.DictReader(io.StringIO(as_csv(TABLE))))
-    assert [row["method"] for row in rows] == ["majority class", "prompt_tuning", "distill", "panda", "spot"]
+    assert [row["method"] for row in rows] == ["best constant", "prompt_tuning", "distill", "panda", "spot"]
     assert rows.pop(0)["cb"] == f"{100 * TABLE.majority['cb']:.2f}"
     assert rows[2]["cb source"] == (TABLE.cells["panda", "cb"].source or "")
     assert (rows[2]["cb"], rows[2]["cb sd"], rows[2]["cb mark"]) == ("80.00", "1.00", "best")

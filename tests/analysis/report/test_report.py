@@ -155,7 +155,7 @@ def test_the_table_of_pairs_has_a_row_for_each_study_and_sorts_by_numbers(conten
 
 def test_targets_without_signal_are_named_at_the_top_and_in_the_table(content: str) -> None:
     said = read(content).said
-    assert "No signal on cr: prompt tuning does not beat the majority class" in said
+    assert "No signal on cr: prompt tuning does not beat the best constant answer" in said
     assert "cr (no signal)" in said
 
 

@@ -130,7 +130,7 @@ def test_every_target_plm_and_method_has_a_confirmed_winner(
     assert len(found) == len(said)
     assert {run.data.metrics["steps"] for run in found} == {4}
     assert {run.data.params["shots.per_class"] for run in found} == {"4"}
-    for title in ("Confirmed winner of each study", "Best configuration per target", "PLM", "majority class"):
+    for title in ("Confirmed winner of each study", "Best configuration per target", "PLM", "best constant"):
         assert title in printed
 
 

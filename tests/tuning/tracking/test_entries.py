@@ -163,7 +163,7 @@ def test_a_study_that_is_confirmed_at_last_is_unconfirmed_no_more(
 
 
 def cards(plan: Plan, job: Job) -> Iterator[dict[str, Any]]:
-    """Cards of a source's prompts: those of s1 are no better than its majority class with one of two seeds."""
+    """Cards of a source's prompts: those of s1 are no better than its best constant answer with one of two seeds."""
     for seed, score in ((0, 0.9), (1, 0.5 if job.lineage.task.name == "s1" else 0.7)):
         yield {
             "key": f"k{seed}",
