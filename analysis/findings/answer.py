@@ -111,7 +111,7 @@ def answer(evidence: Evidence, found: Sequence[Correlation]) -> Answer:
     best = max(known, key=lambda c: (is_significant(c), c.spearman_mean or 0.0))
     sources = len({pair.source for pair in evidence.transfer_pairs if pair.method == method})
     verdict = verdict_of(best, sources)
-    first = _first(best, len(known), verdict, sources) + _others(evidence, found, best)
+    first = _first(best, len(known), verdict, sources) + _trivial(evidence, method) + _others(evidence, found, best)
     return Answer(verdict, (first, _second(evidence, method, best.similarity)), method, best.similarity, best)
 
 
@@ -180,6 +180,21 @@ VERDICTS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Verdict -> how the first sentence begins."""
+
+
+def trivial_coefficients(evidence: Evidence, method: str) -> dict[str, float]:
+    """Mean Spearman with the gain of what knows nothing but the source: its size and the entropy of its labels."""
+    pairs = [pair for pair in evidence.transfer_pairs if pair.method == method]
+    points = {name: points_of(evidence, pairs, name, "gain") for name in evidence.source_only}
+    found = of_points(points, measure="gain", method=method) if pairs else []
+    return {one.similarity: one.spearman_mean for one in found if one.spearman_mean is not None}
+
+
+def _trivial(evidence: Evidence, method: str) -> str:
+    """What a similarity is to beat; empty where nothing of it was measured."""
+    known = trivial_coefficients(evidence, method)
+    said = " and ".join(f"{name} {rho(value)}" for name, value in known.items())
+    return f"; knowing only of the source: {said}" if said else ""
 
 
 def _others(evidence: Evidence, found: Sequence[Correlation], best: Correlation) -> str:
