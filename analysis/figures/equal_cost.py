@@ -7,7 +7,7 @@ from typing import Any
 from analysis.figures.drawing import WIDTH, Drawing, NotDrawn, colour, dashes, marker, minus_ticks, zero_line
 from analysis.findings.costs import IN_FULL
 from analysis.findings.equal_cost import SHARES, WHOLE, AtCost, EqualCost
-from analysis.wording import points
+from analysis.wording import counts, points
 
 CURVE = (*SHARES, *(float(2**power) for power in range(1, 8)), WHOLE)
 """Budgets of the figure."""
@@ -33,7 +33,7 @@ def equal_cost_figure(found: EqualCost) -> Drawing | NotDrawn:
         f"against the steps of all seeds, with all that was trained for a method, as a multiple of {found.baseline}'s. "
         "A line begins where every target has a complete trial; every target pays its sources in full. "
         + ("Scores are of seeds that did not choose. " if found.is_cross_fitted else "Scores are of the seeds that chose, so that more trials look better by chance alone. ")
-        + "Deviations over targets are in the table.",
+        + f"{counts({m: found.of(IN_FULL)[m][0].targets for m in lines}, 'target')}. Deviations over targets are in the table.",
         f"Line plot of the score against cost: {ends}.",
         (WIDTH, 3.6),
         lambda figure: _paint(figure, found.baseline, lines),

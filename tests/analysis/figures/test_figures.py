@@ -45,7 +45,7 @@ def drawn() -> dict[str, Drawing]:
 
 NAMES = (
     "coefficients", "scatter", "pooled", "retrieval", "gain-spot", "gain-panda", "similarity-c_mean", "similarity-e_avg", "importance", "slices",
-    "search", "contrasts", "twins",
+    "search", "equal_cost", "contrasts", "twins",
 )  # fmt: skip
 
 
