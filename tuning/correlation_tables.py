@@ -86,7 +86,7 @@ def _captions(found: Sequence[Correlation], relative_to: str) -> Iterator[str]:
     )
     yield (
         "pair r: of ranks within targets without the means of sources: what a similarity knows of the pair; its p with "
-        "the names of sources and targets permuted, adjusted for the number of similarities"
+        "each source permuted over targets, adjusted for the number of similarities"
     )
     first = found[0]
     if first.source_only is not None:

@@ -38,8 +38,8 @@ def coefficients_figure(evidence: Evidence, found: Sequence[Correlation]) -> Dra
         "Mean over targets of Spearman's coefficient between similarity and gain of the sources; lines: 95\u00a0% "
         "intervals over targets "
         "and sources. Filled: confirmed winners; hollow: the first trial, the same settings on every pair, scored "
-        "on selection rows with the search seeds. Better than chance: p below 0.05 when sources and targets are permuted "
-        "and means of sources removed, corrected over similarities; an interval may still include zero, since it also "
+        "on selection rows with the search seeds. Better than chance: p below 0.05 when means of sources are removed and "
+        "each source permuted over targets, corrected over similarities; an interval may still include zero, since it also "
         "covers the choice of targets. Grey tick: noise ceiling, the coefficient "
         f"that a repeated measurement of the gain with other seeds and rows would reach as a predictor.{note} {_n(rows)} "
         f"{evidence.protocol}.",

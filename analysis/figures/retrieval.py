@@ -22,11 +22,10 @@ from analysis.figures.drawing import (
     zero_line,
 )
 from analysis.findings.answer import Answer, points_of
-from analysis.findings.retrieval import hindsight_gains, random_order, top_k, tried_shares
+from analysis.findings.retrieval import TopK, hindsight_gains, random_order, top_k, tried_shares
 from analysis.records.evidence import Evidence, left_out
 from analysis.statistics.coefficients import shares
 from analysis.statistics.correlation import Point
-from analysis.statistics.gains import ROUNDING
 from analysis.wording import chance, counted, minus, points, rho, span
 
 
@@ -115,7 +114,7 @@ def retrieval_figure(evidence: Evidence, answer: Answer) -> Drawing | NotDrawn:
     curves = {best: curves[best], **curves}
     return Drawing(
         "retrieval",
-        _says_retrieval(best, str(answer.method), curves[best][0].gain, chances[0], oracle, count),
+        _says_retrieval(best, str(answer.method), curves[best][0], chances[0], oracle, count),
         "Gain over prompt tuning of the best of the k most similar sources, chosen by selection score; mean over "
         f"{counted(len({evidence.place(p.target, p.plm) for p in own}), 'target')}, "
         f"{counted(len(own), 'pair')}. Random: expected gain of randomly drawn sources. All sources: independent of "
@@ -128,6 +127,7 @@ def retrieval_figure(evidence: Evidence, answer: Answer) -> Drawing | NotDrawn:
             {name: [(1 - row.left_out, row.gain) for row in rows] for name, rows in curves.items()},
             list(zip(tried_shares(own, str(answer.method)), chances, strict=True)),
             best,
+            curves[best][0].kept is not None,
         ),
     )
 
@@ -141,20 +141,24 @@ def _says_hindsight(gains: Sequence[float]) -> str:
     )
 
 
-def _says_retrieval(best: str, method: str, first: float, drawn: float, oracle: float, count: int) -> str:
-    if oracle > ROUNDING:
+def _says_retrieval(best: str, method: str, first: TopK, drawn: float, oracle: float, count: int) -> str:
+    if first.kept is not None:
         return (
-            f"The most similar source by {best} retains {minus(f'{100 * first / oracle:.0f}')}\u00a0% of what "
+            f"The most similar source by {best} retains {minus(f'{100 * first.kept:.0f}')}\u00a0% of what "
             f"{method} gains with all {count}; a random source retains {minus(f'{100 * drawn / oracle:.0f}')}\u00a0%"
         )
     return (
-        f"With all {count} sources {method} gains {points(oracle)} points, so there is no gain to retain; the most "
-        f"similar by {best} gains {points(first)}"
+        f"With all {count} sources {method} gains {points(oracle)} points, not above zero beyond doubt; the most "
+        f"similar by {best} gains {points(first.gain)}"
     )
 
 
 def _paint_retrieval(
-    figure: Any, curves: dict[str, list[tuple[float, float]]], chances: Sequence[tuple[float, float]], best: str
+    figure: Any,
+    curves: dict[str, list[tuple[float, float]]],
+    chances: Sequence[tuple[float, float]],
+    best: str,
+    in_shares: bool,
 ) -> None:
     axes = figure.add_subplot()
     zero_line(axes)
@@ -179,7 +183,7 @@ def _paint_retrieval(
     axes.set_xlim(0, 103)
     axes.grid(axis="y")
     minus_ticks(axes.yaxis)
-    if oracle > ROUNDING:
+    if in_shares:
         retained = axes.secondary_yaxis("right", functions=(lambda gain: gain / oracle, lambda share: share * oracle))
         retained.set_ylabel("share of the gain of all (%)")
         retained.spines["right"].set_visible(False)

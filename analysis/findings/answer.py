@@ -127,8 +127,8 @@ def knows_sources(found: Correlation) -> bool:
 
 
 def smallest_p(sources: int, targets: int) -> float:
-    """The smallest p-value that permuting names of so many sources and targets can give: that of a perfect order."""
-    return min(1.0, 2 / (math.factorial(sources) * math.factorial(targets)))
+    """The smallest p-value that permuting each of so many sources over so many targets can give: of a perfect order."""
+    return min(1.0, 2 / float(math.factorial(targets)) ** sources)
 
 
 def verdict_of(best: Correlation, sources: int) -> str:

@@ -13,6 +13,7 @@ from analysis.findings.contrasts import FEWEST, Interval
 from analysis.findings.costs import ACCOUNTS, Spending, spendings, unrecorded
 from analysis.records.evidence import Evidence
 from analysis.records.studies import TrialRecord
+from analysis.statistics.crossfit import first_best, grounds_of
 from analysis.statistics.gains import LEVEL
 
 SHARES = (0.125, 0.25, 0.5, 1.0)
@@ -158,8 +159,8 @@ def cross_fitted(trials: Sequence[TrialRecord]) -> float | None:
     if not trials:
         return None
     table = np.array([[trial.by_seed[seed] for seed in sorted(trial.by_seed)] for trial in trials])  # [N, K]
-    chosen = [np.delete(table, seed, axis=1).mean(axis=1).argmax() for seed in range(table.shape[1])]
-    return float(np.mean([table[trial, seed] for seed, trial in enumerate(chosen)]))
+    chosen = first_best(grounds_of(table, [0.0] * len(table)))
+    return float(table[chosen, np.arange(table.shape[1])].mean())
 
 
 def _has_seeds(trials: Sequence[TrialRecord]) -> bool:

@@ -36,7 +36,7 @@ def best_table(evidence: Evidence) -> Table:
     stars = {run: p < 1 - LEVEL for run, p in p_values.items()}
     return _table(
         "best-table",
-        "Chosen by selection score. Scores, and gains over prompt tuning, in percent on report rows, ± standard "
+        "Chosen by selection score, each seed scored on what the other seeds choose. Scores, and gains over prompt tuning, in percent on report rows, ± standard "
         "deviation over seeds; 95\u00a0% interval over rows and seeds; "
         "p and * (below 0.05) after Holm's correction over targets",
         {
@@ -105,7 +105,7 @@ def coefficients_table(evidence: Evidence, found: Sequence[Correlation], name: s
     caption = (
         "ρ: Spearman's, r: Pearson's coefficient, mean over targets; intervals: 95\u00a0% over targets and sources; by chance: the mean ρ of "
         "the best similarity where sources are permuted; source only: mean ρ of a source's mean rank on the other targets; pair r: of ranks within targets without the "
-        "means of sources, what a similarity knows of the pair; its p: sources and targets permuted, corrected over similarities; "
+        "means of sources, what a similarity knows of the pair; its p: each source permuted over targets, corrected over similarities; "
         "noise ceiling: the coefficient that a repeated measurement of the gain with other seeds and report rows "
         "would reach as a predictor; pooled: of ranks within targets; its p: sources permuted jointly over targets, corrected over similarities; missing: pairs without a value; * the loss contains a similarity. "
         f"{definitions}. Click a column header to sort"

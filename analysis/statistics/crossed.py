@@ -46,6 +46,8 @@ def seed_noise(scores: Floats) -> SeedNoise:
 
     Source: Smyth (2004), moderated t-statistics (limma), section 6.2; the residuals are those of a layout
     configuration × seed without replication.
+    Deviation: the shared variance is their mean, not the one that fits their logarithms, with which intervals cover
+    91 to 93 % where deviations differ or there are two seeds.
     """
     configurations, seeds = scores.shape
     if configurations < FEWEST or seeds < 2:
@@ -56,13 +58,9 @@ def seed_noise(scores: Floats) -> SeedNoise:
     if not own.any():
         return SeedNoise(0.0, math.inf, (configurations - 1) * degrees)
     logs = np.log(np.maximum(own, 1e-5 * np.median(own[own > 0])))
-    logs = logs - special.digamma(degrees / 2) + math.log(degrees / 2)
     excess = float(logs.var(ddof=1)) - float(special.polygamma(1, degrees / 2))
-    most = (configurations - 1) * degrees
-    if excess <= 0:
-        return SeedNoise(float(own.mean()), math.inf, most)
-    weight = 2 * _inverse_trigamma(excess)
-    return SeedNoise(math.exp(logs.mean() + special.digamma(weight / 2) - math.log(weight / 2)), weight, most)
+    weight = 2 * _inverse_trigamma(excess) if excess > 0 else math.inf
+    return SeedNoise(float(own.mean()), weight, (configurations - 1) * degrees)
 
 
 def _inverse_trigamma(value: float) -> float:

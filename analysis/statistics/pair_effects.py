@@ -13,7 +13,7 @@ DRAWS = 1999
 """Relabellings that are drawn."""
 FEWEST_SOURCES, FEWEST_TARGETS = 3, 2
 """Below, nothing is left once means are removed."""
-SWEEPS = 50
+SWEEPS = 20
 """Rounds in which means are removed: of complete tables the first does it."""
 
 
@@ -37,8 +37,10 @@ def pair_effects(similarities: Mapping[str, Floats], values: Floats, seed: int =
 
     A good source helps every target, and may be similar to every target too: a similarity earns a coefficient so
     without knowing anything of the pair. What is left after the means of sources are removed, from ranks within
-    targets, is of the pair alone. Names of sources and of targets are permuted, of all similarities alike, and the
-    largest coefficient among them is what each must exceed.
+    targets, is of the pair alone. What is left of each source's values is permuted over its targets, for all
+    similarities alike, and the largest coefficient among them is what each must exceed. Permuted so, each source
+    keeps its own spread: ranks of the best and the worst source vary less than others, on both sides, which
+    permuting sources would take for agreement.
 
     Args:
         similarities: name -> [S, T]; NaN where there is no pair.
@@ -48,8 +50,8 @@ def pair_effects(similarities: Mapping[str, Floats], values: Floats, seed: int =
     Returns:
         Those that have one: at least 3 sources and 2 targets, and something left that varies.
 
-    Source: Krackhardt (1988), the quadratic assignment procedure; Westfall and Young (1993), the largest statistic
-    of each permutation.
+    Source: Westfall and Young (1993), the largest statistic of each permutation. Deviation from the quadratic
+    assignment procedure (Krackhardt 1988): pairs of different sources are taken for independent.
     """
     if values.shape[0] < FEWEST_SOURCES or values.shape[1] < FEWEST_TARGETS:
         return {}
@@ -69,10 +71,14 @@ def pair_effects(similarities: Mapping[str, Floats], values: Floats, seed: int =
 
 
 def _relabelled(grid: Floats, seed: int) -> Floats:
-    """[1 + DRAWS, S, T] a grid as it is, and with the names of its sources and targets permuted."""
+    """[1 + DRAWS, S, T] residuals as they are, and with each source's own permuted over its targets; NaN stays."""
     generator = np.random.default_rng(seed)
-    moved = (grid[generator.permutation(len(grid))][:, generator.permutation(grid.shape[1])] for _ in range(DRAWS))
-    return np.stack([grid, *moved])
+    moved = np.full((1 + DRAWS, *grid.shape), np.nan)
+    moved[0] = grid
+    for source, own in enumerate(grid):
+        known = np.flatnonzero(~np.isnan(own))
+        moved[1:, source, known] = generator.permuted(np.tile(own[known], (DRAWS, 1)), axis=1)
+    return _without_means(moved)
 
 
 def _coefficients(x: Floats, moved: Floats) -> Floats:
@@ -84,13 +90,18 @@ def _coefficients(x: Floats, moved: Floats) -> Floats:
 
 def residuals(grid: Floats) -> Floats:
     """[S, T] ranks within targets without the means of sources and targets; NaN stays."""
-    left = np.stack([shares(column) for column in grid.T], axis=1)
-    for _ in range(SWEEPS if np.isnan(left).any() else 1):
-        for axis in (0, 1):
-            known = ~np.isnan(left)
-            total = np.where(known, left, 0).sum(axis=axis, keepdims=True)
-            left = left - total / np.maximum(known.sum(axis=axis, keepdims=True), 1)
-    return left
+    return _without_means(np.stack([shares(column) for column in grid.T], axis=1))
+
+
+def _without_means(grids: Floats) -> Floats:
+    """[…, S, T] without the means of rows and columns; NaN stays."""
+    known = ~np.isnan(grids)
+    left = np.where(known, grids, 0)
+    for _ in range(1 if known.all() else SWEEPS):
+        for axis in (-2, -1):
+            mean = left.sum(axis=axis, keepdims=True) / np.maximum(known.sum(axis=axis, keepdims=True), 1)
+            left = np.where(known, left - mean, 0)
+    return np.where(known, left, np.nan)
 
 
 def source_only(values: Floats) -> float | None:

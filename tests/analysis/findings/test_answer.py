@@ -51,7 +51,7 @@ def test_noise_is_no_sign_and_never_called_a_no() -> None:
 
 
 def test_of_one_target_nothing_can_be_said_of_pairs() -> None:
-    assert [smallest_p(*n) for n in ((3, 2), (3, 3), (1, 1))] == pytest.approx([1 / 6, 1 / 18, 1.0])
+    assert [smallest_p(*n) for n in ((3, 2), (3, 3), (6, 1))] == pytest.approx([1 / 4, 1 / 108, 1.0])
     known = evidence(replace(SMALL, targets=("cb",), methods=("spot",), similarities=("c_mean",)))
     known = with_studies(known, lambda pair: changed(pair, gain=pair.similarities["c_mean"]))
     said = answer(known, correlations(known))
