@@ -19,6 +19,7 @@ FIRST_ID = 5
 """Below it lie the special tokens of most vocabularies."""
 
 ENCODER = "name an encoder of text, such as a BERT, a RoBERTa or the encoder of a T5"
+CAUSAL = "name a causal language model, such as a Llama, a Qwen or a GPT-2"
 
 
 class Refused(ValueError):
@@ -30,19 +31,23 @@ class Reference:
 
     Args:
         model: in float32.
+        causal: whether it must read left to right, or must not.
 
     Attributes:
+        what: what it must be.
+        remedy: what to name where it is not.
         token: the id that stands in front of texts.
         short: a text of three tokens.
         long: a text of five.
         hidden: text -> [T, H] its vectors.
 
     Raises:
-        ValueError: if the model is no encoder of text, or reads left to right.
+        ValueError: if the model does not read text so.
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, *, causal: bool = False):
         self.name = type(model).__name__
+        self.what, self.remedy = ("causal model of text", CAUSAL) if causal else ("encoder of text", ENCODER)
         try:
             first, second, third, fourth, other = _harmless_ids(model)
             self.token, self.short = fourth, (first, third, second)
@@ -51,11 +56,16 @@ class Reference:
             texts = (self.short, last_changed, self.long, (self.token, *self.short), (self.token, *self.long))
             self.hidden: Mapping[Text, Tensor] = {text: own_output(model, text) for text in texts}
         except Exception as error:  # models that are no encoders fail in many ways, which all mean this
-            raise ValueError(f"{self.name} is no encoder of text ({first_line(error)}); {ENCODER}") from error
+            raise ValueError(f"{self.name} is no {self.what} ({first_line(error)}); {self.remedy}") from error
         own = self.hidden[self.short]
-        if difference(self.hidden[last_changed][:1], own[:1]) <= UNSEEN:
-            if difference(own_output(model, first_changed)[-1:], own[-1:]) <= UNSEEN:
-                raise ValueError(f"{self.name} is no encoder of text (its tokens do not read one another); {ENCODER}")
+        left_to_right = difference(self.hidden[last_changed][:1], own[:1]) <= UNSEEN
+        if left_to_right and difference(own_output(model, first_changed)[-1:], own[-1:]) <= UNSEEN:
+            raise ValueError(f"{self.name} is no {self.what} (its tokens do not read one another); {self.remedy}")
+        if causal and not left_to_right:
+            raise ValueError(
+                f"{self.name} is no {self.what}: the first token's vector changes with the last token; {self.remedy}"
+            )
+        if left_to_right and not causal:
             raise ValueError(
                 f"{self.name} takes no prompt here: it reads left to right, and an encoder is needed: "
                 f"the first token's vector stays when the last token changes; {ENCODER}"

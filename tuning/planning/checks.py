@@ -13,6 +13,7 @@ from panda_trainable.data.rows import imbalance
 from panda_trainable.data.splits import replica_rows
 from panda_trainable.data.tokens import TokenTable, token_table
 from panda_trainable.library import PromptLibrary
+from panda_trainable.plm.asking import asking_problems
 from panda_trainable.plm.encoder import FrozenEncoder
 from panda_trainable.plm.files import load_config, load_tokenizer
 from panda_trainable.prompt.initialisers import read_prompt
@@ -114,6 +115,17 @@ def _measures(checked: Checked, setting: Setting, similarity: str) -> bool:
     """Whether a similarity is measured on a PLM: similarities are those of the plan's own PLM."""
     own = setting.plm == checked.plan.setting.plm
     return own and checked.searches and similarity in checked.plan.experiment.similarities
+
+
+def words_fit(checked: Checked, task: TaskSpec) -> Iterator[Finding]:
+    """The template and label words of a task suit the language models that are asked."""
+    for setting in checked.plan.settings:
+        try:
+            wording = task.on(setting.plm).asked
+        except ValueError:
+            continue  # told by `resolve`, of the tasks that this PLM is asked
+        for rule in asking_problems(load_tokenizer(setting.plm), setting.plm.kind, wording) if wording else ():
+            yield Problem(f"task {task.name}", f"{setting.plm.label}: {rule}")
 
 
 def _plm(setting: Setting) -> str:
