@@ -51,7 +51,7 @@ class Plm(PlmSettings):
         files: hash of its weights, config and tokenizer files: its identity.
         note: what tells it apart from another of the same name.
         kind: what it is here: a language model that answers with its own head or reads left to right, or an encoder.
-        head: None where it is the one that its kind has by default.
+        head: None where it is the usual of its files.
     """
 
     files: str

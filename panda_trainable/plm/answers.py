@@ -1,6 +1,7 @@
 """Answers: label words as token sequences, which states predict their tokens, and the classes' scores."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -32,23 +33,23 @@ class Answers:
                 if clash := [(a, b) for a in of_class for b in other if b[: len(a)] == a]:
                     raise ValueError(f"no word may begin with a word of another class, got tokens {clash[0]}")
 
-    @property
+    @cached_property
     def all_words(self) -> tuple[Tokens, ...]:
         """[A] the words of all classes, one class behind the other."""
         return tuple(word for of_class in self.words for word in of_class)
 
-    @property
+    @cached_property
     def beginnings(self) -> tuple[Tokens, ...]:
         """[M] what stands between the text and some token of a word; the first is nothing."""
         return tuple(dict.fromkeys(word[:i] for word in sorted(self.all_words, key=len) for i in range(len(word))))
 
-    @property
+    @cached_property
     def continuations(self) -> tuple[Tokens, ...]:
         """[R] what must be read behind the text, so that every beginning is read in one of them."""
         found = self.beginnings
         return tuple(a for a in found if not any(len(b) > len(a) and b[: len(a)] == a for b in found))
 
-    @property
+    @cached_property
     def places(self) -> tuple[tuple[int, int], ...]:
         """[M] in which continuation a beginning is read, and how many tokens it has."""
         rows = self.continuations

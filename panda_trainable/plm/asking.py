@@ -1,6 +1,6 @@
 """How rows are asked of a language model: filled templates that fit, where the answer stands, and label words as tokens."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,9 +46,15 @@ def asked_texts(
     if KINDS[kind].slot == "end":  # what is read of a word stands behind the text
         room -= max(map(len, label_words(tokenizer, kind, wording).continuations))
     found = _read(tokenizer, kind, [wording.around_slot(values) for values in rows])
-    cut = [len(ids) > room for ids, _ in found]
-    for i in (i for i, is_long in enumerate(cut) if is_long):
-        found[i] = _fitted(tokenizer, kind, wording, list(rows[i]), room)
+    too_long = dict.fromkeys(i for i, (ids, _) in enumerate(found) if len(ids) > room)
+    cut, values = [i in too_long for i in range(len(found))], {i: list(rows[i]) for i in too_long}
+    while too_long:  # nearly always once: tokens of a cut text may be others
+        shorter = _shortened(tokenizer, wording, values, {i: len(found[i][0]) for i in too_long}, room)
+        values |= shorter
+        again = _read(tokenizer, kind, [wording.around_slot(fields) for fields in shorter.values()])
+        for i, each in zip(shorter, again, strict=True):
+            found[i] = each
+        too_long = dict.fromkeys(i for i in too_long if len(found[i][0]) > room)
     return AskedTexts([ids for ids, _ in found], [slot for _, slot in found], cut)
 
 
@@ -68,36 +74,61 @@ def _read(tokenizer: Any, kind: PlmKind, sides: Sequence[tuple[str, str]]) -> li
     return [(first + ids, len(first) + len(ids) - 1) for ids in plain]
 
 
-def _fitted(
-    tokenizer: Any, kind: PlmKind, wording: Wording, values: list[str], room: int
-) -> tuple[list[int], int]:  # fmt: skip
-    """A row's tokens and slot with its fields cut until they have room."""
-    while True:
-        ids, slot = _read(tokenizer, kind, [wording.around_slot(values)])[0]
-        if (over := len(ids) - room) <= 0:
-            return ids, slot
-        sizes = [len(_plain(tokenizer, value)) for value in values]
-        longest = max(range(len(sizes)), key=lambda i: sizes[i])
-        if not sizes[longest]:
+def _shortened(
+    tokenizer: Any, wording: Wording, values: Mapping[int, Sequence[str]], lengths: Mapping[int, int], room: int
+) -> dict[int, list[str]]:
+    """Row -> its fields, cut at their ends by what it is too long, the longest first.
+
+    Args:
+        tokenizer: of the PLM.
+        wording: whose fields they are.
+        values: row -> its fields as they are.
+        lengths: row -> tokens, of the rows that are too long.
+        room: tokens that there may be.
+    """
+    if not tokenizer.is_fast:
+        raise ValueError(
+            f"{type(tokenizer).__name__} does not say which characters its tokens are, without which a template's fields "
+            "cannot be cut; put a tokenizer.json (a fast tokenizer) into the PLM's folder, or raise train.max_length"
+        )
+    texts = [text for i in lengths for text in values[i]]
+    spans = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
+    pairs, shorter = iter(zip(texts, spans, strict=True)), {}
+    for i, length in lengths.items():
+        fields = [next(pairs) for _ in values[i]]
+        sizes = [len(of_text) for _, of_text in fields]
+        if not any(sizes):
             raise ValueError(
-                f"max_length has no room for a field in the template {wording.template!r}, which alone takes {len(ids)} "
+                f"max_length has no room for a field in the template {wording.template!r}, which alone takes {length} "
                 f"tokens, of which there may be {room}; raise train.max_length, or shorten the template"
             )
-        second = max((size for i, size in enumerate(sizes) if i != longest), default=0)
-        kept = sizes[longest] - max(1, min(over, sizes[longest] - second))
-        values[longest] = _beginning(tokenizer, values[longest], kept)
+        kept = _kept(sizes, length - room)
+        shorter[i] = [_beginning(*field, left) for field, left in zip(fields, kept, strict=True)]
+    return shorter
+
+
+def _kept(sizes: Sequence[int], over: int) -> list[int]:
+    """Tokens that are left of fields, of which so many go, the longest first."""
+    kept = list(sizes)
+    while over > 0 and any(kept):
+        longest = kept.index(max(kept))
+        second = max((size for i, size in enumerate(kept) if i != longest), default=0)
+        gone = max(1, min(over, kept[longest] - second))
+        kept[longest], over = kept[longest] - gone, over - gone
+    return kept
+
+
+def _beginning(text: str, spans: Sequence[tuple[int, int]], tokens: int) -> str:
+    """What the first so many tokens of a text, which stand in it at spans, are of it."""
+    if tokens >= len(spans):
+        return text
+    shorter = text[: spans[tokens - 1][1]].rstrip() if tokens else ""
+    return shorter if shorter != text else text[:-1]  # several tokens may be of one character
 
 
 def _plain(tokenizer: Any, text: str) -> list[int]:
     ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     return ids
-
-
-def _beginning(tokenizer: Any, text: str, tokens: int) -> str:
-    """What the first so many tokens of a text are of it."""
-    spans = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
-    shorter = text[: spans[tokens - 1][1]].rstrip() if tokens else ""
-    return shorter if shorter != text else text[:-1]  # several tokens may be of one character
 
 
 def special_tokens(tokenizer: Any) -> tuple[Tokens, Tokens]:

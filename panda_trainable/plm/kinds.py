@@ -80,13 +80,14 @@ def kind_in(folder: Path) -> PlmKind:
 
 
 def used_as(found: PlmKind, asked: PlmHead | None) -> tuple[PlmKind, PlmHead | None]:
-    """As which kind a model is used, and the head where it is not the one that the kind has by default.
+    """As which kind a model is used, and the head where it is not the usual of its files.
 
     Args:
         found: the kind of its files.
         asked: `plm.head` of the experiment file; None: the usual.
     """
     head = asked or _USUAL[found]
+    other = None if head == _USUAL[found] else head
     if head == "linear":
-        return ("causal_lm", "linear") if found == "causal_lm" else ("encoder", None)
-    return ("masked_lm", None) if found == "encoder" else (found, None)  # loading tells it where it has no head
+        return ("causal_lm" if found == "causal_lm" else "encoder"), other
+    return ("masked_lm" if found == "encoder" else found), other  # loading tells it where there is no head

@@ -1,6 +1,6 @@
 """LanguageModel: a frozen language model with soft prompts in front, whose own head says what it makes of answers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -11,12 +11,20 @@ from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPa
 
 from panda_trainable.config.setting import Plm, PlmKind, Pooling, Precision
 from panda_trainable.config.wording import Wording
-from panda_trainable.plm.answers import TEXT_ALONE, Answers
+from panda_trainable.plm.answers import TEXT_ALONE, Answers, Tokens
 from panda_trainable.plm.asking import decoder_start, label_words
 from panda_trainable.plm.encoder import PROBE, FrozenEncoder
 from panda_trainable.plm.files import load_tokenizer
 from panda_trainable.plm.kinds import KINDS
 from panda_trainable.plm.reference import TOLERANCE, difference, first_line, told
+
+
+class _Read(BaseModelOutputWithPastAndCrossAttentions):
+    """What a part answers that is not run: given states, and None of all else, as mixtures of experts ask for routers."""
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):
+            raise AttributeError(name)
 
 
 class LanguageModel(FrozenEncoder):
@@ -116,7 +124,7 @@ class LanguageModel(FrozenEncoder):
                 "encoder_outputs": BaseModelOutput(last_hidden_state=states[:, None]),
             }
         own = reader.__dict__.get("forward")
-        reader.forward = lambda *_, **__: BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=states[:, None])
+        reader.forward = lambda *_, **__: _Read(last_hidden_state=states[:, None])
         try:
             with self.lowered():
                 return self.whole(**given).logits[:, 0].float()
@@ -146,10 +154,13 @@ def _in_slot(
     owner: Tensor | None, padded: bool, slots: Tensor | None,
 ) -> Tensor:  # fmt: skip
     """[n, 1, H] of the mask token; without one, as for an empty text, of the last."""
-    at = lengths - 1 if slots is None else slots[:, 0].long()
-    return plm.encode(ids, types, lengths, prompt, owner, tokens=True, padded=padded)[torch.arange(len(ids)), at][
-        :, None
-    ]
+    made = plm.encode(ids, types, lengths, prompt, owner, tokens=True, padded=padded)
+    return _picked(made, (lengths[:, None] - 1) if slots is None else slots.long())
+
+
+def _picked(states: Tensor, at: Tensor) -> Tensor:
+    """[n, M, H] the states [n, T, H] of tokens [n, M]."""
+    return states.gather(1, at[..., None].expand(-1, -1, states.shape[2]))
 
 
 def _behind_text(
@@ -158,22 +169,24 @@ def _behind_text(
 ) -> Tensor:  # fmt: skip
     """[n, M, H] of the text's last token, and of a word's tokens behind it: a text for each continuation."""
     rows, places = answers.continuations, torch.tensor(answers.places, device=ids.device)
-    n, repeats, room = len(ids), len(rows), max(map(len, rows))
+    room = max(map(len, rows))
     if not room:
-        return plm.encode(ids, types, lengths, prompt, owner, tokens=True, padded=padded)[torch.arange(n), lengths - 1][
-            :, None
-        ]
-    wide = pad(ids, (0, room)).repeat_interleave(repeats, 0)
+        return _picked(plm.encode(ids, types, lengths, prompt, owner, tokens=True, padded=padded), lengths[:, None] - 1)
+    n, repeats = len(ids), len(rows)
+    wide, kinds = (pad(each, (0, room)).repeat_interleave(repeats, 0) for each in (ids, types))
     begin, sizes = lengths.repeat_interleave(repeats), torch.tensor([len(row) for row in rows], device=ids.device)
-    words = torch.tensor([[*row, *[0] * (room - len(row))] for row in rows], device=ids.device).repeat(n, 1)
-    wide.scatter_(1, begin[:, None] + torch.arange(room, device=ids.device), words)
-    of_rows = None if owner is None else owner.repeat_interleave(repeats)
-    made = plm.encode(
-        wide, pad(types, (0, room)).repeat_interleave(repeats, 0), begin + sizes.repeat(n), prompt, of_rows, tokens=True
+    wide.scatter_(
+        1, begin[:, None] + torch.arange(room, device=ids.device), _filled(rows, room, ids.device).repeat(n, 1)
     )
-    each = made.unflatten(0, (n, repeats))
-    column = lengths[:, None] - 1 + places[:, 1]  # [n, M]
-    return each[torch.arange(n, device=ids.device)[:, None], places[:, 0], column]
+    of_rows = None if owner is None else owner.repeat_interleave(repeats)
+    made = plm.encode(wide, kinds, begin + sizes.repeat(n), prompt, of_rows, tokens=True)  # [n R, T + W, H]
+    width = made.shape[1]
+    return _picked(made.view(n, repeats * width, -1), places[:, 0] * width + lengths[:, None] - 1 + places[:, 1])
+
+
+def _filled(rows: Sequence[Tokens], room: int, device: torch.device) -> Tensor:
+    """[R, room] tokens, with zeros behind the shorter ones."""
+    return torch.tensor([[*row, *[0] * (room - len(row))] for row in rows], dtype=torch.long, device=device)
 
 
 def _in_decoder(
@@ -185,7 +198,7 @@ def _in_decoder(
     mask = pad(torch.arange(ids.shape[1], device=ids.device) < lengths[:, None], (first, 0), value=True)
     rows, places = answers.continuations, torch.tensor(answers.places, device=ids.device)
     n, repeats, room = len(ids), len(rows), max(map(len, rows))
-    read = torch.tensor([[*plm.start, *row, *[0] * (room - len(row))] for row in rows], device=ids.device).repeat(n, 1)
+    read = _filled([(*plm.start, *row) for row in rows], len(plm.start) + room, ids.device).repeat(n, 1)
     made = plm.decode(read, hidden.repeat_interleave(repeats, 0), mask.repeat_interleave(repeats, 0))
     return made.unflatten(0, (n, repeats))[:, places[:, 0], len(plm.start) - 1 + places[:, 1]]
 

@@ -139,7 +139,16 @@ WITHOUT_PREFIX: Mapping[str, LmFamily] = MappingProxyType(
 )  # fmt: skip
 """Causal families whose attention cannot be reached, or computes more than the registered one."""
 
-FAMILIES: Mapping[str, LmFamily] = MappingProxyType({**MASKED, **CAUSAL, **SEQ2SEQ, **WITHOUT_PREFIX})
+MORE_CAUSAL: Mapping[str, LmFamily] = MappingProxyType(
+    {
+        "lfm2": _like("Lfm2ForCausalLM", layer_types=["conv", "full_attention"], **SHARED_KEYS),
+        "mixtral": _like("MixtralForCausalLM", num_local_experts=2, num_experts_per_tok=1, **SHARED_KEYS),
+        "smollm3": _like("SmolLM3ForCausalLM", **SHARED_KEYS),
+    }
+)
+"""A hybrid, a mixture of experts, and one of which some layers know no positions."""
+
+FAMILIES: Mapping[str, LmFamily] = MappingProxyType({**MASKED, **CAUSAL, **SEQ2SEQ, **WITHOUT_PREFIX, **MORE_CAUSAL})
 
 
 def word_tokenizer(*, mask: bool = True, specials: bool = True) -> PreTrainedTokenizerFast:

@@ -32,6 +32,8 @@ Finding = Problem | str
 
 NOTED_TRUNCATION = 0.05
 """Share of truncated train rows from which a user is told."""
+FROM_NOISE = ("normal", "uniform", "uniform_positive", "zeros", "sparse")
+"""Initialisers that know nothing of the PLM's words."""
 TOKEN_LEVEL = ("tagging", "extractive_qa")
 """Kinds of tasks whose outputs are per token."""
 
@@ -97,6 +99,15 @@ def initial_prompt_fits(_: Checked, setting: Setting) -> None:
     if setting.prompt.init.kind == "file":
         shape = _encoder(setting).prompt_shape(setting.prompt.length, setting.prompt.form)
         read_prompt(Path(setting.prompt.init.file), shape)
+
+
+def start_of_language_models(_: Checked, setting: Setting) -> Iterator[Finding]:
+    """Notes a start from noise where a language model's own head answers: nothing but the prompt is trained there."""
+    if setting.plm.has_own_head and setting.prompt.init.kind in FROM_NOISE:
+        yield (
+            f"{setting.plm.label} answers with its own head, and prompts start from {setting.prompt.init.kind}: "
+            "prompt.init vocabulary or text is usual there, and mostly better"
+        )
 
 
 def neurons_can_be_compared(checked: Checked, setting: Setting) -> None:

@@ -47,6 +47,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "form": Check("plm", checks.prompt_form_fits, after=("encoder",)),
         "positions": Check("plm", checks.positions_suffice, after=("encoder",)),
         "initial": Check("plm", checks.initial_prompt_fits, after=("form",)),
+        "start": Check("plm", checks.start_of_language_models),
         "neurons": Check("plm", checks.neurons_can_be_compared, after=("encoder",)),
         "layer": Check("plm", checks.embedded_layer_exists, after=("encoder",)),
         "imported": Check("task", checks.imported_prompts_are_whole),

@@ -216,11 +216,13 @@ def test_a_config_that_is_none_is_left_to_loading_to_tell(tmp_path: Path, config
     assert kind_in(tmp_path) == "encoder"
 
 
-def test_a_head_is_the_usual_of_its_kind_and_an_encoders_key_stays() -> None:
+def test_a_head_is_told_where_it_is_not_the_usual_of_the_files() -> None:
     assert [used_as(kind, None) for kind in ("encoder", *LM)] == [
         ("encoder", None), ("encoder", None), ("causal_lm", None), ("seq2seq_lm", None),
     ]  # fmt: skip
-    assert [used_as(kind, "linear") for kind in LM] == [("encoder", None), ("causal_lm", "linear"), ("encoder", None)]
+    assert [used_as(kind, "linear") for kind in ("encoder", *LM)] == [
+        ("encoder", None), ("encoder", None), ("causal_lm", "linear"), ("encoder", "linear"),
+    ]  # fmt: skip
     assert [used_as(kind, "lm") for kind in ("encoder", *LM)] == [
-        ("masked_lm", None), ("masked_lm", None), ("causal_lm", None), ("seq2seq_lm", None),
+        ("masked_lm", "lm"), ("masked_lm", "lm"), ("causal_lm", None), ("seq2seq_lm", None),
     ]  # fmt: skip

@@ -11,17 +11,22 @@ import torch
 from numpy.typing import NDArray
 
 from panda_trainable.config.methods import TRAITS
-from panda_trainable.config.setting import Plm
+from panda_trainable.config.origin import Unlocated
+from panda_trainable.config.setting import EmbeddingSettings, Plm, SimilaritySettings
 from panda_trainable.config.trial import TrialConfig
+from panda_trainable.data.tokens import token_table
 from panda_trainable.library import PromptLibrary
 from panda_trainable.plm.language_model import LanguageModel
+from panda_trainable.similarity.representations import task_embedding
 from panda_trainable.training.evaluation import report_scores
 from panda_trainable.training.heads import Verbaliser
 from panda_trainable.training.model_student import ModelStudent
+from panda_trainable.training.trainer import Trainer
 from panda_trainable.transfer.lineage import Lineage, tuned, tuned_prompts, tuned_student
 from panda_trainable.transfer.methods import open_trainer
 from panda_trainable.transfer.teachers import source_lineage, target_mixture, teacher_outputs, teacher_plm_lineage
 from tests.kits.language_models import lm_plm, save_lm
+from tests.kits.tasks import own_task, rows_of
 from tests.kits.trainers import loss_curve, said_of_selection, same, state_of_trained
 from tests.kits.trials import asked_trial
 
@@ -49,10 +54,6 @@ def trials(tmp_path_factory: pytest.TempPathFactory, lms: Callable[[str], Plm], 
     """Trials on a language model: trials("llama", "panda", wide=..., form="prefix")."""
     folder = tmp_path_factory.mktemp("tasks")
     return lambda name, method, wide=wide_plm, **changes: asked_trial(folder, lms(name), wide, method, **changes)
-
-
-def selection_logits(trainer: object) -> NDArray[np.float32]:
-    return said_of_selection(trainer)[0]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("name", "method", "form"), RUNS)
@@ -134,7 +135,7 @@ def test_prompts_are_projected_between_kinds_of_plms(
     config = replace(config, projection=replace(config.projection, objective=objective, steps=2))
     trainer = open_trainer(library, config)
     assert trainer.student.encoder.kind == "causal_lm"
-    assert np.isfinite(selection_logits(trainer)).all()
+    assert np.isfinite(said_of_selection(trainer)[0]).all()
 
 
 def test_a_causal_model_with_a_linear_head_reads_its_last_token(
@@ -185,3 +186,39 @@ def test_a_mixture_is_asked_each_task_in_its_words(trials: Trials, library: Prom
         len(readout.head.answers.words) for readout in student.readouts if isinstance(readout.head, Verbaliser)
     ] == [3, 2]
     assert [readout.outputs for readout in student.readouts] == [slice(0, 0), slice(0, 0)]
+
+
+def shares_of_last(trainer: Trainer) -> NDArray[np.float64]:
+    """[K] the mean share of the last class."""
+    return np.array([float(torch.from_numpy(each).softmax(1)[:, -1].mean()) for each in said_of_selection(trainer)])
+
+
+@pytest.mark.parametrize(("name", "form"), [("llama", "input"), ("t5", "input"), ("bert", "prefix")])
+def test_a_prompt_alone_learns_to_make_the_frequent_word_likely(
+    trials: Trials, library: PromptLibrary, tmp_path: Path, name: str, form: str
+) -> None:
+    config = trials(name, "prompt_tuning", form=form)
+    rows = [{**row, "label": int(i % 6 > 0)} for i, row in enumerate(rows_of(60))]
+    raw = replace(config.target, name="uneven", fingerprints=(), counts=(), asked=None, origin=Unlocated())
+    target = own_task(tmp_path, raw, rows).on(config.setting.plm)
+    trainer = open_trainer(library, replace(config, target=target, steps=80, learning_rate=0.1))
+    before = shares_of_last(trainer)
+    trainer.advance(80)
+    after = shares_of_last(trainer)
+    assert (after > before + 0.03).all(), (before, after)
+    assert (after > 0.55).all()
+
+
+@pytest.mark.parametrize("name", ["llama", "bert", "t5"])
+def test_a_task_embedding_is_the_mean_of_the_states_that_answer(
+    trials: Trials, library: PromptLibrary, name: str
+) -> None:
+    config = trials(name, "spot")
+    lineage = source_lineage(config, 0)
+    (folder,) = tuned(library, lineage, [0])
+    student = tuned_student(lineage, [0], [folder])
+    table = token_table(library, lineage.setting, config.sources[0].task, "train")
+    own = student.pooled(table, [np.arange(len(table))])[0].astype(np.float64).mean(0)
+    np.testing.assert_allclose(task_embedding(library, lineage, 0), own, atol=1e-5)
+    settings = SimilaritySettings(embedding=EmbeddingSettings(pooling="mean"))
+    assert not np.allclose(task_embedding(library, lineage, 0, settings), own, atol=1e-3)

@@ -13,11 +13,14 @@ from panda_trainable.library import PromptLibrary
 from tests.kits.command import experiment_file
 from tests.kits.language_models import save_lm
 from tests.kits.small import OWN, plan_of, plans_of, rewritten, studies_of
+from tuning.experiment.experiment import Experiment
 from tuning.experiment.loading import load
+from tuning.experiment.pinned import pinned
 from tuning.experiment.problems import Misuse
 from tuning.planning.imported import imported_task, task_card
 from tuning.planning.preflight import preflight
-from tuning.planning.resolve import resolve
+from tuning.planning.resolve import make_plans, resolve
+from tuning.tracking.study_runs import of_plan
 
 ASKED = {**OWN, "template": "{a} It was {answer}.", "words": ["terrible", ["great", "very"]]}
 OTHER = {**OWN, "classes": ["c0", "c1"], "template": "{a} It was {answer}.", "words": ["person", "place"]}
@@ -88,8 +91,11 @@ def test_the_wording_decides_the_key_of_a_language_models_study(lms: Lms, tmp_pa
 
 def test_a_sound_experiment_on_a_language_model_passes(lms: Lms, tmp_path: Path) -> None:
     file = experiment_file(tmp_path, lms("llama"), tasks=TASKS, methods=["spot", "zero_shot"])
-    plans, _ = preflight(load(file), PromptLibrary(tmp_path / "library"))
+    plans, notes = preflight(load(file), PromptLibrary(tmp_path / "library"))
     assert len(plans) == 1
+    assert [note for note in notes if "prompts start from normal" in note]
+    plans, notes = preflight(load(file, ["prompt.init=vocabulary"]), PromptLibrary(tmp_path / "library"))
+    assert not [note for note in notes if "prompts start from" in note]
 
 
 BROKEN = [
@@ -161,3 +167,25 @@ def test_imported_prompts_are_known_however_a_plm_is_asked(lms: Lms, tmp_path: P
     raw = resolve(plan.experiment).tasks["s1"]
     assert raw.asked is None
     assert imported_task(tmp_path / "library", raw) is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "head"), [("bert", "lm"), ("bert", "linear"), ("t5", "lm"), ("t5", "linear"), ("llama", "linear")]
+)
+def test_a_pinned_configuration_is_answered_by_the_same_head(lms: Lms, tmp_path: Path, name: str, head: str) -> None:
+    (plan,) = plans_of(tmp_path, {"from": str(lms(name)), "head": head}, tasks=TASKS, methods=["spot"])
+    trial = studies_of(plan)["t ← s1 · spot"].base
+    filed = pinned(plan.experiment, trial, "s1")
+    again = Experiment.placed({**filed, "confirm": {"seeds": [7]}}, tmp_path)
+    assert make_plans(again)[0].setting.plm == plan.setting.plm
+    assert make_plans(again)[0].tasks["t"] == plan.tasks["t"]
+
+
+def test_a_study_tells_how_its_target_is_asked(lms: Lms, plms: Callable[[str], Path], tmp_path: Path) -> None:
+    for plm, expected in (
+        (lms("llama"), {"target.template": "{a} It was {answer}.", "target.words": [["terrible"], ["great", "very"]]}),
+        (plms("bert"), {}),
+    ):
+        plan = plan_of(tmp_path, plm, tasks=TASKS)
+        (told,) = of_plan(plan, [], [studies_of(plan)["t · prompt_tuning"]], lambda job: [])
+        assert {name: value for name, value in told.params.items() if name.startswith("target.")} == expected
