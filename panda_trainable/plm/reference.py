@@ -15,6 +15,9 @@ TOLERANCE = 1e-4
 UNSEEN = 1e-6
 """Share of the largest output below which a changed token was not read."""
 
+ALIKE = 0.1
+"""Distance of two embeddings, as a share of their length, up to which they are alike."""
+
 FIRST_ID = 5
 """Below it lie the special tokens of most vocabularies."""
 
@@ -90,7 +93,7 @@ def difference(found: Tensor, own: Tensor, pooling: str | None = None) -> float:
 
 
 def _harmless_ids(model: Any) -> list[int]:
-    """Five ids of ordinary tokens."""
+    """Five ids of ordinary tokens, whose embeddings differ: those that a tokenizer keeps for later may all be alike."""
     try:
         table = getattr(model.get_input_embeddings(), "weight", None)
     except (NotImplementedError, AttributeError) as error:
@@ -100,10 +103,19 @@ def _harmless_ids(model: Any) -> list[int]:
     for name, value in model.config.to_dict().items():
         if name.endswith(("token_id", "pad_index", "bos_index", "eos_index", "unk_index", "mask_index")):
             special.update(value if isinstance(value, list) else [value])
-    found = [i for i in range(FIRST_ID, size) if i not in special][:5]
-    if len(found) < 5:
+    ordinary = [i for i in range(FIRST_ID, size) if i not in special]
+    if len(ordinary) < 5:
         raise ValueError(f"it embeds {size} tokens")
-    return found
+    if table is None:
+        return ordinary[:5]
+    found: list[int] = []
+    for i in ordinary:
+        row = table[i].float()
+        if all((row - table[other].float()).norm() > ALIKE * row.norm() for other in found):
+            found.append(i)
+        if len(found) == 5:
+            return found
+    return ordinary[:5]
 
 
 @torch.no_grad()

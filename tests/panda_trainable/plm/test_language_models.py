@@ -191,3 +191,11 @@ def test_a_language_model_trains_in_bf16(name: str, tmp_path: Path) -> None:
         assert 1e-6 < (scores[0] - scores[1]).abs().max() < 0.1 * scores[1].abs().max()
     finally:
         release_encoder()
+
+
+def test_tokens_that_were_never_trained_and_are_alike_tell_nothing_of_a_model() -> None:
+    model = small_lm("llama")
+    table = model.get_input_embeddings().weight
+    with torch.no_grad():
+        table[5:20] = table[5].clone()
+    assert not LanguageModel(model, "causal_lm", word_tokenizer()).refusal
