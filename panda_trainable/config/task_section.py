@@ -19,9 +19,9 @@ def _as_name(value: Any) -> Any:
 
 Texts = Annotated[tuple[str, ...], Len(0, 2), ReadBy(as_list, also=("str",))]
 Fields = Annotated[tuple[str, ...], ReadBy(as_list, also=("str",))]
-Name = Annotated[str, ReadBy(_as_name, also=("float", "bool"))]
-Names = tuple[Name, ...]
-Words = tuple[Annotated[Names, ReadBy(as_list, also=("str", "float", "bool"))], ...]
+Names = tuple[Annotated[str, ReadBy(_as_name, also=("float", "bool"))], ...]
+Words = tuple[Annotated[tuple[str, ...], ReadBy(as_list, also=("str",))], ...]
+"""Texts as they are written: YAML does not tell `True` from `true`, which are other tokens, so it must be quoted."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -189,3 +189,8 @@ def test_a_study_tells_how_its_target_is_asked(lms: Lms, plms: Callable[[str], P
         plan = plan_of(tmp_path, plm, tasks=TASKS)
         (told,) = of_plan(plan, [], [studies_of(plan)["t · prompt_tuning"]], lambda job: [])
         assert {name: value for name, value in told.params.items() if name.startswith("target.")} == expected
+
+
+def test_a_label_word_that_yaml_reads_as_something_else_must_be_quoted(lms: Lms, tmp_path: Path) -> None:
+    with pytest.raises(Misuse, match=r"tasks\.t\.words.*should be a valid string"):
+        load(experiment_file(tmp_path, lms("llama"), tasks={**TASKS, "t": {**ASKED, "words": [True, False]}}))
