@@ -11,16 +11,17 @@ from panda_trainable.config.setting import Plm, Precision
 from panda_trainable.data.tokens import release_tables
 from panda_trainable.plm.encoder import FrozenEncoder
 from panda_trainable.plm.files import load_model
+from panda_trainable.plm.language_model import wrapped
 from panda_trainable.plm.probe import check_training
 
 _loaded: dict[tuple[Plm, str, Precision], FrozenEncoder] = {}
 
 
 def load_encoder(plm: Plm, device: str = "cpu", precision: Precision = "float32") -> FrozenEncoder:
-    """The encoder of a PLM, loaded once per process; another PLM takes its place, and its memory is given back.
+    """The frozen PLM, loaded once per process; another PLM takes its place, and its memory is given back.
 
     Raises:
-        ValueError: if the PLM cannot be loaded, is no encoder of text, or does not run in the precision.
+        ValueError: if the PLM cannot be loaded, is not of its kind, or does not run in the precision.
     """
     key = (plm, device, precision)
     if key not in _loaded:
@@ -29,7 +30,7 @@ def load_encoder(plm: Plm, device: str = "cpu", precision: Precision = "float32"
         logging.disable_progress_bar()
         model = load_model(plm).to(device)
         try:
-            encoder = FrozenEncoder(model, plm.pooling, plm.positions == "after_prompt", precision)
+            encoder = wrapped(plm, model, precision)
             if precision == "bf16":
                 _lower(encoder)
         except ValueError as error:
@@ -44,7 +45,7 @@ def _lower(encoder: FrozenEncoder) -> None:
     Raises:
         ValueError: if the PLM cannot be trained so.
     """
-    for module in encoder.model.modules():
+    for module in encoder.whole.modules():
         if isinstance(module, nn.Linear):
             module.to(torch.bfloat16)
     check_training(encoder)

@@ -25,7 +25,7 @@ ORDER = {
     "analysis": ["wording", "statistics", "records", "external", "findings", "figures", "report", "analyze"],
     "tuning": [
         "experiment", "planning", "engine", "tracking", "layout", "tables", "correlation_tables", "archive", "run", "api",
-        "cli_options", "cli_library", "cli", "__main__",
+        "cli_options", "cli_library", "cli_tasks", "cli", "__main__",
     ],
 }  # fmt: skip
 """Package -> its rooms and modules, each importing only from those before it."""

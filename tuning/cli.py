@@ -10,10 +10,12 @@ import typer
 
 from tuning.cli_library import library_app
 from tuning.cli_options import SERIALISERS, Address, File, Form, Overrides, as_json, refuse, refuse_all
+from tuning.cli_tasks import tasks_app
 from tuning.layout import terminal_width
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 app.add_typer(library_app, name="library")
+app.add_typer(tasks_app, name="tasks")
 
 EXIT_CODES: Mapping[str, int] = MappingProxyType(dict.fromkeys(("Misuse", "NoRecords", "Deleted"), 2))
 """Exceptions that a user can mend, by name since their modules load late -> exit code."""

@@ -14,7 +14,9 @@ from annotated_types import Ge, Gt, Interval, Len, Lt, MinLen
 from panda_trainable.config.keys import unkeyed
 from panda_trainable.config.section import Doc, Section, ShortFor, WrongSetting
 
-Pooling = Literal["cls", "mean"]
+Pooling = Literal["cls", "mean", "answer"]
+PlmKind = Literal["encoder", "masked_lm", "causal_lm", "seq2seq_lm"]
+PlmHead = Literal["lm", "linear"]
 Positions = Literal["after_prompt", "from_zero"]
 Schedule = Literal["constant", "linear"]
 PromptForm = Literal["prefix", "input"]
@@ -30,9 +32,15 @@ class PlmSettings(Section):
         metadata={"keyed": False}
     )
     _: KW_ONLY
-    pooling: Annotated[Pooling, Doc("what heads read: first token, or mean of all")] = "mean"
+    pooling: Annotated[
+        Pooling, Doc("what heads read: first token, mean of all, or the last; of language models always what answers")
+    ] = "mean"
     layers: Annotated[int | None, Ge(1), Doc("keep so many layers, from the first; default all")] = None
     positions: Annotated[Positions, Doc("position of the first token: P (P-tuning v2), or 0")] = "after_prompt"
+    head: Annotated[
+        PlmHead | None,
+        Doc("what answers: its own language model's head, or a trained one; default lm if causal or encoder-decoder"),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -43,11 +51,19 @@ class Plm(PlmSettings):
         files: hash of its weights, config and tokenizer files: its identity.
         note: what tells it apart from another of the same name.
         family_version: of its family in FAMILY_VERSIONS.
+        kind: what it is here: a language model that answers with its own head or reads left to right, or an encoder.
+        head: None where it is the usual of its files.
     """
 
     files: str
     note: str = unkeyed("")
     family_version: int = 0
+    kind: PlmKind = "encoder"
+
+    @property
+    def has_own_head(self) -> bool:
+        """Whether rows are asked of it in words, and its own language model's head answers."""
+        return self.kind != "encoder" and self.head != "linear"
 
     @property
     def label(self) -> str:

@@ -1,7 +1,7 @@
 """What a task is: TaskSpec, Mixture and where rows come from. Imports no torch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from annotated_types import Ge, Gt, Lt
@@ -9,7 +9,9 @@ from annotated_types import Ge, Gt, Lt
 from panda_trainable.config.kinds import CLASSES, KINDS, METRIC_NAMES, TEXTS, tag_problems
 from panda_trainable.config.origin import Origin, Unlocated
 from panda_trainable.config.section import Doc, ReadBy, Section, WrongSetting, as_list, as_name
+from panda_trainable.config.setting import Plm
 from panda_trainable.config.templates import fields_of, template_problem
+from panda_trainable.config.wording import TEXT_TO_TEXT, Wording, text_to_text, wording_problems
 
 SPLITS = ("train", "validation", "test")
 Label = Annotated[str, ReadBy(as_name, also=("int", "float", "bool"))]
@@ -116,6 +118,10 @@ class TaskSpec:
         split: how validation rows are drawn from train rows; None: as usual, where there are no others.
         leaked: report rows whose texts all stand together in a train row of the task itself.
         notes: what a user should know of how its rows were read.
+        wording: how it is asked of a language model; None: nobody says.
+        t5: its text-to-text form, where T5's rule does not give it.
+        asked: how it is asked here, of the language model that answers with its own head (`on`); None: a linear head
+            is trained for it.
     """
 
     name: str = field(metadata={"keyed": False})
@@ -139,6 +145,9 @@ class TaskSpec:
     split: SplitSettings | None = field(default=None, metadata={"keyed": False})
     leaked: int = field(default=0, metadata={"keyed": False})
     notes: tuple[str, ...] = field(default=(), metadata={"keyed": False}, compare=False)
+    wording: Wording | None = field(default=None, metadata={"keyed": False})
+    t5: Wording | None = field(default=None, metadata={"keyed": False})
+    asked: Wording | None = None
 
     def __post_init__(self) -> None:
         fitting = METRIC_NAMES.get(self.kind, ())
@@ -180,13 +189,48 @@ class TaskSpec:
         if "entity_f1" in self.metrics and not open_:
             broken += tag_problems(self.classes)
         broken += [said for text in (*self.text, *self.choices) if (said := template_problem(text))]
+        for wording in filter(None, (self.wording, self.t5)) if not broken else ():
+            broken += wording_problems(wording, self.text_fields, len(self.text), self.classes)
         if broken:
             raise ValueError(f"task {self.name}: " + "; ".join(broken))
 
     @property
+    def readout(self) -> str:
+        """What turns states into answers: a trained `linear` head, or the `verbaliser` of a language model's own."""
+        return "verbaliser" if self.asked else "linear"
+
+    @property
     def outputs(self) -> int:
-        """Outputs of the head: a logit per class or tag; one per choice or value; start and end of an answer."""
-        return 2 if self.kind == "extractive_qa" else len(self.classes) or 1
+        """Outputs of the trained head: a logit per class or tag; one per choice or value; start and end of an answer.
+
+        None where a language model's own head answers.
+        """
+        return 0 if self.asked else 2 if self.kind == "extractive_qa" else len(self.classes) or 1
+
+    def worded(self, form: str) -> "TaskSpec":
+        """The task as a language model is asked in a form: `natural`, as it says itself, or `t5`."""
+        if form != TEXT_TO_TEXT or self.kind != "classification":
+            return self
+        return replace(self, wording=self.t5 or text_to_text(self.name, self.text, self.classes))
+
+    def on(self, plm: Plm) -> "TaskSpec":
+        """The task as a PLM answers it: asked in words where its own head answers.
+
+        Raises:
+            ValueError: if it cannot be asked in words.
+        """
+        if not plm.has_own_head:
+            return self if self.asked is None else replace(self, asked=None)
+        if self.kind != "classification":
+            raise ValueError(
+                f"task {self.name}: a {self.kind} is not answered by a language model's own head; use plm.head: linear"
+            )
+        if self.wording is None:
+            raise ValueError(
+                f"task {self.name}: nobody says how it is asked of a language model; give it a template, as in "
+                f"'{{{self.text_fields[0]}}} It was {{answer}}.', and words; or use plm.head: linear"
+            )
+        return replace(self, asked=self.wording.with_words(self.classes))
 
     @property
     def strata(self) -> tuple[str, ...]:
@@ -194,10 +238,14 @@ class TaskSpec:
         return self.classes if self.kind == "classification" else self.choices
 
     @property
+    def text_fields(self) -> tuple[str, ...]:
+        """The fields that its texts and choices are made of."""
+        return tuple(dict.fromkeys(name for text in (*self.text, *self.choices) for name in fields_of(text)))
+
+    @property
     def fields(self) -> tuple[str, ...]:
         """The fields that a row must have."""
-        named = [name for text in (*self.text, *self.choices) for name in fields_of(text)]
-        return tuple(dict.fromkeys([*named, *self.question, *self.compared, self.label]))
+        return tuple(dict.fromkeys([*self.text_fields, *self.question, *self.compared, self.label]))
 
     @property
     def nested(self) -> tuple[str, ...]:
@@ -251,6 +299,10 @@ class Mixture:
         if self.shots and len(self.shots) != len(self.tasks):
             raise ValueError(f"shots must be given for each of {len(self.tasks)} tasks, got {list(self.shots)}")
 
+    def on(self, plm: Plm) -> "Mixture":
+        """The mixture as a PLM answers its tasks."""
+        return replace(self, tasks=tuple(task.on(plm) for task in self.tasks))
+
     @property
     def outputs(self) -> int:
         """Outputs of all heads, one behind the other in the order of the tasks."""
@@ -266,11 +318,13 @@ def shared_head(source: TaskSpec | Mixture, target: TaskSpec) -> tuple[int, ...]
     """Which outputs of a source's head answer for the target, in the order of its own outputs.
 
     A head is shared by tasks of one kind with the same class names, in any order; a mixture's is the
-    head of its first such task.
+    head of its first such task. Where a language model's own head answers for both there is none to share.
 
     Returns:
         Output numbers of the source's head; None where no head can be shared.
     """
+    if target.asked and all(task.asked for task in source.tasks):
+        return ()
     before = 0
     for task in source.tasks:
         if task.kind == target.kind and set(task.classes) == set(target.classes):

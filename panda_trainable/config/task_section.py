@@ -11,6 +11,7 @@ from panda_trainable.config.kinds import CLASSES, usual_metrics
 from panda_trainable.config.origin import Reading, Unlocated
 from panda_trainable.config.section import Doc, ReadBy, Section, ShortFor, WrongSetting, as_list, as_name
 from panda_trainable.config.task import Hub, LabelRules, Original, SplitSettings, TaskSpec
+from panda_trainable.config.wording import TEXT_TO_TEXT, Wording
 
 MARKS: Mapping[str, str] = MappingProxyType(
     {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "space": " ", "bar": "|", "pipe": "|", "colon": ":"}
@@ -34,6 +35,16 @@ def _as_mark(value: Any) -> Any:
 Texts = Annotated[tuple[str, ...], Len(0, 2), ReadBy(as_list, also=("str",))]
 Fields = Annotated[tuple[str, ...], ReadBy(as_list, also=("str",))]
 Names = tuple[Annotated[str, ReadBy(as_name, also=("float", "bool"))], ...]
+Words = tuple[Annotated[tuple[str, ...], ReadBy(as_list, also=("str",))], ...]
+"""Texts as they are written: YAML does not tell `True` from `true`, which are other tokens, so it must be quoted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordingSection(Section):
+    """How a task is asked of a language model in another form."""
+
+    template: Annotated[str, Doc("text with fields in braces, and {answer} where the answer stands")]
+    words: Annotated[Words, Doc("label words of each class, in their order; default the class names")] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +84,16 @@ class TaskSection(Section):
     prepare: Annotated[
         Literal["", "copa", "wic", "wsc", "record"], Doc("checks and completes rows in the format of this task")
     ] = ""
+    template: Annotated[
+        str,
+        Doc(
+            "how a language model is asked: text with fields in braces, {answer} where the answer stands; t5: as T5 is"
+        ),
+    ] = ""
+    words: Annotated[
+        Words, Doc("label words of each class, one or a list, in the order of `classes`; default the class names")
+    ] = ()
+    t5: Annotated[WordingSection | None, Doc("its text-to-text form; default as T5 names tasks and fields")] = None
     hub: Annotated[Hub | None, Doc("where the Hugging Face hub has it, if its files are not in `data`")] = None
 
     original: Annotated[
@@ -93,9 +114,20 @@ class TaskSection(Section):
         metrics = self.metrics or (
             usual_metrics(self.kind, self.classes) if self.classes or not CLASSES[self.kind] else ()
         )
-        return TaskSpec(
+        task = TaskSpec(
             name, self.kind, self.text, self.label, self.classes, metrics,
             Unlocated(self.path, Reading(self.delimiter, self.columns)),
             choices=self.choices, prepare=self.prepare, compared=self.compared, question=self.question, id=self.id,
             hub=self.hub, labels=LabelRules(self.rare_classes), split=self.split, original=self.original,
+            wording=self._wording(name), t5=Wording(self.t5.template, self.t5.words) if self.t5 else None,
         )  # fmt: skip
+        return task.worded(self.template)
+
+    def _wording(self, name: str) -> Wording | None:
+        """How the task is asked in its own words."""
+        if self.template in ("", TEXT_TO_TEXT):
+            if self.words:
+                rule = "words answer a template: give one, as in '{sentence} It was {answer}.'"
+                raise ValueError(f"task {name}: {rule}")
+            return None
+        return Wording(self.template, self.words)

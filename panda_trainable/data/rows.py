@@ -31,12 +31,14 @@ class Example:
         label: class or choice number, value, tag numbers, or the answers as (start, text).
         compared: texts that tell whether rows share one.
         question: what rows of one question have in common; empty where it does not matter.
+        values: what a language model's template is filled with, where the task is asked so.
     """
 
     texts: tuple[tuple[str, ...], ...]
     label: Any
     compared: tuple[str, ...]
     question: str = ""
+    values: tuple[str, ...] = ()
 
 
 @dataclass
@@ -134,7 +136,13 @@ def checked_row(task: TaskSpec, row: Mapping[str, Any]) -> Example | None:
         return None
     question = json.dumps([row[name] for name in task.question], default=str) if task.question else ""
     compared = tuple("" if row[name] is None else str(row[name]) for name in task.compared_fields)
-    return Example(sequences, label, compared, question)
+    return Example(sequences, label, compared, question, _values(task, row, texts))
+
+
+def _values(task: TaskSpec, row: Mapping[str, Any], texts: Sequence[str]) -> tuple[str, ...]:
+    """What the template of a task that is asked so is filled with: fields, or whole texts by their numbers."""
+    names = task.asked.names if task.asked else ()
+    return tuple(texts[int(name) - 1] if name.isdecimal() else text_of(row, name, may_be_empty=True) for name in names)
 
 
 def problem_of_missing(missing: Sequence[str], row: Mapping[str, Any], keys: str) -> str:

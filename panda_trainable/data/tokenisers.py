@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from panda_trainable.config.setting import PlmKind
+from panda_trainable.config.wording import Wording
 from panda_trainable.data.gold import IGNORED
 from panda_trainable.data.rows import Example
+from panda_trainable.plm.asking import asked_texts
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -144,6 +147,19 @@ TOKENISERS: Mapping[str, Callable[[Any, Sequence[Example], int], tuple[Arrays, l
     }
 )
 """Kind -> function of tokenizer, rows and maximum length: arrays of a TokenTable, and what metrics need."""
+
+
+def asking(kind: PlmKind, wording: Wording) -> Callable[[Any, Sequence[Example], int], tuple[Arrays, list[Any]]]:
+    """The tokeniser, as TOKENISERS has it, of rows that are asked of a language model with its own head."""
+
+    def filled(tokenizer: Any, rows: Sequence[Example], max_length: int) -> tuple[Arrays, list[Any]]:
+        texts = asked_texts(tokenizer, kind, wording, [row.values for row in rows], max_length)
+        labels = np.array([row.label for row in rows], np.int64)
+        slots, cut = np.array(texts.slots, np.int32)[:, None], np.array(np.mean(texts.cut))
+        return {**_padded_sequences(tokenizer, {"input_ids": texts.ids}), "slots": slots, "labels": labels,
+                "truncated": cut}, []  # fmt: skip
+
+    return filled
 
 
 def _padded_sequences(tokenizer: Any, encoded: Any) -> Arrays:

@@ -16,7 +16,7 @@ from panda_trainable.config.setting import Setting
 from panda_trainable.config.task import TaskSpec
 from panda_trainable.data.gold import AnswerGold, TagGold
 from panda_trainable.data.limits import kept_rows
-from panda_trainable.data.tokenisers import TOKENISERS
+from panda_trainable.data.tokenisers import TOKENISERS, asking
 from panda_trainable.library import PromptLibrary
 from panda_trainable.origins.texts import shared_text_groups, text_hashes
 from panda_trainable.plm.files import load_tokenizer
@@ -34,7 +34,8 @@ class TokenTable:
         lengths: [M] tokens of each sequence.
         labels: what the loss compares with: [N] class or choice numbers or values; [N, W] tags of words;
             [N, 2] first and last token of the answer. IGNORED where there is nothing to learn.
-        slots: [N, W] tagging: the token that stands for each word, its first; -1: none. Else [N, 0].
+        slots: [N, W] tagging: the token that stands for each word, its first; -1: none. [N, 1] of a task that a
+            language model is asked: the token that predicts the answer. Else [N, 0].
         answers: [N, T] extractive QA: which tokens are the passage's. Else [N, 0].
         offsets: [N, T, 2] extractive QA: the characters of the passage's tokens. Else [N, 0, 2].
         groups: [N] rows with the same number share a text.
@@ -89,7 +90,8 @@ def tokens_key(setting: Setting, task: TaskSpec, split: str) -> str:
     limit = setting.limit.train if split == "train" else setting.limit.report
     found = dict(task.fingerprints)[split]
     read = (task.kind, task.classes, task.text, task.choices, task.compared_fields, task.question)
-    return content_key("tokens", setting.plm.files, found, read, setting.train.max_length, limit)
+    asked = (task.asked, setting.plm.kind) if task.asked else ()
+    return content_key("tokens", setting.plm.files, found, read, setting.train.max_length, limit, *asked)
 
 
 @lru_cache(maxsize=64)
@@ -112,7 +114,8 @@ def _tokenise(draft: Path, setting: Setting, task: TaskSpec, split: str) -> None
     """Writes the arrays of a TokenTable into a folder."""
     rows, questions = kept_rows(task, split, setting.limit.train if split == "train" else setting.limit.report)
     tokenizer = load_tokenizer(setting.plm)
-    arrays, gold = TOKENISERS[task.kind](tokenizer, rows, setting.train.max_length)
+    tokenise = asking(setting.plm.kind, task.asked) if task.asked else TOKENISERS[task.kind]
+    arrays, gold = tokenise(tokenizer, rows, setting.train.max_length)
     empty = {"slots": np.zeros((len(rows), 0), np.int32), "answers": np.zeros((len(rows), 0), bool)}
     arrays = {**empty, "offsets": np.zeros((len(rows), 0, 2), np.int32), **arrays}
     arrays["groups"] = shared_text_groups([row.compared for row in rows])

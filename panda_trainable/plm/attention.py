@@ -1,4 +1,4 @@
-"""The attention that frozen encoders call: prefixes before their keys and values, and a last layer for one row.
+"""The attention that frozen PLMs call: prefixes before their keys and values, and a last layer for one row.
 
 transformers lets one register an attention function by name. Ours counts its calls in a forward
 pass (that is the layer), puts the prefix's keys and values of that layer before the model's own,
@@ -123,6 +123,8 @@ def attention(module: nn.Module, *args: Any, **options: Any) -> Any:
 def _padding_mask(*args: Any, mask_function: Any, attention_mask: Tensor | None = None, **options: Any) -> Any:
     """The mask of an encoder says only which keys are padding: one row serves all queries."""
     here = running.get()
+    if here:  # where there is a prefix, SDPA's own causal mask would be that of other keys
+        options["allow_is_causal_skip"] = False
     if mask_function is not bidirectional_mask_function or attention_mask is None:
         return _mask(*args, mask_function=mask_function, attention_mask=attention_mask, **options)
     padded = here.padded if here else not attention_mask.all()  # the pass knows it without asking the device

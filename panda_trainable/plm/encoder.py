@@ -1,5 +1,7 @@
-"""FrozenEncoder: any Hugging Face encoder with soft prompts in front, K replicas at once."""
+"""FrozenEncoder: any Hugging Face encoder, or body that reads left to right, with soft prompts in front, K replicas at once."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,6 +24,7 @@ class FrozenEncoder:
 
     Attributes:
         model: the frozen model.
+        whole: the same with the head of its own that is used; without one, the model.
         refusal: why the model takes no prefix; empty where it does.
         input_refusal: why it takes no input prompt; empty where it does.
         takes_padding: whether texts of different lengths may be in one batch.
@@ -35,19 +38,23 @@ class FrozenEncoder:
         max_tokens: tokens that its position embeddings can hold, prompt included; None: no limit.
 
     Raises:
-        ValueError: if the model is no encoder of text, reads left to right, or gives other numbers than untouched.
+        ValueError: if the model is no encoder of text (or reads both ways, where it is to be causal), or gives other
+            numbers than untouched.
 
     Source: P-tuning v2 (arXiv:2110.07602) for the deep prefix, Lester et al. (arXiv:2104.08691) for the
     input prompt; the last layer is evaluated for the pooled row alone, which changes no number.
     """
 
     def __init__(
-        self, model: Any, pooling: Pooling = "mean", after_prompt: bool = True, precision: Precision = "float32"
-    ):
+        self, model: Any, pooling: Pooling = "mean", after_prompt: bool = True, precision: Precision = "float32",
+        *, causal: bool = False,
+    ):  # fmt: skip
         self.model = model.eval().requires_grad_(False)
+        self.whole = getattr(self, "whole", model)
         self.precision: Precision = "float32"  # until everything is compared
-        reference = Reference(model)
-        self.pooling, self.after_prompt = pooling, after_prompt
+        reference = Reference(model, causal=causal)
+        self.pooling: Pooling = "mean" if pooling == "answer" else pooling  # the same: of which all tokens are compared
+        self.after_prompt = after_prompt
         self.takes = parameters_of(model)
         self.hidden = reference.hidden[reference.short].shape[1]
         self.layers = self.heads = self.dim = 0
@@ -61,12 +68,13 @@ class FrozenEncoder:
             padding_unread &= compare_plain(self, reference)
             self.input_refusal, input_unread = compare_input(self, reference)
         except Refused as error:
-            raise ValueError(f"{reference.name} cannot be wrapped: {error}; {ENCODER}") from error
+            raise ValueError(f"{reference.name} cannot be wrapped: {error}; {reference.remedy}") from error
         except Exception as error:
-            raise ValueError(f"{reference.name} is no encoder of text ({first_line(error)}); {ENCODER}") from error
+            what, remedy = reference.what, reference.remedy
+            raise ValueError(f"{reference.name} is no {what} ({first_line(error)}); {remedy}") from error
         # Attention of a model's own may see padding of longer texts than those compared.
         self.takes_padding = padding_unread and input_unread and not self.refusal
-        self.precision = precision
+        self.precision, self.pooling = precision, pooling
 
     def _reach_attention(self, reference: Reference) -> bool:
         """Registers our attention, or gives the model back as it was with a refusal; whether padding is never read."""
@@ -123,10 +131,16 @@ class FrozenEncoder:
             raise Refused(f"{name} takes no prefix: its layers have heads of different shapes")
         return probe
 
+    @contextmanager
+    def lowered(self) -> Iterator[None]:
+        """While it is open, the model computes in its precision."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            yield
+
     def _run(self, here: Pass, **inputs: Tensor) -> Tensor:
         token = running.set(here)
         try:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            with self.lowered():
                 return self.model(**inputs).last_hidden_state.float()
         finally:
             running.reset(token)
@@ -190,7 +204,7 @@ class FrozenEncoder:
 
     def encode(
         self, ids: Tensor, types: Tensor, lengths: Tensor, prompt: Tensor | None = None, owner: Tensor | None = None,
-        tokens: bool = False, padded: bool = True,
+        tokens: bool = False, padded: bool = True, slots: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """The vectors that heads read.
 
@@ -202,10 +216,33 @@ class FrozenEncoder:
             owner: [n] the replica of each row; needed with a prompt.
             tokens: whether every token's vector is wanted.
             padded: whether a row may be shorter than T; False saves the mask.
+            slots: [n, 1] where a masked language model's answer stands; it alone reads this.
 
         Returns:
-            [n, H] the first token's vector (`cls`) or the mean over the tokens of the text (`mean`);
-            [n, T, H] with `tokens`.
+            [n, H] the first token's vector (`cls`), the last one's (`answer`) or the mean over the tokens of the text
+            (`mean`); [n, T, H] with `tokens`.
+        """
+        short = self.pooling == "cls" and not tokens and not self.refusal
+        hidden, first = self._states(ids, types, lengths, prompt, owner, padded, short)
+        if short:  # a model whose last block cannot be shortened gives all rows
+            return hidden[:, 0 if hidden.shape[1] == 1 else first]
+        hidden = hidden[:, first:]
+        if tokens:
+            return hidden
+        if self.pooling == "cls":
+            return hidden[:, 0]
+        if self.pooling == "answer":
+            return hidden[torch.arange(len(ids), device=ids.device), lengths - 1]
+        mask = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]  # [n, T]
+        return (hidden * mask[..., None]).sum(1) / lengths[:, None]
+
+    def _states(
+        self, ids: Tensor, types: Tensor, lengths: Tensor, prompt: Tensor | None, owner: Tensor | None, padded: bool,
+        short: bool = False,
+    ) -> tuple[Tensor, int]:  # fmt: skip
+        """[n, P + T, H] states of an input prompt and the text behind it, and P; of a prefix [n, T, H] and 0.
+
+        The arguments are those of `encode`; `short`: whether the row P of the last layer is enough.
         """
         mask = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]  # [n, T]
         inputs, before, first, layers = {"input_ids": ids}, 0, 0, None
@@ -226,16 +263,7 @@ class FrozenEncoder:
         if self.first_position is not None:
             shape = len(ids), ids.shape[1] + first
             inputs["position_ids"] = position_ids(shape, self.first_position + before, ids.device)
-        short = self.pooling == "cls" and not tokens and not self.refusal
-        hidden = self._run(Pass(layers, first if short else None, padded), **inputs)
-        if short:  # a model whose last block cannot be shortened gives all rows
-            return hidden[:, 0 if hidden.shape[1] == 1 else first]
-        hidden = hidden[:, first:]
-        if tokens:
-            return hidden
-        if self.pooling == "cls":
-            return hidden[:, 0]
-        return (hidden * mask[..., None]).sum(1) / lengths[:, None]
+        return self._run(Pass(layers, first if short else None, padded), **inputs), first
 
 
 def _owned(prefix: Tensor, owner: Tensor) -> list[tuple[Tensor, Tensor]]:

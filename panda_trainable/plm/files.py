@@ -10,6 +10,7 @@ from typing import Any
 
 from panda_trainable.config.keys import FAMILY_VERSIONS
 from panda_trainable.config.setting import Plm
+from panda_trainable.plm.kinds import KINDS
 from panda_trainable.plm.packages import PACKAGE, package_folder
 
 FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
@@ -124,12 +125,12 @@ def load_config(plm: Plm) -> Any:
 
 
 def load_model(plm: Plm) -> Any:
-    """The PLM's encoder with pretrained weights, truncated to `plm.layers`, in float32, frozen.
+    """The PLM with pretrained weights, truncated to `plm.layers`, in float32, frozen; without a head that nobody reads.
 
     Raises:
         ValueError: if `layers` is more than it has, or its file lacks weights.
     """
-    from transformers import AutoModel
+    import transformers
 
     config = load_config(plm)
     if plm.layers is not None:
@@ -140,12 +141,16 @@ def load_model(plm: Plm) -> Any:
             raise ValueError(f"PLM {plm.source!r}: layers must be 1 to {depth}, got {plm.layers}")
         config.num_hidden_layers = plm.layers
     settings = {"config": config, "use_safetensors": True, "trust_remote_code": False, "dtype": "float32"}
+    loader = getattr(transformers, KINDS[plm.kind].loader if plm.has_own_head else "AutoModel")
     model, info = _loaded(
-        plm, "model", lambda folder: AutoModel.from_pretrained(folder, output_loading_info=True, **settings)
+        plm, "model", lambda folder: loader.from_pretrained(folder, output_loading_info=True, **settings)
     )
     missing = sorted(key for key in info["missing_keys"] if UNREAD not in key)
     if missing:  # transformers would fill them with random numbers
-        raise ValueError(f"PLM {plm.source!r}: its file lacks weights: {', '.join(missing[:5])}")
-    if getattr(config, "is_encoder_decoder", False):
+        remedy = "; where that is its language model's head, use plm.head: linear" if plm.has_own_head else ""
+        raise ValueError(f"PLM {plm.source!r}: its file lacks weights: {', '.join(missing[:5])}{remedy}")
+    if getattr(config, "is_encoder_decoder", False) and not plm.has_own_head:
         model = model.get_encoder()
+    if plm.kind != "encoder":
+        model.config.use_cache = False  # nothing is decoded: keys and values would be kept for nobody
     return model.eval().requires_grad_(False)

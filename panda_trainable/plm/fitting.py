@@ -24,14 +24,16 @@ def fitted_positions(model: Any, reference: Reference) -> tuple[int | None, int 
     tables = [
         m
         for n, m in model.named_modules()
-        if n.endswith(("position_embeddings", "embed_positions")) and isinstance(getattr(m, "weight", None), Tensor)
+        if n.endswith(("position_embeddings", "embed_positions", "wpe"))
+        and isinstance(getattr(m, "weight", None), Tensor)
     ]
     # RoBERTa's family counts positions from behind the padding id, BART's from an offset, others in a buffer.
     padding = getattr(tables[0], "padding_idx", None) if tables else None
     usual = getattr(tables[0], "offset", 0 if padding is None else padding + 1) if tables else 0
     buffers = [int(b.flatten()[0]) for n, b in model.named_buffers() if n.endswith("position_ids") and len(b)]
     first = _first_position(model, reference, [usual, *buffers, 0, 1, 2])
-    return first, len(tables[0].weight) - (usual if first is None else first) if tables else None
+    before = getattr(tables[0], "offset", usual if first is None else first) if tables else 0
+    return first, len(tables[0].weight) - before if tables else None
 
 
 def _first_position(model: Any, reference: Reference, guesses: Sequence[int]) -> int | None:

@@ -15,10 +15,14 @@ TOLERANCE = 1e-4
 UNSEEN = 1e-6
 """Share of the largest output below which a changed token was not read."""
 
+ALIKE = 0.1
+"""Distance of two embeddings, as a share of their length, up to which they are alike."""
+
 FIRST_ID = 5
 """Below it lie the special tokens of most vocabularies."""
 
 ENCODER = "name an encoder of text, such as a BERT, a RoBERTa or the encoder of a T5"
+CAUSAL = "name a causal language model, such as a Llama, a Qwen or a GPT-2"
 
 
 class Refused(ValueError):
@@ -30,19 +34,23 @@ class Reference:
 
     Args:
         model: in float32.
+        causal: whether it must read left to right, or must not.
 
     Attributes:
+        what: what it must be.
+        remedy: what to name where it is not.
         token: the id that stands in front of texts.
         short: a text of three tokens.
         long: a text of five.
         hidden: text -> [T, H] its vectors.
 
     Raises:
-        ValueError: if the model is no encoder of text, or reads left to right.
+        ValueError: if the model does not read text so.
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, *, causal: bool = False):
         self.name = type(model).__name__
+        self.what, self.remedy = ("causal model of text", CAUSAL) if causal else ("encoder of text", ENCODER)
         try:
             first, second, third, fourth, other = _harmless_ids(model)
             self.token, self.short = fourth, (first, third, second)
@@ -51,11 +59,16 @@ class Reference:
             texts = (self.short, last_changed, self.long, (self.token, *self.short), (self.token, *self.long))
             self.hidden: Mapping[Text, Tensor] = {text: own_output(model, text) for text in texts}
         except Exception as error:  # models that are no encoders fail in many ways, which all mean this
-            raise ValueError(f"{self.name} is no encoder of text ({first_line(error)}); {ENCODER}") from error
+            raise ValueError(f"{self.name} is no {self.what} ({first_line(error)}); {self.remedy}") from error
         own = self.hidden[self.short]
-        if difference(self.hidden[last_changed][:1], own[:1]) <= UNSEEN:
-            if difference(own_output(model, first_changed)[-1:], own[-1:]) <= UNSEEN:
-                raise ValueError(f"{self.name} is no encoder of text (its tokens do not read one another); {ENCODER}")
+        left_to_right = difference(self.hidden[last_changed][:1], own[:1]) <= UNSEEN
+        if left_to_right and difference(own_output(model, first_changed)[-1:], own[-1:]) <= UNSEEN:
+            raise ValueError(f"{self.name} is no {self.what} (its tokens do not read one another); {self.remedy}")
+        if causal and not left_to_right:
+            raise ValueError(
+                f"{self.name} is no {self.what}: the first token's vector changes with the last token; {self.remedy}"
+            )
+        if left_to_right and not causal:
             raise ValueError(
                 f"{self.name} takes no prompt here: it reads left to right, and an encoder is needed: "
                 f"the first token's vector stays when the last token changes; {ENCODER}"
@@ -80,7 +93,7 @@ def difference(found: Tensor, own: Tensor, pooling: str | None = None) -> float:
 
 
 def _harmless_ids(model: Any) -> list[int]:
-    """Five ids of ordinary tokens."""
+    """Five ids of ordinary tokens, whose embeddings differ: those that a tokenizer keeps for later may all be alike."""
     try:
         table = getattr(model.get_input_embeddings(), "weight", None)
     except (NotImplementedError, AttributeError) as error:
@@ -90,10 +103,19 @@ def _harmless_ids(model: Any) -> list[int]:
     for name, value in model.config.to_dict().items():
         if name.endswith(("token_id", "pad_index", "bos_index", "eos_index", "unk_index", "mask_index")):
             special.update(value if isinstance(value, list) else [value])
-    found = [i for i in range(FIRST_ID, size) if i not in special][:5]
-    if len(found) < 5:
+    ordinary = [i for i in range(FIRST_ID, size) if i not in special]
+    if len(ordinary) < 5:
         raise ValueError(f"it embeds {size} tokens")
-    return found
+    if table is None:
+        return ordinary[:5]
+    found: list[int] = []
+    for i in ordinary:
+        row = table[i].float()
+        if all((row - table[other].float()).norm() > ALIKE * row.norm() for other in found):
+            found.append(i)
+        if len(found) == 5:
+            return found
+    return ordinary[:5]
 
 
 @torch.no_grad()

@@ -36,7 +36,7 @@ class SoftPrompt:
 
     def in_units(self, logits: Tensor) -> Tensor:
         """Logits [n, C] rescaled to label units for regression; unchanged for other task kinds."""
-        if self.label_scale is None:
+        if self.label_scale is None or not self.label_scale.numel():
             return logits
         mean, deviation = self.label_scale
         return logits * deviation + mean

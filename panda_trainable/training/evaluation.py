@@ -75,7 +75,7 @@ def best_constant(task: TaskSpec, table: TokenTable, rows: NDArray[np.int64]) ->
     if task.kind not in CHOSEN_KINDS:
         return 0
     labels = table.labels.numpy()[rows]
-    outputs = HEADS[task.kind].shape(table, task.outputs)[-1]
+    outputs = HEADS[task.kind].shape(table, task.outputs or len(task.classes))[-1]
     frequent = np.bincount(labels[labels >= 0].ravel(), minlength=outputs)
     gold, metric = gold_of(table, task, rows), METRICS[task.metrics[0]]
     scores = [metric(constant_logits(task, answer, table, rows), gold) for answer in range(outputs)]
@@ -91,7 +91,7 @@ def constant_logits(task: TaskSpec, answer: int, table: TokenTable, rows: NDArra
         table: whose rows are answered.
         rows: [n] of the table.
     """
-    logits = np.zeros((len(rows), *HEADS[task.kind].shape(table, task.outputs)), np.float32)
+    logits = np.zeros((len(rows), *HEADS[task.kind].shape(table, task.outputs or len(task.classes))), np.float32)
     if task.kind in CHOSEN_KINDS:
         logits[..., answer] = 1
     if task.kind == "extractive_qa":

@@ -1,6 +1,6 @@
-"""Forward pass over rows, one length bucket at a time, through the encoder and each replica's head."""
+"""Forward pass over rows, one length bucket at a time, through the frozen PLM and what reads its states."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from panda_trainable.data.tokens import TokenTable
 from panda_trainable.plm.encoder import FrozenEncoder
-from panda_trainable.training.heads import Head, outputs
+from panda_trainable.training.heads import Head, Verbaliser
 
 BUCKET_VALUES = {"cpu": 3 * 2**16, "cuda": 2**23}
 """Device -> padded tokens times H of one length bucket: a layer's states stay in a CPU's cache, or fill a GPU.
@@ -22,7 +22,8 @@ class Outputs(NamedTuple):
 
     Attributes:
         logits: [g, …].
-        pooled: [g, H] or [g, S, H] the vectors that heads read; the first token's where heads read every token.
+        pooled: [g, H] or [g, S, H] the vectors that heads read; the first token's where heads read every token, that
+            behind the text where words answer.
         position: [g] places of the rows among those asked for.
         owner: [g] their replicas.
     """
@@ -41,15 +42,15 @@ def concatenated(buckets: Iterable[Outputs]) -> Outputs:
 
 
 def forward(
-    encoder: FrozenEncoder, table: TokenTable, head: Head, prompt: Tensor | None, weight: Tensor, bias: Tensor,
+    encoder: FrozenEncoder, table: TokenTable, head: Head | Verbaliser, prompt: Tensor | None, weight: Tensor, bias: Tensor,
     rows: Tensor, owner: Tensor,
 ) -> Iterator[Outputs]:  # fmt: skip
     """Forward pass over rows, one length bucket at a time.
 
     Args:
-        encoder: the encoder.
+        encoder: the frozen PLM.
         table: where the rows are.
-        head: of the task's kind.
+        head: what reads its states for the task.
         prompt: [K, …] the replicas' prompts; None: no prompt.
         weight: [K, O, H] of the heads.
         bias: [K, O].
@@ -58,10 +59,10 @@ def forward(
     """
     here = table.on(encoder.device)
     if table.sequences == 1:
-        wide = head.reads == "tokens"
-        for made, at, whose, which in length_buckets(encoder, table, prompt, rows, owner, tokens=wide):
-            logits = head.arrange(outputs(made, weight, bias, whose), here, at)
-            yield Outputs(logits, made[:, 0] if wide else made, which, whose)
+        read = head.reading(encoder), head.repeats
+        for made, at, whose, which in length_buckets(encoder, table, prompt, rows, owner, *read):
+            logits = head.logits(encoder, made, weight, bias, whose, here, at)
+            yield Outputs(logits, made[:, 0] if made.dim() == 3 else made, which, whose)
         return
     # The choices of an example are of different lengths, and its loss compares them: all in one piece.
     sequences = (rows[:, None] * table.sequences + torch.arange(table.sequences)).flatten()
@@ -69,7 +70,7 @@ def forward(
     pooled = encoded(encoder, table, prompt, sequences, owners)
     sent = _sent(torch.stack((owner, torch.arange(len(owner)))), encoder.device)
     whose = sent[0].repeat_interleave(table.sequences)
-    logits = head.arrange(outputs(pooled, weight, bias, whose), here, rows)
+    logits = head.logits(encoder, pooled, weight, bias, whose, here, rows)
     yield Outputs(logits, pooled.unflatten(0, (-1, table.sequences)), sent[1], sent[0])
 
 
@@ -77,15 +78,16 @@ def encoded(
     encoder: FrozenEncoder, table: TokenTable, prompt: Tensor | None, sequences: Tensor, owner: Tensor
 ) -> Tensor:
     """[n, H] the pooled vectors of sequences, in their order; the arguments are those of `length_buckets`."""
-    pieces = list(length_buckets(encoder, table, prompt, sequences, owner, tokens=False))
+    pieces = list(length_buckets(encoder, table, prompt, sequences, owner, encoder.encode))
     which = torch.cat([which for *_, which in pieces])
     return torch.cat([made for made, *_ in pieces]).index_select(0, which.argsort())
 
 
 def length_buckets(
-    encoder: FrozenEncoder, table: TokenTable, prompt: Tensor | None, sequences: Tensor, owner: Tensor, *, tokens: bool
-) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Encodings of sequences in buckets of like length: padding costs little, numbers stay the same.
+    encoder: FrozenEncoder, table: TokenTable, prompt: Tensor | None, sequences: Tensor, owner: Tensor,
+    read: Callable[..., Tensor], repeats: int = 1,
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:  # fmt: skip
+    """States of sequences in buckets of like length: padding costs little, numbers stay the same.
 
     Args:
         encoder: the frozen encoder.
@@ -93,23 +95,25 @@ def length_buckets(
         prompt: [K, …] the replicas' prompts; None: no prompt.
         sequences: [n] numbers of the table's sequences.
         owner: [n] the replica of each.
-        tokens: whether every token's vector is wanted, or the pooled one.
+        read: gives the states that are wanted, with the arguments of `FrozenEncoder.encode`.
+        repeats: how often it reads each sequence.
 
     Yields:
-        [g, H] or [g, T, H], the numbers of the bucket's sequences [g], their replicas [g], and which of the n they
+        [g, H], [g, T, H] or [g, M, H], the numbers of the bucket's sequences [g], their replicas [g], and which of the n they
         are [g].
     """
     lengths, order = table.lengths[sequences].sort(stable=True)
     sent = _sent(torch.stack((sequences[order], owner[order], order)), encoder.device)  # one transfer for all buckets
     here, sizes = table.on(encoder.device), lengths.tolist()
     before = prompt.shape[1] if prompt is not None and prompt.dim() == 3 else 0  # an input prompt's tokens count too
-    room = BUCKET_VALUES[encoder.device.type] // encoder.hidden
+    room = BUCKET_VALUES[encoder.device.type] // (encoder.hidden * repeats)
     for bucket in _bucket_slices([size + before for size in sizes], room, encoder.takes_padding):
         longest = sizes[bucket.stop - 1]
         at, whose, which = sent[:, bucket]
         ids, types = here.ids[at, :longest].long(), here.types[at, :longest].long()
-        padded = sizes[bucket.start] < longest
-        yield encoder.encode(ids, types, here.lengths[at], prompt, whose, tokens, padded), at, whose, which
+        padded, slots = sizes[bucket.start] < longest, here.slots[at]
+        made = read(ids, types, here.lengths[at], prompt=prompt, owner=whose, padded=padded, slots=slots)
+        yield made, at, whose, which
 
 
 def _sent(numbers: Tensor, place: torch.device) -> Tensor:

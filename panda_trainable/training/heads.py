@@ -1,15 +1,22 @@
-"""What turns encodings into logits, per task kind: a linear head per replica, over one vector or every token."""
+"""READOUTS: what turns states into logits: a linear head per replica, or a language model's own head and label words."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from panda_trainable.config.task import Mixture, TaskSpec
 from panda_trainable.data.gold import MASKED
 from panda_trainable.data.tokens import TokenTable
+from panda_trainable.plm.answers import Answers
+from panda_trainable.plm.encoder import FrozenEncoder
+from panda_trainable.plm.language_model import LanguageModel
 
 WEIGHT_STD = 0.02
 HEAD_PARTS = ("weight", "bias")
@@ -28,6 +35,61 @@ class Head:
     reads: str
     shape: Callable[[TokenTable, int], tuple[int, ...]]
     arrange: Callable[[Tensor, TokenTable, Tensor], Tensor]
+
+    @property
+    def repeats(self) -> int:
+        """How often a text is read."""
+        return 1
+
+    def reading(self, encoder: FrozenEncoder) -> Callable[..., Tensor]:
+        """What gives the states that it reads of texts, with the arguments of `FrozenEncoder.encode`."""
+        return partial(encoder.encode, tokens=self.reads == "tokens")
+
+    def logits(
+        self, _encoder: FrozenEncoder, states: Tensor, weight: Tensor, bias: Tensor, owner: Tensor, table: TokenTable,
+        rows: Tensor,
+    ) -> Tensor:  # fmt: skip
+        """[n, …] logits of examples.
+
+        Args:
+            states: [M, H] or [M, T, H] of sequences.
+            weight: [K, O, H].
+            bias: [K, O].
+            owner: [M] the replica of each sequence.
+            table: where the examples are.
+            rows: [n] their numbers.
+        """
+        return self.arrange(outputs(states, weight, bias, owner), table, rows)
+
+
+@dataclass(frozen=True)
+class Verbaliser:
+    """A language model's own head and label words: nothing is trained, and the logits are log-probabilities of classes.
+
+    Attributes:
+        answers: the label words as tokens.
+    """
+
+    answers: Answers
+
+    @property
+    def repeats(self) -> int:
+        """How often a text is read: once for each word of several tokens, or just once."""
+        return len(self.answers.continuations)
+
+    def reading(self, encoder: FrozenEncoder) -> Callable[..., Tensor]:
+        """What gives the states behind texts and beginnings of words [n, M, H]."""
+        return partial(_own_head(encoder).behind, self.answers)
+
+    def logits(self, encoder: FrozenEncoder, states: Tensor, *_: Any) -> Tensor:
+        """[n, C] log-probabilities of classes, of states [n, M, H]; the trained head's arguments play no part."""
+        made = _own_head(encoder).logits(states.flatten(0, 1))
+        return self.answers.scores(made.unflatten(0, states.shape[:2]))
+
+
+def _own_head(encoder: FrozenEncoder) -> LanguageModel:
+    assert isinstance(encoder, LanguageModel), "a task is asked of language models alone"
+    return encoder
 
 
 def random_head(outputs: int, hidden: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -98,3 +160,36 @@ HEADS: Mapping[str, Head] = MappingProxyType(
     }
 )
 """Task kind -> head. Source: the heads of P-tuning v2."""
+
+
+def _verbaliser(encoder: FrozenEncoder, task: TaskSpec) -> Verbaliser:
+    assert task.asked, "a task that is answered in words is asked in words"
+    return Verbaliser(_own_head(encoder).answers(task.asked))
+
+
+READOUTS: Mapping[str, Callable[[FrozenEncoder, TaskSpec], Head | Verbaliser]] = MappingProxyType(
+    {"linear": lambda _, task: HEADS[task.kind], "verbaliser": _verbaliser}
+)
+"""`TaskSpec.readout` -> what reads the states of a PLM for a task."""
+
+
+@dataclass(frozen=True)
+class Readout:
+    """How a task's logits are read.
+
+    Attributes:
+        head: what reads states.
+        outputs: its outputs among those of all trained heads.
+    """
+
+    head: Head | Verbaliser
+    outputs: slice
+
+
+def readouts_of(encoder: FrozenEncoder, task: TaskSpec | Mixture) -> tuple[Readout, ...]:
+    """The readout of each task, and its place among the outputs of trained heads."""
+    ends = np.cumsum([each.outputs for each in task.tasks]).tolist()
+    return tuple(
+        Readout(READOUTS[each.readout](encoder, each), slice(end - each.outputs, end))
+        for each, end in zip(task.tasks, ends, strict=True)
+    )

@@ -12,6 +12,7 @@ from panda_trainable.config.task import Mixture, TaskSpec
 from panda_trainable.data.tokens import TokenTable
 from panda_trainable.plm.encoder import FrozenEncoder
 from panda_trainable.plm.files import load_model
+from panda_trainable.plm.language_model import wrapped
 from panda_trainable.training.forward import Outputs, concatenated, forward
 from panda_trainable.training.heads import HEAD_PARTS
 from panda_trainable.training.student import Block, Heads, Student, drawn_heads, encoder_of
@@ -60,8 +61,8 @@ class ModelStudent(Student):
         model = load_model(setting.plm)
         if file:
             model.load_state_dict(load_file(file), strict=False)
-        copy = FrozenEncoder(model.to(self.encoder.device), setting.plm.pooling, precision=setting.train.precision)
-        copy.model.requires_grad_(True)
+        copy = wrapped(setting.plm, model.to(self.encoder.device), setting.train.precision)
+        copy.whole.requires_grad_(True)
         return copy
 
     @property
@@ -71,7 +72,7 @@ class ModelStudent(Student):
 
     def _named(self, k: int) -> dict[str, Tensor]:
         head = zip((HEAD + part for part in HEAD_PARTS), self.own_heads[k], strict=True)
-        return {f"{k}.{name}": tensor for name, tensor in (*self.copies[k].model.named_parameters(), *head)}
+        return {f"{k}.{name}": tensor for name, tensor in (*self.copies[k].whole.named_parameters(), *head)}
 
     def forward(
         self, table: TokenTable, rows: Tensor, owner: Tensor, number: int = 0, _prompts: Tensor | None = None
@@ -92,5 +93,5 @@ class ModelStudent(Student):
     def save_model(self, replica: int, path: Path) -> None:
         """Writes all weights of a replica and its head as safetensors."""
         parts = {f"{HEAD}{name}": part for name, part in zip(HEAD_PARTS, self.own_heads[replica], strict=True)}
-        tensors = {**dict(self.copies[replica].model.named_parameters()), **parts}
+        tensors = {**dict(self.copies[replica].whole.named_parameters()), **parts}
         save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, path)

@@ -16,24 +16,11 @@ from panda_trainable.plm.encoder import FrozenEncoder
 from panda_trainable.prompt.soft_prompt import SoftPrompt
 from panda_trainable.prompt.sources import PromptSource, prompt_source, trained_on
 from panda_trainable.training.forward import Outputs, concatenated, forward
-from panda_trainable.training.heads import HEAD_PARTS, HEADS, Head, random_head
+from panda_trainable.training.heads import HEAD_PARTS, random_head, readouts_of
 from panda_trainable.worker import device, load_encoder
 
 Heads = tuple[Tensor, Tensor]
 """[K, O, H] and [K, O]: weights and biases."""
-
-
-@dataclass(frozen=True)
-class Readout:
-    """How a task's logits are read.
-
-    Attributes:
-        head: of the task's kind.
-        outputs: its outputs among those of all heads.
-    """
-
-    head: Head
-    outputs: slice
 
 
 @dataclass(frozen=True)
@@ -63,7 +50,7 @@ class Student(ABC):
 
     def __init__(self, encoder: FrozenEncoder, task: TaskSpec | Mixture, seeds: Sequence[int]):
         self.encoder, self.task, self.seeds = encoder, task, tuple(seeds)
-        self.readouts = readouts_of(task)
+        self.readouts = readouts_of(encoder, task)
 
     @property
     @abstractmethod
@@ -136,7 +123,7 @@ class PromptStudent(Student):
         self.heads = trained_on(encoder.device, dict(zip(HEAD_PARTS, given, strict=True)))
         for tensor in self.heads.values():
             tensor.requires_grad_(trains_heads)
-        self.trainables = source.trainables | (self.heads if trains_heads else {})
+        self.trainables = source.trainables | (self.heads if trains_heads and task.outputs else {})
 
     @property
     def blocks(self) -> list[Block]:
@@ -196,11 +183,3 @@ def drawn_heads(outputs: int, hidden: int, seeds: Sequence[int]) -> Heads:
     """[K, O, H] and [K, O] heads that the seeds decide."""
     weight, bias = (torch.stack(p) for p in zip(*(random_head(outputs, hidden, s) for s in seeds), strict=True))
     return weight, bias
-
-
-def readouts_of(task: TaskSpec | Mixture) -> tuple[Readout, ...]:
-    """The head of each task, and its place among the outputs."""
-    ends = np.cumsum([each.outputs for each in task.tasks]).tolist()
-    return tuple(
-        Readout(HEADS[each.kind], slice(end - each.outputs, end)) for each, end in zip(task.tasks, ends, strict=True)
-    )

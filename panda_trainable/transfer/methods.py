@@ -121,7 +121,7 @@ def source_heads(library: PromptLibrary, config: TrialConfig) -> Heads:
     if shared is None:
         raise ValueError(f"{config.target.name} cannot take over the head of {source.name}: they have other classes")
     tuned = tuned_prompts(library, source_lineage(config, 0), config.seeds)
-    rows = torch.tensor(shared)
+    rows = torch.tensor(shared, dtype=torch.long)
     return torch.stack([p.weight[rows] for p in tuned]), torch.stack([p.bias[rows] for p in tuned])
 
 

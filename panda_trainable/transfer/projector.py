@@ -188,8 +188,8 @@ def projector_trainer(
 
 def on_source_plm(config: TrialConfig, task: TaskSpec, *, target: bool) -> Lineage:
     """The prompt of a task on the PLM that prompts are projected from."""
-    own = on_own_plm(config, task, target=target)
-    return replace(own, setting=replace(own.setting, plm=_projection(config).plm))
+    own, plm = on_own_plm(config, task, target=target), _projection(config).plm
+    return replace(own, setting=replace(own.setting, plm=plm), task=task.on(plm))
 
 
 def on_own_plm(config: TrialConfig, task: TaskSpec, *, target: bool = False) -> Lineage:

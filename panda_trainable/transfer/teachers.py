@@ -20,6 +20,7 @@ from panda_trainable.library import PromptLibrary
 from panda_trainable.training.distillation import KD_LOSSES
 from panda_trainable.training.distillation_terms import Teacher
 from panda_trainable.training.evaluation import report_scores
+from panda_trainable.training.heads import HEADS
 from panda_trainable.transfer.lineage import Lineage, lineage_card, tuned, tuned_student
 
 
@@ -110,7 +111,7 @@ def teacher_plm_lineage(config: TrialConfig) -> Lineage:
     larger = config.teacher_plm
     assert larger is not None, "a method that needs a larger PLM has one"
     setting = replace(config.setting.of_targets, plm=larger.plm)
-    return Lineage(setting, config.target, larger.steps, larger.learning_rate, trains=larger.trains)
+    return Lineage(setting, config.target.on(larger.plm), larger.steps, larger.learning_rate, trains=larger.trains)
 
 
 def relation_teachers(library: PromptLibrary, config: TrialConfig) -> list[Teacher]:
@@ -149,6 +150,8 @@ def check_places(library: PromptLibrary, setting: Setting, other: Setting, task:
     Raises:
         ValueError: if the other PLM's tokenizer cuts texts elsewhere.
     """
+    if HEADS[task.kind].reads == "pooled":
+        return
     tables = [token_table(library, each, task, "train") for each in (setting, other)]
     places = [(table.slots.numpy() >= 0, np.asarray(table.offsets)) for table in tables]
     if not all(np.array_equal(a, b) for a, b in zip(*places, strict=True)):
@@ -192,10 +195,9 @@ def _write_outputs(
     for numbers in [range(len(seeds))] if lineage.trains == "prompt" else [[i] for i in range(len(seeds))]:
         chosen = [seeds[i] for i in numbers]
         student = tuned_student(lineage, chosen, [folders[i] for i in numbers])
-        train_table = token_table(library, lineage.setting, config.target, "train")
-        splits = [
-            replica_rows(library, lineage.setting, config.target, seed, lineage.exclude_overlap_with) for seed in chosen
-        ]
+        (target,) = lineage.task.tasks
+        train_table = token_table(library, lineage.setting, target, "train")
+        splits = [replica_rows(library, lineage.setting, target, seed, lineage.exclude_overlap_with) for seed in chosen]
         trained_on = [
             np.unique(data_order(split.train, seed, config.steps * config.setting.train.batch_size))
             for split, seed in zip(splits, chosen, strict=True)

@@ -202,12 +202,14 @@ _front = _Front()
 
 
 def _read(query: Tensor, key: Tensor, value: Tensor, scale: float, bias: Tensor | float) -> Tensor:
-    """[1, n, heads, d] attention of one row: the prefix has no bias and no mask."""
+    """[1, n, heads, d] attention of one row: the prefix has no bias and no mask; layers behind it have none."""
     layer, _front.calls = _front.calls, _front.calls + 1
+    shared = query.shape[1] // key.shape[1]  # queries that one head of keys serves
+    key, value = key.repeat_interleave(shared, 1), value.repeat_interleave(shared, 1)
     own = query @ key.mT * scale + bias
-    if _front.prefix is None:
+    if _front.prefix is None or layer >= len(_front.prefix):
         return (own.softmax(-1) @ value).transpose(1, 2)
-    keys, values = _front.prefix[layer]
+    keys, values = _front.prefix[layer].repeat_interleave(shared, 1)
     weights = torch.cat((query @ keys.mT * scale, own), -1).softmax(-1)
     return (weights @ torch.cat((values[None], value), 2)).transpose(1, 2)
 
@@ -223,7 +225,8 @@ def _attention(
 
 
 AttentionInterface.register(NAME, _attention)
-AttentionMaskInterface.register(NAME, AttentionMaskInterface()["sdpa"])
+_mask = AttentionMaskInterface()["sdpa"]
+AttentionMaskInterface.register(NAME, lambda *args, **more: _mask(*args, **{**more, "allow_is_causal_skip": False}))
 
 
 def _heads(x: Tensor) -> Tensor:

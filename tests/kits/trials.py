@@ -1,12 +1,15 @@
 """A small setting, and short trials of every method."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from panda_trainable.config.methods import KD_KINDS, TRAITS
-from panda_trainable.config.setting import Plm, PromptSettings, Setting, TrainSettings
+from panda_trainable.config.setting import InitSettings, Plm, PromptSettings, Setting, TrainSettings
 from panda_trainable.config.trial import Projection, Source, TeacherPlm, TrialConfig
+from panda_trainable.config.wording import Wording
 from panda_trainable.plm.files import plm_files
+from panda_trainable.plm.kinds import KINDS
 from tests.kits.tasks import small_task
 
 
@@ -54,3 +57,35 @@ def short_trial(
         tasks = small_task(folder, "p0", seed=11), small_task(folder, "p1", seed=12)
         values["projection"] = Projection(wide, tasks, steps=5)
     return TrialConfig(setting, target, method, **(values | changes))
+
+
+def asked_trial(
+    folder: Path, plm: Plm, wide: Plm, method: str = "prompt_tuning", form: str = "input", **changes: Any
+) -> TrialConfig:
+    """A trial of four steps on a language model that is asked in words; source and target have other classes.
+
+    Args:
+        folder: where its tasks are made.
+        plm: a language model.
+        wide: another PLM, for methods that have a part on one.
+        method: which.
+        form: of prompts.
+        changes: fields of the trial.
+    """
+    setting = replace(small_setting(Path(plm.source)), plm=plm)
+    setting = replace(setting, prompt=replace(setting.prompt, form=form, init=InitSettings("vocabulary")))
+    wording = Wording("{a} It was {answer}.", (("terrible",), ("great",)))
+    three = Wording("{a} This is a {answer}.", (("person",), ("place", "very time"), ("quantity",)))
+    if KINDS[plm.kind].slot == "mask":
+        three = replace(three, words=(("person",), ("place", "time"), ("quantity",)))
+    target = small_task(folder, "t", wording=wording)
+    trial = short_trial(folder, setting, wide, method, 1, target=target, **changes)
+    sources = tuple(
+        Source(small_task(folder, f"asked{i}", classes=3, seed=i + 1, wording=three).on(plm), source.similarity)
+        for i, source in enumerate(trial.sources)
+    )
+    trial = replace(trial, target=target.on(plm), sources=sources, steps=4 if trial.steps else 0)
+    if not trial.projection:
+        return trial
+    tasks = tuple(replace(task, wording=wording).on(plm) for task in trial.projection.tasks)
+    return replace(trial, projection=replace(trial.projection, tasks=tasks))

@@ -91,7 +91,12 @@ def test_the_schema_accepts_our_examples_and_refuses_a_mistake(tmp_path: Path) -
     schema = json.loads(ran("schema"))
     checker = jsonschema.validators.validator_for(schema)
     checker.check_schema(schema)
-    ours = [ROOT / "examples/transfer.yaml", ROOT / "tuning/quickstart.yaml", experiment_file(tmp_path, tmp_path)]
+    ours = [
+        ROOT / "examples/transfer.yaml",
+        ROOT / "examples/language_model.yaml",
+        ROOT / "tuning/quickstart.yaml",
+        experiment_file(tmp_path, tmp_path),
+    ]
     for file in ours:
         assert list(checker(schema).iter_errors(yaml.safe_load(file.read_text()))) == []
     for mistake in ({"sourcess": []}, {"folder": "x"}, {"train": {"steps": 0}}, {"plm": {}}):

@@ -74,6 +74,9 @@ class TrialKeys(CommonSettings, MethodSettings):
     overlap: Annotated[
         Literal["drop", "warn", "refuse"], Doc("train rows of a source that share a text with a target's report rows")
     ] = "drop"
+    template: Annotated[
+        Literal["natural", "t5"], Doc("how language models are asked the tasks known by name: in words, or as T5 is")
+    ] = "natural"
     self_pairs: Annotated[Literal["exclude", "include"], Doc("may a task be its own source")] = "exclude"
 
 
@@ -302,9 +305,11 @@ class Experiment(TrialKeys, SimilaritySettings):
 
     def task(self, name: str) -> TaskSpec:
         """A task by name: of the file or of the table."""
-        if name not in self.tasks:
-            return with_panda_metrics(TASKS[name]) if self.metrics == "panda" else TASKS[name]
-        return self.tasks[name].spec(name)
+        if name in self.tasks:
+            own = self.tasks[name].spec(name)
+            return own if own.wording else own.worded(self.template)
+        task = TASKS[name].worded(self.template)
+        return with_panda_metrics(task) if self.metrics == "panda" else task
 
     def method_space(self, method: str) -> Space:
         """A method's space with the file's overrides."""

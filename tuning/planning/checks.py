@@ -14,6 +14,7 @@ from panda_trainable.data.rows import imbalance
 from panda_trainable.data.splits import replica_rows
 from panda_trainable.data.tokens import TokenTable, token_table
 from panda_trainable.library import PromptLibrary
+from panda_trainable.plm.asking import asking_problems
 from panda_trainable.plm.encoder import FrozenEncoder
 from panda_trainable.plm.files import load_config, load_tokenizer
 from panda_trainable.prompt.initialisers import read_prompt
@@ -39,6 +40,8 @@ MOST_COUNTED = 9
 
 NAMED_PAIRS = 3
 """Pairs that a note names at most."""
+FROM_NOISE = ("normal", "uniform", "uniform_positive", "zeros", "sparse")
+"""Initialisers that know nothing of the PLM's words."""
 TOKEN_LEVEL = ("tagging", "extractive_qa")
 """Kinds of tasks whose outputs are per token."""
 
@@ -106,6 +109,15 @@ def initial_prompt_fits(_: Checked, setting: Setting) -> None:
         read_prompt(Path(setting.prompt.init.file), shape)
 
 
+def start_of_language_models(_: Checked, setting: Setting) -> Iterator[Finding]:
+    """Notes a start from noise where a language model's own head answers: nothing but the prompt is trained there."""
+    if setting.plm.has_own_head and setting.prompt.init.kind in FROM_NOISE:
+        yield (
+            f"{setting.plm.label} answers with its own head, and prompts start from {setting.prompt.init.kind}: "
+            "prompt.init vocabulary or text is usual there, and mostly better"
+        )
+
+
 def neurons_can_be_compared(checked: Checked, setting: Setting) -> None:
     """The similarity `on` finds the neurons of the PLM's layers."""
     if _measures(checked, setting, "on"):
@@ -158,6 +170,17 @@ def one_seed_may_be_meant_as_count(_: Checked, plan: Plan) -> Iterator[Finding]:
             count, first = seeds[0], 0 if key.startswith("train") else 10
             several = list(range(first, first + count))
             yield f"{key} is the one seed {count}; for {count} seeds write {several}"
+
+
+def words_fit(checked: Checked, task: TaskSpec) -> Iterator[Finding]:
+    """The template and label words of a task suit the language models that are asked."""
+    for setting in checked.plan.settings:
+        try:
+            wording = task.on(setting.plm).asked
+        except ValueError:
+            continue  # told by `resolve`, of the tasks that this PLM is asked
+        for rule in asking_problems(load_tokenizer(setting.plm), setting.plm.kind, wording) if wording else ():
+            yield Problem(f"task {task.name}", f"{setting.plm.label}: {rule}")
 
 
 def _plm(setting: Setting) -> str:

@@ -13,8 +13,8 @@ from tuning.planning.plan import Plan
 
 
 def _identity(task: TaskSpec) -> Any:
-    """What a task is, but for its rows."""
-    return content(replace(task, fingerprints=()))
+    """What a task is, but for its rows, and for how a PLM is asked, which keys of prompts tell."""
+    return content(replace(task, fingerprints=(), asked=None))
 
 
 def task_card(task: TaskSpec) -> dict[str, Any]:

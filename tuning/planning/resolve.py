@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from panda_trainable.config.setting import CommonSettings, InitSettings, Plm, Pl
 from panda_trainable.config.task import TaskSpec, shared_head
 from panda_trainable.data.locate import is_here, located
 from panda_trainable.plm.files import family_version, plm_files, plm_folder
+from panda_trainable.plm.kinds import kind_in, used_as
 from tuning.experiment.experiment import Experiment, sources_of
 from tuning.experiment.loading import read
 from tuning.experiment.problems import Misuse, Problem, problems_of
@@ -49,11 +51,19 @@ class Resolved:
         return tuple(self._plan(plm) for plm in self.plms)
 
     def _plan(self, plm: Plm) -> Plan:
-        pairs = _pairs(self.experiment, plm.label if len(self.plms) > 1 else "")
-        able = [pair for pair in pairs if _shares_its_head(self.experiment, self.tasks, pair)]
+        pairs, tasks = _pairs(self.experiment, plm.label if len(self.plms) > 1 else ""), self.tasks_on(plm)
+        able = [pair for pair in pairs if _shares_its_head(self.experiment, tasks, pair)]
         left_out = tuple(pair for pair in pairs if pair not in able)
         setting = setting_of(self.experiment, plm, *self.init)
-        return Plan(self.experiment, setting, self.tasks, tuple(able), **self.others, left_out=left_out)
+        return Plan(self.experiment, setting, tasks, tuple(able), **self.others, left_out=left_out)
+
+    def tasks_on(self, plm: Plm) -> dict[str, TaskSpec]:
+        """Name -> task as a PLM answers it; one that it cannot answer is left out, which is a problem."""
+        found = {}
+        for name, task in self.tasks.items():
+            with suppress(ValueError):
+                found[name] = task.on(plm)
+        return found
 
 
 def load_whole(file: Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -149,6 +159,7 @@ def _plm(experiment: Experiment, section: PlmSettings, problems: list[Problem]) 
         source = str(folder.resolve()) if is_local else section.source
         place = plm_folder(source)
         files = plm_files(place)
+        kind, head = used_as(kind_in(place), section.head)
     except OSError as error:
         problems.append(
             Problem(
@@ -159,9 +170,9 @@ def _plm(experiment: Experiment, section: PlmSettings, problems: list[Problem]) 
     except ValueError as error:
         problems += problems_of(error)
         return None
-    return Plm(
-        **{**shared_settings(PlmSettings, section), "source": source}, files=files, family_version=family_version(place)
-    )
+    reads = section.pooling if kind == "encoder" else "answer"
+    settings = {**shared_settings(PlmSettings, section), "source": source, "head": head, "pooling": reads}
+    return Plm(**settings, files=files, family_version=family_version(place), kind=kind)
 
 
 def _unnamed(plm: Plm) -> Plm:
@@ -226,9 +237,10 @@ def _heads_of_nobody(resolved: Resolved) -> Iterator[Problem]:
     """Methods that take over a source's head, where no source has the classes of a target."""
     experiment = resolved.experiment
     taking = [method for method in experiment.methods if TRAITS[method].shares_head]
+    answered = [resolved.tasks_on(plm) for plm in resolved.plms] or [dict(resolved.tasks)]
     for method in taking if set(experiment.members) <= set(resolved.tasks) else ():
         pairs = [pair for pair in _pairs(experiment, "") if pair.method == method]
-        if not any(_shares_its_head(experiment, resolved.tasks, pair) for pair in pairs):
+        if not any(_shares_its_head(experiment, tasks, pair) for tasks in answered for pair in pairs):
             rule = f"{method} takes over a source's head, and no source has the classes of a target"
             yield Problem("methods", rule, remedy=f"leave {method} out")
 
@@ -257,9 +269,35 @@ def _rows_that_were_not_imported(resolved: Resolved) -> Iterator[Problem]:
             yield Problem(reader, rule, remedy="bring it")
 
 
+def _tasks_not_answered(resolved: Resolved) -> Iterator[Problem]:
+    """Tasks that a PLM with its own head cannot be asked, since of their kind or since nobody says how."""
+    experiment = resolved.experiment
+    asked = {plm: list(resolved.tasks) for plm in resolved.plms}
+    asked |= {plm: [*experiment.targets] for key, plm in resolved.others.items() if key == "teacher_plm"}
+    asked |= {
+        plm: [*experiment.targets, *experiment.projected] for k, plm in resolved.others.items() if k == "source_plm"
+    }
+    for plm, names in asked.items():
+        for name in dict.fromkeys(names):
+            try:
+                _ = resolved.tasks[name].on(plm) if name in resolved.tasks else None
+            except ValueError as error:
+                yield from problems_of(error)
+
+
+def _heads_to_train(resolved: Resolved) -> Iterator[Problem]:
+    """Methods that train a head alone, where a language model's own head answers."""
+    for plm in resolved.plms if any(TRAITS[method].trains == "head" for method in resolved.experiment.methods) else ():
+        if plm.has_own_head:
+            names = ", ".join(m for m in resolved.experiment.methods if TRAITS[m].trains == "head")
+            rule = f"{names} trains a head alone, and {plm.label} answers with its own"
+            yield Problem("methods", rule, remedy="leave it out, or use plm.head: linear")
+
+
 CHECKS: tuple[Callable[[Resolved], Iterator[Problem]], ...] = (
     _undefined_losses, _starts_without_class_names, _heads_of_nobody, _projectors_of_nothing,
     _rows_that_were_not_imported, _repeated_plms,
+    _tasks_not_answered, _heads_to_train,
 )  # fmt: skip
 """What of an experiment cannot be done with the tasks and PLMs that it names, without reading a row or a weight."""
 

@@ -72,13 +72,19 @@ def _of_study(plan: Plan, study: Study, poor: bool) -> RunUpdate:
     params = {
         **dict(flattened(trial_settings(plan.experiment, base))), "train.steps": base.steps, "metric": base.target.metrics[0],
         "partners_available": [source.task.name for source in base.sources[1:]], "weigh_by": _weigh_by(plan),
-        **_mixtures(base), **_measured(plan, study), **_searched(plan, study),
+        **_asked(base), **_mixtures(base), **_measured(plan, study), **_searched(plan, study),
     }  # fmt: skip
     run = study_run(replace(study_record(study, plan.experiment.weigh_by), source_at_majority=poor))
     return RunUpdate(
         f"study:{study.key}", study.name, tags={**run.tags, **runs_tag(study_runs(plan, study)), records.CURRENT: "true"}, params=params, metrics=run.metrics,
         status=RUNNING,
     )  # fmt: skip
+
+
+def _asked(base: TrialConfig) -> dict[str, Any]:
+    """How its target is asked of a language model; nothing where a trained head answers."""
+    asked = base.target.asked
+    return {"target.template": asked.template, "target.words": [list(words) for words in asked.words]} if asked else {}
 
 
 def _mixtures(base: TrialConfig) -> dict[str, Any]:

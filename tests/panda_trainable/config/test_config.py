@@ -23,6 +23,7 @@ from panda_trainable.config.setting import (
 )
 from panda_trainable.config.task import Hub, LabelRules, Mixture, Original, SplitSettings, TaskSpec
 from panda_trainable.config.trial import Projection, Source, TeacherPlm, TrialConfig, normalised
+from panda_trainable.config.wording import Wording
 
 TASK = TaskSpec("t", "classification", ("a",), "label", ("no", "yes"), ("accuracy",), "data/t", (("train", "ab12"),))
 REGRESSION = replace(TASK, kind="regression", classes=(), metrics=("pearson",))
@@ -41,12 +42,12 @@ OTHERS: dict[Any, dict[str, Any]] = {
         "metrics": ("f1",), "origin": Unlocated("elsewhere"), "fingerprints": (("train", "ab13"),), "prepare": "wic",
         "compared": ("b",), "question": ("q",), "id": "", "hub": Hub("somebody/t"), "counts": (("train", (3, 4)),),
         "labels": LabelRules("drop"), "split": SplitSettings(), "leaked": 3, "notes": ("classes are those of its labels",), "original": Original("T"),
-        "choices_in": "endings",
+        "choices_in": "endings", "wording": Wording("{a} {answer}"), "t5": Wording("t a: {a} {answer}"), "asked": Wording("{a} {answer}"),
     },
     CHOICE: {"choices": ("b", "a")},
     SETTING.plm: {
         "source": "/mnt/tiny", "files": "c0ffed", "pooling": "cls", "layers": 1, "positions": "from_zero",
-        "note": "cls", "family_version": 1,
+        "note": "cls", "family_version": 1, "head": "linear", "kind": "causal_lm",
     },
     SETTING.prompt.init: {
         "kind": "zeros", "std": 0.1, "scale": 0.1, "sparsity": 0.2, "population": 100, "text": "good",
@@ -80,7 +81,7 @@ OTHERS: dict[Any, dict[str, Any]] = {
 }  # fmt: skip
 DECIDE_NOTHING = {
     "name", "origin", "source", "eval_every", "report", "candidates", "id", "hub", "counts", "note", "file", "labels", "split", "leaked", "notes",
-    "original", "choices_in",
+    "original", "choices_in", "wording", "t5",
 }  # fmt: skip
 CHANGES = [(value, f.name) for value in OTHERS for f in fields(value) if value is not CHOICE and f.name != "choices"]
 CHANGES += [(CHOICE, "choices")]

@@ -125,6 +125,30 @@ def test_a_task_that_is_not_constructed_has_its_place_on_the_hub(name: str) -> N
         assert {"train"} < set(spec.hub.splits) <= set(SPLITS)
 
 
+@pytest.mark.parametrize("form", ["natural", "t5"])
+@pytest.mark.parametrize("name", [name for name, spec in TASKS.items() if spec.kind == "classification"])
+def test_every_classification_can_be_asked_of_every_kind_of_language_model(name: str, form: str) -> None:
+    wording = TASKS[name].worded(form).wording
+    assert wording
+    assert wording.ends_with_slot
+    words = [word for of_class in wording.with_words(TASKS[name].classes).words for word in of_class]
+    assert len(set(words)) == len(words) >= len(TASKS[name].classes)
+    texts = [set(fields_of(text)) | {str(number)} for number, text in enumerate(TASKS[name].text, 1)]
+    assert all(set(wording.names) & of_text for of_text in texts), "each text is asked"
+
+
+def test_t5_names_tasks_as_its_paper_does() -> None:
+    def asked(name: str, *values: str) -> str:
+        wording = TASKS[name].worded("t5").wording
+        assert wording
+        return wording.around_slot(values)[0].strip()
+
+    assert asked("sst2", "fine") == "sst2 sentence: fine"
+    assert asked("rte", "A.", "B.") == "rte sentence1: A. sentence2: B."
+    assert asked("mnli", "B.", "A.") == asked("mnli_mismatched", "B.", "A.") == "mnli hypothesis: B. premise: A."
+    assert asked("qnli", "Why?", "So.") == "qnli question: Why? sentence: So."
+
+
 def test_no_two_tasks_are_the_same_rows_of_the_hub() -> None:
     places = [(h.path, h.config, *sorted(h.splits.items())) for spec in TASKS.values() if (h := spec.hub)]
     assert len(set(places)) == len(places)

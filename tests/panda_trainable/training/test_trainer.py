@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from math import isfinite, isnan
 from pathlib import Path
 
@@ -118,7 +119,7 @@ def test_every_token_has_the_vector_it_would_have_alone_whatever_the_grouping(
 
     found: list[torch.Tensor] = [torch.empty(0)] * len(rows)
     for hidden, at, whose, which in length_buckets(
-        encoder, table_of(ids, lengths), prefix, rows, owner[rows], tokens=True
+        encoder, table_of(ids, lengths), prefix, rows, owner[rows], partial(encoder.encode, tokens=True)
     ):
         assert hidden.shape[1] == lengths[at].max()
         assert torch.equal(at, rows[which])

@@ -228,7 +228,7 @@ def test_a_study_says_which_other_plm_it_uses_and_how_and_no_other_says_so(
     plan = planned(**every_method(plms, **UNUSUAL))
     study = next(study for study in studies_of(plan).values() if study.pair.method == method)
     (said,) = of_plan(plan, [], [study], lambda job: [])
-    read = {"pooling": "mean", "layers": None, "positions": "after_prompt"}
+    read = {"pooling": "mean", "layers": None, "positions": "after_prompt", "head": None}
     expected: dict[str, Any] = {}
     if TRAITS[method].another == "teacher_plm":
         plm = {"from": str(plms("distilbert")), **read}

@@ -1,0 +1,217 @@
+"""LanguageModel: a frozen language model with soft prompts in front, whose own head says what it makes of answers."""
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPastAndCrossAttentions
+
+from panda_trainable.config.setting import Plm, PlmKind, Pooling, Precision
+from panda_trainable.config.wording import Wording
+from panda_trainable.plm.answers import TEXT_ALONE, Answers, Tokens
+from panda_trainable.plm.asking import decoder_start, label_words
+from panda_trainable.plm.encoder import PROBE, FrozenEncoder
+from panda_trainable.plm.files import load_tokenizer
+from panda_trainable.plm.kinds import KINDS
+from panda_trainable.plm.reference import TOLERANCE, difference, first_line, told
+
+
+class _Read(BaseModelOutputWithPastAndCrossAttentions):
+    """What a part answers that is not run: given states, and None of all else, as mixtures of experts ask for routers."""
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+
+class LanguageModel(FrozenEncoder):
+    """A frozen language model: its body takes prompts as every FrozenEncoder, and its own head reads what answers.
+
+    Args:
+        model: with its head.
+        kind: a row of KINDS.
+        tokenizer: of the model.
+        pooling: what is read where no answer is.
+        after_prompt: whether positions count from behind a prefix.
+        precision: of its matrix products.
+
+    Attributes:
+        whole: the model with its head; `model` is the body that reads text.
+        start: tokens that its decoder has read before an answer; none where it has no decoder.
+
+    Raises:
+        ValueError: if its body cannot be wrapped, or its head says something else than in the untouched model.
+    """
+
+    def __init__(
+        self, model: Any, kind: PlmKind, tokenizer: Any, pooling: Pooling = "answer", after_prompt: bool = True,
+        precision: Precision = "float32",
+    ):  # fmt: skip
+        row = KINDS[kind]
+        self.whole, self.kind, self.tokenizer = model.eval().requires_grad_(False), kind, tokenizer
+        self.start = decoder_start(tokenizer, model.config) if row.slot == "decoder" else ()
+        with torch.no_grad():
+            own = self._untouched()
+        super().__init__(row.body(model), pooling, after_prompt, causal=row.causal)
+        self._compare_head(own)
+        self.precision = precision
+
+    def answers(self, wording: Wording) -> Answers:
+        """The label words of a task as this model's tokens."""
+        return label_words(self.tokenizer, self.kind, wording)
+
+    def _untouched(self) -> Tensor:
+        """[T, V] the logits of a few tokens, of an encoder-decoder those of its decoder."""
+        ids = torch.tensor([PROBE], device=next(self.whole.parameters()).device)
+        name = type(self.whole).__name__
+        inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        if self.start:
+            inputs["decoder_input_ids"] = torch.tensor([self.start], device=ids.device)
+        try:
+            logits: Tensor = self.whole(**inputs).logits[0]
+        except Exception as error:
+            raise ValueError(
+                f"{name} has no language model's head ({first_line(error)}); use plm.head: linear"
+            ) from error
+        return logits
+
+    @torch.no_grad()
+    def _compare_head(self, own: Tensor) -> None:
+        """Refuses a model whose logits, of its body's states, are not those of the untouched model."""
+        ids = torch.tensor([PROBE], device=self.device)
+        lengths = torch.tensor([len(PROBE)], device=self.device)
+        name = type(self.whole).__name__
+        try:
+            if self.start:
+                made = self.logits(self._decoded(ids, lengths, torch.tensor([self.start], device=self.device))[0])
+            else:
+                made = self.logits(self.encode(ids, torch.zeros_like(ids), lengths, tokens=True)[0])
+            off = difference(made, own)
+        except Exception as error:
+            raise ValueError(f"{name}: its own head cannot be asked alone ({first_line(error)})") from error
+        if off > TOLERANCE:
+            raise ValueError(f"{name}: asked alone, its own head's logits differ {told(off)}; use plm.head: linear")
+
+    def _decoded(self, ids: Tensor, lengths: Tensor, read: Tensor) -> Tensor:
+        """[n, D, H] the decoder's states of tokens [n, D] that it reads of texts without a prompt."""
+        hidden, _ = self._states(ids, torch.zeros_like(ids), lengths, None, None, padded=True)
+        mask = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
+        return self.decode(read, hidden, mask)
+
+    def decode(self, read: Tensor, hidden: Tensor, mask: Tensor) -> Tensor:
+        """[n, D, H] states of a decoder that reads tokens [n, D], of encoded rows [n, T, H] where a mask [n, T] is true."""
+        with self.lowered():
+            decoder = self.whole.get_decoder()
+            made = decoder(
+                input_ids=read, encoder_hidden_states=hidden, encoder_attention_mask=mask.long(), use_cache=False
+            )
+            return made.last_hidden_state.float()
+
+    def logits(self, states: Tensor) -> Tensor:
+        """[m, V] the model's own logits of states [m, H], whatever lies between the part that made them and its logits.
+
+        That part answers with the given states for the time of the call, so that only rows that answer meet the
+        vocabulary.
+        """
+        reader, place = KINDS[self.kind].reader(self.whole), torch.zeros(len(states), 1, dtype=torch.long)
+        given: dict[str, Any] = {"input_ids": place.to(states.device)}
+        if self.start:
+            given = {
+                "decoder_input_ids": given["input_ids"],
+                "encoder_outputs": BaseModelOutput(last_hidden_state=states[:, None]),
+            }
+        own = reader.__dict__.get("forward")
+        reader.forward = lambda *_, **__: _Read(last_hidden_state=states[:, None])
+        try:
+            with self.lowered():
+                return self.whole(**given).logits[:, 0].float()
+        finally:
+            del reader.forward
+            reader.__dict__.update({"forward": own} if own else {})
+
+    def encode(
+        self, ids: Tensor, types: Tensor, lengths: Tensor, prompt: Tensor | None = None, owner: Tensor | None = None,
+        tokens: bool = False, padded: bool = True, slots: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """The vectors of FrozenEncoder; the one that answers (`answer`) is the one before an answer's first token."""
+        if tokens or self.pooling != "answer":
+            return super().encode(ids, types, lengths, prompt, owner, tokens, padded)
+        return self.behind(TEXT_ALONE, ids, types, lengths, prompt, owner, padded, slots)[:, 0]
+
+    def behind(
+        self, answers: Answers, ids: Tensor, types: Tensor, lengths: Tensor, prompt: Tensor | None = None,
+        owner: Tensor | None = None, padded: bool = True, slots: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """[n, M, H] the states behind texts and each beginning of answers; the other arguments are those of `encode`."""
+        return STATES[KINDS[self.kind].slot](self, answers, ids, types, lengths, prompt, owner, padded, slots)
+
+
+def _in_slot(
+    plm: LanguageModel, _answers: Answers, ids: Tensor, types: Tensor, lengths: Tensor, prompt: Tensor | None,
+    owner: Tensor | None, padded: bool, slots: Tensor | None,
+) -> Tensor:  # fmt: skip
+    """[n, 1, H] of the mask token; without one, as for an empty text, of the last."""
+    made = plm.encode(ids, types, lengths, prompt, owner, tokens=True, padded=padded)
+    return _picked(made, (lengths[:, None] - 1) if slots is None else slots.long())
+
+
+def _picked(states: Tensor, at: Tensor) -> Tensor:
+    """[n, M, H] the states [n, T, H] of tokens [n, M]."""
+    return states.gather(1, at[..., None].expand(-1, -1, states.shape[2]))
+
+
+def _behind_text(
+    plm: LanguageModel, answers: Answers, ids: Tensor, types: Tensor, lengths: Tensor, prompt: Tensor | None,
+    owner: Tensor | None, padded: bool, _slots: Tensor | None,
+) -> Tensor:  # fmt: skip
+    """[n, M, H] of the text's last token, and of a word's tokens behind it: a text for each continuation."""
+    rows, places = answers.continuations, torch.tensor(answers.places, device=ids.device)
+    room = max(map(len, rows))
+    if not room:
+        return _picked(plm.encode(ids, types, lengths, prompt, owner, tokens=True, padded=padded), lengths[:, None] - 1)
+    n, repeats = len(ids), len(rows)
+    wide, kinds = (pad(each, (0, room)).repeat_interleave(repeats, 0) for each in (ids, types))
+    begin, sizes = lengths.repeat_interleave(repeats), torch.tensor([len(row) for row in rows], device=ids.device)
+    wide.scatter_(
+        1, begin[:, None] + torch.arange(room, device=ids.device), _filled(rows, room, ids.device).repeat(n, 1)
+    )
+    of_rows = None if owner is None else owner.repeat_interleave(repeats)
+    made = plm.encode(wide, kinds, begin + sizes.repeat(n), prompt, of_rows, tokens=True)  # [n R, T + W, H]
+    width = made.shape[1]
+    return _picked(made.view(n, repeats * width, -1), places[:, 0] * width + lengths[:, None] - 1 + places[:, 1])
+
+
+def _filled(rows: Sequence[Tokens], room: int, device: torch.device) -> Tensor:
+    """[R, room] tokens, with zeros behind the shorter ones."""
+    return torch.tensor([[*row, *[0] * (room - len(row))] for row in rows], dtype=torch.long, device=device)
+
+
+def _in_decoder(
+    plm: LanguageModel, answers: Answers, ids: Tensor, types: Tensor, lengths: Tensor, prompt: Tensor | None,
+    owner: Tensor | None, padded: bool, _slots: Tensor | None,
+) -> Tensor:  # fmt: skip
+    """[n, M, H] of the decoder, which has read its start and a word's tokens: the encoder reads a text once."""
+    hidden, first = plm._states(ids, types, lengths, prompt, owner, padded)  # noqa: SLF001  # a part of the class
+    mask = pad(torch.arange(ids.shape[1], device=ids.device) < lengths[:, None], (first, 0), value=True)
+    rows, places = answers.continuations, torch.tensor(answers.places, device=ids.device)
+    n, repeats, room = len(ids), len(rows), max(map(len, rows))
+    read = _filled([(*plm.start, *row) for row in rows], len(plm.start) + room, ids.device).repeat(n, 1)
+    made = plm.decode(read, hidden.repeat_interleave(repeats, 0), mask.repeat_interleave(repeats, 0))
+    return made.unflatten(0, (n, repeats))[:, places[:, 0], len(plm.start) - 1 + places[:, 1]]
+
+
+STATES: Mapping[str, Callable[..., Tensor]] = MappingProxyType(
+    {"mask": _in_slot, "end": _behind_text, "decoder": _in_decoder}
+)
+"""Slot of a kind -> the states that predict an answer's tokens."""
+
+
+def wrapped(plm: Plm, model: Any, precision: Precision = "float32") -> FrozenEncoder:
+    """The frozen PLM of a model that `load_model` gave, which is wrapped once."""
+    after_prompt = plm.positions == "after_prompt"
+    if plm.has_own_head:
+        return LanguageModel(model, plm.kind, load_tokenizer(plm), plm.pooling, after_prompt, precision)
+    return FrozenEncoder(model, plm.pooling, after_prompt, precision, causal=KINDS[plm.kind].causal)
