@@ -55,8 +55,12 @@ def corrected(records: Sequence[StudyRecord]) -> dict[str, float]:
 
 
 def is_tested(record: StudyRecord) -> bool:
-    """Whether a gain may have a star: over rows alone, as of one seed, a difference of two runs is often significant."""
-    return record.gain is not None and record.gain.p is not None and (record.gain.n or 0) > 1
+    """Whether a gain may have a star: over rows alone, as of one seed, a difference of two runs is often significant.
+
+    Prompt tuning is no test of itself, though what other seeds choose in its place may gain something.
+    """
+    gain = record.gain if record.reference != BASELINE else None
+    return gain is not None and gain.p is not None and (gain.n or 0) > 1
 
 
 def over_plms(records: Sequence[StudyRecord]) -> dict[str, str]:

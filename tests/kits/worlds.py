@@ -111,7 +111,7 @@ def _study(
     speeds = [float(generator.choice([0.5, 1, 1.5, 3])) for _ in range(2)]
     winner = Winner(
         score=Estimate(score, spread, len(scores), by_seed=dict(zip(world.seeds, scores.tolist(), strict=True))),
-        selection=Estimate(selection, spread, len(scores)),
+        selection=Estimate(selection, spread, len(scores)), chosen_by=dict.fromkeys(world.seeds, selection),
         gain=Estimate(
             gain, float(gains.std(ddof=1)) if len(scores) > 1 else 0.0, 0 if is_baseline else len(scores), gain - half, gain + half,
             1.0 if is_baseline else 0.04, dict(zip(world.seeds, gains.tolist(), strict=True)),
@@ -153,6 +153,7 @@ def changed(
         winner["gain"] = Estimate(gain, n=2) if won.gain is None else replace(won.gain, mean=gain, by_seed=by_seed)
     if selection is not None:
         winner["selection"] = replace(won.selection, mean=selection)
+        winner["chosen_by"] = dict.fromkeys(won.chosen_by, selection)
     return replace(study, winner=replace(won, **winner), similarities={**study.similarities, **(similarities or {})})
 
 

@@ -246,7 +246,7 @@ def test_a_folder_as_the_address_of_mlflow_is_refused_before_anything_starts(fin
 
 def test_an_analysis_writes_a_page_and_figures_and_prints_the_methods(finished: Path, tmp_path: Path) -> None:
     printed = ran("analyze", finished, "--out", tmp_path / "out")
-    assert [line.split()[0] for line in printed.splitlines()[:4]] == ["method", "majority", "prompt_tuning", "spot"]
+    assert [line.split()[0] for line in printed.splitlines()[:4]] == ["method", "best", "prompt_tuning", "spot"]
     assert "<html" in (tmp_path / "out/report.html").read_text(encoding="utf-8")
     assert list((tmp_path / "out/figures").glob("*.png"))
     assert r"\begin{tabular}" in ran("analyze", finished, "--out", tmp_path / "out", "--format", "latex")

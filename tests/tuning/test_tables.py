@@ -64,7 +64,7 @@ SPOT = study_entry("t", "spot", 0.7, metrics={"score/report": 0.975, "gain/p": 0
 def test_the_best_has_a_line_per_target_with_all_its_numbers(shown: Shown) -> None:
     head, line = body(shown(BASELINE, SPOT)[0])
     assert head == [
-        "target", "method", "source", "metric", "score", "majority", "gain", "interval", "twin", "selection", "steps",
+        "target", "method", "source", "metric", "score", "constant", "gain", "interval", "twin", "selection", "steps",
         "seconds",
     ]  # fmt: skip
     assert line == [
@@ -88,7 +88,7 @@ def test_the_baseline_has_no_gain_and_no_source(shown: Shown) -> None:
     assert line == ["t", "prompt_tuning", "–", "accuracy", "92.0 ± 3.5", "40.0", "–", "–", "–", "60.0", "8", "1"]
 
 
-def test_every_study_has_a_line_below_the_majority_class_of_its_target(shown: Shown) -> None:
+def test_every_study_has_a_line_below_the_best_constant_answer_of_its_target(shown: Shown) -> None:
     other = study_entry("u", "prompt_tuning", 0.5, metrics={"majority": 0.25})
     lines = body(shown(BASELINE, SPOT, other)[1])[1:]
     assert [line[:3] for line in lines] == [
@@ -118,7 +118,7 @@ def test_signs_and_what_they_mean_stand_only_where_they_are_needed(shown: Shown)
 
 SIGNED: dict[str, tuple[dict[str, Any], str]] = {
     "*": ({"metrics": {"gain/p": 0.01}}, "gain"),
-    "no signal": ({"signal": "false"}, "majority"),
+    "no signal": ({"signal": "false"}, "constant"),
     "!": ({"source_at_majority": "true"}, "source"),
     "≈": ({"overlap": "7"}, "source"),
 }
@@ -331,7 +331,7 @@ def test_a_terminal_that_is_too_narrow_gets_a_block_of_lines_for_each_row(shown:
     wide = shown(BASELINE, SPOT)
     for table, whole in zip(shown(BASELINE, SPOT, width=width), wide, strict=True):
         assert max(map(len, table.splitlines())) <= width
-        is_folded = "majority 40.0" in table
+        is_folded = "constant 40.0" in table
         assert is_folded == (max(map(len, whole.split("\n\nscore")[0].splitlines())) > width)
         for value in ("97.5 ± 0.0", "+5.5 ± 0.0", "+5.0 to +20.0", "70.0"):
             assert value in table

@@ -126,7 +126,7 @@ def test_latex_prints_names_as_they_are() -> None:
 
 def test_text_stands_in_columns_and_says_what_its_signs_mean() -> None:
     lines = paper_table(Evidence("x", (BASE, FAR, NEAR, LOW)), "table").splitlines()
-    assert lines[1].split() == ["majority", "class", "40.0"]
+    assert lines[1].split() == ["best", "constant", "40.0"]
     assert lines[4].split() == ["panda", "80.0", "±", "1.0", "*"]
     assert lines[5].split() == ["spot", "78.0", "±", "1.0", "="]
     assert lines[-1] == "* best, = not distinguishable from it"

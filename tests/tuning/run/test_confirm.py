@@ -321,8 +321,8 @@ def test_a_gain_is_over_the_baseline_of_the_same_repeat(planned: Planned, librar
         for name, report in zip(("t · prompt_tuning", "t ← s1 · spot"), reports, strict=True):
             config = trial(studies[name + behind], learning_rate=0.01 * (place + 1))
             put_confirmed(library, config, [0.9, 0.9], [report, report])
-            chosen[studies[name + behind].key] = [config]
-    found = {winner.study.name: winner for winner in winners(library, list(studies.values()), chosen)}
-    assert found["t ← s1 · spot"].gain.mean == pytest.approx(0.1)
-    assert found["t ← s1 · spot · repeat 1"].gain.mean == pytest.approx(0.3)
-    assert found["t ← s1 · spot · repeat 1"].baseline_study == studies["t · prompt_tuning · repeat 1"].key
+            chosen[studies[name + behind].key] = [found(config)]
+    ended = {winner.study.name: winner for winner in winners(library, list(studies.values()), chosen)}
+    assert ended["t ← s1 · spot"].gain.mean == pytest.approx(0.1)
+    assert ended["t ← s1 · spot · repeat 1"].gain.mean == pytest.approx(0.3)
+    assert ended["t ← s1 · spot · repeat 1"].baseline_study == studies["t · prompt_tuning · repeat 1"].key
