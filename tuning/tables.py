@@ -189,7 +189,8 @@ def _notes(rows: Sequence[tuple[StudyRecord, Mapping[str, Any]]], marked: set[st
     """Explanations of the signs that occur in the table."""
     values = [value for _, value in rows]
     told = {
-        "score (its metric) and gain over prompt tuning in percent on report rows, ± deviation over seeds, each scored on what the other seeds choose; 95 % interval over rows and seeds": True,
+        "score (its metric) and gain over prompt tuning in percent on report rows, ± deviation over seeds; 95 % interval over rows and seeds": True,
+        "each seed is scored on what the other seeds choose": any((value["score"]["n"] or 0) > 1 for value in values),
         "one confirm seed: intervals are over rows alone, and no gain has a star": any(
             value["gain"]["n"] == 1 for value in values
         ),
