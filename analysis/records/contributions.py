@@ -41,7 +41,9 @@ class Contributions:
 def as_csv(values: Floats, seeds: tuple[int, ...]) -> str:
     """Contributions as a table: a line per report row, a column per seed, six digits."""
     text = io.StringIO()
-    np.savetxt(text, values.T, DIGITS, ",", header=",".join(f"seed {seed}" for seed in seeds), comments="")
+    np.savetxt(
+        text, values.T.round(9) + 0.0, DIGITS, ",", header=",".join(f"seed {seed}" for seed in seeds), comments=""
+    )
     return text.getvalue()
 
 
