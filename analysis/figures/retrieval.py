@@ -137,7 +137,7 @@ def _says_hindsight(gains: Sequence[float]) -> str:
     if not gains:
         return ""
     return (
-        f"Choosing in hindsight, by other report rows and seeds than are scored, gains {points(fmean(gains))} points. "
+        f"Choosing in hindsight, by other report rows and seeds than are scored, gains {points(fmean(gains))} points."
     )
 
 

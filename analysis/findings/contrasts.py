@@ -9,10 +9,8 @@ import numpy as np
 from analysis.findings.importance import centred
 from analysis.records.studies import TrialRecord
 from analysis.statistics.gains import LEVEL, RESAMPLES
-
-Interval = tuple[float, float]
-FEWEST = 3
-"""Studies, or targets, below which an interval over them says nothing."""
+from analysis.statistics.means import FEWEST
+from analysis.statistics.resampling import Interval
 
 
 def interval(values: Sequence[float], seed: int = 0) -> Interval | None:

@@ -2,19 +2,17 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
 from statistics import fmean, stdev
 
 import numpy as np
-from scipy import stats
 
 from analysis.findings.best import winners
-from analysis.findings.contrasts import FEWEST, Interval
 from analysis.findings.costs import ACCOUNTS, Spending, spendings, unrecorded
 from analysis.records.evidence import Evidence
 from analysis.records.studies import TrialRecord
 from analysis.statistics.crossfit import first_best, grounds_of
-from analysis.statistics.gains import LEVEL
+from analysis.statistics.means import mean_of
+from analysis.statistics.resampling import Interval
 
 SHARES = (0.125, 0.25, 0.5, 1.0)
 """Budgets, as shares of what the baseline's whole search spent on the same target."""
@@ -71,11 +69,8 @@ class AtCost:
 
     @property
     def interval(self) -> Interval | None:
-        """95 % of the mean difference, over targets (t); None for fewer than FEWEST."""
-        if self.difference is None or self.spread is None or self.targets < FEWEST:
-            return None
-        half = float(stats.t.ppf((1 + LEVEL) / 2, self.targets - 1)) * self.spread / sqrt(self.targets)
-        return self.difference - half, self.difference + half
+        """95 % of the mean difference, over targets (t); None for fewer than three."""
+        return mean_of(list(self.differences.values())).interval if self.difference is not None else None
 
 
 def _mean(values: Mapping[str, float], targets: int) -> float | None:

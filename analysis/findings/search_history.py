@@ -8,12 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.findings.comparisons import MethodComparison, comparisons
-from analysis.findings.contrasts import FEWEST, Contrast, Interval, contrasts, interval
+from analysis.findings.contrasts import Contrast, contrasts, interval
 from analysis.findings.equal_cost import EqualCost, equal_cost
 from analysis.findings.importance import LEAST, Importance, centred, importances
 from analysis.records.evidence import Evidence
 from analysis.records.studies import TrialRecord
 from analysis.statistics.gains import LEVEL, RESAMPLES
+from analysis.statistics.means import FEWEST
+from analysis.statistics.resampling import Interval
 
 Floats = NDArray[np.float64]
 SLICED = ("learning_rate", "lambda", "teacher_steps")

@@ -96,17 +96,14 @@ def _select(trainer: Trainer, library: PromptLibrary, config: TrialConfig) -> di
     split, replicas = selection_split(setting, task), trainer.data.parts[0].rows
     scores, logits = scores_on(trainer.student, library, setting, split, [rows.selection for rows in replicas])
     train, table = token_table(library, setting, task, "train"), token_table(library, setting, task, split)
-    errors = []
+    constants, errors = [], []
     for said, rows in zip(logits, replicas, strict=True):
         gold = gold_of(table, task, rows.selection)
         constant = constant_logits(task, best_constant(task, train, rows.train), table, rows.selection)
         ours, theirs = (contributions(metric.rows(each, gold), metric.score) for each in (said, constant))
+        constants.append(metric(constant, gold))
         errors.append(float((ours - theirs).std(ddof=1) / len(ours) ** 0.5) if len(ours) > 1 else 0.0)
-    return {
-        "selection": scores,
-        "constant_selection": constant_scores(library, setting, task, replicas),
-        "excess_error": errors,
-    }
+    return {"selection": scores, "constant_selection": constants, "excess_error": errors}
 
 
 def _logits_frame(seeds: Sequence[int], logits: NDArray[Any]) -> pd.DataFrame:
