@@ -13,8 +13,10 @@ from panda_trainable.config.section import shared_settings
 from panda_trainable.config.setting import CommonSettings, InitSettings, Plm, PlmSettings, Setting, TrainSettings
 from panda_trainable.config.task import TaskSpec, shared_head
 from panda_trainable.data.locate import is_here, located
-from panda_trainable.plm.files import family_version, plm_files, plm_folder
-from panda_trainable.plm.kinds import kind_in, used_as
+from panda_trainable.library import PromptLibrary
+from panda_trainable.pretrained.files import family_version, plm_files, plm_place
+from panda_trainable.pretrained.gguf import dequantised
+from panda_trainable.pretrained.kinds import kind_in, used_as
 from tuning.experiment.experiment import Experiment, sources_of
 from tuning.experiment.loading import read
 from tuning.experiment.problems import Misuse, Problem, problems_of
@@ -155,9 +157,12 @@ def _plm(experiment: Experiment, section: PlmSettings, problems: list[Problem]) 
     """A PLM with its identity; where it is not there, that is added to the problems."""
     try:
         folder = experiment.folder / expanded(section.source)
-        is_local = not section.source.startswith("package:") and folder.is_dir()
+        is_local = not section.source.startswith("package:") and folder.exists()
         source = str(folder.resolve()) if is_local else section.source
-        place = plm_folder(source)
+        place, made = plm_place(source), ""
+        if place.is_file():
+            place = dequantised(place, PromptLibrary(experiment.storage_path / "library"))
+            made = str(place)
         files = plm_files(place)
         kind, head = used_as(kind_in(place), section.head)
     except OSError as error:
@@ -172,12 +177,12 @@ def _plm(experiment: Experiment, section: PlmSettings, problems: list[Problem]) 
         return None
     reads = section.pooling if kind == "encoder" else "answer"
     settings = {**shared_settings(PlmSettings, section), "source": source, "head": head, "pooling": reads}
-    return Plm(**settings, files=files, family_version=family_version(place), kind=kind)
+    return Plm(**settings, files=files, folder=made, family_version=family_version(place), kind=kind)
 
 
 def _unnamed(plm: Plm) -> Plm:
     """What a PLM is, wherever its files lie and whatever it is called."""
-    return replace(plm, source="", note="")
+    return replace(plm, source="", note="", folder="")
 
 
 def _told_apart(plms: Sequence[Plm]) -> list[Plm]:

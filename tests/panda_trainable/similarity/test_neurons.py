@@ -26,7 +26,7 @@ from panda_trainable.data.splits import replica_rows
 from panda_trainable.data.tokens import token_table
 from panda_trainable.library import PromptLibrary
 from panda_trainable.plm.encoder import FrozenEncoder
-from panda_trainable.plm.files import plm_files
+from panda_trainable.pretrained.files import plm_files
 from panda_trainable.similarity.neurons import activations, check_neurons, neurons_key
 from panda_trainable.training import forward as module
 from panda_trainable.transfer.lineage import Lineage, tuned_prompts
