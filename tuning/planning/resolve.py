@@ -291,12 +291,17 @@ def _tasks_not_answered(resolved: Resolved) -> Iterator[Problem]:
 
 
 def _heads_to_train(resolved: Resolved) -> Iterator[Problem]:
-    """Methods that train a head alone, where a language model's own head answers."""
-    for plm in resolved.plms if any(TRAITS[method].trains == "head" for method in resolved.experiment.methods) else ():
-        if plm.has_own_head:
-            names = ", ".join(m for m in resolved.experiment.methods if TRAITS[m].trains == "head")
-            rule = f"{names} trains a head alone, and {plm.label} answers with its own"
+    """Methods that train a head alone where a language model's own head answers, or that need such a head."""
+    methods = resolved.experiment.methods
+    trained = [method for method in methods if TRAITS[method].trains == "head"]
+    asked = [method for method in methods if TRAITS[method].asked]
+    for plm in resolved.plms:
+        if trained and plm.has_own_head:
+            rule = f"{', '.join(trained)} trains a head alone, and {plm.label} answers with its own"
             yield Problem("methods", rule, remedy="leave it out, or use plm.head: linear")
+        if asked and not plm.has_own_head:
+            rule = f"{', '.join(asked)} needs a language model that answers with its own head, and {plm.label} does not"
+            yield Problem("methods", rule, remedy="leave it out, or use plm.head: lm")
 
 
 CHECKS: tuple[Callable[[Resolved], Iterator[Problem]], ...] = (

@@ -160,7 +160,8 @@ def test_uniform_shares_are_the_same_whatever_the_similarities() -> None:
 
 @pytest.mark.parametrize("method", [name for name, traits in TRAITS.items() if traits.trains == "nothing"])
 def test_a_method_that_trains_nothing_has_no_steps_and_no_rate(method: str) -> None:
-    assert replace(TRIAL, method=method, steps=0, learning_rate=0.0, projection=PROJECTION).steps == 0
+    sources = TRIAL.sources if TRAITS[method].sources == "pair" else ()
+    assert replace(TRIAL, method=method, steps=0, learning_rate=0.0, sources=sources, projection=PROJECTION).steps == 0
 
 
 @pytest.mark.parametrize(
