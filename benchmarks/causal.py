@@ -66,9 +66,8 @@ def compared(case: Case, replicas: int, repeats: int, steps: int, device: str, p
     with TemporaryDirectory() as folder:
         config = staged_causal(case, Path(folder), steps, replicas, precision)
         library = PromptLibrary(Path(folder) / "library")
-        models = [
-            LlamaForCausalLM.from_pretrained(config.setting.plm.source).to(torch.device(device)) for _ in range(2)
-        ]
+        models: list[Any] = [LlamaForCausalLM.from_pretrained(config.setting.plm.source) for _ in range(2)]
+        models = [model.to(device) for model in models]
 
         def fresh() -> Trainer:
             return open_trainer(library, config)

@@ -43,7 +43,9 @@ def rows_of(trainer: Trainer) -> tuple[list[tuple[list[int], int]], list[int]]:
     table, head = trainer.data.parts[0].table, trainer.student.readouts[0].head
     assert isinstance(head, Verbaliser), "the task is asked in words"
     words = [word[0][0] for word in head.answers.words]
-    rows = [(ids[:n].tolist(), int(label)) for ids, n, label in zip(table.ids, table.lengths, table.labels, strict=True)]
+    rows = [
+        (ids[:n].tolist(), int(label)) for ids, n, label in zip(table.ids, table.lengths, table.labels, strict=True)
+    ]
     return rows, words
 
 
