@@ -58,8 +58,10 @@ class Pass:
             self.answer = single_query_attention(*self.asked, query.shape[1], scale, mask, before), None
             raise _RowAttended
         if before is not None:
-            masked = self.places is not None and self.places.before > 0
-            key, value, mask, position_bias = _with_prefix(before, key, value, mask, position_bias, masked=masked)
+            known = mask if self.places is not None and self.places.before else None  # it holds the prompt already
+            rest = mask if known is None else None
+            key, value, rest, position_bias = _with_prefix(before, key, value, rest, position_bias)
+            mask = rest if known is None else known
         if self.places is not None and (mask is None or mask.shape[3] != key.shape[2]):
             raise ValueError("its layers are not masked through transformers' mask interface")
         if position_bias is not None:
@@ -155,13 +157,12 @@ def _fast(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Te
 
 
 def _with_prefix(
-    before: tuple[Tensor, Tensor], key: Tensor, value: Tensor, mask: Tensor | None, bias: Tensor | None,
-    *, masked: bool = False,
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:  # fmt: skip
-    """Keys, values, mask and bias with a prefix before them, which has no bias; all read it where it is not masked yet."""
+    before: tuple[Tensor, Tensor], key: Tensor, value: Tensor, mask: Tensor | None, bias: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Keys, values, mask and bias with a prefix before them, which is never masked and has no bias."""
     keys, values = before
     room = (keys.shape[2], 0)
-    if mask is not None and not masked:
+    if mask is not None:
         mask = pad(mask, room, value=True if mask.dtype == torch.bool else 0.0)
     if bias is not None:
         bias = pad(bias, room)
