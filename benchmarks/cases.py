@@ -16,7 +16,7 @@ from panda_trainable.config.setting import Plm, Pooling, Precision, PromptForm, 
 from panda_trainable.config.task import TaskSpec
 from panda_trainable.config.trial import Source, TrialConfig
 from panda_trainable.data.locate import located
-from panda_trainable.plm.files import plm_files
+from panda_trainable.pretrained.files import plm_files
 
 SHAPES: Mapping[str, tuple[int, int, int]] = MappingProxyType(
     {"tiny": (2, 128, 2), "mini": (4, 256, 4), "small": (4, 512, 8), "minilm": (6, 384, 12), "base": (12, 768, 12)}

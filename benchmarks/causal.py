@@ -17,7 +17,7 @@ from panda_trainable.config.setting import InitSettings, Plm, Precision, PromptS
 from panda_trainable.config.trial import TrialConfig
 from panda_trainable.config.wording import Wording
 from panda_trainable.library import PromptLibrary
-from panda_trainable.plm.files import plm_files
+from panda_trainable.pretrained.files import plm_files
 from panda_trainable.training.trainer import Trainer
 from panda_trainable.transfer.methods import open_trainer
 from tests.kits.trainers import order_of

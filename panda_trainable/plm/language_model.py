@@ -15,10 +15,10 @@ from panda_trainable.plm.answers import TEXT_ALONE, Answers, Tokens
 from panda_trainable.plm.asking import decoder_start, label_words
 from panda_trainable.plm.attention import rows_at
 from panda_trainable.plm.encoder import PROBE, FrozenEncoder
-from panda_trainable.plm.files import load_tokenizer
-from panda_trainable.plm.kinds import KINDS
 from panda_trainable.plm.places import Branches, Prompts
 from panda_trainable.plm.reference import TOLERANCE, difference, first_line, told
+from panda_trainable.pretrained.files import load_tokenizer
+from panda_trainable.pretrained.kinds import KINDS
 
 
 class _Read(BaseModelOutputWithPastAndCrossAttentions):

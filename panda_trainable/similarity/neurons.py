@@ -19,7 +19,7 @@ from panda_trainable.data.tokens import TokenTable, token_table
 from panda_trainable.library import PromptLibrary
 from panda_trainable.plm.attention import running
 from panda_trainable.plm.encoder import PROBE, FrozenEncoder
-from panda_trainable.plm.files import load_tokenizer
+from panda_trainable.pretrained.files import load_tokenizer
 from panda_trainable.training.forward import encoded
 from panda_trainable.transfer.lineage import Lineage, tuned_prompts
 from panda_trainable.worker import device, load_encoder

@@ -14,7 +14,7 @@ from panda_trainable.config.keys import content, content_key
 from panda_trainable.config.setting import Plm, SimilaritySettings
 from panda_trainable.data.tokens import TokenTable
 from panda_trainable.library import PromptLibrary
-from panda_trainable.plm.files import checked_folder
+from panda_trainable.pretrained.files import checked_folder
 from panda_trainable.prompt.soft_prompt import tokens_of
 from panda_trainable.similarity.neurons import READ_ROWS as EMBEDDED_ROWS
 from panda_trainable.similarity.neurons import USUAL, activations, mean_over_tasks

@@ -11,9 +11,9 @@ from panda_trainable.config.setting import Setting
 from panda_trainable.config.task import Mixture, TaskSpec
 from panda_trainable.data.tokens import TokenTable
 from panda_trainable.plm.encoder import FrozenEncoder
-from panda_trainable.plm.files import load_model
 from panda_trainable.plm.language_model import wrapped
 from panda_trainable.plm.places import Prompts
+from panda_trainable.pretrained.files import load_model
 from panda_trainable.training.forward import Outputs, concatenated, forward
 from panda_trainable.training.heads import HEAD_PARTS
 from panda_trainable.training.student import Block, Heads, Student, drawn_heads, encoder_of

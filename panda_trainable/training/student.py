@@ -132,8 +132,8 @@ class PromptStudent(Student):
 
     @property
     def blocks(self) -> list[Block]:
-        """All replicas at once."""
-        return [Block(slice(None), self.trainables, stacked=True)]
+        """All replicas at once; none where nothing is trained."""
+        return [Block(slice(None), self.trainables, stacked=True)] if self.trainables else []
 
     def prompt(self) -> Tensor | None:
         """[K, …] the prompts as they are now; None where there is none."""

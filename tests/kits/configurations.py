@@ -19,6 +19,8 @@ prompt_tuning multiple_choice input 6 roberta mean 1 early mse
 prompt_tuning tagging prefix - bert mean 1 early mse
 prompt_tuning_longer extractive_qa prefix - bert cls 1 early mse
 prompt_tuning_longer tagging input 6 roberta mean 1 early mse
+plain_template classification prefix - bert mean 1 early mse
+plain_template classification input - bert mean 1 early mse
 model_tuning regression prefix - electra mean 1 early mse
 multitask_model_tuning regression prefix - distilbert cls 2 early mse
 multitask_model_tuning regression prefix - roberta mean 1 early mse

@@ -14,8 +14,8 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedTokenizerFast
 
 from panda_trainable.config.setting import Plm
-from panda_trainable.plm.files import plm_files
-from panda_trainable.plm.kinds import kind_in, used_as
+from panda_trainable.pretrained.files import plm_files
+from panda_trainable.pretrained.kinds import kind_in, used_as
 from tests.kits.families import BY_HAND, NAME, _front
 from tests.kits.tasks import WORDS
 

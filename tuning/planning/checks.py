@@ -16,7 +16,7 @@ from panda_trainable.data.tokens import TokenTable, token_table
 from panda_trainable.library import PromptLibrary
 from panda_trainable.plm.asking import asking_problems
 from panda_trainable.plm.encoder import FrozenEncoder
-from panda_trainable.plm.files import load_config, load_tokenizer
+from panda_trainable.pretrained.files import load_config, load_tokenizer
 from panda_trainable.prompt.initialisers import read_prompt
 from panda_trainable.similarity.neurons import check_neurons
 from panda_trainable.similarity.readings import undefined

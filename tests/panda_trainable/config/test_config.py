@@ -47,7 +47,7 @@ OTHERS: dict[Any, dict[str, Any]] = {
     CHOICE: {"choices": ("b", "a")},
     SETTING.plm: {
         "source": "/mnt/tiny", "files": "c0ffed", "pooling": "cls", "layers": 1, "positions": "from_zero",
-        "note": "cls", "family_version": 1, "head": "linear", "kind": "causal_lm",
+        "note": "cls", "folder": "/mnt/made", "family_version": 1, "head": "linear", "kind": "causal_lm",
     },
     SETTING.prompt.init: {
         "kind": "zeros", "std": 0.1, "scale": 0.1, "sparsity": 0.2, "population": 100, "text": "good",
@@ -81,7 +81,7 @@ OTHERS: dict[Any, dict[str, Any]] = {
 }  # fmt: skip
 DECIDE_NOTHING = {
     "name", "origin", "source", "eval_every", "report", "candidates", "id", "hub", "counts", "note", "file", "labels", "split", "leaked", "notes",
-    "original", "choices_in", "wording", "t5",
+    "original", "choices_in", "wording", "t5", "folder",
 }  # fmt: skip
 CHANGES = [(value, f.name) for value in OTHERS for f in fields(value) if value is not CHOICE and f.name != "choices"]
 CHANGES += [(CHOICE, "choices")]
@@ -160,7 +160,8 @@ def test_uniform_shares_are_the_same_whatever_the_similarities() -> None:
 
 @pytest.mark.parametrize("method", [name for name, traits in TRAITS.items() if traits.trains == "nothing"])
 def test_a_method_that_trains_nothing_has_no_steps_and_no_rate(method: str) -> None:
-    assert replace(TRIAL, method=method, steps=0, learning_rate=0.0, projection=PROJECTION).steps == 0
+    sources = TRIAL.sources if TRAITS[method].sources == "pair" else ()
+    assert replace(TRIAL, method=method, steps=0, learning_rate=0.0, sources=sources, projection=PROJECTION).steps == 0
 
 
 @pytest.mark.parametrize(

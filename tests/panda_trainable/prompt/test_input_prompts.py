@@ -24,7 +24,7 @@ from panda_trainable.config.trial import TrialConfig
 from panda_trainable.data.tokens import token_table
 from panda_trainable.library import PromptLibrary
 from panda_trainable.plm.encoder import FrozenEncoder
-from panda_trainable.plm.files import plm_files
+from panda_trainable.pretrained.files import plm_files
 from panda_trainable.prompt.initialisers import INITIALISERS
 from panda_trainable.similarity.readings import mean_similarities
 from panda_trainable.similarity.representations import REPRESENTATIONS

@@ -26,8 +26,8 @@ from panda_trainable.data.splits import replica_rows
 from panda_trainable.data.tokens import token_table
 from panda_trainable.library import PromptLibrary
 from panda_trainable.plm.encoder import FrozenEncoder
-from panda_trainable.plm.files import plm_files
 from panda_trainable.plm.language_model import LanguageModel
+from panda_trainable.pretrained.files import plm_files
 from panda_trainable.similarity.neurons import _watched, activations, check_neurons, neurons_key
 from panda_trainable.training import forward as module
 from panda_trainable.transfer.lineage import Lineage, tuned_prompts
