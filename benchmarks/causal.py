@@ -1,10 +1,12 @@
 """One step of prompt tuning on a causal model: the engine with K replicas against two loops with PEFT, interleaved in one run."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -31,7 +33,23 @@ ASKING = ("It", "was", "terrible", "great", "to", "see", "and", "very", "good")
 RATE = 1e-2
 
 
-def staged_causal(case: Case, folder: Path, steps: int, replicas: int, precision: Precision) -> TrialConfig:
+PARTS: Mapping[str, tuple[Wording, tuple[str, ...], int]] = MappingProxyType(
+    {
+        "all": (ONE_TOKEN, (), 3),
+        "prompt computed for each row": (ONE_TOKEN, ("can_prefill",), 3),
+        "last layer of all tokens": (ONE_TOKEN, ("shortens",), 3),
+        "neither": (ONE_TOKEN, ("can_prefill", "shortens"), 3),
+        "one seed at a time": (ONE_TOKEN, (), 1),
+        "words of three and four tokens": (SEVERAL_TOKENS, (), 3),
+        "and a row for each word": (SEVERAL_TOKENS, ("can_fork",), 3),
+    }
+)
+"""What is measured of the engine -> label words, what the language model then lacks, and K."""
+
+
+def staged_causal(
+    case: Case, folder: Path, steps: int, replicas: int, precision: Precision, wording: Wording = ONE_TOKEN
+) -> TrialConfig:
     """A trial of prompt tuning that a random Llama answers in words, its files in a folder."""
     plm = saved_llama(folder / "plm")
     setting = Setting(
@@ -39,12 +57,14 @@ def staged_causal(case: Case, folder: Path, steps: int, replicas: int, precision
         prompt=PromptSettings(form="input", length=case.prompt_length, init=InitSettings("vocabulary")),
         train=TrainSettings(batch_size=case.batch_size, max_length=MAX_LENGTH, precision=precision),
     )
-    task = replace(written_task("asked", case, folder / "data", 1), wording=ONE_TOKEN)
+    task = replace(written_task("asked", case, folder / "data", 1), wording=wording)
     return TrialConfig(setting, task.on(setting.plm), "prompt_tuning", tuple(range(replicas)), steps, RATE)
 
 
 def saved_llama(folder: Path) -> Path:
-    """A random Llama of 6 layers and width 384 with a tokenizer of whole words, as files."""
+    """A random Llama of 6 layers and width 384 with a tokenizer of whole words, as files; those that are there stay."""
+    if (folder / "config.json").exists():
+        return folder
     saved_tokenizer(folder, VOCABULARY, ASKING)
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -99,6 +119,36 @@ def compared(case: Case, replicas: int, repeats: int, steps: int, device: str, p
         "ratio_wall": walls[0] / walls[2], "careful_ratio_wall": walls[1] / walls[2],
         "yardstick_seconds": plain, "careful_seconds": careful, "engine_seconds": engine, **found,
     }  # fmt: skip
+
+
+def measured_parts(case: Case, repeats: int, steps: int, device: str, precision: Precision) -> dict[str, list[float]]:
+    """Part -> [repeats] CPU seconds of the engine's step of one seed, all parts interleaved in one run."""
+    costs: dict[str, list[float]] = {name: [] for name in PARTS}
+    with TemporaryDirectory() as folder:
+        library = PromptLibrary(Path(folder) / "library")
+        for repeat in range(-1, repeats):  # the first makes tables, and is not counted
+            for name, (wording, lacking, replicas) in PARTS.items():
+                trainer = open_trainer(library, staged_causal(case, Path(folder), steps, replicas, precision, wording))
+                plm = trainer.student.encoder
+                kept = {each: getattr(plm, each) for each in lacking}
+                for each in lacking:
+                    setattr(plm, each, False)
+                cost = timed(partial(trainer.advance, steps), device).cpu / steps / replicas
+                for each, value in kept.items():
+                    setattr(plm, each, value)
+                if repeat >= 0:
+                    costs[name].append(cost)
+    return costs
+
+
+def told_parts(costs: dict[str, list[float]]) -> str:
+    """What parts cost, in lines."""
+    lines = []
+    for name, each in costs.items():
+        ratios = [a / b for a, b in zip(each, costs["all"], strict=True)]
+        shown = f"x{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        lines.append(f"  {name:32} {1e3 * median(each):8.1f} ms CPU per step and seed: {shown}")
+    return "\n".join(lines)
 
 
 def differences(trainer: Trainer, loops: list[list[PeftLoop]], steps: int) -> dict[str, float]:

@@ -115,13 +115,15 @@ def show_causal(asked: argparse.Namespace) -> None:
     """The command for causal models, of which shape, form and pooling are one each."""
     steps, replicas = asked.steps or 2, asked.replicas or 3
     case = replace(case_of(asked), form="input", pooling="mean")
-    found = causal.compared(case, replicas, asked.repeats, steps, asked.device, asked.precision)
+    measure = asked.repeats, steps, asked.device, asked.precision
+    found = causal.measured_parts(case, *measure) if asked.parts else causal.compared(case, replicas, *measure)
     if asked.json:
         of_case = {"lengths": case.lengths, "prompt_length": case.prompt_length, "batch_size": case.batch_size}
         print(json.dumps({"kind": asked.kind, **of_case, "replicas": replicas, "steps": steps, **found}))
         return
-    print(f"Llama 6 x 384, {case.lengths}, P={case.prompt_length}, B={case.batch_size}, K={replicas}, {asked.device}")
-    print(causal.told(found))
+    k = "" if asked.parts else f"K={replicas}, "
+    print(f"Llama 6 x 384, {case.lengths}, P={case.prompt_length}, B={case.batch_size}, {k}{asked.device}")
+    print(causal.told_parts(found) if asked.parts else causal.told(found))
 
 
 def main() -> None:
@@ -131,6 +133,7 @@ def main() -> None:
         "--kind", choices=("encoder", "causal"), default="encoder",
         help="causal: prompt tuning of a random Llama of 6 x 384 against PEFT (pip install panda-tune[bench])",
     )  # fmt: skip
+    parser.add_argument("--parts", action="store_true", help="of a causal model: the engine without each of its parts")
     parser.add_argument("--replicas", type=int, default=None, help="K; default 8, or 3 of a causal model")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--steps", type=int, default=None, help="steps of a repeat; default by shape")

@@ -193,22 +193,39 @@ class FrozenEncoder:
         Source: Li & Liang, Prefix-Tuning (arXiv:2101.00190): prefixes that start from real words.
         """
         self.prompt_shape(len(embeddings))  # which refuses a model that takes no prefix
-        return self._computed(inputs_embeds=embeddings[None])
+        return self._computed(inputs_embeds=embeddings[None])[0]
 
     @torch.no_grad()
     def keys_and_values(self, ids: Tensor, first: int | None = None) -> Tensor:
         """[L, 2, heads, T, d] of ids [1, T], whose positions count from `first` on; None: as the model counts."""
         ids = ids.to(self.device)
         positions = {} if first is None else {"position_ids": position_ids((1, ids.shape[1]), first, self.device)}
-        return self._computed(input_ids=ids, **positions)
+        return self._computed(input_ids=ids, **positions)[0]
 
     def _computed(self, **inputs: Tensor) -> Tensor:
-        """[L, 2, heads, T, d] the keys and values of an input of one row."""
-        here, given = Probe(), next(iter(inputs.values()))
+        """[n, L, 2, heads, T, d] the keys and values of an input of n rows of one length."""
+        here, given = Prefill(self.layers), next(iter(inputs.values()))
         if "attention_mask" in self.takes:
             inputs["attention_mask"] = torch.ones(given.shape[:2], dtype=torch.long, device=self.device)
-        self._run(here, **inputs)
-        return torch.stack([torch.stack((call.key[0], call.value[0])) for call in here.calls]).float()
+        with suppress(LayersRead):
+            self._run(here, **inputs)
+        return torch.stack(here.made, 1).float()
+
+    def prefilled(self, prompts: Tensor) -> Prefilled:
+        """Input prompts [K, P, E] as the keys and values that the model makes of them, in float32 as gradients are.
+
+        Source: prefix caching, as servers of language models do it; here gradients go through it.
+        """
+        positions = {}
+        if self.first_position is not None:
+            shape = len(prompts), prompts.shape[1]
+            positions = {"position_ids": position_ids(shape, self.first_position, self.device)}
+        return Prefilled(self._computed(inputs_embeds=prompts, **positions))
+
+    def in_front(self, prompts: Prompts | None) -> Prompts | None:
+        """What stands in front of texts: prompts, of which all that no text changes is computed here, once for all rows."""
+        once = self.can_prefill and isinstance(prompts, Tensor) and prompts.dim() == 3
+        return self.prefilled(prompts) if once and isinstance(prompts, Tensor) else prompts
 
     def encode(
         self, ids: Tensor, types: Tensor, lengths: Tensor, prompt: Prompts | None = None, owner: Tensor | None = None,
@@ -292,26 +309,6 @@ class FrozenEncoder:
             counted = position_ids(shape, 0, ids.device) if places is None else places.position.expand(shape)
             inputs["position_ids"] = counted + (self.first_position + before)
         return self._run(Pass(layers, None if row is None else row + first, padded, places), **inputs), first
-
-    def prefilled(self, prompts: Tensor) -> Prefilled:
-        """Input prompts [K, P, E] as the keys and values that the model makes of them.
-
-        Source: prefix caching, as servers of language models do it; here gradients go through it.
-        """
-        here, shape = Prefill(self.layers), prompts.shape[:2]
-        inputs = {"inputs_embeds": prompts}
-        if "attention_mask" in self.takes:
-            inputs["attention_mask"] = torch.ones(shape, dtype=torch.long, device=self.device)
-        if self.first_position is not None:
-            inputs["position_ids"] = position_ids((shape[0], shape[1]), self.first_position, self.device)
-        with suppress(LayersRead):
-            self._run(here, **inputs)
-        return Prefilled(torch.stack(here.made, 1).float())  # gradients of many rows are gathered here
-
-    def in_front(self, prompts: Prompts | None) -> Prompts | None:
-        """What stands in front of texts: prompts, of which all that no text changes is computed here, once for all rows."""
-        once = self.can_prefill and isinstance(prompts, Tensor) and prompts.dim() == 3
-        return self.prefilled(prompts) if once and isinstance(prompts, Tensor) else prompts
 
 
 def _owned(prefix: Tensor, owner: Tensor) -> list[tuple[Tensor, Tensor]]:
