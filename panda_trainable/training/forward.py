@@ -8,6 +8,7 @@ from torch import Tensor
 
 from panda_trainable.data.tokens import TokenTable
 from panda_trainable.plm.encoder import FrozenEncoder
+from panda_trainable.plm.places import Prompts
 from panda_trainable.training.heads import Head, Verbaliser
 
 BUCKET_VALUES = {"cpu": 3 * 2**16, "cuda": 2**23}
@@ -42,7 +43,7 @@ def concatenated(buckets: Iterable[Outputs]) -> Outputs:
 
 
 def forward(
-    encoder: FrozenEncoder, table: TokenTable, head: Head | Verbaliser, prompt: Tensor | None, weight: Tensor, bias: Tensor,
+    encoder: FrozenEncoder, table: TokenTable, head: Head | Verbaliser, prompt: Prompts | None, weight: Tensor, bias: Tensor,
     rows: Tensor, owner: Tensor,
 ) -> Iterator[Outputs]:  # fmt: skip
     """Forward pass over rows, one length bucket at a time.
@@ -51,7 +52,7 @@ def forward(
         encoder: the frozen PLM.
         table: where the rows are.
         head: what reads its states for the task.
-        prompt: [K, …] the replicas' prompts; None: no prompt.
+        prompt: of the K replicas, as `FrozenEncoder.in_front` gives them; None: no prompt.
         weight: [K, O, H] of the heads.
         bias: [K, O].
         rows: [n] of the table.
@@ -59,7 +60,7 @@ def forward(
     """
     here = table.on(encoder.device)
     if table.sequences == 1:
-        read = head.reading(encoder), head.repeats
+        read = head.reading(encoder), *head.extent(encoder, prompt)
         for made, at, whose, which in length_buckets(encoder, table, prompt, rows, owner, *read):
             logits = head.logits(encoder, made, weight, bias, whose, here, at)
             yield Outputs(logits, made[:, 0] if made.dim() == 3 else made, which, whose)
@@ -75,7 +76,7 @@ def forward(
 
 
 def encoded(
-    encoder: FrozenEncoder, table: TokenTable, prompt: Tensor | None, sequences: Tensor, owner: Tensor
+    encoder: FrozenEncoder, table: TokenTable, prompt: Prompts | None, sequences: Tensor, owner: Tensor
 ) -> Tensor:
     """[n, H] the pooled vectors of sequences, in their order; the arguments are those of `length_buckets`."""
     pieces = list(length_buckets(encoder, table, prompt, sequences, owner, encoder.encode))
@@ -84,19 +85,20 @@ def encoded(
 
 
 def length_buckets(
-    encoder: FrozenEncoder, table: TokenTable, prompt: Tensor | None, sequences: Tensor, owner: Tensor,
-    read: Callable[..., Tensor], repeats: int = 1,
+    encoder: FrozenEncoder, table: TokenTable, prompt: Prompts | None, sequences: Tensor, owner: Tensor,
+    read: Callable[..., Tensor], repeats: int = 1, behind: int = 0,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:  # fmt: skip
     """States of sequences in buckets of like length: padding costs little, numbers stay the same.
 
     Args:
         encoder: the frozen encoder.
         table: where the sequences are.
-        prompt: [K, …] the replicas' prompts; None: no prompt.
+        prompt: of the K replicas, as `FrozenEncoder.in_front` gives them; None: no prompt.
         sequences: [n] numbers of the table's sequences.
         owner: [n] the replica of each.
         read: gives the states that are wanted, with the arguments of `FrozenEncoder.encode`.
         repeats: how often it reads each sequence.
+        behind: tokens that stand behind it each time.
 
     Yields:
         [g, H], [g, T, H] or [g, M, H], the numbers of the bucket's sequences [g], their replicas [g], and which of the n they
@@ -105,9 +107,10 @@ def length_buckets(
     lengths, order = table.lengths[sequences].sort(stable=True)
     sent = _sent(torch.stack((sequences[order], owner[order], order)), encoder.device)  # one transfer for all buckets
     here, sizes = table.on(encoder.device), lengths.tolist()
-    before = prompt.shape[1] if prompt is not None and prompt.dim() == 3 else 0  # an input prompt's tokens count too
+    # The tokens of an input prompt count too where each row computes them.
+    more = behind + (prompt.shape[1] if isinstance(prompt, Tensor) and prompt.dim() == 3 else 0)
     room = BUCKET_VALUES[encoder.device.type] // (encoder.hidden * repeats)
-    for bucket in _bucket_slices([size + before for size in sizes], room, encoder.takes_padding):
+    for bucket in _bucket_slices([size + more for size in sizes], room, encoder.takes_padding):
         longest = sizes[bucket.stop - 1]
         at, whose, which = sent[:, bucket]
         ids, types = here.ids[at, :longest].long(), here.types[at, :longest].long()

@@ -13,6 +13,7 @@ from panda_trainable.config.setting import Setting
 from panda_trainable.config.task import Mixture, TaskSpec
 from panda_trainable.data.tokens import TokenTable
 from panda_trainable.plm.encoder import FrozenEncoder
+from panda_trainable.plm.places import Prompts
 from panda_trainable.prompt.soft_prompt import SoftPrompt
 from panda_trainable.prompt.sources import PromptSource, prompt_source, trained_on
 from panda_trainable.training.forward import Outputs, concatenated, forward
@@ -59,7 +60,7 @@ class Student(ABC):
 
     @abstractmethod
     def forward(
-        self, table: TokenTable, rows: Tensor, owner: Tensor, number: int = 0, prompts: Tensor | None = None
+        self, table: TokenTable, rows: Tensor, owner: Tensor, number: int = 0, front: Prompts | None = None
     ) -> Iterator[Outputs]:
         """Forward pass over rows of a task's table, in buckets.
 
@@ -68,11 +69,15 @@ class Student(ABC):
             rows: [n] of the table.
             owner: [n] the replica of each.
             number: of the task, in a mixture.
-            prompts: [K, …] what `prompt()` gave, so that it is made once a step; None: it is made here.
+            front: what `front` gave, so that it is made once a step; None: it is made here.
         """
 
     def prompt(self) -> Tensor | None:
         """[K, …] the prompts as they are now; None where there is none."""
+        return None
+
+    def front(self, _prompts: Tensor | None, _number: int = 0) -> Prompts | None:
+        """What the PLM reads in front of a task's texts, out of all prompts [K, …]; None where there is none."""
         return None
 
     def prompts(self) -> list[SoftPrompt]:
@@ -134,11 +139,15 @@ class PromptStudent(Student):
         """[K, …] the prompts as they are now; None where there is none."""
         return self.source.prompts()
 
+    def front(self, prompts: Tensor | None, number: int = 0) -> Prompts | None:
+        """What the PLM reads in front of a task's texts, out of all prompts [K, …]; None where there is none."""
+        return self.encoder.in_front(self.source.of_task(prompts, number))
+
     def forward(
-        self, table: TokenTable, rows: Tensor, owner: Tensor, number: int = 0, prompts: Tensor | None = None
+        self, table: TokenTable, rows: Tensor, owner: Tensor, number: int = 0, front: Prompts | None = None
     ) -> Iterator[Outputs]:
         """Forward pass over rows, one length bucket at a time, of all replicas mixed."""
-        made = self.source.of_task(self.prompt() if prompts is None else prompts, number)
+        made = self.front(self.prompt(), number) if front is None else front
         readout = self.readouts[number]
         weight, bias = (self.heads[part][:, readout.outputs] for part in HEAD_PARTS)
         return forward(self.encoder, table, readout.head, made, weight, bias, rows, owner)

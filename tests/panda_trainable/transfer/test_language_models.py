@@ -236,3 +236,36 @@ def test_a_trained_head_on_a_causal_model_answers_every_kind_of_task(
     trainer = open_trainer(library, config)
     assert loss_curve(trainer, 2).isfinite().all()
     assert np.isfinite(list(trainer.select().values())).all()
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_step_reads_prompt_and_text_once_and_gives_the_numbers_of_reading_them_for_each_row_and_word(
+    trials: Trials, library: PromptLibrary, several: bool
+) -> None:
+    config = trials("llama", "prompt_tuning", seeds=(0, 1, 2))
+    if several:
+        config = replace(config, target=trials("llama", "spot").sources[0].task)
+    curves, starts, tokens = [], [], []
+    for lacking in ((), ("can_prefill", "can_fork", "shortens")):
+        trainer = open_trainer(library, config)
+        plm = trainer.student.encoder
+        assert isinstance(plm, LanguageModel)
+        kept = {name: getattr(plm, name) for name in lacking}
+        counted: list[int] = []
+        hook = plm.model.layers[0].register_forward_pre_hook(lambda _, given, seen=counted: seen.append(given[0][..., 0].numel()))  # fmt: skip
+        for name in lacking:
+            setattr(plm, name, False)
+        try:
+            trainer.advance(1)
+            tokens.append(sum(counted))
+            curves.append(loss_curve(trainer, config.steps - 1))
+            starts.append(trainer.trainables["prompt"].detach().clone())
+        finally:
+            hook.remove()
+            for name, value in kept.items():
+                setattr(plm, name, value)
+    torch.testing.assert_close(*curves, rtol=0, atol=1e-5)
+    torch.testing.assert_close(*starts, rtol=0, atol=1e-4)
+    replicas, length, rows = len(config.seeds), config.setting.prompt.length, config.setting.train.batch_size
+    spared = (rows - 1) * replicas * length
+    assert tokens[1] - tokens[0] >= spared if several else tokens[1] - tokens[0] == spared
