@@ -18,7 +18,7 @@ MAY = {
 }
 ORDER = {
     "panda_trainable": [
-        "config", "library", "plm", "origins", "data", "prompt", "worker", "training", "transfer", "similarity", "result",
+        "config", "library", "plm", "writing", "origins", "data", "prompt", "worker", "training", "transfer", "similarity", "result",
         "trainable",
     ],
     "search_spaces": ["space", "defaults"],

@@ -110,6 +110,15 @@ class LanguageModel(FrozenEncoder):
             )
             return made.last_hidden_state.float()
 
+    def read_by_decoder(
+        self, ids: Tensor, types: Tensor, lengths: Tensor, prompt: Tensor | None = None, owner: Tensor | None = None,
+        padded: bool = True,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """[n, P + T, H] states of texts, as `encode` has its arguments, and the mask [n, P + T] of those that a decoder reads."""
+        hidden, first = self._states(ids, types, lengths, prompt, owner, padded)
+        mask = pad(torch.arange(ids.shape[1], device=ids.device) < lengths[:, None], (first, 0), value=True)
+        return hidden, mask
+
     def logits(self, states: Tensor) -> Tensor:
         """[m, V] the model's own logits of states [m, H], whatever lies between the part that made them and its logits.
 
