@@ -13,23 +13,35 @@ METRIC_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "multiple_choice": ("accuracy",),
         "tagging": ("entity_f1", "word_accuracy"),
         "extractive_qa": ("answer_f1", "exact_match"),
+        "generation": ("rouge_l", "exact_match", "answer_f1"),
     }
 )  # fmt: skip
 """Kind -> the metrics that fit it; the first is the score where a task names none."""
 
 KINDS = tuple(METRIC_NAMES)
 CLASSES: Mapping[str, bool] = MappingProxyType(
-    {"classification": True, "regression": False, "multiple_choice": False, "tagging": True, "extractive_qa": False}
-)
+    {
+        "classification": True, "regression": False, "multiple_choice": False, "tagging": True, "extractive_qa": False,
+        "generation": False,
+    }
+)  # fmt: skip
 """Kind -> whether a task of it names its classes (tags, for tagging)."""
 
 TEXTS: Mapping[str, tuple[int, int]] = MappingProxyType(
     {
         "classification": (1, 2), "regression": (1, 2), "multiple_choice": (0, 1), "tagging": (1, 1),
-        "extractive_qa": (2, 2),
+        "extractive_qa": (2, 2), "generation": (1, 2),
     }
 )  # fmt: skip
 """Kind -> how many texts its rows have, at least and at most; a choice is a text more."""
+
+OWN_HEAD: Mapping[str, str] = MappingProxyType(
+    {"classification": "verbaliser", "extractive_qa": "generation", "generation": "generation"}
+)
+"""Kind -> how a language model's own head answers it: label words are scored, or the answer is written."""
+
+TOKEN_LEVEL = ("tagging", "extractive_qa", "generation")
+"""Kinds that are answered place by place: words, tokens of a passage, tokens that are written."""
 
 TAG_SCHEMES: Mapping[str, str] = MappingProxyType(
     {"BIO": "BI", "BIOES": "BIES", "BILOU": "BILU", "BMES": "BMES", "BMEWO": "BMEW"}

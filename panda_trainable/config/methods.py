@@ -111,9 +111,9 @@ PARTNER_WEIGHTS: tuple[str, ...] = get_args(PartnerWeights)
 INSTANCE_RELATIONS: tuple[str, ...] = get_args(InstanceRelation)
 KD_KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "mse": ("classification", "regression", "multiple_choice", "tagging", "extractive_qa"),
+        "mse": ("classification", "regression", "multiple_choice", "tagging", "extractive_qa", "generation"),
         "kl": ("classification", "multiple_choice", "tagging", "extractive_qa"),
-        "hidden": ("classification", "regression", "multiple_choice"),
+        "hidden": ("classification", "regression", "multiple_choice", "generation"),
         "inter_class": ("classification", "multiple_choice"),
         "inter_instance": ("classification", "regression", "multiple_choice"),
         "gram": ("classification", "multiple_choice"),

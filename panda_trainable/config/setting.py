@@ -127,6 +127,9 @@ class TrainSettings(Section):
     max_length: Annotated[int, Ge(8), Doc("tokens of an example without the prompt; longer ones are cut")] = 128
     eval_every: Annotated[int, Ge(1), Doc("steps between evaluations on selection rows")] = unkeyed(50)
     precision: Annotated[Precision, Doc("of the frozen PLM's matrix products, in sources and teachers too")] = "float32"
+    max_answer: Annotated[
+        int, Ge(2), Doc("tokens of an answer that is written, its end included; longer ones are cut")
+    ] = 32  # fmt: skip
 
 
 @dataclass(frozen=True)

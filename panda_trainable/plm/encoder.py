@@ -167,16 +167,17 @@ class FrozenEncoder:
             return length, self.embedding
         return self.layers, 2, self.heads, length, self.dim
 
-    def check_room(self, prompt_length: int, max_length: int, form: str = "prefix") -> None:
-        """Refuses prompts and texts that are together longer than the PLM's positions.
+    def check_room(self, prompt_length: int, max_length: int, form: str = "prefix", behind: int = 0) -> None:
+        """Refuses prompts and texts, with so many tokens behind, that are together longer than the PLM's positions.
 
         Raises:
-            ValueError: with the three numbers.
+            ValueError: with the numbers.
         """
-        needed = max_length + (prompt_length if self.after_prompt or form == "input" else 0)
+        needed = max_length + behind + (prompt_length if self.after_prompt or form == "input" else 0)
+        written = f" + max_answer {behind}" if behind else ""
         if self.max_tokens is not None and needed > self.max_tokens:
             raise ValueError(
-                f"prompt length {prompt_length} + max_length {max_length} is over the {self.max_tokens} positions "
+                f"prompt length {prompt_length} + max_length {max_length}{written} is over the {self.max_tokens} positions "
                 f"of {type(self.model).__name__}; lower one of them"
             )
 

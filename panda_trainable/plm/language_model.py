@@ -140,6 +140,15 @@ class LanguageModel(FrozenEncoder):
             )
             return made.last_hidden_state.float()
 
+    def read_by_decoder(
+        self, ids: Tensor, types: Tensor, lengths: Tensor, prompt: Prompts | None = None, owner: Tensor | None = None,
+        padded: bool = True,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """[n, P + T, H] states of texts, as `encode` has its arguments, and the mask [n, P + T] of those that a decoder reads."""
+        hidden, first = self._states(ids, types, lengths, prompt, owner, padded)
+        mask = pad(torch.arange(ids.shape[1], device=ids.device) < lengths[:, None], (first, 0), value=True)
+        return hidden, mask
+
     def logits(self, states: Tensor) -> Tensor:
         """[m, V] the model's own logits of states [m, H], whatever lies between the part that made them and its logits.
 
@@ -239,8 +248,7 @@ def _in_decoder(
     owner: Tensor | None, padded: bool, _slots: Tensor | None,
 ) -> Tensor:  # fmt: skip
     """[n, M, H] of the decoder, which has read its start and a word's tokens: the encoder reads a text once."""
-    hidden, first = plm._states(ids, types, lengths, prompt, owner, padded)  # noqa: SLF001  # a part of the class
-    mask = pad(torch.arange(ids.shape[1], device=ids.device) < lengths[:, None], (first, 0), value=True)
+    hidden, mask = plm.read_by_decoder(ids, types, lengths, prompt, owner, padded)
     rows, places = answers.continuations, torch.tensor(answers.places, device=ids.device)
     n, repeats, room = len(ids), len(rows), max(map(len, rows))
     read = _filled([(*plm.start, *row) for row in rows], len(plm.start) + room, ids.device).repeat(n, 1)

@@ -1,6 +1,7 @@
 """Forward pass over rows, one length bucket at a time, through the frozen PLM and what reads its states."""
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from panda_trainable.data.tokens import TokenTable
 from panda_trainable.plm.encoder import FrozenEncoder
 from panda_trainable.plm.places import Prompts
-from panda_trainable.training.heads import Head, Verbaliser
+from panda_trainable.training.heads import AnyHead, Writer
 
 BUCKET_VALUES = {"cpu": 3 * 2**16, "cuda": 2**23}
 """Device -> padded tokens times H of one length bucket: a layer's states stay in a CPU's cache, or fill a GPU.
@@ -43,7 +44,7 @@ def concatenated(buckets: Iterable[Outputs]) -> Outputs:
 
 
 def forward(
-    encoder: FrozenEncoder, table: TokenTable, head: Head | Verbaliser, prompt: Prompts | None, weight: Tensor, bias: Tensor,
+    encoder: FrozenEncoder, table: TokenTable, head: AnyHead, prompt: Prompts | None, weight: Tensor, bias: Tensor,
     rows: Tensor, owner: Tensor,
 ) -> Iterator[Outputs]:  # fmt: skip
     """Forward pass over rows, one length bucket at a time.
@@ -75,6 +76,32 @@ def forward(
     yield Outputs(logits, pooled.unflatten(0, (-1, table.sequences)), sent[1], sent[0])
 
 
+WRITTEN_TOKENS = 2**12
+"""Tokens of texts behind which is written at once: then a token a row is read at a time, so that many rows are cheap."""
+
+
+def written(
+    encoder: FrozenEncoder, table: TokenTable, writer: Writer, prompt: Tensor | None, rows: Tensor, owner: Tensor, most: int
+) -> Tensor:  # fmt: skip
+    """[n, most] tokens that are written behind rows of a table, in their order.
+
+    Args:
+        encoder: the language model.
+        table: where the rows are.
+        writer: who writes.
+        prompt: [K, …] the replicas' prompts; None: no prompt.
+        rows: [n] of the table.
+        owner: [n] the replica of each row.
+        most: tokens to write at most.
+    """
+    write = partial(writer.write, encoder, most)
+    # Of texts of several lengths one would be padded, behind which a model that reads left to right would go on.
+    mixed = writer.pads(encoder)
+    pieces = list(length_buckets(encoder, table, prompt, rows, owner, write, tokens=WRITTEN_TOKENS, mixed=mixed))
+    which = torch.cat([which for *_, which in pieces])
+    return torch.cat([made for made, *_ in pieces]).index_select(0, which.argsort())
+
+
 def encoded(
     encoder: FrozenEncoder, table: TokenTable, prompt: Prompts | None, sequences: Tensor, owner: Tensor
 ) -> Tensor:
@@ -86,7 +113,7 @@ def encoded(
 
 def length_buckets(
     encoder: FrozenEncoder, table: TokenTable, prompt: Prompts | None, sequences: Tensor, owner: Tensor,
-    read: Callable[..., Tensor], repeats: int = 1, behind: int = 0,
+    read: Callable[..., Tensor], repeats: int = 1, behind: int = 0, *, tokens: int | None = None, mixed: bool = True,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:  # fmt: skip
     """States of sequences in buckets of like length: padding costs little, numbers stay the same.
 
@@ -99,9 +126,11 @@ def length_buckets(
         read: gives the states that are wanted, with the arguments of `FrozenEncoder.encode`.
         repeats: how often it reads each sequence.
         behind: tokens that stand behind it each time.
+        tokens: of a bucket at most; None: as suits the device.
+        mixed: whether sequences of several lengths may be in one bucket, where the encoder takes padding.
 
     Yields:
-        [g, H], [g, T, H] or [g, M, H], the numbers of the bucket's sequences [g], their replicas [g], and which of the n they
+        What is read, as [g, H], [g, T, H] or [g, M, H], the numbers of the bucket's sequences [g], their replicas [g], and which of the n they
         are [g].
     """
     lengths, order = table.lengths[sequences].sort(stable=True)
@@ -109,8 +138,8 @@ def length_buckets(
     here, sizes = table.on(encoder.device), lengths.tolist()
     # The tokens of an input prompt count too where each row computes them.
     more = behind + (prompt.shape[1] if isinstance(prompt, Tensor) and prompt.dim() == 3 else 0)
-    room = BUCKET_VALUES[encoder.device.type] // (encoder.hidden * repeats)
-    for bucket in _bucket_slices([size + more for size in sizes], room, encoder.takes_padding):
+    room = tokens or BUCKET_VALUES[encoder.device.type] // (encoder.hidden * repeats)
+    for bucket in _bucket_slices([size + more for size in sizes], room, mixed and encoder.takes_padding):
         longest = sizes[bucket.stop - 1]
         at, whose, which = sent[:, bucket]
         ids, types = here.ids[at, :longest].long(), here.types[at, :longest].long()

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +17,8 @@ from panda_trainable.plm.encoder import FrozenEncoder
 from panda_trainable.plm.places import Prompts
 from panda_trainable.prompt.soft_prompt import SoftPrompt
 from panda_trainable.prompt.sources import PromptSource, prompt_source, trained_on
-from panda_trainable.training.forward import Outputs, concatenated, forward
-from panda_trainable.training.heads import HEAD_PARTS, random_head, readouts_of
+from panda_trainable.training.forward import Outputs, concatenated, forward, written
+from panda_trainable.training.heads import HEAD_PARTS, Writer, random_head, readouts_of
 from panda_trainable.worker import device, load_encoder
 
 Heads = tuple[Tensor, Tensor]
@@ -72,6 +73,12 @@ class Student(ABC):
             front: what `front` gave, so that it is made once a step; None: it is made here.
         """
 
+    @abstractmethod
+    def write(
+        self, writer: Writer, table: TokenTable, rows: Tensor, owner: Tensor, number: int, most: int
+    ) -> NDArray[np.str_]:
+        """[n] what is written behind rows of a task's table, in at most so many tokens; the arguments are those of `forward`."""
+
     def prompt(self) -> Tensor | None:
         """[K, …] the prompts as they are now; None where there is none."""
         return None
@@ -89,6 +96,24 @@ class Student(ABC):
     ) -> list[NDArray[np.float32]]:
         """[K] arrays of logits [n, …]: each replica on its own rows of a task's table."""
         return self._of_rows(table, rows, number, lambda outputs: outputs.logits)
+
+    def predictions(
+        self, table: TokenTable, rows: Sequence[NDArray[np.int64]], number: int = 0, *, most: int
+    ) -> list[NDArray[Any]]:
+        """[K] arrays of what metrics read: logits [n, …], or texts [n] where the PLM writes.
+
+        Args:
+            table: of the task.
+            rows: [K] of the table.
+            number: of the task, in a mixture.
+            most: tokens that are written at most.
+        """
+        writer = self.readouts[number].head
+        if not isinstance(writer, Writer):
+            return list(self.logits(table, rows, number))
+        owner = torch.repeat_interleave(torch.arange(len(rows)), torch.tensor([len(chosen) for chosen in rows]))
+        texts = self.write(writer, table, torch.from_numpy(np.concatenate(rows)), owner, number, most)
+        return np.split(texts, np.cumsum([len(chosen) for chosen in rows])[:-1])
 
     def pooled(
         self, table: TokenTable, rows: Sequence[NDArray[np.int64]], number: int = 0
@@ -151,6 +176,14 @@ class PromptStudent(Student):
         readout = self.readouts[number]
         weight, bias = (self.heads[part][:, readout.outputs] for part in HEAD_PARTS)
         return forward(self.encoder, table, readout.head, made, weight, bias, rows, owner)
+
+    @torch.inference_mode()
+    def write(
+        self, writer: Writer, table: TokenTable, rows: Tensor, owner: Tensor, number: int, most: int
+    ) -> NDArray[np.str_]:
+        """[n] what is written, of all replicas mixed."""
+        made = self.source.of_task(self.prompt(), number)
+        return writer.texts(self.encoder, written(self.encoder, table, writer, made, rows, owner, most))
 
     @torch.no_grad()
     def prompts(self) -> list[SoftPrompt]:

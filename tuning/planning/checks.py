@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from panda_trainable.config.kinds import TOKEN_LEVEL
 from panda_trainable.config.methods import TRAITS
 from panda_trainable.config.setting import Setting
 from panda_trainable.config.task import TaskSpec
@@ -42,8 +43,6 @@ NAMED_PAIRS = 3
 """Pairs that a note names at most."""
 FROM_NOISE = ("normal", "uniform", "uniform_positive", "zeros", "sparse")
 """Initialisers that know nothing of the PLM's words."""
-TOKEN_LEVEL = ("tagging", "extractive_qa")
-"""Kinds of tasks whose outputs are per token."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +96,11 @@ def prompt_form_fits(_: Checked, setting: Setting) -> None:
     _encoder(setting).prompt_shape(setting.prompt.length, setting.prompt.form)
 
 
-def positions_suffice(_: Checked, setting: Setting) -> None:
-    """Prompt and text are together no longer than the PLM's positions."""
-    _encoder(setting).check_room(setting.prompt.length, setting.train.max_length, setting.prompt.form)
+def positions_suffice(checked: Checked, setting: Setting) -> None:
+    """Prompt, text and what is written behind it are together no longer than the PLM's positions."""
+    writes = any(task.readout == "generation" for task in checked.plan.tasks.values())
+    behind = setting.train.max_answer if writes and setting.plm.kind == "causal_lm" else 0
+    _encoder(setting).check_room(setting.prompt.length, setting.train.max_length, setting.prompt.form, behind)
 
 
 def initial_prompt_fits(_: Checked, setting: Setting) -> None:

@@ -225,8 +225,9 @@ def _repeated_plms(resolved: Resolved) -> Iterator[Problem]:
 
 
 def _undefined_losses(resolved: Resolved) -> Iterator[Problem]:
-    targets = [resolved.tasks[name] for name in resolved.experiment.targets if name in resolved.tasks]
-    return undefined_losses(resolved.experiment, targets)
+    answered = [resolved.tasks_on(plm) for plm in resolved.plms] or [dict(resolved.tasks)]
+    targets = {(n, tasks[n].kind): tasks[n] for tasks in answered for n in resolved.experiment.targets if n in tasks}
+    return undefined_losses(resolved.experiment, list(targets.values()))
 
 
 def _starts_without_class_names(resolved: Resolved) -> Iterator[Problem]:

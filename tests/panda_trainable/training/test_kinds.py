@@ -33,14 +33,14 @@ from panda_trainable.transfer.lineage import Lineage, tuned_prompts
 from panda_trainable.transfer.methods import open_trainer
 from panda_trainable.transfer.teachers import source_lineage
 from panda_trainable.worker import load_encoder
-from tests.kits.tasks import SPECS, kind_rows, own_task
+from tests.kits.tasks import HEADED, SPECS, kind_rows, own_task
 from tests.kits.trainers import loss_curve, order_of, prompt_trainer, random_starts
 
 KindTask = Callable[..., TaskSpec]
 Opened = Callable[..., Trainer]
 CLOSE = {"rtol": 0, "atol": 1e-5}
-every_kind = pytest.mark.parametrize("kind", KINDS)
-TAUGHT = [(kind, kd) for kd in ("mse", "kl") for kind in KINDS if kind in KD_KINDS[kd]]
+every_kind = pytest.mark.parametrize("kind", HEADED)
+TAUGHT = [(kind, kd) for kd in ("mse", "kl") for kind in HEADED if kind in KD_KINDS[kd]]
 """The losses of logits, example by example; a regression has no classes that kl could compare."""
 
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from panda_trainable.config.kinds import KINDS
 from panda_trainable.config.methods import TRAITS
 from panda_trainable.config.origin import Unlocated
 from panda_trainable.config.setting import EmbeddingSettings, Plm, SimilaritySettings
@@ -27,7 +26,7 @@ from panda_trainable.transfer.lineage import Lineage, tuned, tuned_prompts, tune
 from panda_trainable.transfer.methods import open_trainer
 from panda_trainable.transfer.teachers import source_lineage, target_mixture, teacher_outputs, teacher_plm_lineage
 from tests.kits.language_models import lm_plm, save_lm
-from tests.kits.tasks import own_task, rows_of, task_of_kind
+from tests.kits.tasks import HEADED, own_task, rows_of, task_of_kind
 from tests.kits.trainers import loss_curve, said_of_selection, same, state_of_trained
 from tests.kits.trials import asked_trial
 
@@ -227,7 +226,7 @@ def test_a_task_embedding_is_the_mean_of_the_states_that_answer(
     assert not np.allclose(task_embedding(library, lineage, 0, settings), own, atol=1e-3)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", HEADED)
 def test_a_trained_head_on_a_causal_model_answers_every_kind_of_task(
     lms: Callable[[str], Plm], wide_plm: Plm, tmp_path: Path, library: PromptLibrary, kind: str
 ) -> None:
