@@ -235,7 +235,7 @@ def _repeated(
     made = plm.encode(wide, kinds, begin + sizes.repeat(n), prompt, of_rows, tokens=True)  # [n R, T + W, H]
     width = made.shape[1]
     at = places[:, 0] * width + lengths[:, None] - 1 + places[:, 1]  # [n, M]
-    return rows_at(made.view(n, repeats * width, -1), at, 1)
+    return rows_at(made.reshape(n, repeats * width, -1), at, 1)
 
 
 def _filled(rows: Sequence[Tokens], room: int, device: torch.device) -> Tensor:

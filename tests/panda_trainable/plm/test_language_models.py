@@ -39,8 +39,8 @@ KIND: dict[str, PlmKind] = {
     **dict.fromkeys(SEQ2SEQ, "seq2seq_lm"),
 }  # fmt: skip
 SINGLE = Answers((((9,), (10,)), ((11,),)))
-SEVERAL = Answers((((9, 10, 11), (12,)), ((9, 13),)))
-"""Words of one to three tokens, of which two begin with the same, two of them of one class."""
+SEVERAL = Answers((((9, 10, 11), (12,)), ((9, 13), (14, 15, 16))))
+"""Words of one to three tokens, of which two begin with the same; two continuations of a text are read."""
 
 
 def answers_of(name: str) -> Answers:
@@ -108,6 +108,11 @@ def test_so_they_are_where_each_row_computes_its_prompt(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name, family in CAUSAL.items() if not family.window])
 def test_so_they_are_behind_a_prefix_in_transformers_own_cache(name: str) -> None:
     check(name, "prefix", 3, "cache")
+
+
+def test_the_words_of_several_tokens_are_read_in_two_branches() -> None:
+    assert SEVERAL.continuations == ((9, 10), (14, 15))
+    assert [plm_of(name).extent(SEVERAL, None) for name in ("llama", "lfm2")] == [(1, 4), (2, 2)]
 
 
 @pytest.mark.parametrize("name", [*CAUSAL, *SEQ2SEQ])
