@@ -46,6 +46,7 @@ from tuning.experiment.sections import (
     Domains,
     Names,
     ProjectorSection,
+    PromptSection,
     ResourcesSection,
     SearchSection,
     ShotsSection,
@@ -66,6 +67,7 @@ class TrialKeys(CommonSettings, MethodSettings):
     """Keys that decide a trial: MLflow is told them, and a pinned file has them."""
 
     metrics: Annotated[Literal["glue", "panda"], Doc("scores as GLUE and SuperGLUE, or PANDA, have them")] = "glue"
+    prompt: Annotated[PromptSection, Doc("the soft prompt")] = PromptSection()
     train: Annotated[TrainSection, Doc("students")] = TrainSection()
     source_train: Annotated[SourceTrainSection, Doc("sources, embeddings, teachers")] = SourceTrainSection()
     shots: Annotated[ShotsSection | None, ShortFor("per_class", "int"), Doc("few-shot: so many rows of each class")] = (
