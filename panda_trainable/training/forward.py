@@ -1,7 +1,7 @@
 """Forward pass over rows, one length bucket at a time, through the frozen PLM and what reads its states."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,6 +15,10 @@ BUCKET_VALUES = {"cpu": 3 * 2**16, "cuda": 2**23}
 
 On a CPU that is 1,536 tokens for BERT-tiny and 512 for MiniLM (docs/performance.md).
 """
+
+
+OfRows = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""Prompts [K, …], token embeddings [n, T, E], lengths [n] and replicas [n] of rows -> the rows' own prompts [n, …]."""
 
 
 class Outputs(NamedTuple):
@@ -43,7 +47,7 @@ def concatenated(buckets: Iterable[Outputs]) -> Outputs:
 
 def forward(
     encoder: FrozenEncoder, table: TokenTable, head: Head | Verbaliser, prompt: Tensor | None, weight: Tensor, bias: Tensor,
-    rows: Tensor, owner: Tensor,
+    rows: Tensor, owner: Tensor, of_rows: OfRows | None = None,
 ) -> Iterator[Outputs]:  # fmt: skip
     """Forward pass over rows, one length bucket at a time.
 
@@ -56,10 +60,11 @@ def forward(
         bias: [K, O].
         rows: [n] of the table.
         owner: [n] the replica of each row.
+        of_rows: makes each row's own prompt of these; None: a row has its replica's.
     """
     here = table.on(encoder.device)
     if table.sequences == 1:
-        read = head.reading(encoder), head.repeats
+        read = _behind_own(encoder, head.reading(encoder), of_rows), head.repeats
         for made, at, whose, which in length_buckets(encoder, table, prompt, rows, owner, *read):
             logits = head.logits(encoder, made, weight, bias, whose, here, at)
             yield Outputs(logits, made[:, 0] if made.dim() == 3 else made, which, whose)
@@ -67,18 +72,32 @@ def forward(
     # The choices of an example are of different lengths, and its loss compares them: all in one piece.
     sequences = (rows[:, None] * table.sequences + torch.arange(table.sequences)).flatten()
     owners = owner.repeat_interleave(table.sequences)
-    pooled = encoded(encoder, table, prompt, sequences, owners)
+    pooled = encoded(encoder, table, prompt, sequences, owners, of_rows)
     sent = _sent(torch.stack((owner, torch.arange(len(owner)))), encoder.device)
     whose = sent[0].repeat_interleave(table.sequences)
     logits = head.logits(encoder, pooled, weight, bias, whose, here, rows)
     yield Outputs(logits, pooled.unflatten(0, (-1, table.sequences)), sent[1], sent[0])
 
 
+def _behind_own(encoder: FrozenEncoder, read: Callable[..., Tensor], of_rows: OfRows | None) -> Callable[..., Tensor]:
+    """What reads rows as `read` does, each behind a prompt of its own where something makes one."""
+    if of_rows is None:
+        return read
+
+    def reading(ids: Tensor, types: Tensor, lengths: Tensor, prompt: Tensor, owner: Tensor, **others: Any) -> Tensor:
+        own = of_rows(prompt, encoder.embed(ids), lengths, owner)
+        return read(ids, types, lengths, prompt=own, owner=torch.arange(len(ids), device=ids.device), **others)
+
+    return reading
+
+
 def encoded(
-    encoder: FrozenEncoder, table: TokenTable, prompt: Tensor | None, sequences: Tensor, owner: Tensor
-) -> Tensor:
-    """[n, H] the pooled vectors of sequences, in their order; the arguments are those of `length_buckets`."""
-    pieces = list(length_buckets(encoder, table, prompt, sequences, owner, encoder.encode))
+    encoder: FrozenEncoder, table: TokenTable, prompt: Tensor | None, sequences: Tensor, owner: Tensor,
+    of_rows: OfRows | None = None,
+) -> Tensor:  # fmt: skip
+    """[n, H] the pooled vectors of sequences, in their order; the arguments are those of `length_buckets` and `forward`."""
+    read = _behind_own(encoder, encoder.encode, of_rows)
+    pieces = list(length_buckets(encoder, table, prompt, sequences, owner, read))
     which = torch.cat([which for *_, which in pieces])
     return torch.cat([made for made, *_ in pieces]).index_select(0, which.argsort())
 
@@ -105,7 +124,8 @@ def length_buckets(
     lengths, order = table.lengths[sequences].sort(stable=True)
     sent = _sent(torch.stack((sequences[order], owner[order], order)), encoder.device)  # one transfer for all buckets
     here, sizes = table.on(encoder.device), lengths.tolist()
-    before = prompt.shape[1] if prompt is not None and prompt.dim() == 3 else 0  # an input prompt's tokens count too
+    # An input prompt's tokens count too; one of each row's own is made of several [K, S, P, E].
+    before = prompt.shape[-2] if prompt is not None and prompt.dim() in (3, 4) else 0
     room = BUCKET_VALUES[encoder.device.type] // (encoder.hidden * repeats)
     for bucket in _bucket_slices([size + before for size in sizes], room, encoder.takes_padding):
         longest = sizes[bucket.stop - 1]

@@ -347,6 +347,7 @@ def _check_domain(knob: str, domain: Domain) -> None:
         "inter_class": ("numbers of at least 0", len(numbers) == len(values) and min(numbers, default=-1) >= 0),
         "inter_instance": ("numbers of at least 0", len(numbers) == len(values) and min(numbers, default=-1) >= 0),
         "temperature": ("positive numbers", len(numbers) == len(values) and min(numbers, default=0) > 0),
+        "attention_temperature": ("positive numbers", len(numbers) == len(values) and min(numbers, default=0) > 0),
     }
     rule, holds = rules[knob]
     if not holds:
