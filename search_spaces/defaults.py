@@ -1,5 +1,6 @@
 """SPACES: what is searched of each method, with the published setting as the first point."""
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -23,6 +24,9 @@ PANDA = (
     PARTNERS,
     Knob("fusion", Choice(FUSIONS[:2]), "early", when="partners"),
 )
+
+# ATTEMPT divides scores by the width of the embeddings times e.
+ATTENTION = Knob("attention_temperature", Float(0.1, 10.0, log=True), math.e)
 
 # DIST's defaults first (weights and temperature of 1), in the range that its students were trained in.
 RELATIONS = (
@@ -48,6 +52,8 @@ SPACES: Mapping[str, Space] = MappingProxyType(
         "linear_probe": Space((PROBE_RATE,)),
         "spot": Space((LEARNING_RATE, PARTNERS)),
         "spot_mixture": Space((LEARNING_RATE, PARTNERS)),
+        "attempt": Space((LEARNING_RATE, ATTENTION)),
+        "mpt": Space((LEARNING_RATE,)),
         "zero_shot": Space(()),
         "random_prompt": Space(()),
         "panda": Space(PANDA),

@@ -75,6 +75,8 @@ TRAITS: Mapping[str, Traits] = MappingProxyType(
         "linear_probe": Traits(_RATE, trains="head"),
         "spot": Traits(("learning_rate", "partners"), "pair", reference="start"),
         "spot_mixture": Traits(("learning_rate", "partners"), "pair", mixes=True),
+        "attempt": Traits((*_RATE, "attention_temperature"), "all", weighs_sources=False),
+        "mpt": Traits(_RATE, "all", mixes=True, weighs_sources=False),
         "zero_shot": Traits((), "pair", trains="nothing", shares_head=True, twin="random_prompt"),
         "random_prompt": Traits((), "pair", trains="nothing", shares_head=True),
         "panda": Traits(_PANDA, "pair", twin=BASELINE, loss_holds_similarity=True),

@@ -134,6 +134,7 @@ class TrialConfig(MethodSettings):
         temperature: τ of the larger PLM's losses; 0: each loss's own.
         teacher_plm: the larger PLM that teaches.
         projection: from which PLM, and how, the student's start is projected.
+        attention_temperature: of attention over source prompts, times the width of their tokens, > 0 where there is any.
 
     Raises:
         ValueError: if a value is impossible; the message lists all of them.
@@ -157,6 +158,7 @@ class TrialConfig(MethodSettings):
     temperature: float = 0.0
     teacher_plm: TeacherPlm | None = None
     projection: Projection | None = None
+    attention_temperature: float = 0.0
 
     def __post_init__(self) -> None:
         if self.method not in TRAITS:
@@ -179,6 +181,9 @@ class TrialConfig(MethodSettings):
             or self.source_learning_rate > 0,
             f"teacher_steps must be positive, got {self.teacher_steps}": "teacher_steps" not in traits.knobs
             or self.teacher_steps > 0,
+            f"attention_temperature must be positive, got {self.attention_temperature}": "attention_temperature"
+            not in traits.knobs
+            or self.attention_temperature > 0,
             f"fusion must be one of {FUSIONS}, got {self.fusion!r}": self.fusion in FUSIONS,
             f"kd must be one of {', '.join(KD_KINDS)}, got {self.kd!r}": self.kd in KD_KINDS,
             **{

@@ -122,7 +122,7 @@ class LanguageModel(FrozenEncoder):
 
     def branches(self, answers: Answers, prompt: Prompts | None) -> bool:
         """Whether continuations stand behind their text in one row; not behind an input prompt that rows compute."""
-        computed = isinstance(prompt, Tensor) and prompt.dim() == 3
+        computed = isinstance(prompt, Tensor) and prompt.dim() in (3, 4)  # 4: of each row its own, made of several
         return self.can_fork and len(answers.continuations) > 1 and not computed
 
     def _decoded(self, ids: Tensor, lengths: Tensor, read: Tensor) -> Tensor:

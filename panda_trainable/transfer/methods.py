@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -12,10 +13,13 @@ from panda_trainable.config.methods import TRAITS
 from panda_trainable.config.task import shared_head
 from panda_trainable.config.trial import TrialConfig
 from panda_trainable.library import PromptLibrary
+from panda_trainable.prompt.attention import AttendedPrompts, drawn_network
+from panda_trainable.prompt.product import COLUMNS, ROWS, ProductPrompts
+from panda_trainable.prompt.soft_prompt import tokens_of
 from panda_trainable.training.data import training_data
 from panda_trainable.training.distillation_terms import Teacher
 from panda_trainable.training.model_student import ModelStudent
-from panda_trainable.training.student import Heads, Student, prompt_student
+from panda_trainable.training.student import Around, Heads, Student, encoder_of, prompt_student
 from panda_trainable.training.trainer import Recipe, Trainer
 from panda_trainable.transfer.lineage import MODEL_FILE, Lineage, starting_prompts, tuned, tuned_prompts
 from panda_trainable.transfer.projector import projected_prompts, projection_lineages
@@ -25,6 +29,7 @@ from panda_trainable.transfer.teachers import (
     source_lineage,
     source_lineages,
     sources_model,
+    sources_product,
     target_like_teachers,
     target_mixture,
     teacher_lineages,
@@ -40,11 +45,13 @@ class Start:
         prompt: [K, L, 2, heads, P, d] or [K, P, E]; [K, 0]: there is none.
         heads: [K, O, H] and [K, O]; None: drawn by the seeds.
         weights: [K] files of whole models; none: the PLM's own weights.
+        around: what the trained prompts are a part of; None: they are read as they are.
     """
 
     prompt: Tensor
     heads: Heads | None = None
     weights: tuple[Path, ...] = ()
+    around: Around | None = None
 
 
 Starts = Callable[[PromptLibrary, TrialConfig], Start]
@@ -87,6 +94,33 @@ def from_mixture(library: PromptLibrary, config: TrialConfig) -> Start:
     """A prompt that was trained on the sources and the target together. Source: SPoT, top-k mixture."""
     tuned = tuned_prompts(library, target_mixture(config), config.seeds)
     return Start(torch.stack([prompt.prompt for prompt in tuned]))
+
+
+def beside_sources(library: PromptLibrary, config: TrialConfig) -> Start:
+    """A random prompt, and what each row attends to of it and of all source prompts, which stay as they are.
+
+    Source: ATTEMPT (arXiv:2205.11961), for a single target.
+    """
+    prompt = random_start(library, config).prompt
+    sources = [[p.prompt for p in tuned_prompts(library, each, config.seeds)] for each in source_lineages(config)]
+    wide = tokens_of(prompt[0]).shape[1]
+    network = drawn_network(encoder_of(config.setting).embedding, wide, config.seeds)
+    stacked = torch.stack([torch.stack(of_seed) for of_seed in zip(*sources, strict=True)])  # [K, S, …]
+    around = partial(
+        AttendedPrompts, sources=stacked, network=network, temperature=config.attention_temperature
+    )  # fmt: skip
+    return Start(prompt, around=around)
+
+
+def from_product(library: PromptLibrary, config: TrialConfig) -> Start:
+    """The prompt that all sources share, times the mean of their parts. Source: MPT (arXiv:2303.02861), section 3.2."""
+    tuned = tuned_prompts(library, sources_product(config), config.seeds)
+    parts = {
+        name: torch.stack([prompt.parts[name].mean(0, keepdim=True) for prompt in tuned]) for name in (COLUMNS, ROWS)
+    }
+    return Start(
+        torch.stack([prompt.prompt for prompt in tuned]), around=partial(ProductPrompts, parts=parts, merged=True)
+    )
 
 
 def no_prompt(_library: PromptLibrary, config: TrialConfig) -> Start:
@@ -150,6 +184,11 @@ def sources_models(config: TrialConfig) -> list[Lineage]:
     return [sources_model(config)]
 
 
+def sources_products(config: TrialConfig) -> list[Lineage]:
+    """The prompt that the sources share."""
+    return [sources_product(config)]
+
+
 def target_mixtures(config: TrialConfig) -> list[Lineage]:
     """The prompt that is trained on the sources and the target together."""
     return [target_mixture(config)]
@@ -178,6 +217,10 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "spot_mixture": Method(
             from_mixture, no_teacher, "SPoT (2022), top-k multi-task mixture", within=target_mixtures
         ),
+        "attempt": Method(
+            beside_sources, no_teacher, "ATTEMPT, Asai et al. (2022), for a single target", source_lineages
+        ),
+        "mpt": Method(from_product, no_teacher, "MPT, Wang et al. (2023), without distillation", sources_products),
         "zero_shot": Method(whole_source, no_teacher, _SU, source_lineages),
         "random_prompt": Method(head_alone, no_teacher, _SU + ", their random prompt", source_lineages),
         "panda": Method(random_start, target_like_teachers, "PANDA (2022)", source_lineages, target_like),
@@ -199,7 +242,7 @@ def open_student(config: TrialConfig, start: Start) -> Student:
     """The student of a trial, at its start."""
     if TRAITS[config.method].trains == "model":
         return ModelStudent(config.setting, config.target, config.seeds, start.weights, start.heads)
-    return prompt_student(config.setting, config.target, config.seeds, start.prompt, start.heads)
+    return prompt_student(config.setting, config.target, config.seeds, start.prompt, start.heads, start.around)
 
 
 def open_trainer(library: PromptLibrary, config: TrialConfig) -> Trainer:

@@ -29,6 +29,11 @@ spot classification input 6 bert cls 1 early mse
 spot extractive_qa prefix - distilbert cls 2 early mse
 spot_mixture tagging prefix 6 distilbert mean 1 early mse
 spot_mixture classification input - bert mean 2 early mse
+attempt classification input - bert mean 2 early mse
+attempt tagging prefix 6 distilbert cls 1 early mse
+attempt multiple_choice prefix - bert mean 2 early mse
+mpt regression input 6 electra mean 2 early mse
+mpt extractive_qa prefix - bert cls 1 early mse
 zero_shot tagging prefix - bert mean 1 early mse
 zero_shot multiple_choice input - bert cls 1 early mse
 random_prompt regression input - bert cls 1 early mse

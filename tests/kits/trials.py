@@ -47,6 +47,8 @@ def short_trial(
         values |= {"source_steps": 6, "source_learning_rate": 0.02}
     if "lambda" in traits.knobs:
         values["lambda_"] = 1.0
+    if "attention_temperature" in traits.knobs:
+        values["attention_temperature"] = 0.5
     if "teacher_steps" in traits.knobs:
         values |= {"teacher_steps": 4, "candidates": (2, 4)}
     if traits.another == "teacher_plm":

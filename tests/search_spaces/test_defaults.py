@@ -35,6 +35,7 @@ def base(method: str, partners: int) -> TrialConfig:
     return replace(
         BASE, method=method, steps=0 if traits.trains == "nothing" else STEPS,
         sources=() if traits.sources == "none" else sources, source_steps=1, source_learning_rate=0.01, teacher_steps=1,
+        attention_temperature=1.0,
         teacher_plm=TeacherPlm(OTHER) if traits.another == "teacher_plm" else None,
         projection=Projection(OTHER, (TASKS["sst2"],)) if traits.another == "source_plm" else None,
     )  # fmt: skip
@@ -80,6 +81,8 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "linear_probe": {"learning_rate": 1e-2},
     "spot": {"learning_rate": 1e-2, "partners": 0},
     "spot_mixture": {"learning_rate": 1e-2, "partners": 0},
+    "attempt": {"learning_rate": 1e-2, "attention_temperature": math.e},
+    "mpt": {"learning_rate": 1e-2},
     "zero_shot": {},
     "random_prompt": {},
     "panda": {"learning_rate": 1e-2, "lambda": 0.1, "teacher_steps": 4, "partners": 0, "fusion": "early"},

@@ -46,6 +46,7 @@ from tuning.experiment.sections import (
     Domains,
     Names,
     ProjectorSection,
+    PromptSection,
     ResourcesSection,
     SearchSection,
     ShotsSection,
@@ -66,6 +67,7 @@ class TrialKeys(CommonSettings, MethodSettings):
     """Keys that decide a trial: MLflow is told them, and a pinned file has them."""
 
     metrics: Annotated[Literal["glue", "panda"], Doc("scores as GLUE and SuperGLUE, or PANDA, have them")] = "glue"
+    prompt: Annotated[PromptSection, Doc("the soft prompt")] = PromptSection()
     train: Annotated[TrainSection, Doc("students")] = TrainSection()
     source_train: Annotated[SourceTrainSection, Doc("sources, embeddings, teachers")] = SourceTrainSection()
     shots: Annotated[ShotsSection | None, ShortFor("per_class", "int"), Doc("few-shot: so many rows of each class")] = (
@@ -345,6 +347,7 @@ def _check_domain(knob: str, domain: Domain) -> None:
         "inter_class": ("numbers of at least 0", len(numbers) == len(values) and min(numbers, default=-1) >= 0),
         "inter_instance": ("numbers of at least 0", len(numbers) == len(values) and min(numbers, default=-1) >= 0),
         "temperature": ("positive numbers", len(numbers) == len(values) and min(numbers, default=0) > 0),
+        "attention_temperature": ("positive numbers", len(numbers) == len(values) and min(numbers, default=0) > 0),
     }
     rule, holds = rules[knob]
     if not holds:

@@ -49,8 +49,7 @@ def trial_settings(experiment: Experiment, config: TrialConfig) -> dict[str, Any
         del settings["mixing_cap"]
     steps = config.steps or experiment.train.steps  # a trial that trains nothing has no steps, a file needs some
     settings["train"] |= {"steps": steps, "seeds": list(config.seeds)}
-    if config.setting.prompt.init.file:
-        settings["prompt"]["init"]["file"] = config.setting.prompt.init.file
+    settings["prompt"]["init"] = as_filed(config.setting.prompt.init)
     return {"plm": as_filed(config.setting.plm), **settings, **_other_plms(config)}
 
 

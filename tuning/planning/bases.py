@@ -43,6 +43,7 @@ def study_base(
         source_learning_rate=given if transfers else 0.0,
         teacher_steps=candidates[0] if candidates else 0,
         candidates=candidates,
+        attention_temperature=float(space.first().get("attention_temperature", 0.0)),
         teacher_plm=_teacher_plm(plan) if traits.another == "teacher_plm" else None,
         projection=_projection(plan, pair.target, shared or {}) if traits.another == "source_plm" else None,
         **_method_settings(experiment, pair.method),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from panda_trainable.config.kinds import TOKEN_LEVEL
 from panda_trainable.config.methods import TRAITS
-from panda_trainable.config.setting import Setting
+from panda_trainable.config.setting import InitSettings, Setting
 from panda_trainable.config.task import TaskSpec
 from panda_trainable.data.rows import imbalance
 from panda_trainable.data.splits import replica_rows
@@ -110,8 +110,12 @@ def initial_prompt_fits(_: Checked, setting: Setting) -> None:
         read_prompt(Path(setting.prompt.init.file), shape)
 
 
-def start_of_language_models(_: Checked, setting: Setting) -> Iterator[Finding]:
-    """Notes a start from noise where a language model's own head answers: nothing but the prompt is trained there."""
+def start_of_language_models(checked: Checked, setting: Setting) -> Iterator[Finding]:
+    """Notes where prompts start where a language model's own head answers: nothing but the prompt is trained there."""
+    init = setting.prompt.init
+    plan = checked.plan
+    if setting == plan.setting and plan.experiment.prompt.init is None and init != InitSettings():
+        yield f"input prompts start from {init.kind}, since {setting.plm.label} answers with its own head: prompt.init names another start"
     if setting.plm.has_own_head and setting.prompt.init.kind in FROM_NOISE:
         yield (
             f"{setting.plm.label} answers with its own head, and prompts start from {setting.prompt.init.kind}: "

@@ -10,7 +10,16 @@ from pathlib import Path
 from panda_trainable.config.methods import SOURCELESS, TRAITS
 from panda_trainable.config.origin import expanded
 from panda_trainable.config.section import shared_settings
-from panda_trainable.config.setting import CommonSettings, InitSettings, Plm, PlmSettings, Setting, TrainSettings
+from panda_trainable.config.setting import (
+    CommonSettings,
+    InitSettings,
+    Plm,
+    PlmSettings,
+    PromptForm,
+    PromptSettings,
+    Setting,
+    TrainSettings,
+)
 from panda_trainable.config.task import TaskSpec, shared_head
 from panda_trainable.data.locate import is_here, located
 from panda_trainable.library import PromptLibrary
@@ -36,7 +45,7 @@ class Resolved:
         tasks: name -> task with its rows checked: targets, sources, and what mixtures hold.
         plms: told apart by their labels.
         others: `teacher_plm` and `source_plm`, where a method needs them.
-        init: where prompts start, and the hash of the file that they start from, if any.
+        init: where prompts start, None where nobody says; and the hash of the file that they start from, if any.
         problems: what is missing or wrong.
     """
 
@@ -44,7 +53,7 @@ class Resolved:
     tasks: Mapping[str, TaskSpec]
     plms: tuple[Plm, ...]
     others: Mapping[str, Plm]
-    init: tuple[InitSettings, str]
+    init: tuple[InitSettings | None, str]
     problems: tuple[Problem, ...]
 
     @property
@@ -56,7 +65,8 @@ class Resolved:
         pairs, tasks = _pairs(self.experiment, plm.label if len(self.plms) > 1 else ""), self.tasks_on(plm)
         able = [pair for pair in pairs if _shares_its_head(self.experiment, tasks, pair)]
         left_out = tuple(pair for pair in pairs if pair not in able)
-        setting = setting_of(self.experiment, plm, *self.init)
+        said, file = self.init
+        setting = setting_of(self.experiment, plm, said or usual_init(plm, self.experiment.prompt.form), file)
         return Plan(self.experiment, setting, tasks, tuple(able), **self.others, left_out=left_out)
 
     def tasks_on(self, plm: Plm) -> dict[str, TaskSpec]:
@@ -193,13 +203,22 @@ def _told_apart(plms: Sequence[Plm]) -> list[Plm]:
     ]
 
 
-def _init(experiment: Experiment, problems: list[Problem]) -> tuple[InitSettings, str]:
-    """Where prompts start, and the hash of the file that they start from, if any.
+def usual_init(plm: Plm, form: PromptForm) -> InitSettings:
+    """Where prompts start where nobody says: an input prompt of a PLM whose own head answers from words of its vocabulary.
+
+    Nothing but the prompt is trained there, so that its start matters as much as its rate. The PLM is that of the
+    plan; prompts on a larger PLM, or on the one that prompts are projected from, start the same.
+    """
+    return InitSettings("vocabulary" if plm.has_own_head and form == "input" else "normal").as_read
+
+
+def _init(experiment: Experiment, problems: list[Problem]) -> tuple[InitSettings | None, str]:
+    """Where the file says that prompts start, and the hash of the file that they start from, if any.
 
     It is the usual start where the file cannot be read, which is a problem.
     """
-    init = experiment.prompt.init.as_read
-    if init.kind != "file":
+    init = experiment.prompt.init and experiment.prompt.init.as_read
+    if init is None or init.kind != "file":
         return init, ""
     try:
         path = experiment.folder / expanded(init.file)
@@ -209,7 +228,7 @@ def _init(experiment: Experiment, problems: list[Problem]) -> tuple[InitSettings
         problems.append(
             Problem(f"prompt.init.file {init.file!r}", f"cannot be read ({reason})", remedy="name a .safetensors file")
         )
-        return InitSettings(), ""
+        return None, ""
     return replace(init, file=str(path.absolute())), digest
 
 
@@ -231,7 +250,7 @@ def _undefined_losses(resolved: Resolved) -> Iterator[Problem]:
 
 
 def _starts_without_class_names(resolved: Resolved) -> Iterator[Problem]:
-    if resolved.experiment.prompt.init.kind == "labels":
+    if resolved.init[0] and resolved.init[0].kind == "labels":
         for task in resolved.tasks.values():
             if not task.classes:
                 yield Problem(
@@ -327,7 +346,7 @@ def setting_of(experiment: Experiment, plm: Plm, init: InitSettings, init_file: 
     few = {of: shots.per_class if shots and shots.of in (of, "both") else 0 for of in ("targets", "sources")}
     common = shared_settings(CommonSettings, experiment)
     common |= {
-        "prompt": replace(experiment.prompt, init=init),
+        "prompt": PromptSettings(**shared_settings(PromptSettings, experiment.prompt) | {"init": init}),
         "train": TrainSettings(**shared_settings(TrainSettings, experiment.train)),
     }
     return Setting(plm, few["targets"], few["sources"], init_file, **common)

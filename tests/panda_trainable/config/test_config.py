@@ -72,6 +72,7 @@ OTHERS: dict[Any, dict[str, Any]] = {
         "source_learning_rate": 0.03, "lambda_": 2.0, "teacher_steps": 21, "fusion": "late", "kd": "kl",
         "candidates": (20, 40), "lambda_schedule": "decay", "partner_weights": "uniform", "inter_class": 0.5,
         "inter_instance": 0.5, "relation": "gram", "temperature": 2.0, "teacher_plm": TEACHER, "projection": PROJECTION, "mixing_cap": 40,
+        "attention_temperature": 2.0,
     },
     TEACHER: {"plm": Plm("models/tiny", "decade"), "trains": "model", "steps": 401, "learning_rate": 0.1},
     PROJECTION: {

@@ -17,7 +17,7 @@ from panda_trainable.training.trainer import Trainer
 from panda_trainable.transfer.lineage import MODEL_FILE, Lineage, tuned, tuned_prompts
 from panda_trainable.transfer.methods import METHODS, needed, open_trainer, source_heads
 from panda_trainable.transfer.projector import projected_prompts
-from panda_trainable.transfer.teachers import source_lineage
+from panda_trainable.transfer.teachers import source_lineage, sources_product
 from tests.kits.trainers import loss_curve, prompt_trainer, random_starts, same, trained
 
 Trial = Callable[..., TrialConfig]
@@ -45,6 +45,7 @@ def test_where_each_method_starts(library: PromptLibrary, trial: Trial) -> None:
         "random": random_starts(config.setting, config.seeds),
         "source": prompts_of(library, config, source_lineage(config, 0)),
         "mixture": prompts_of(library, config, Lineage(config.setting, both, 6, 0.02)),
+        "shared": prompts_of(library, config, sources_product(trial("mpt"))),
         "projected": projected_prompts(library, crossing),
         "no prompt": torch.empty(2, 0),
     }
@@ -62,6 +63,8 @@ def test_where_each_method_starts(library: PromptLibrary, trial: Trial) -> None:
         "linear_probe": ["no prompt"],
         "spot": ["source"],
         "spot_mixture": ["mixture"],
+        "attempt": ["random"],
+        "mpt": ["shared"],
         "zero_shot": ["source", "head"],
         "random_prompt": ["random", "head"],
         "panda": ["random"],
@@ -91,6 +94,8 @@ def test_what_each_method_needs_to_be_tuned_before(trial: Trial) -> None:
         "panda_distill": ["prompts s0", "prompts s1", "prompts t"]
     }
     assert [n.kind + n.task.name for n in needed(trial("multitask_model_tuning", sources=2))] == ["modelss0+s1"]
+    assert [n.kind + n.task.name for n in needed(trial("attempt", sources=2))] == ["promptss0", "promptss1"]
+    assert [n.kind + n.task.name for n in needed(trial("mpt", sources=2))] == ["promptss0+s1"]
     assert needed(trial("prompt_tuning")) == []
     plms = [(n.setting.plm.label, n.task.name) for n in needed(trial("tpt_model"))]
     assert [name for _, name in plms] == ["t", "p0", "p0", "p1", "p1"]

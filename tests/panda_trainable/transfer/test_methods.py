@@ -112,7 +112,7 @@ def test_a_student_begins_at_its_methods_start(library: PromptLibrary, trial: Tr
     config = trial(method)
     start, trainer = METHODS[method].start(library, config), open_trainer(library, config)
     if start.prompt.numel():
-        assert torch.equal(trainer.student.prompt(), start.prompt)
+        assert torch.equal(trainer.student.source.trainables["prompt"], start.prompt)
     else:
         assert trainer.student.prompt() is None and trainer.prompts() == []
     if isinstance(trainer.student, ModelStudent):

@@ -140,9 +140,8 @@ def test_what_caps_a_mixture_counts_where_several_sources_are_trained_on(planned
 
     before, after = keys(), keys(mixing_cap=40)
     changed = {name.split(" · ")[-1] for name in before if before[name] != after[name]}
-    assert (
-        changed == {method for method in TRAITS if TRAITS[method].mixes} == {"spot_mixture", "multitask_model_tuning"}
-    )
+    mixing = {"spot_mixture", "mpt", "multitask_model_tuning"}
+    assert changed == {method for method in TRAITS if TRAITS[method].mixes} == mixing
 
 
 @pytest.mark.parametrize("change", [name for name, (_, methods) in (OTHER | OF_SOME).items() if methods])

@@ -25,7 +25,7 @@ Plms = Callable[[str], Path]
 Plans = Callable[..., Plan]
 VALUES = {
     "learning_rate": 0.0123456789, "lambda": 1.5, "teacher_steps": 2, "partners": 1, "fusion": "late",
-    "inter_class": 0.3, "inter_instance": 2.5, "temperature": 2.0,
+    "inter_class": 0.3, "inter_instance": 2.5, "temperature": 2.0, "attention_temperature": 0.7,
 }  # fmt: skip
 """Knobs of winners, none at its first value."""
 
@@ -170,7 +170,9 @@ def test_what_a_study_needs_beforehand_is_asked_for_with_its_own_seeds(unusual: 
     # A mixture of sources and target depends on how many partners take part: the trials make it.
     expected = {(own, name, "prompt") for name in sources if traits.sources == "pair" and method != "spot_mixture"}
     if traits.sources == "all":
-        expected |= {(own, "s1+s2", "model")}
+        mixed = {"multitask_model_tuning": "model", "mpt": "product"}
+        of_each = {(own, name, "prompt") for name in sources}
+        expected |= {(own, "s1+s2", mixed[method])} if method in mixed else of_each
     if traits.another == "teacher_plm":
         expected |= {(teacher_plm, "t", "model")}
     if traits.another == "source_plm":
