@@ -159,7 +159,7 @@ class TaskSpec:
     t5: Wording | None = field(default=None, metadata={"keyed": False})
     asked: Wording | None = None
     passages: bool = field(default=False, metadata={"keyed": False})
-    window: int = field(default=0, metadata={"keyed": False})
+    window: int = 0
 
     def __post_init__(self) -> None:
         fitting = METRIC_NAMES.get(self.kind, ())
@@ -234,7 +234,7 @@ class TaskSpec:
         Raises:
             ValueError: if it cannot be asked in words.
         """
-        task = self if self.asked is None else replace(self, kind=self.rows_kind, asked=None, passages=False)
+        task = self.unasked
         if not plm.has_own_head:
             if task.kind == "generation":
                 raise ValueError(
@@ -264,6 +264,11 @@ class TaskSpec:
             task, kind=how if writes else task.kind, passages=writes and task.kind == "extractive_qa",
             asked=wording.with_words(self.classes),
         )  # fmt: skip
+
+    @property
+    def unasked(self) -> "TaskSpec":
+        """The task as it is before a PLM answers it."""
+        return self if self.asked is None else replace(self, kind=self.rows_kind, asked=None, passages=False)
 
     @property
     def rows_kind(self) -> str:

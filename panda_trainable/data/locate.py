@@ -68,7 +68,9 @@ def is_here(task: TaskSpec, data: Path) -> bool:
 def _found(task: TaskSpec, data: Path, fetch: Callable[[TaskSpec], Path] | None) -> Origin:
     """A task's origin once it is looked for."""
     origin = _files_of(task, data, fetch)
-    return Windows(origin, task.text[0], task.label, task.window) if task.window and origin.has_rows else origin
+    if not task.window or not origin.has_rows:
+        return origin
+    return Windows(origin, task.text[0], task.label, task.window, fields_of_files(task))
 
 
 def _files_of(task: TaskSpec, data: Path, fetch: Callable[[TaskSpec], Path] | None) -> Origin:

@@ -6,6 +6,7 @@ from itertools import chain
 from pathlib import Path
 
 from panda_trainable.config.origin import Note, Origin, Reading, Row
+from panda_trainable.origins.fields import Fields
 from panda_trainable.origins.lines import PLAIN, Rows, opened
 
 WITHOUT_CLASS = ("unsup", "unsupervised", "unlabeled", "unlabelled")
@@ -59,6 +60,7 @@ class Windows:
         text: the field of its texts, and of what is read of a window.
         label: the field of what is written.
         size: words of a window.
+        fields: what text is called in the files.
 
     Source: the prefix language modelling of T5 (arXiv:1910.10683), section 3.2.1. Deviation: docs/deviations.md#language-modelling.
     """
@@ -67,6 +69,7 @@ class Windows:
     text: str
     label: str
     size: int
+    fields: Fields = Fields()
     has_rows = True
 
     def splits(self) -> tuple[str, ...]:
@@ -76,10 +79,11 @@ class Windows:
     def rows(self, split: str) -> Iterator[tuple[str, Row]]:
         """A row per window, with the place of its text; what is no text stays as it is, for the check of rows."""
         for place, row in self.origin.rows(split):
-            if not isinstance(row, dict) or not isinstance(row.get(self.text), str):
+            text = self.fields.of(row).get(self.text) if isinstance(row, dict) else None
+            if not isinstance(text, str):
                 yield place, row
                 continue
-            for number, (read, written) in enumerate(windows(row[self.text], self.size), 1):
+            for number, (read, written) in enumerate(windows(text, self.size), 1):
                 yield f"{place}, window {number}", {self.text: read, self.label: written}
 
     def place(self, split: str = "") -> str:

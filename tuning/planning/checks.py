@@ -96,11 +96,15 @@ def prompt_form_fits(_: Checked, setting: Setting) -> None:
     _encoder(setting).prompt_shape(setting.prompt.length, setting.prompt.form)
 
 
-def positions_suffice(checked: Checked, setting: Setting) -> None:
-    """Prompt, text and what is written behind it are together no longer than the PLM's positions."""
-    writes = any(task.readout == "generation" for task in checked.plan.tasks.values())
-    behind = setting.train.max_answer if writes and setting.plm.kind == "causal_lm" else 0
-    _encoder(setting).check_room(setting.prompt.length, setting.train.max_length, setting.prompt.form, behind)
+def positions_suffice(checked: Checked, setting: Setting) -> Iterator[Finding]:
+    """Prompt, text and what is written behind it are together no longer than the PLM's positions; so is what a decoder writes."""
+    encoder, writes = _encoder(setting), any(task.readout == "generation" for task in checked.plan.tasks.values())
+    most = setting.train.max_answer if writes else 0
+    behind = most if setting.plm.kind == "causal_lm" else 0
+    encoder.check_room(setting.prompt.length, setting.train.max_length, setting.prompt.form, behind)
+    if setting.plm.kind == "seq2seq_lm" and encoder.max_tokens is not None and most > encoder.max_tokens:
+        rule = f"train.max_answer {most} is over the {encoder.max_tokens} positions of its decoder"
+        yield Problem(_plm(setting), rule, remedy="lower it")
 
 
 def initial_prompt_fits(_: Checked, setting: Setting) -> None:

@@ -85,7 +85,7 @@ OTHERS: dict[Any, dict[str, Any]] = {
 }  # fmt: skip
 DECIDE_NOTHING = {
     "name", "origin", "source", "eval_every", "report", "candidates", "id", "hub", "counts", "note", "file", "labels", "split", "leaked", "notes",
-    "original", "choices_in", "wording", "t5", "folder", "passages", "window",
+    "original", "choices_in", "wording", "t5", "folder", "passages",
 }  # fmt: skip
 ALONE = {CHOICE: "choices", WRITTEN: "window"}
 """Task of a kind -> the field that this kind alone has."""

@@ -80,6 +80,13 @@ def test_texts_of_a_table_are_cut_as_well(tmp_path: Path) -> None:
     assert pairs(task, "test") == [("b0 b1", "b2 b3"), ("b4 b5", "b6 b7")]
 
 
+def test_a_text_may_lie_inside_of_another_field(tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    for split in ("train", "validation"):
+        (tmp_path / "texts" / f"{split}.jsonl").write_text('{"page": {"body": "a b c d"}}\n')
+    assert pairs(modelled(tmp_path, text="page.body")) == [("a b", "c d")]
+
+
 def test_the_size_of_windows_is_part_of_the_datas_identity_and_places_name_them(tmp_path: Path) -> None:
     texts(tmp_path / "texts", *(words(16, name) for name in "abcd"))
     assert modelled(tmp_path).fingerprints != modelled(tmp_path, 8).fingerprints

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from tests.kits.small import OWN, plans_of, rewritten, studies_of
 from tests.kits.tasks import kind_rows, write_task
 from tuning.experiment.loading import load
 from tuning.experiment.problems import Misuse
+from tuning.planning.imported import imported_task, task_card
 from tuning.planning.preflight import preflight
+from tuning.planning.resolve import make_plans, resolve
 from tuning.run.confirm import _logits_frame
 from tuning.run.show import MARK, show
 from tuning.tracking.study_runs import _asked
@@ -122,6 +125,11 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
         {"train": {"max_length": 40, "max_answer": 30}},
         "prompt length 3 + max_length 40 + max_answer 30 is over the 64",
     ),
+    (
+        "bart",
+        {"train": {"max_length": 40, "max_answer": 65}},
+        "train.max_answer 65 is over the 64 positions of its decoder",
+    ),
     ("llama", {"teacher_plm": {"from": "bert"}, "methods": ["distill"]}, "a generation is written by"),
     ("llama", {"methods": ["linear_probe"]}, "linear_probe trains a head alone"),
 ]
@@ -152,6 +160,21 @@ def test_a_wrong_task_is_told_with_its_place_in_the_file(
         load(file_of(tmp_path, data, lms("llama"), tasks={**TASKS, "t": task}))
     assert rule in str(refused.value)
     assert "experiment.yaml:1: " in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["s1", "t", "s2"])
+def test_imported_prompts_are_known_however_a_plm_answers(lms: Lms, tmp_path: Path, data: Path, name: str) -> None:
+    tasks = {**TASKS, "s2": {**QUESTION, "path": str(data / "q")}}
+    experiment = load(file_of(tmp_path, data, lms("llama"), tasks=tasks))
+    (plan,) = make_plans(experiment)
+    (tmp_path / "library" / "tasks").mkdir(parents=True)
+    (tmp_path / "library" / "tasks" / f"{name}.json").write_text(json.dumps(task_card(plan.tasks[name])))
+    raw = resolve(experiment).tasks[name]
+    assert (known := imported_task(tmp_path / "library", raw)) is not None
+    assert known.on(plan.setting.plm).fingerprints == plan.tasks[name].fingerprints
+    assert imported_task(tmp_path / "library", replace(raw, label="other")) is None
+    if name == "s1":
+        assert imported_task(tmp_path / "library", replace(raw, window=8)) is None
 
 
 def test_rows_are_shown_with_what_is_to_be_written(lms: Lms, tmp_path: Path, data: Path) -> None:
