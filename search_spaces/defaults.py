@@ -62,6 +62,8 @@ SPACES: Mapping[str, Space] = MappingProxyType(
         "panda_distill": Space((*PANDA, *RELATIONS)),
         "tpt_model": Space((LEARNING_RATE,)),
         "tpt_model_zero_shot": Space(()),
+        "tpt_relative": Space((LEARNING_RATE,)),
+        "tpt_relative_zero_shot": Space(()),
     }
 )
 """Method -> space."""

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, get_args
 
+from panda_trainable.config.setting import PromptForm
+
 
 @dataclass(frozen=True)
 class Traits:
@@ -14,6 +16,9 @@ class Traits:
         knobs: the hyperparameters that a search may vary.
         sources: `pair`: a study per source; `none`, or `all` sources of the target at once: a study per target.
         another: the other PLM it needs, by its key of the experiment file: `teacher_plm`, `source_plm`, or none.
+        moves: how prompts of `source_plm` become prompts of this PLM: by a `projector`, which is trained on sources, or in
+            the `relative` space of words that both know; empty: no method of these.
+        forms: the forms of prompts that it takes.
         trains: `prompt` (and head), `head`, `model` (all weights), or `nothing`.
         shares_head: whether it takes over a source's head, which must fit the target's classes.
         mixes: whether it trains on several sources at once, which `mixing_cap` caps.
@@ -32,6 +37,8 @@ class Traits:
     knobs: tuple[str, ...]
     sources: Literal["none", "pair", "all"] = "none"
     another: Literal["", "teacher_plm", "source_plm"] = ""
+    moves: Literal["", "projector", "relative"] = ""
+    forms: tuple[PromptForm, ...] = ("prefix", "input")
     trains: Literal["prompt", "head", "model", "nothing"] = "prompt"
     shares_head: bool = False
     mixes: bool = False
@@ -87,9 +94,26 @@ TRAITS: Mapping[str, Traits] = MappingProxyType(
         "panda_distill": Traits(
             (*_PANDA, *_RELATIONS), "pair", another="teacher_plm", twin=BASELINE, loss_holds_similarity=True
         ),
-        "tpt_model": Traits(_RATE, another="source_plm"),
+        "tpt_model": Traits(_RATE, another="source_plm", moves="projector"),
         "tpt_model_zero_shot": Traits(
-            (), "pair", another="source_plm", trains="nothing", shares_head=True, twin="random_prompt"
+            (),
+            "pair",
+            another="source_plm",
+            moves="projector",
+            trains="nothing",
+            shares_head=True,
+            twin="random_prompt",
+        ),
+        "tpt_relative": Traits(_RATE, another="source_plm", moves="relative", forms=("input",)),
+        "tpt_relative_zero_shot": Traits(
+            (),
+            "pair",
+            another="source_plm",
+            moves="relative",
+            forms=("input",),
+            trains="nothing",
+            shares_head=True,
+            twin="random_prompt",
         ),
     }
 )

@@ -23,6 +23,7 @@ from panda_trainable.training.student import Around, Heads, Student, encoder_of,
 from panda_trainable.training.trainer import Recipe, Trainer
 from panda_trainable.transfer.lineage import MODEL_FILE, Lineage, starting_prompts, tuned, tuned_prompts
 from panda_trainable.transfer.projector import projected_prompts, projection_lineages
+from panda_trainable.transfer.relative import moved_lineage, relative_prompts
 from panda_trainable.transfer.teachers import (
     larger_teachers,
     relation_teachers,
@@ -169,6 +170,16 @@ def projected_whole(library: PromptLibrary, config: TrialConfig) -> Start:
     return Start(projected_prompts(library, config), source_heads(library, config))
 
 
+def moved(library: PromptLibrary, config: TrialConfig) -> Start:
+    """The target's prompt on another PLM, moved to this one in relative space. Source: Wu et al. (arXiv:2310.01691)."""
+    return Start(relative_prompts(library, config))
+
+
+def moved_whole(library: PromptLibrary, config: TrialConfig) -> Start:
+    """The moved prompt with a source's head."""
+    return Start(relative_prompts(library, config), source_heads(library, config))
+
+
 def no_teacher(_library: PromptLibrary, _config: TrialConfig) -> list[Teacher]:
     """No teachers: an empty list."""
     return []
@@ -199,7 +210,7 @@ def target_like(config: TrialConfig) -> list[Lineage]:
     return [lineage for _, lineage in teacher_lineages(config)]
 
 
-_SU, _YUAN = "Su et al. (2022)", "Yuan & Lang (2024)"
+_SU, _YUAN, _WU = "Su et al. (2022)", "Yuan & Lang (2024)", "Wu et al. (2024), prompts in relative space"
 
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
@@ -233,6 +244,8 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         ),
         "tpt_model": Method(projected, no_teacher, _SU + ", TPT_MODEL"),
         "tpt_model_zero_shot": Method(projected_whole, no_teacher, _SU + ", cross-model zero-shot", source_lineages),
+        "tpt_relative": Method(moved, no_teacher, _WU + ", as a start"),
+        "tpt_relative_zero_shot": Method(moved_whole, no_teacher, _WU, source_lineages),
     }
 )
 """Name -> method; `config.TRAITS` has what it takes."""
@@ -263,4 +276,6 @@ def needed(config: TrialConfig) -> list[Lineage]:
         lineages.append(teacher_plm_lineage(config))
     if config.projection:
         lineages += projection_lineages(config)
+    if config.relative:
+        lineages.append(moved_lineage(config))
     return lineages

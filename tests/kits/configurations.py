@@ -59,6 +59,9 @@ tpt_model tagging input 6 roberta cls 1 early mse
 tpt_model tagging prefix - electra mean 1 early mse
 tpt_model_zero_shot classification prefix - distilbert mean 1 early mse
 tpt_model_zero_shot multiple_choice input - electra mean 1 early mse
+tpt_relative extractive_qa input - roberta cls 1 early mse
+tpt_relative classification input 6 bert mean 1 early mse
+tpt_relative_zero_shot regression input - distilbert cls 1 early mse
 """
 """Method, kind, form, width of the prompt's MLP, family, pooling, sources, fusion, distillation loss."""
 
@@ -125,6 +128,7 @@ def makes_sense(a: str, one: object, b: str, other: object) -> bool:
         trains_prompts, loss_is_free = traits.trains == "prompt", "lambda" in traits.knobs and not traits.fixed_loss
         return (
             (both.get("mlp") is None or trains_prompts)
+            and both.get("form", "input") in traits.forms
             and (both.get("form") != "input" or traits.trains != "model")
             and (both.get("sources") != 2 or "partners" in traits.knobs or traits.sources == "all")
             and (both.get("fusion", "early") == "early" or "fusion" in traits.knobs)

@@ -70,13 +70,13 @@ class LmFamily:
         window: positions that a causal layer reads at most, in one of its layers; 0: all.
     """
 
-    build: Callable[[], Any]
+    build: Callable[..., Any]
     first: int | None = 0
     window: int = 0
 
 
 def _of(model: str, config: str, first: int | None = 0, window: int = 0, **settings: Any) -> LmFamily:
-    return LmFamily(lambda: getattr(hf, model)(getattr(hf, config)(**settings)), first, window)
+    return LmFamily(lambda **sizes: getattr(hf, model)(getattr(hf, config)(**{**settings, **sizes})), first, window)
 
 
 def _like(name: str, first: int | None = 0, window: int = 0, config: str = "", **changes: Any) -> LmFamily:
@@ -188,10 +188,10 @@ def word_tokenizer(*, mask: bool = True, specials: bool = True) -> PreTrainedTok
     )
 
 
-def small_lm(name: str) -> Any:
+def small_lm(name: str, **sizes: int) -> Any:
     """A random model of a family, its weights and biases large enough that differences are seen."""
     torch.manual_seed(0)
-    model = FAMILIES[name].build()
+    model = FAMILIES[name].build(**sizes)
     scale = 1 if "t5" in name else 4  # T5 draws large ones itself
     with torch.no_grad():
         for parameter in model.parameters():
@@ -199,9 +199,11 @@ def small_lm(name: str) -> Any:
     return model.eval()
 
 
-def save_lm(folder: Path, name: str = "llama", **tokenizer: Any) -> Path:
-    """A random language model with its tokenizer, as files."""
-    small_lm(name).save_pretrained(folder)
+def save_lm(
+    folder: Path, name: str = "llama", sizes: Mapping[str, int] = MappingProxyType({}), **tokenizer: Any
+) -> Path:
+    """A random language model with its tokenizer, as files; of other sizes than usual where they are given."""
+    small_lm(name, **sizes).save_pretrained(folder)
     word_tokenizer(**tokenizer).save_pretrained(folder)
     return folder
 

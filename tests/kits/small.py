@@ -68,6 +68,7 @@ def every_method(plms: Callable[[str], Path], **changes: Any) -> dict[str, Any]:
         "teacher_plm": {"from": str(plms("distilbert"))},
         "source_plm": {"from": str(plms("roberta"))},
         **changes,
+        "prompt": {"length": 3, "form": "input", **changes.get("prompt", {})},  # which every method takes
     }
 
 
@@ -75,6 +76,7 @@ UNUSUAL: dict[str, Any] = {
     "kd": "kl", "lambda_schedule": "decay", "partner_weights": "uniform", "relation": "gram", "mixing_cap": 40,
     "teacher_train": {"trains": "model", "steps": 3, "learning_rate": 1e-4},
     "projector": {"tasks": ["s2", "s1"], "form": "flat", "hidden": 5, "steps": 7, "learning_rate": 0.01},
+    "relative": {"anchors": 11, "steps": 9, "learning_rate": 0.02},
 }  # fmt: skip
 """Settings of methods, none at its default."""
 

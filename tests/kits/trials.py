@@ -6,7 +6,7 @@ from typing import Any
 
 from panda_trainable.config.methods import KD_KINDS, TRAITS
 from panda_trainable.config.setting import InitSettings, Plm, PromptSettings, Setting, TrainSettings
-from panda_trainable.config.trial import Projection, Source, TeacherPlm, TrialConfig
+from panda_trainable.config.trial import Projection, Relative, Source, TeacherPlm, TrialConfig
 from panda_trainable.config.wording import Wording
 from panda_trainable.pretrained.files import plm_files
 from panda_trainable.pretrained.kinds import KINDS
@@ -43,7 +43,9 @@ def short_trial(
         values["sources"] = tuple(
             Source(small_task(folder, f"s{i}", seed=i + 1), 0.5 / (i + 1)) for i in range(sources)
         )
-    if traits.sources != "none" or traits.another == "source_plm":
+    if setting.prompt.form not in traits.forms:
+        setting = replace(setting, prompt=replace(setting.prompt, form=traits.forms[0]))
+    if traits.sources != "none" or traits.moves:
         values |= {"source_steps": 6, "source_learning_rate": 0.02}
     if "lambda" in traits.knobs:
         values["lambda_"] = 1.0
@@ -55,7 +57,9 @@ def short_trial(
         relations = {name: target.kind in KD_KINDS[name] for name in ("inter_class", "inter_instance")}
         values |= {name: 0.5 * fits for name, fits in relations.items()}
         values["teacher_plm"] = TeacherPlm(wide, steps=6, learning_rate=0.02)
-    if traits.another == "source_plm":
+    if traits.moves == "relative":
+        values["relative"] = Relative(wide, anchors=20, steps=30, learning_rate=0.05)
+    if traits.moves == "projector":
         tasks = small_task(folder, "p0", seed=11), small_task(folder, "p1", seed=12)
         values["projection"] = Projection(wide, tasks, steps=5)
     return TrialConfig(setting, target, method, **(values | changes))

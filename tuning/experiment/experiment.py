@@ -31,7 +31,7 @@ from panda_trainable.config.setting import (
 )
 from panda_trainable.config.task import Mixture, TaskSpec
 from panda_trainable.config.task_section import TaskSection
-from panda_trainable.config.trial import MethodSettings, TeacherTrainSettings
+from panda_trainable.config.trial import MethodSettings, RelativeSettings, TeacherTrainSettings
 from panda_trainable.data.task_table import TASKS, with_panda_metrics
 from search_spaces.defaults import SPACES
 from search_spaces.space import Choice, Domain, Float, Space
@@ -116,8 +116,11 @@ class Experiment(TrialKeys, SimilaritySettings):
     ] = "task_embedding"
     teacher_plm: Annotated[NamedPlm | None, Doc("the larger PLM of distill and panda_distill")] = None
     teacher_train: Annotated[TeacherTrainSettings, Doc("how it is tuned on the target")] = TeacherTrainSettings()
-    source_plm: Annotated[NamedPlm | None, Doc("the PLM whose prompts tpt_model projects")] = None
+    source_plm: Annotated[NamedPlm | None, Doc("the PLM whose prompts tpt_model projects, and tpt_relative moves")] = (
+        None
+    )
     projector: Annotated[ProjectorSection, Doc("how it projects them")] = ProjectorSection()
+    relative: Annotated[RelativeSettings, Doc("how tpt_relative moves them")] = RelativeSettings()
     search: Annotated[SearchSection, Doc("the search")] = SearchSection()
     space: Annotated[dict[str, Domains], Doc("overrides of the default spaces, per method")] = field(
         default_factory=dict
@@ -277,7 +280,12 @@ class Experiment(TrialKeys, SimilaritySettings):
     @property
     def needs_source(self) -> list[str]:
         """Its methods that start from or learn from sources."""
-        return [m for m in self.methods if TRAITS[m].sources != "none" or TRAITS[m].another == "source_plm"]
+        return [m for m in self.methods if TRAITS[m].sources != "none" or TRAITS[m].moves == "projector"]
+
+    @property
+    def projecting(self) -> list[str]:
+        """Its methods that train a projector."""
+        return [m for m in self.methods if TRAITS[m].moves == "projector"]
 
     @property
     def members(self) -> list[str]:

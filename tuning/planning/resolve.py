@@ -273,7 +273,7 @@ def _heads_of_nobody(resolved: Resolved) -> Iterator[Problem]:
 def _projectors_of_nothing(resolved: Resolved) -> Iterator[Problem]:
     """Projectors whose only tasks are their targets, of which they must not know."""
     experiment = resolved.experiment
-    for method in experiment.needs("source_plm"):
+    for method in experiment.projecting:
         alone = [name for name in experiment.targets if not set(experiment.projected) - {name}]
         if alone:
             rule = f"no source is left to train a projector for {', '.join(alone)}"
@@ -287,7 +287,7 @@ def _rows_that_were_not_imported(resolved: Resolved) -> Iterator[Problem]:
     mixed = {member for name in experiment.sources for member in experiment.mixtures.get(name, [])}
     readers = {f"mixtures of {name}": {name} & mixed for name in absent}
     readers |= {method: set(experiment.members) for method in experiment.methods if TRAITS[method].mixes}
-    readers |= {method: set(experiment.projected) for method in experiment.needs("source_plm")}
+    readers |= {method: set(experiment.projected) for method in experiment.projecting}
     for reader, names in readers.items():
         if gone := [name for name in absent if name in names]:
             rule = f"trains on rows of {', '.join(gone)}, of which prompts were imported but no data is here"
@@ -299,9 +299,8 @@ def _tasks_not_answered(resolved: Resolved) -> Iterator[Problem]:
     experiment = resolved.experiment
     asked = {plm: list(resolved.tasks) for plm in resolved.plms}
     asked |= {plm: [*experiment.targets] for key, plm in resolved.others.items() if key == "teacher_plm"}
-    asked |= {
-        plm: [*experiment.targets, *experiment.projected] for k, plm in resolved.others.items() if k == "source_plm"
-    }
+    projected = experiment.projected if experiment.projecting else []
+    asked |= {plm: [*experiment.targets, *projected] for key, plm in resolved.others.items() if key == "source_plm"}
     for plm, names in asked.items():
         for name in dict.fromkeys(names):
             try:
@@ -324,10 +323,19 @@ def _heads_to_train(resolved: Resolved) -> Iterator[Problem]:
             yield Problem("methods", rule, remedy="leave it out, or use plm.head: lm")
 
 
+def _forms_not_taken(resolved: Resolved) -> Iterator[Problem]:
+    """Methods that take no prompts of the experiment's form."""
+    form = resolved.experiment.prompt.form
+    for method in resolved.experiment.methods:
+        if form not in (forms := TRAITS[method].forms):
+            rule = f"{method} takes prompts of form {', '.join(forms)} alone, got {form}"
+            yield Problem("prompt.form", rule, remedy=f"use prompt.form: {forms[0]}, or leave {method} out")
+
+
 CHECKS: tuple[Callable[[Resolved], Iterator[Problem]], ...] = (
     _undefined_losses, _starts_without_class_names, _heads_of_nobody, _projectors_of_nothing,
     _rows_that_were_not_imported, _repeated_plms,
-    _tasks_not_answered, _heads_to_train,
+    _tasks_not_answered, _heads_to_train, _forms_not_taken,
 )  # fmt: skip
 """What of an experiment cannot be done with the tasks and PLMs that it names, without reading a row or a weight."""
 

@@ -17,6 +17,7 @@ from panda_trainable.training.trainer import Trainer
 from panda_trainable.transfer.lineage import MODEL_FILE, Lineage, tuned, tuned_prompts
 from panda_trainable.transfer.methods import METHODS, needed, open_trainer, source_heads
 from panda_trainable.transfer.projector import projected_prompts
+from panda_trainable.transfer.relative import relative_prompts
 from panda_trainable.transfer.teachers import source_lineage, sources_product
 from tests.kits.trainers import loss_curve, prompt_trainer, random_starts, same, trained
 
@@ -47,6 +48,7 @@ def test_where_each_method_starts(library: PromptLibrary, trial: Trial) -> None:
         "mixture": prompts_of(library, config, Lineage(config.setting, both, 6, 0.02)),
         "shared": prompts_of(library, config, sources_product(trial("mpt"))),
         "projected": projected_prompts(library, crossing),
+        "moved": relative_prompts(library, trial("tpt_relative")),
         "no prompt": torch.empty(2, 0),
     }
     found = {}
@@ -73,6 +75,8 @@ def test_where_each_method_starts(library: PromptLibrary, trial: Trial) -> None:
         "panda_distill": ["random"],
         "tpt_model": ["projected"],
         "tpt_model_zero_shot": ["projected", "head"],
+        "tpt_relative": ["moved"],
+        "tpt_relative_zero_shot": ["moved", "head"],
     }
 
 

@@ -96,6 +96,7 @@ def test_what_decides_numbers_changes_the_keys_of_those_methods_alone(planned: P
 DISTILLED = {"panda", "distill", "panda_distill"}
 TAUGHT = {"distill", "panda_distill"}
 PROJECTED = {"tpt_model", "tpt_model_zero_shot"}
+MOVED = {"tpt_relative", "tpt_relative_zero_shot"}
 FOR_TARGETS = {"prompt_tuning", "prompt_tuning_longer", "model_tuning", "linear_probe", "distill"}
 """Methods that know of no source."""
 
@@ -111,6 +112,7 @@ OF_SOME: dict[str, tuple[dict[str, Any], set[str]]] = {
     "tasks of the projector": ({"projector": {"tasks": ["s1"]}}, PROJECTED),
     "tasks of the projector as they are": ({"projector": {"tasks": ["s1", "s2"]}}, set()),
     "steps of the projector": ({"projector": {"steps": 9}}, PROJECTED),
+    "anchors": ({"relative": {"anchors": 20}}, MOVED),
     "embeddings": ({"embedding": {"pooling": "cls", "layer": 1}}, set()),
     "neurons": ({"neurons": {"inputs": "real"}}, set()),
     "similarities": ({"similarities": ["task_embedding", "on"]}, set()),
@@ -162,7 +164,7 @@ def test_what_makes_another_study_is_seen_in_its_parameters(planned: Planned, pl
     assert same == []
 
 
-@pytest.mark.parametrize(("key", "methods"), [("teacher_plm", TAUGHT), ("source_plm", PROJECTED)])
+@pytest.mark.parametrize(("key", "methods"), [("teacher_plm", TAUGHT), ("source_plm", PROJECTED | MOVED)])
 def test_another_plm_counts_by_its_files_and_only_where_it_is_used(
     planned: Planned, plms: Plms, tmp_path: Path, key: str, methods: set[str]
 ) -> None:

@@ -91,7 +91,8 @@ def test_a_study_has_what_its_method_takes_and_nothing_else(unusual: Planned, me
         assert [source.task.name for source in base.sources][: len(sources)] == sources
         assert len(base.sources) == len(sources) + (2 if "partners" in traits.knobs else 0)
         assert (base.teacher_plm is not None) == (traits.another == "teacher_plm")
-        assert (base.projection is not None) == (traits.another == "source_plm")
+        assert (base.projection is not None) == (traits.moves == "projector")
+        assert (base.relative is not None) == (traits.moves == "relative")
         assert (base.kd, base.lambda_schedule) == (("kl", "decay") if distils else ("mse", "constant"))
         assert base.relation == ("gram" if "inter_instance" in traits.knobs else "inter_instance")
         assert base.mixing_cap == (40 if traits.mixes else MIXING_CAP)
@@ -145,12 +146,13 @@ def test_a_winner_is_compared_with_itself_without_what_is_transferred(usual: Pla
         assert (without.learning_rate, without.steps, without.seeds) == (0.0123456789, 8, (10, 11))
     elif TRAITS[method].shares_head and method != "random_prompt":
         assert without is not None
-        assert (without.method, without.sources, without.projection) == ("random_prompt", config.sources, None)
+        assert (without.method, without.sources) == ("random_prompt", config.sources)
+        assert (without.projection, without.relative) == (None, None)
     else:
         assert without is None
 
 
-@pytest.mark.parametrize("method", ["zero_shot", "tpt_model_zero_shot"])
+@pytest.mark.parametrize("method", ["zero_shot", "tpt_model_zero_shot", "tpt_relative_zero_shot"])
 def test_the_twin_of_a_prompt_with_its_head_is_the_random_prompts_own_study(usual: Planned, method: str) -> None:
     """So that it is trained once, and neither waits for the other."""
     whole, alone = usual.studies[method][0], usual.studies["random_prompt"][0]
@@ -175,9 +177,10 @@ def test_what_a_study_needs_beforehand_is_asked_for_with_its_own_seeds(unusual: 
         expected |= {(own, "s1+s2", mixed[method])} if method in mixed else of_each
     if traits.another == "teacher_plm":
         expected |= {(teacher_plm, "t", "model")}
-    if traits.another == "source_plm":
+    if traits.moves:
+        expected |= {(foreign, "t", "prompt")}
+    if traits.moves == "projector":
         expected |= {
-            (foreign, "t", "prompt"),
             *((plm, name, "prompt") for plm in (own, foreign) for name in ("s1", "s2")),
         }
     assert asked == expected

@@ -238,12 +238,16 @@ def test_a_study_says_which_other_plm_it_uses_and_how_and_no_other_says_so(
         }  # fmt: skip
     if TRAITS[method].another == "source_plm":
         plm = {"from": str(plms("roberta")), **read}
+        expected |= {f"source_plm.{name}": value for name, value in plm.items()}
+    if TRAITS[method].moves == "relative":
+        expected |= {"relative.anchors": 11, "relative.steps": 9, "relative.learning_rate": 0.02}
+    if TRAITS[method].moves == "projector":
         expected |= {
-            **{f"source_plm.{name}": value for name, value in plm.items()}, "projector.form": "flat",
+            "projector.form": "flat",
             "projector.objective": "distance", "projector.tasks": ["s2", "s1"], "projector.hidden": 5,
             "projector.steps": 7, "projector.learning_rate": 0.01,
         }  # fmt: skip
-    others = ("teacher_plm.", "teacher_train.", "projector.", "source_plm.")
+    others = ("teacher_plm.", "teacher_train.", "projector.", "relative.", "source_plm.")
     assert {name: value for name, value in said.params.items() if name.startswith(others)} == expected
     assert said.params["relation"] == ("gram" if "inter_instance" in KNOBS[method] else "inter_instance")
     assert said.tags["similarity_in_loss"] == ("yes" if method in ("panda", "panda_distill") else "no")
