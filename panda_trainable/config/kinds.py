@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
+from panda_trainable.config.setting import Plm
+
 METRIC_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "classification": (
@@ -50,6 +52,24 @@ TAG_SCHEMES: Mapping[str, str] = MappingProxyType(
 
 Source: Xue & Shen (2003) for BMES; LingPipe for BMEWO. IOB1 is read as BIO, IOE1 and IOE2 as BIOES.
 """
+
+
+def why_not_answered(kind: str, plm: Plm) -> str:
+    """Why a PLM cannot answer tasks of a kind, and what to do; empty: it can."""
+    how = OWN_HEAD.get(kind)
+    if not plm.has_own_head and kind == "generation":
+        return (
+            "a generation is written by a causal or encoder-decoder language model's own head, and "
+            f"{plm.label} is read by a trained one; name such a plm, with plm.head: lm"
+        )
+    if plm.has_own_head and how is None:
+        return f"a {kind} is not answered by a language model's own head; use plm.head: linear"
+    if plm.kind == "masked_lm" and how == "generation":
+        return (
+            f"its answers are written, and {plm.label} is a masked language model, which fills in one token and writes "
+            f"nothing; name a causal or encoder-decoder plm{', or use plm.head: linear' if kind == 'extractive_qa' else ''}"
+        )
+    return ""
 
 
 def usual_metrics(kind: str, classes: Sequence[str]) -> tuple[str, ...]:

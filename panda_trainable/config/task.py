@@ -6,7 +6,15 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt, Lt
 
-from panda_trainable.config.kinds import CLASSES, KINDS, METRIC_NAMES, OWN_HEAD, TEXTS, tag_problems
+from panda_trainable.config.kinds import (
+    CLASSES,
+    KINDS,
+    METRIC_NAMES,
+    OWN_HEAD,
+    TEXTS,
+    tag_problems,
+    why_not_answered,
+)
 from panda_trainable.config.origin import Origin, Unlocated
 from panda_trainable.config.section import Doc, ReadBy, Section, WrongSetting, as_list, as_name
 from panda_trainable.config.setting import Plm
@@ -235,35 +243,20 @@ class TaskSpec:
             ValueError: if it cannot be asked in words.
         """
         task = self.unasked
+        if why := why_not_answered(task.kind, plm):
+            raise ValueError(f"task {self.name}: {why}")
         if not plm.has_own_head:
-            if task.kind == "generation":
-                raise ValueError(
-                    f"task {self.name}: a generation is written by a causal or encoder-decoder language model's own "
-                    f"head, and {plm.label} is read by a trained one; name such a plm, with plm.head: lm"
-                )
             return task
-        how = OWN_HEAD.get(task.kind)
-        if how is None:
-            raise ValueError(
-                f"task {self.name}: a {self.kind} is not answered by a language model's own head; use plm.head: linear"
-            )
-        if how == "generation" and plm.kind == "masked_lm":
-            remedy = ", or use plm.head: linear" if task.kind == "extractive_qa" else ""
-            raise ValueError(
-                f"task {self.name}: its answers are written, and {plm.label} is a masked language model, which fills in "
-                f"one token and writes nothing; name a causal or encoder-decoder plm{remedy}"
-            )
         wording = task.wording or usual_wording(task.kind, len(task.text))
         if wording is None:
             raise ValueError(
                 f"task {self.name}: nobody says how it is asked of a language model; give it a template, as in "
                 f"'{{{self.text_fields[0]}}} It was {{answer}}.', and words; or use plm.head: linear"
             )
-        writes = how == "generation"
-        return replace(
-            task, kind=how if writes else task.kind, passages=writes and task.kind == "extractive_qa",
-            asked=wording.with_words(self.classes),
-        )  # fmt: skip
+        asked = replace(task, asked=wording.with_words(self.classes))
+        if OWN_HEAD[task.kind] != "generation":
+            return asked
+        return replace(asked, kind="generation", passages=task.kind == "extractive_qa")
 
     @property
     def unasked(self) -> "TaskSpec":
