@@ -94,7 +94,6 @@ def written(
         most: tokens to write at most.
     """
     write = partial(writer.write, encoder, most)
-    # Of texts of several lengths one would be padded, behind which a model that reads left to right would go on.
     mixed = writer.pads(encoder)
     pieces = list(length_buckets(encoder, table, prompt, rows, owner, write, tokens=WRITTEN_TOKENS, mixed=mixed))
     which = torch.cat([which for *_, which in pieces])
