@@ -1,5 +1,6 @@
 """SPACES: what is searched of each method, with the published setting as the first point."""
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -24,6 +25,9 @@ PANDA = (
     Knob("fusion", Choice(FUSIONS[:2]), "early", when="partners"),
 )
 
+# ATTEMPT divides scores by the width of the embeddings times e.
+ATTENTION = Knob("attention_temperature", Float(0.1, 10.0, log=True), math.e)
+
 # DIST's defaults first (weights and temperature of 1), in the range that its students were trained in.
 RELATIONS = (
     Knob("inter_class", Float(0.1, 5.0, log=True), 1.0),
@@ -42,11 +46,14 @@ SPACES: Mapping[str, Space] = MappingProxyType(
     {
         "prompt_tuning": Space((LEARNING_RATE,)),
         "prompt_tuning_longer": Space((LEARNING_RATE,)),
+        "plain_template": Space(()),
         "model_tuning": Space((MODEL_RATE,)),
         "multitask_model_tuning": Space((MODEL_RATE,)),
         "linear_probe": Space((PROBE_RATE,)),
         "spot": Space((LEARNING_RATE, PARTNERS)),
         "spot_mixture": Space((LEARNING_RATE, PARTNERS)),
+        "attempt": Space((LEARNING_RATE, ATTENTION)),
+        "mpt": Space((LEARNING_RATE,)),
         "zero_shot": Space(()),
         "random_prompt": Space(()),
         "panda": Space(PANDA),
@@ -55,6 +62,8 @@ SPACES: Mapping[str, Space] = MappingProxyType(
         "panda_distill": Space((*PANDA, *RELATIONS)),
         "tpt_model": Space((LEARNING_RATE,)),
         "tpt_model_zero_shot": Space(()),
+        "tpt_relative": Space((LEARNING_RATE,)),
+        "tpt_relative_zero_shot": Space(()),
     }
 )
 """Method -> space."""

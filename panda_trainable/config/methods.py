@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, get_args
 
+from panda_trainable.config.setting import PromptForm
+
 
 @dataclass(frozen=True)
 class Traits:
@@ -14,6 +16,9 @@ class Traits:
         knobs: the hyperparameters that a search may vary.
         sources: `pair`: a study per source; `none`, or `all` sources of the target at once: a study per target.
         another: the other PLM it needs, by its key of the experiment file: `teacher_plm`, `source_plm`, or none.
+        moves: how prompts of `source_plm` become prompts of this PLM: by a `projector`, which is trained on sources, or in
+            the `relative` space of words that both know; empty: no method of these.
+        forms: the forms of prompts that it takes.
         trains: `prompt` (and head), `head`, `model` (all weights), or `nothing`.
         shares_head: whether it takes over a source's head, which must fit the target's classes.
         mixes: whether it trains on several sources at once, which `mixing_cap` caps.
@@ -26,11 +31,14 @@ class Traits:
         loss_holds_similarity: whether that weight is part of its loss, so that it decides a gain that it is to predict.
         fixed_loss: whether its distillation loss and schedule are its own, whatever the file says.
         lambda_over_batch: whether λ is divided by the batch size.
+        asked: whether it is defined only where a language model's own head answers.
     """
 
     knobs: tuple[str, ...]
     sources: Literal["none", "pair", "all"] = "none"
     another: Literal["", "teacher_plm", "source_plm"] = ""
+    moves: Literal["", "projector", "relative"] = ""
+    forms: tuple[PromptForm, ...] = ("prefix", "input")
     trains: Literal["prompt", "head", "model", "nothing"] = "prompt"
     shares_head: bool = False
     mixes: bool = False
@@ -41,6 +49,7 @@ class Traits:
     loss_holds_similarity: bool = False
     fixed_loss: bool = False
     lambda_over_batch: bool = False
+    asked: bool = False
 
     def reads(self, setting: str) -> bool:
         """Whether a setting of methods matters to this one; else it has its default."""
@@ -67,11 +76,14 @@ TRAITS: Mapping[str, Traits] = MappingProxyType(
     {
         BASELINE: Traits(_RATE, reference="baseline"),
         "prompt_tuning_longer": Traits(_RATE, as_long_as="panda"),
+        "plain_template": Traits((), trains="nothing", asked=True),
         "model_tuning": Traits(_RATE, trains="model"),
         "multitask_model_tuning": Traits(_RATE, "all", trains="model", mixes=True, weighs_sources=False),
         "linear_probe": Traits(_RATE, trains="head"),
         "spot": Traits(("learning_rate", "partners"), "pair", reference="start"),
         "spot_mixture": Traits(("learning_rate", "partners"), "pair", mixes=True),
+        "attempt": Traits((*_RATE, "attention_temperature"), "all", weighs_sources=False),
+        "mpt": Traits(_RATE, "all", mixes=True, weighs_sources=False),
         "zero_shot": Traits((), "pair", trains="nothing", shares_head=True, twin="random_prompt"),
         "random_prompt": Traits((), "pair", trains="nothing", shares_head=True),
         "panda": Traits(_PANDA, "pair", twin=BASELINE, loss_holds_similarity=True),
@@ -82,9 +94,26 @@ TRAITS: Mapping[str, Traits] = MappingProxyType(
         "panda_distill": Traits(
             (*_PANDA, *_RELATIONS), "pair", another="teacher_plm", twin=BASELINE, loss_holds_similarity=True
         ),
-        "tpt_model": Traits(_RATE, another="source_plm"),
+        "tpt_model": Traits(_RATE, another="source_plm", moves="projector"),
         "tpt_model_zero_shot": Traits(
-            (), "pair", another="source_plm", trains="nothing", shares_head=True, twin="random_prompt"
+            (),
+            "pair",
+            another="source_plm",
+            moves="projector",
+            trains="nothing",
+            shares_head=True,
+            twin="random_prompt",
+        ),
+        "tpt_relative": Traits(_RATE, another="source_plm", moves="relative", forms=("input",)),
+        "tpt_relative_zero_shot": Traits(
+            (),
+            "pair",
+            another="source_plm",
+            moves="relative",
+            forms=("input",),
+            trains="nothing",
+            shares_head=True,
+            twin="random_prompt",
         ),
     }
 )

@@ -99,6 +99,28 @@ class Projection(ProjectorSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RelativeSettings(Section):
+    """How prompts of another PLM become prompts of this one in relative space."""
+
+    anchors: Annotated[int, Ge(1), Doc("words that both PLMs know, drawn once; fewer where they share fewer")] = 8192
+    steps: Annotated[int, Ge(1), Doc("of the search of a prompt with the same similarities to them")] = 2000
+    learning_rate: Annotated[float, Gt(0), Doc("of that search")] = 0.005
+
+
+@dataclass(frozen=True)
+class Relative(RelativeSettings):
+    """From which PLM prompts are moved in relative space, and how.
+
+    Attributes:
+        plm: where the prompts come from.
+
+    Source: Wu et al. (arXiv:2310.01691).
+    """
+
+    plm: Plm
+
+
+@dataclass(frozen=True, kw_only=True)
 class MethodSettings(Section):
     """Settings of what methods have in common: distillation, several sources."""
 
@@ -134,6 +156,8 @@ class TrialConfig(MethodSettings):
         temperature: τ of the larger PLM's losses; 0: each loss's own.
         teacher_plm: the larger PLM that teaches.
         projection: from which PLM, and how, the student's start is projected.
+        relative: from which PLM, and how, the student's start is moved in relative space.
+        attention_temperature: of attention over source prompts, times the width of their tokens, > 0 where there is any.
 
     Raises:
         ValueError: if a value is impossible; the message lists all of them.
@@ -157,13 +181,16 @@ class TrialConfig(MethodSettings):
     temperature: float = 0.0
     teacher_plm: TeacherPlm | None = None
     projection: Projection | None = None
+    relative: Relative | None = None
+    attention_temperature: float = 0.0
 
     def __post_init__(self) -> None:
         if self.method not in TRAITS:
             raise ValueError(f"method must be one of {', '.join(TRAITS)}, got {self.method!r}")
         traits = TRAITS[self.method]
         idle = traits.trains == "nothing"
-        prompted = bool(self.sources or self.projection)
+        prompted = bool(self.sources or self.projection or self.relative)
+        form, moved = self.setting.prompt.form, {"projector": self.projection, "relative": self.relative}
         rules = {
             f"seeds must be different and at least one, got {self.seeds}": 0 < len(set(self.seeds)) == len(self.seeds),
             f"steps must be positive, got {self.steps}": self.steps > 0 or idle,
@@ -173,12 +200,17 @@ class TrialConfig(MethodSettings):
             f"{self.method} needs a source": traits.sources == "none" or bool(self.sources),
             f"{self.method} takes no source": traits.sources != "none" or not self.sources,
             f"{self.method} needs a teacher_plm": traits.another != "teacher_plm" or self.teacher_plm is not None,
-            f"{self.method} needs a source_plm": traits.another != "source_plm" or self.projection is not None,
+            f"{self.method} needs a source_plm": not traits.moves or moved[traits.moves] is not None,
+            f"{self.method} takes {', '.join(traits.forms)} prompts alone, got prompt.form {form}": form
+            in traits.forms,
             f"source_steps must be positive, got {self.source_steps}": not prompted or self.source_steps > 0,
             f"source_learning_rate must be positive, got {self.source_learning_rate}": not prompted
             or self.source_learning_rate > 0,
             f"teacher_steps must be positive, got {self.teacher_steps}": "teacher_steps" not in traits.knobs
             or self.teacher_steps > 0,
+            f"attention_temperature must be positive, got {self.attention_temperature}": "attention_temperature"
+            not in traits.knobs
+            or self.attention_temperature > 0,
             f"fusion must be one of {FUSIONS}, got {self.fusion!r}": self.fusion in FUSIONS,
             f"kd must be one of {', '.join(KD_KINDS)}, got {self.kd!r}": self.kd in KD_KINDS,
             **{

@@ -21,7 +21,7 @@ from panda_trainable.data.limits import kept_rows
 from panda_trainable.data.tokenisers import tokeniser_of
 from panda_trainable.library import PromptLibrary
 from panda_trainable.origins.texts import shared_text_groups, text_hashes
-from panda_trainable.plm.files import load_tokenizer
+from panda_trainable.pretrained.files import load_tokenizer
 
 GOLD = "gold.json"
 

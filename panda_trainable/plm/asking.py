@@ -7,7 +7,7 @@ from typing import Any
 from panda_trainable.config.setting import PlmKind
 from panda_trainable.config.wording import Wording
 from panda_trainable.plm.answers import Answers, Tokens
-from panda_trainable.plm.kinds import KINDS
+from panda_trainable.pretrained.kinds import KINDS
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Soft prompts: kept as safetensors, averaged, flattened to tokens, and reparameterised by an MLP."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 
@@ -11,6 +11,9 @@ from torch import Tensor
 
 MLP_PARTS = ("embedding", "weight_in", "bias_in", "weight_out", "bias_out")
 """What is trained instead of the prompt where it is reparameterised."""
+
+STORED = ("prompt", "weight", "bias", "label_scale")
+"""Tensors of every stored prompt; others are parts."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +26,20 @@ class SoftPrompt:
         bias: [C].
         label_scale: [2, C] mean and deviation of the labels that each output was trained on; 0 and 1 where they
             were not scaled; None: the same.
+        parts: name -> what else makes the prompts that are read, where `prompt` alone does not (`stored_source`).
     """
 
     prompt: Tensor
     weight: Tensor
     bias: Tensor
     label_scale: Tensor | None = None
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> "SoftPrompt":
+        """The prompt whose tensors have the names under which they are stored."""
+        own = {name: tensor for name, tensor in tensors.items() if name in STORED}
+        return cls(**own, parts={name: tensor for name, tensor in tensors.items() if name not in STORED})
 
     def scaled(self, label_scale: Tensor) -> "SoftPrompt":
         """A copy with the given label scale [2, C]: mean and standard deviation."""
@@ -41,17 +52,20 @@ class SoftPrompt:
         mean, deviation = self.label_scale
         return logits * deviation + mean
 
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Name -> tensor of all that is stored."""
+        scale = {} if self.label_scale is None else {"label_scale": self.label_scale}
+        return {"prompt": self.prompt, "weight": self.weight, "bias": self.bias, **scale, **self.parts}
+
     def save(self, path: Path) -> None:
-        """Writes the prompt, its head and its label scale as safetensors."""
-        tensors = {"prompt": self.prompt, "weight": self.weight, "bias": self.bias}
-        if self.label_scale is not None:
-            tensors["label_scale"] = self.label_scale
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+        """Writes the prompt, its parts, its head and its label scale as safetensors."""
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}, path)
 
     @classmethod
     def load(cls, path: Path) -> "SoftPrompt":
         """Reads a prompt that `save` wrote; tensors are memory-mapped."""
-        return cls(**load_file(path))
+        return cls.of(load_file(path))
 
 
 def average_prompt(prompts: list[Tensor], shares: tuple[float, ...]) -> Tensor:
@@ -76,7 +90,12 @@ def average_prompt(prompts: list[Tensor], shares: tuple[float, ...]) -> Tensor:
 
 def tokens_of(prompt: Tensor) -> Tensor:
     """[P, D] one row per prompt token: a prefix flattened to L·2·heads·d, an input prompt as it is."""
-    return prompt if prompt.dim() == 2 else prompt.movedim(3, 0).flatten(1)
+    return tokens_in(prompt, prompt.shape)
+
+
+def tokens_in(prompts: Tensor, shape: Sequence[int]) -> Tensor:
+    """[…, P, D] the tokens of prompts […, *shape]."""
+    return prompts if len(shape) == 2 else prompts.movedim(-2, -5).flatten(-4)
 
 
 def of_tokens(tokens: Tensor, shape: Sequence[int]) -> Tensor:

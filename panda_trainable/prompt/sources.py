@@ -1,7 +1,7 @@
-"""Parameterisations of a student's prompts: trained directly, through an MLP, or no prompt."""
+"""Parameterisations of a student's prompts: what each gives, and those that are trained directly or through an MLP."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -9,29 +9,43 @@ from torch import Tensor
 from panda_trainable.prompt.soft_prompt import MLP_PARTS, mlp_parameters, mlp_prompt
 
 
-class PromptSource(Protocol):
+class PromptSource(ABC):
     """Makes the prompts of K replicas of parameters that are trained.
 
     Attributes:
         trainables: name -> [K, …] the parameters.
+        per_row: whether each row has a prompt of its own, made of its input.
     """
 
     trainables: dict[str, Tensor]
+    per_row: bool = False
 
+    @abstractmethod
     def prompts(self) -> Tensor | None:
         """[K, …] the prompts as they are now; None where there is none."""
 
-    def of_task(self, prompts: Tensor | None, number: int) -> Tensor | None:
-        """[K, …] the prompts of a task of a mixture, out of all prompts."""
-
-
-class _SharedByTasks:
     def of_task(self, prompts: Tensor | None, _number: int) -> Tensor | None:
-        """[K, …] the prompts: all tasks of a mixture train the same."""
+        """[K, …] the prompts of a task of a mixture, out of all prompts: all tasks train the same."""
         return prompts
 
+    def of_rows(self, prompts: Tensor, _embeddings: Tensor, _lengths: Tensor, owner: Tensor) -> Tensor:
+        """[n, …] the prompt of each row, where each has its own.
 
-class NoPrompt(_SharedByTasks):
+        Args:
+            prompts: [K, …] of the rows' task.
+            _embeddings: [n, T, E] of the rows' tokens.
+            _lengths: [n] tokens of each row.
+            owner: [n] the replica of each row.
+        """
+        return prompts.index_select(0, owner)
+
+    def kept(self) -> dict[str, Tensor]:
+        """Name -> [K, …] what is stored: the `prompt`, and the parts without which it is none; none without a prompt."""
+        prompts = self.prompts()
+        return {} if prompts is None else {"prompt": prompts}
+
+
+class NoPrompt(PromptSource):
     """No prompt: the source of students that train a head or a model only."""
 
     def __init__(self) -> None:
@@ -41,7 +55,7 @@ class NoPrompt(_SharedByTasks):
         """None, since there is no prompt."""
 
 
-class TrainedPrompts(_SharedByTasks):
+class TrainedPrompts(PromptSource):
     """Prompts that are trained directly.
 
     Args:
@@ -57,7 +71,7 @@ class TrainedPrompts(_SharedByTasks):
         return self.trainables["prompt"]
 
 
-class MlpPrompts(_SharedByTasks):
+class MlpPrompts(PromptSource):
     """Prompts that an MLP makes, on top of a constant that lets them start where they should.
 
     Args:
@@ -79,7 +93,7 @@ class MlpPrompts(_SharedByTasks):
         return self.base + mlp_prompt({name: self.trainables[name] for name in MLP_PARTS}, self.base.shape[1:])
 
 
-def trained_on(device: torch.device, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def trained_on(device: torch.device, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Contiguous copies of tensors on a device, with gradients enabled."""
     copies = {name: t.to(device).clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
     return {name: tensor.requires_grad_() for name, tensor in copies.items()}

@@ -19,6 +19,7 @@ from panda_trainable.plm.answers import Answers
 from panda_trainable.plm.asking import end_of_text
 from panda_trainable.plm.encoder import FrozenEncoder
 from panda_trainable.plm.language_model import LanguageModel
+from panda_trainable.plm.places import Prompts
 from panda_trainable.writing.decoding import NOT_FINITE, Texts, greedy, takes_lengths
 from panda_trainable.writing.states import target_states
 
@@ -40,10 +41,9 @@ class Head:
     shape: Callable[[TokenTable, int], tuple[int, ...]]
     arrange: Callable[[Tensor, TokenTable, Tensor], Tensor]
 
-    @property
-    def repeats(self) -> int:
-        """How often a text is read."""
-        return 1
+    def extent(self, _encoder: FrozenEncoder, _prompt: Prompts | None) -> tuple[int, int]:
+        """How often a text is read, and how many tokens stand behind it each time."""
+        return 1, 0
 
     def reading(self, encoder: FrozenEncoder) -> Callable[..., Tensor]:
         """What gives the states that it reads of texts, with the arguments of `FrozenEncoder.encode`."""
@@ -76,10 +76,9 @@ class Verbaliser:
 
     answers: Answers
 
-    @property
-    def repeats(self) -> int:
-        """How often a text is read: once for each word of several tokens, or just once."""
-        return len(self.answers.continuations)
+    def extent(self, encoder: FrozenEncoder, prompt: Prompts | None) -> tuple[int, int]:
+        """How often a text is read, and how many tokens of words stand behind it each time."""
+        return _own_head(encoder).extent(self.answers, prompt)
 
     def reading(self, encoder: FrozenEncoder) -> Callable[..., Tensor]:
         """What gives the states behind texts and beginnings of words [n, M, H]."""
@@ -101,10 +100,9 @@ class Writer:
 
     end: int
 
-    @property
-    def repeats(self) -> int:
-        """How often a text is read."""
-        return 1
+    def extent(self, _encoder: FrozenEncoder, _prompt: Prompts | None) -> tuple[int, int]:
+        """How often a text is read, and how many tokens stand behind it each time, but for the answer's own."""
+        return 1, 0
 
     def reading(self, encoder: FrozenEncoder) -> Callable[..., Tensor]:
         """What gives the states behind texts and behind the tokens of answers that are given [n, W, H]."""

@@ -13,8 +13,9 @@ from panda_trainable.config.setting import Setting
 from panda_trainable.config.task import Mixture, TaskSpec
 from panda_trainable.data.tokens import TokenTable
 from panda_trainable.plm.encoder import FrozenEncoder
-from panda_trainable.plm.files import load_model
 from panda_trainable.plm.language_model import wrapped
+from panda_trainable.plm.places import Prompts
+from panda_trainable.pretrained.files import load_model
 from panda_trainable.training.forward import Outputs, concatenated, forward, written
 from panda_trainable.training.heads import HEAD_PARTS, Writer
 from panda_trainable.training.student import Block, Heads, Student, drawn_heads, encoder_of
@@ -77,7 +78,7 @@ class ModelStudent(Student):
         return {f"{k}.{name}": tensor for name, tensor in (*self.copies[k].whole.named_parameters(), *head)}
 
     def forward(
-        self, table: TokenTable, rows: Tensor, owner: Tensor, number: int = 0, _prompts: Tensor | None = None
+        self, table: TokenTable, rows: Tensor, owner: Tensor, number: int = 0, _front: Prompts | None = None
     ) -> Iterator[Outputs]:
         """Forward pass over rows, one replica at a time."""
         readout = self.readouts[number]

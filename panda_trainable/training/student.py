@@ -14,14 +14,19 @@ from panda_trainable.config.setting import Setting
 from panda_trainable.config.task import Mixture, TaskSpec
 from panda_trainable.data.tokens import TokenTable
 from panda_trainable.plm.encoder import FrozenEncoder
+from panda_trainable.plm.places import Prompts
 from panda_trainable.prompt.soft_prompt import SoftPrompt
 from panda_trainable.prompt.sources import PromptSource, prompt_source, trained_on
-from panda_trainable.training.forward import Outputs, concatenated, forward, written
+from panda_trainable.prompt.stored import stored_source
+from panda_trainable.training.forward import OfRows, Outputs, concatenated, forward, written
 from panda_trainable.training.heads import HEAD_PARTS, Writer, random_head, readouts_of
 from panda_trainable.worker import device, load_encoder
 
 Heads = tuple[Tensor, Tensor]
 """[K, O, H] and [K, O]: weights and biases."""
+
+Around = Callable[[PromptSource], PromptSource]
+"""Makes of trained prompts those that are read."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class Student(ABC):
 
     @abstractmethod
     def forward(
-        self, table: TokenTable, rows: Tensor, owner: Tensor, number: int = 0, prompts: Tensor | None = None
+        self, table: TokenTable, rows: Tensor, owner: Tensor, number: int = 0, front: Prompts | None = None
     ) -> Iterator[Outputs]:
         """Forward pass over rows of a task's table, in buckets.
 
@@ -69,7 +74,7 @@ class Student(ABC):
             rows: [n] of the table.
             owner: [n] the replica of each.
             number: of the task, in a mixture.
-            prompts: [K, …] what `prompt()` gave, so that it is made once a step; None: it is made here.
+            front: what `front` gave, so that it is made once a step; None: it is made here.
         """
 
     @abstractmethod
@@ -80,6 +85,10 @@ class Student(ABC):
 
     def prompt(self) -> Tensor | None:
         """[K, …] the prompts as they are now; None where there is none."""
+        return None
+
+    def front(self, _prompts: Tensor | None, _number: int = 0) -> Prompts | None:
+        """What the PLM reads in front of a task's texts, out of all prompts [K, …]; None where there is none."""
         return None
 
     def prompts(self) -> list[SoftPrompt]:
@@ -152,21 +161,25 @@ class PromptStudent(Student):
 
     @property
     def blocks(self) -> list[Block]:
-        """All replicas at once."""
-        return [Block(slice(None), self.trainables, stacked=True)]
+        """All replicas at once; none where nothing is trained."""
+        return [Block(slice(None), self.trainables, stacked=True)] if self.trainables else []
 
     def prompt(self) -> Tensor | None:
         """[K, …] the prompts as they are now; None where there is none."""
         return self.source.prompts()
 
+    def front(self, prompts: Tensor | None, number: int = 0) -> Prompts | None:
+        """What the PLM reads in front of a task's texts, out of all prompts [K, …]; None where there is none."""
+        return self.encoder.in_front(self.source.of_task(prompts, number))
+
     def forward(
-        self, table: TokenTable, rows: Tensor, owner: Tensor, number: int = 0, prompts: Tensor | None = None
+        self, table: TokenTable, rows: Tensor, owner: Tensor, number: int = 0, front: Prompts | None = None
     ) -> Iterator[Outputs]:
         """Forward pass over rows, one length bucket at a time, of all replicas mixed."""
-        made = self.source.of_task(self.prompt() if prompts is None else prompts, number)
+        made = self.front(self.prompt(), number) if front is None else front
         readout = self.readouts[number]
         weight, bias = (self.heads[part][:, readout.outputs] for part in HEAD_PARTS)
-        return forward(self.encoder, table, readout.head, made, weight, bias, rows, owner)
+        return forward(self.encoder, table, readout.head, made, weight, bias, rows, owner, self._of_rows_own)
 
     @torch.inference_mode()
     def write(
@@ -174,21 +187,28 @@ class PromptStudent(Student):
     ) -> NDArray[np.str_]:
         """[n] what is written, of all replicas mixed."""
         made = self.source.of_task(self.prompt(), number)
-        return writer.texts(self.encoder, written(self.encoder, table, writer, made, rows, owner, most))
+        tokens = written(self.encoder, table, writer, made, rows, owner, most, self._of_rows_own)
+        return writer.texts(self.encoder, tokens)
+
+    @property
+    def _of_rows_own(self) -> OfRows | None:
+        """What makes the prompt of each row, where each has its own."""
+        return self.source.of_rows if self.source.per_row else None
 
     @torch.no_grad()
     def prompts(self) -> list[SoftPrompt]:
         """[K] the prompts and heads as they are now; none where there is no prompt."""
-        prompt = self.prompt()
-        if prompt is None:
+        kept = self.source.kept()
+        if not kept:
             return []
-        copies = [tensor.detach().cpu().clone() for tensor in (prompt, *self.heads.values())]
-        return [SoftPrompt(*parts) for parts in zip(*copies, strict=True)]
+        copies = {name: tensor.detach().cpu().clone() for name, tensor in (kept | self.heads).items()}
+        return [SoftPrompt.of({name: tensor[k] for name, tensor in copies.items()}) for k in range(len(self.seeds))]
 
 
 def prompt_student(
-    setting: Setting, task: TaskSpec | Mixture, seeds: Sequence[int], start: Tensor, heads: Heads | None = None
-) -> PromptStudent:
+    setting: Setting, task: TaskSpec | Mixture, seeds: Sequence[int], start: Tensor, heads: Heads | None = None,
+    around: Around | None = None,
+) -> PromptStudent:  # fmt: skip
     """A student on the frozen PLM of a setting.
 
     Args:
@@ -197,12 +217,30 @@ def prompt_student(
         seeds: [K].
         start: [K, L, 2, heads, P, d] or [K, P, E] the prompts at step 0; [K, 0]: there is no prompt.
         heads: where heads start; None: drawn.
+        around: what the prompts that start there are a part of; None: they are read as they are.
 
     Raises:
         ValueError: if prompt and texts are longer than the PLM's positions.
     """
     encoder = encoder_of(setting)
-    return PromptStudent(encoder, task, seeds, prompt_source(start, setting.prompt.mlp, seeds, encoder.device), heads)
+    source = prompt_source(start, setting.prompt.mlp, seeds, encoder.device)
+    return PromptStudent(encoder, task, seeds, around(source) if around else source, heads)
+
+
+def stored_student(
+    setting: Setting, task: TaskSpec | Mixture, seeds: Sequence[int], stored: Sequence[SoftPrompt]
+) -> PromptStudent:
+    """The student of stored prompts and their heads, which answers as the one that they were stored of.
+
+    Args:
+        setting: its PLM.
+        task: what it was trained on.
+        seeds: [K].
+        stored: [K].
+    """
+    encoder = encoder_of(setting)
+    heads = torch.stack([prompt.weight for prompt in stored]), torch.stack([prompt.bias for prompt in stored])
+    return PromptStudent(encoder, task, seeds, stored_source(stored, encoder.device), heads)
 
 
 def encoder_of(setting: Setting) -> FrozenEncoder:

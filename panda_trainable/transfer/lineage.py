@@ -15,11 +15,12 @@ from panda_trainable.config.setting import Setting
 from panda_trainable.config.task import Mixture, TaskSpec
 from panda_trainable.library import PromptLibrary
 from panda_trainable.prompt.initialisers import INITIALISERS, InitContext
-from panda_trainable.prompt.soft_prompt import SoftPrompt, average_prompt
+from panda_trainable.prompt.product import ProductPrompts, unit_parts
+from panda_trainable.prompt.soft_prompt import SoftPrompt, average_prompt, tokens_of
 from panda_trainable.training.data import training_data
 from panda_trainable.training.evaluation import constant_scores
 from panda_trainable.training.model_student import ModelStudent, read_model_heads
-from panda_trainable.training.student import Student, encoder_of, prompt_student
+from panda_trainable.training.student import Around, Student, encoder_of, prompt_student, stored_student
 from panda_trainable.training.trainer import Recipe, Trainer
 
 FILE, MODEL_FILE = "prompt.safetensors", "model.safetensors"
@@ -41,7 +42,8 @@ class Lineage:
         start: (share, lineage) of the prompts it starts from, averaged; empty: as `setting.prompt.init` says.
         exclude_overlap_with: a target of which no report row shares a text with the rows it was tuned on; None where
             none does anyway.
-        trains: `prompt` (and head), or `model`: all weights.
+        trains: `prompt` (and head); `product`: a prompt that the tasks of a mixture share, times a part of each (MPT);
+            or `model`: all weights.
     """
 
     setting: Setting
@@ -50,7 +52,7 @@ class Lineage:
     learning_rate: float
     start: tuple[tuple[float, "Lineage"], ...] = ()
     exclude_overlap_with: TaskSpec | None = None
-    trains: Literal["prompt", "model"] = "prompt"
+    trains: Literal["prompt", "product", "model"] = "prompt"
 
     @property
     def kind(self) -> str:
@@ -124,7 +126,7 @@ def missing_seeds(library: PromptLibrary, lineage: Lineage, seeds: Sequence[int]
 
 def _train(library: PromptLibrary, lineage: Lineage, seeds: Sequence[int], stops: Sequence[int]) -> None:
     """Runs that leave a snapshot at each stop: prompts of all seeds stacked, whole models one after the other."""
-    for together in [seeds] if lineage.trains == "prompt" else [[seed] for seed in seeds]:
+    for together in [seeds] if lineage.trains != "model" else [[seed] for seed in seeds]:
         trainer = _opened(library, lineage, together)
         for stop in stops:
             trainer.advance(stop - trainer.done)
@@ -140,12 +142,20 @@ def _opened(library: PromptLibrary, lineage: Lineage, seeds: Sequence[int]) -> T
         student = ModelStudent(lineage.setting, lineage.task, seeds)
     else:
         start = starting_prompts(library, lineage, seeds)
-        student = prompt_student(lineage.setting, lineage.task, seeds, start)
+        student = prompt_student(lineage.setting, lineage.task, seeds, start, around=_around(lineage, start))
     data = training_data(
         library, lineage.setting, lineage.task, seeds, lineage.steps, student.encoder.device,
         lineage.exclude_overlap_with,
     )  # fmt: skip
     return Trainer(student, data, Recipe(lineage.steps, lineage.learning_rate, "constant"))
+
+
+def _around(lineage: Lineage, start: Tensor) -> Around | None:
+    """What a lineage's trained prompts [K, …] are a part of."""
+    if lineage.trains != "product":
+        return None
+    length, wide = tokens_of(start[0]).shape
+    return partial(ProductPrompts, parts=unit_parts(len(start), len(lineage.task.tasks), length, wide))
 
 
 def _savers(trainer: Trainer) -> list[Callable[[Path], None]]:
@@ -198,8 +208,4 @@ def tuned_student(lineage: Lineage, seeds: Sequence[int], folders: Sequence[Path
         files = [folder / MODEL_FILE for folder in folders]
         return ModelStudent(lineage.setting, lineage.task, seeds, files, read_model_heads(files))
     stored = [SoftPrompt.load(folder / FILE) for folder in folders]
-    heads = torch.stack([prompt.weight for prompt in stored]), torch.stack([prompt.bias for prompt in stored])
-    start = torch.stack([prompt.prompt for prompt in stored])
-    return prompt_student(
-        replace(lineage.setting, prompt=replace(lineage.setting.prompt, mlp=None)), lineage.task, seeds, start, heads
-    )
+    return stored_student(lineage.setting, lineage.task, seeds, stored)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -12,19 +13,24 @@ from panda_trainable.config.methods import TRAITS
 from panda_trainable.config.task import shared_head
 from panda_trainable.config.trial import TrialConfig
 from panda_trainable.library import PromptLibrary
+from panda_trainable.prompt.attention import AttendedPrompts, drawn_network
+from panda_trainable.prompt.product import COLUMNS, ROWS, ProductPrompts
+from panda_trainable.prompt.soft_prompt import tokens_of
 from panda_trainable.training.data import training_data
 from panda_trainable.training.distillation_terms import Teacher
 from panda_trainable.training.model_student import ModelStudent
-from panda_trainable.training.student import Heads, Student, prompt_student
+from panda_trainable.training.student import Around, Heads, Student, encoder_of, prompt_student
 from panda_trainable.training.trainer import Recipe, Trainer
 from panda_trainable.transfer.lineage import MODEL_FILE, Lineage, starting_prompts, tuned, tuned_prompts
 from panda_trainable.transfer.projector import projected_prompts, projection_lineages
+from panda_trainable.transfer.relative import moved_lineage, relative_prompts
 from panda_trainable.transfer.teachers import (
     larger_teachers,
     relation_teachers,
     source_lineage,
     source_lineages,
     sources_model,
+    sources_product,
     target_like_teachers,
     target_mixture,
     teacher_lineages,
@@ -40,11 +46,13 @@ class Start:
         prompt: [K, L, 2, heads, P, d] or [K, P, E]; [K, 0]: there is none.
         heads: [K, O, H] and [K, O]; None: drawn by the seeds.
         weights: [K] files of whole models; none: the PLM's own weights.
+        around: what the trained prompts are a part of; None: they are read as they are.
     """
 
     prompt: Tensor
     heads: Heads | None = None
     weights: tuple[Path, ...] = ()
+    around: Around | None = None
 
 
 Starts = Callable[[PromptLibrary, TrialConfig], Start]
@@ -89,8 +97,35 @@ def from_mixture(library: PromptLibrary, config: TrialConfig) -> Start:
     return Start(torch.stack([prompt.prompt for prompt in tuned]))
 
 
+def beside_sources(library: PromptLibrary, config: TrialConfig) -> Start:
+    """A random prompt, and what each row attends to of it and of all source prompts, which stay as they are.
+
+    Source: ATTEMPT (arXiv:2205.11961), for a single target.
+    """
+    prompt = random_start(library, config).prompt
+    sources = [[p.prompt for p in tuned_prompts(library, each, config.seeds)] for each in source_lineages(config)]
+    wide = tokens_of(prompt[0]).shape[1]
+    network = drawn_network(encoder_of(config.setting).embedding, wide, config.seeds)
+    stacked = torch.stack([torch.stack(of_seed) for of_seed in zip(*sources, strict=True)])  # [K, S, …]
+    around = partial(
+        AttendedPrompts, sources=stacked, network=network, temperature=config.attention_temperature
+    )  # fmt: skip
+    return Start(prompt, around=around)
+
+
+def from_product(library: PromptLibrary, config: TrialConfig) -> Start:
+    """The prompt that all sources share, times the mean of their parts. Source: MPT (arXiv:2303.02861), section 3.2."""
+    tuned = tuned_prompts(library, sources_product(config), config.seeds)
+    parts = {
+        name: torch.stack([prompt.parts[name].mean(0, keepdim=True) for prompt in tuned]) for name in (COLUMNS, ROWS)
+    }
+    return Start(
+        torch.stack([prompt.prompt for prompt in tuned]), around=partial(ProductPrompts, parts=parts, merged=True)
+    )
+
+
 def no_prompt(_library: PromptLibrary, config: TrialConfig) -> Start:
-    """An empty prompt [K, 0], for methods that train only a head or a model."""
+    """An empty prompt [K, 0], for methods that train only a head, a model, or nothing."""
     return Start(torch.empty(len(config.seeds), 0))
 
 
@@ -135,6 +170,16 @@ def projected_whole(library: PromptLibrary, config: TrialConfig) -> Start:
     return Start(projected_prompts(library, config), source_heads(library, config))
 
 
+def moved(library: PromptLibrary, config: TrialConfig) -> Start:
+    """The target's prompt on another PLM, moved to this one in relative space. Source: Wu et al. (arXiv:2310.01691)."""
+    return Start(relative_prompts(library, config))
+
+
+def moved_whole(library: PromptLibrary, config: TrialConfig) -> Start:
+    """The moved prompt with a source's head."""
+    return Start(relative_prompts(library, config), source_heads(library, config))
+
+
 def no_teacher(_library: PromptLibrary, _config: TrialConfig) -> list[Teacher]:
     """No teachers: an empty list."""
     return []
@@ -150,6 +195,11 @@ def sources_models(config: TrialConfig) -> list[Lineage]:
     return [sources_model(config)]
 
 
+def sources_products(config: TrialConfig) -> list[Lineage]:
+    """The prompt that the sources share."""
+    return [sources_product(config)]
+
+
 def target_mixtures(config: TrialConfig) -> list[Lineage]:
     """The prompt that is trained on the sources and the target together."""
     return [target_mixture(config)]
@@ -160,12 +210,13 @@ def target_like(config: TrialConfig) -> list[Lineage]:
     return [lineage for _, lineage in teacher_lineages(config)]
 
 
-_SU, _YUAN = "Su et al. (2022)", "Yuan & Lang (2024)"
+_SU, _YUAN, _WU = "Su et al. (2022)", "Yuan & Lang (2024)", "Wu et al. (2024), prompts in relative space"
 
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
         "prompt_tuning": Method(random_start, no_teacher, "Lester et al. (2021); P-tuning v2 (2022)"),
         "prompt_tuning_longer": Method(random_start, no_teacher, "SPoT's control for longer tuning"),
+        "plain_template": Method(no_prompt, no_teacher, "zero-shot prompting: Radford et al. (2019), GPT-2"),
         "model_tuning": Method(no_prompt, no_teacher, "the usual fine-tuning"),
         "multitask_model_tuning": Method(
             from_tuned_model, no_teacher, "SPoT's multi-task model tuning", sources_models
@@ -177,6 +228,10 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "spot_mixture": Method(
             from_mixture, no_teacher, "SPoT (2022), top-k multi-task mixture", within=target_mixtures
         ),
+        "attempt": Method(
+            beside_sources, no_teacher, "ATTEMPT, Asai et al. (2022), for a single target", source_lineages
+        ),
+        "mpt": Method(from_product, no_teacher, "MPT, Wang et al. (2023), without distillation", sources_products),
         "zero_shot": Method(whole_source, no_teacher, _SU, source_lineages),
         "random_prompt": Method(head_alone, no_teacher, _SU + ", their random prompt", source_lineages),
         "panda": Method(random_start, target_like_teachers, "PANDA (2022)", source_lineages, target_like),
@@ -189,6 +244,8 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         ),
         "tpt_model": Method(projected, no_teacher, _SU + ", TPT_MODEL"),
         "tpt_model_zero_shot": Method(projected_whole, no_teacher, _SU + ", cross-model zero-shot", source_lineages),
+        "tpt_relative": Method(moved, no_teacher, _WU + ", as a start"),
+        "tpt_relative_zero_shot": Method(moved_whole, no_teacher, _WU, source_lineages),
     }
 )
 """Name -> method; `config.TRAITS` has what it takes."""
@@ -198,7 +255,7 @@ def open_student(config: TrialConfig, start: Start) -> Student:
     """The student of a trial, at its start."""
     if TRAITS[config.method].trains == "model":
         return ModelStudent(config.setting, config.target, config.seeds, start.weights, start.heads)
-    return prompt_student(config.setting, config.target, config.seeds, start.prompt, start.heads)
+    return prompt_student(config.setting, config.target, config.seeds, start.prompt, start.heads, start.around)
 
 
 def open_trainer(library: PromptLibrary, config: TrialConfig) -> Trainer:
@@ -219,4 +276,6 @@ def needed(config: TrialConfig) -> list[Lineage]:
         lineages.append(teacher_plm_lineage(config))
     if config.projection:
         lineages += projection_lineages(config)
+    if config.relative:
+        lineages.append(moved_lineage(config))
     return lineages

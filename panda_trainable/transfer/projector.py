@@ -18,7 +18,7 @@ from panda_trainable.config.task import Mixture, TaskSpec
 from panda_trainable.config.trial import Projection, TrialConfig
 from panda_trainable.library import PromptLibrary
 from panda_trainable.prompt.soft_prompt import SoftPrompt, of_tokens, tokens_of
-from panda_trainable.prompt.sources import trained_on
+from panda_trainable.prompt.sources import PromptSource, trained_on
 from panda_trainable.training.data import training_data
 from panda_trainable.training.student import Heads, PromptStudent, encoder_of
 from panda_trainable.training.trainer import Recipe, Trainer, adamw, clip_replicas
@@ -139,7 +139,7 @@ def fitted(
     return {name: tensor.detach() for name, tensor in parameters.items()}
 
 
-class ProjectedPrompts:
+class ProjectedPrompts(PromptSource):
     """Prompts that a projector makes of prompts of another PLM; only the projector is trained.
 
     Args:

@@ -57,6 +57,11 @@ def sources_model(config: TrialConfig) -> Lineage:
     return replace(_on_sources(config, mixture), trains="model")
 
 
+def sources_product(config: TrialConfig) -> Lineage:
+    """The prompt that a trial's sources share, with a part of each source, trained on all of them together."""
+    return replace(sources_model(config), trains="product")
+
+
 def _on_sources(config: TrialConfig, mixture: Mixture) -> Lineage:
     excluded = config.target if any(source.drop_overlap for source in config.sources) else None
     return Lineage.of_source(config.setting, mixture, config.source_steps, config.source_learning_rate, excluded)
@@ -201,7 +206,7 @@ def _write_outputs(
 ) -> None:
     also = config.candidates if lineage.start else ()
     folders = tuned(library, lineage, seeds, also)
-    for numbers in [range(len(seeds))] if lineage.trains == "prompt" else [[i] for i in range(len(seeds))]:
+    for numbers in [range(len(seeds))] if lineage.trains != "model" else [[i] for i in range(len(seeds))]:
         chosen = [seeds[i] for i in numbers]
         student = tuned_student(lineage, chosen, [folders[i] for i in numbers])
         (target,) = lineage.task.tasks

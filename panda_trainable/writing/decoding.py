@@ -14,9 +14,9 @@ from transformers import DynamicCache, EncoderDecoderCache
 
 from panda_trainable.plm.attention import Pass, running
 from panda_trainable.plm.encoder import PROBE
-from panda_trainable.plm.kinds import KINDS
 from panda_trainable.plm.language_model import LanguageModel
 from panda_trainable.plm.reference import TOLERANCE, difference
+from panda_trainable.pretrained.kinds import KINDS
 from panda_trainable.writing.states import target_states
 
 NOT_FINITE = -1

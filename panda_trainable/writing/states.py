@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from panda_trainable.plm.kinds import KINDS
 from panda_trainable.plm.language_model import LanguageModel
+from panda_trainable.plm.places import Prompts
+from panda_trainable.pretrained.kinds import KINDS
 
 
 def target_states(
-    plm: LanguageModel, ids: Tensor, types: Tensor, lengths: Tensor, prompt: Tensor | None = None,
+    plm: LanguageModel, ids: Tensor, types: Tensor, lengths: Tensor, prompt: Prompts | None = None,
     owner: Tensor | None = None, padded: bool = True, slots: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """The states that predict each token of answers that are given (teacher forcing).
@@ -40,21 +41,20 @@ def target_states(
 
 def _behind_text(
     plm: LanguageModel, tokens: Tensor, sizes: Tensor, ids: Tensor, types: Tensor, lengths: Tensor,
-    prompt: Tensor | None, owner: Tensor | None, _padded: bool,
+    prompt: Prompts | None, owner: Tensor | None, _padded: bool,
 ) -> Tensor:  # fmt: skip
     """[n, W, H] of a model that reads text and answer, but for the answer's last token, from left to right."""
     width = tokens.shape[1]
     wide, kinds = (pad(each, (0, width - 1)) for each in (ids, types))
     places = lengths[:, None] + torch.arange(width - 1, device=ids.device)
     wide.scatter_(1, places, tokens[:, :-1])
-    made = plm.encode(wide, kinds, lengths + sizes - 1, prompt, owner, tokens=True)
     at = lengths[:, None] - 1 + torch.arange(width, device=ids.device)
-    return made.gather(1, at[..., None].expand(-1, -1, made.shape[2]))
+    return plm.states_at(at, wide, kinds, lengths + sizes - 1, prompt, owner)
 
 
 def _in_decoder(
     plm: LanguageModel, tokens: Tensor, _sizes: Tensor, ids: Tensor, types: Tensor, lengths: Tensor,
-    prompt: Tensor | None, owner: Tensor | None, padded: bool,
+    prompt: Prompts | None, owner: Tensor | None, padded: bool,
 ) -> Tensor:  # fmt: skip
     """[n, W, H] of a decoder that has read its start and the answer, but for its last token."""
     hidden, mask = plm.read_by_decoder(ids, types, lengths, prompt, owner, padded)

@@ -18,6 +18,8 @@ prompt_tuning multiple_choice input 6 roberta mean 1 early mse
 prompt_tuning tagging prefix - bert mean 1 early mse
 prompt_tuning_longer extractive_qa prefix - bert cls 1 early mse
 prompt_tuning_longer tagging input 6 roberta mean 1 early mse
+plain_template classification prefix - bert mean 1 early mse
+plain_template classification input - bert mean 1 early mse
 model_tuning regression prefix - electra mean 1 early mse
 multitask_model_tuning regression prefix - distilbert cls 2 early mse
 multitask_model_tuning regression prefix - roberta mean 1 early mse
@@ -27,6 +29,11 @@ spot classification input 6 bert cls 1 early mse
 spot extractive_qa prefix - distilbert cls 2 early mse
 spot_mixture tagging prefix 6 distilbert mean 1 early mse
 spot_mixture classification input - bert mean 2 early mse
+attempt classification input - bert mean 2 early mse
+attempt tagging prefix 6 distilbert cls 1 early mse
+attempt multiple_choice prefix - bert mean 2 early mse
+mpt regression input 6 electra mean 2 early mse
+mpt extractive_qa prefix - bert cls 1 early mse
 zero_shot tagging prefix - bert mean 1 early mse
 zero_shot multiple_choice input - bert cls 1 early mse
 random_prompt regression input - bert cls 1 early mse
@@ -52,6 +59,9 @@ tpt_model tagging input 6 roberta cls 1 early mse
 tpt_model tagging prefix - electra mean 1 early mse
 tpt_model_zero_shot classification prefix - distilbert mean 1 early mse
 tpt_model_zero_shot multiple_choice input - electra mean 1 early mse
+tpt_relative extractive_qa input - roberta cls 1 early mse
+tpt_relative classification input 6 bert mean 1 early mse
+tpt_relative_zero_shot regression input - distilbert cls 1 early mse
 """
 """Method, kind, form, width of the prompt's MLP, family, pooling, sources, fusion, distillation loss."""
 
@@ -118,6 +128,7 @@ def makes_sense(a: str, one: object, b: str, other: object) -> bool:
         trains_prompts, loss_is_free = traits.trains == "prompt", "lambda" in traits.knobs and not traits.fixed_loss
         return (
             (both.get("mlp") is None or trains_prompts)
+            and both.get("form", "input") in traits.forms
             and (both.get("form") != "input" or traits.trains != "model")
             and (both.get("sources") != 2 or "partners" in traits.knobs or traits.sources == "all")
             and (both.get("fusion", "early") == "early" or "fusion" in traits.knobs)

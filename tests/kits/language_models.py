@@ -14,8 +14,8 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedTokenizerFast
 
 from panda_trainable.config.setting import Plm
-from panda_trainable.plm.files import plm_files
-from panda_trainable.plm.kinds import kind_in, used_as
+from panda_trainable.pretrained.files import plm_files
+from panda_trainable.pretrained.kinds import kind_in, used_as
 from tests.kits.families import BY_HAND, NAME, _front
 from tests.kits.tasks import WORDS
 
@@ -70,13 +70,13 @@ class LmFamily:
         window: positions that a causal layer reads at most, in one of its layers; 0: all.
     """
 
-    build: Callable[[], Any]
+    build: Callable[..., Any]
     first: int | None = 0
     window: int = 0
 
 
 def _of(model: str, config: str, first: int | None = 0, window: int = 0, **settings: Any) -> LmFamily:
-    return LmFamily(lambda: getattr(hf, model)(getattr(hf, config)(**settings)), first, window)
+    return LmFamily(lambda **sizes: getattr(hf, model)(getattr(hf, config)(**{**settings, **sizes})), first, window)
 
 
 def _like(name: str, first: int | None = 0, window: int = 0, config: str = "", **changes: Any) -> LmFamily:
@@ -142,11 +142,29 @@ WITHOUT_PREFIX: Mapping[str, LmFamily] = MappingProxyType(
 MORE_CAUSAL: Mapping[str, LmFamily] = MappingProxyType(
     {
         "lfm2": _like("Lfm2ForCausalLM", layer_types=["conv", "full_attention"], **SHARED_KEYS),
+        "qwen3-next": _like(
+            "Qwen3NextForCausalLM",
+            head_dim=8,
+            layer_types=["linear_attention", "full_attention"],
+            linear_num_value_heads=2,
+            linear_num_key_heads=2,
+            linear_key_head_dim=8,
+            num_experts=2,
+            linear_value_head_dim=8,
+            num_experts_per_tok=1,
+            moe_intermediate_size=16,
+            shared_expert_intermediate_size=16,
+            **SHARED_KEYS,
+        ),
+        "cohere2": _like("Cohere2ForCausalLM", window=6, head_dim=8, **_WINDOWS, **SHARED_KEYS),
         "mixtral": _like("MixtralForCausalLM", num_local_experts=2, num_experts_per_tok=1, **SHARED_KEYS),
         "smollm3": _like("SmolLM3ForCausalLM", **SHARED_KEYS),
     }
 )
-"""A hybrid, a mixture of experts, and one of which some layers know no positions."""
+"""Hybrids, parallel blocks with windows, a mixture of experts, and one of which some layers know no positions."""
+
+HYBRIDS = ("lfm2", "qwen3-next")
+"""Causal families that carry more from token to token than what attention reads."""
 
 FAMILIES: Mapping[str, LmFamily] = MappingProxyType({**MASKED, **CAUSAL, **SEQ2SEQ, **WITHOUT_PREFIX, **MORE_CAUSAL})
 
@@ -170,10 +188,10 @@ def word_tokenizer(*, mask: bool = True, specials: bool = True) -> PreTrainedTok
     )
 
 
-def small_lm(name: str) -> Any:
+def small_lm(name: str, **sizes: int) -> Any:
     """A random model of a family, its weights and biases large enough that differences are seen."""
     torch.manual_seed(0)
-    model = FAMILIES[name].build()
+    model = FAMILIES[name].build(**sizes)
     scale = 1 if "t5" in name else 4  # T5 draws large ones itself
     with torch.no_grad():
         for parameter in model.parameters():
@@ -181,9 +199,11 @@ def small_lm(name: str) -> Any:
     return model.eval()
 
 
-def save_lm(folder: Path, name: str = "llama", **tokenizer: Any) -> Path:
-    """A random language model with its tokenizer, as files."""
-    small_lm(name).save_pretrained(folder)
+def save_lm(
+    folder: Path, name: str = "llama", sizes: Mapping[str, int] = MappingProxyType({}), **tokenizer: Any
+) -> Path:
+    """A random language model with its tokenizer, as files; of other sizes than usual where they are given."""
+    small_lm(name, **sizes).save_pretrained(folder)
     word_tokenizer(**tokenizer).save_pretrained(folder)
     return folder
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from panda_trainable.config.methods import KD_KINDS, TRAITS
 from panda_trainable.config.setting import InitSettings, Plm, PromptSettings, Setting, TrainSettings
-from panda_trainable.config.trial import Projection, Source, TeacherPlm, TrialConfig
+from panda_trainable.config.trial import Projection, Relative, Source, TeacherPlm, TrialConfig
 from panda_trainable.config.wording import Wording
-from panda_trainable.plm.files import plm_files
-from panda_trainable.plm.kinds import KINDS
+from panda_trainable.pretrained.files import plm_files
+from panda_trainable.pretrained.kinds import KINDS
 from tests.kits.tasks import small_task
 
 
@@ -43,17 +43,23 @@ def short_trial(
         values["sources"] = tuple(
             Source(small_task(folder, f"s{i}", seed=i + 1), 0.5 / (i + 1)) for i in range(sources)
         )
-    if traits.sources != "none" or traits.another == "source_plm":
+    if setting.prompt.form not in traits.forms:
+        setting = replace(setting, prompt=replace(setting.prompt, form=traits.forms[0]))
+    if traits.sources != "none" or traits.moves:
         values |= {"source_steps": 6, "source_learning_rate": 0.02}
     if "lambda" in traits.knobs:
         values["lambda_"] = 1.0
+    if "attention_temperature" in traits.knobs:
+        values["attention_temperature"] = 0.5
     if "teacher_steps" in traits.knobs:
         values |= {"teacher_steps": 4, "candidates": (2, 4)}
     if traits.another == "teacher_plm":
         relations = {name: target.kind in KD_KINDS[name] for name in ("inter_class", "inter_instance")}
         values |= {name: 0.5 * fits for name, fits in relations.items()}
         values["teacher_plm"] = TeacherPlm(wide, steps=6, learning_rate=0.02)
-    if traits.another == "source_plm":
+    if traits.moves == "relative":
+        values["relative"] = Relative(wide, anchors=20, steps=30, learning_rate=0.05)
+    if traits.moves == "projector":
         tasks = small_task(folder, "p0", seed=11), small_task(folder, "p1", seed=12)
         values["projection"] = Projection(wide, tasks, steps=5)
     return TrialConfig(setting, target, method, **(values | changes))

@@ -11,8 +11,8 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FixedTrial
 
 from panda_trainable.config.methods import KNOBS, TRAITS
-from panda_trainable.config.setting import Plm, Setting
-from panda_trainable.config.trial import Projection, Source, TeacherPlm, TrialConfig
+from panda_trainable.config.setting import Plm, PromptSettings, Setting
+from panda_trainable.config.trial import Projection, Relative, Source, TeacherPlm, TrialConfig
 from panda_trainable.data.task_table import TASKS
 from search_spaces.defaults import SPACES
 from search_spaces.space import Choice, Float, Int
@@ -24,7 +24,9 @@ BASE = TrialConfig(
 
 
 OTHER = Plm("elsewhere", "other files")
-POINTS = ("zero_shot", "random_prompt", "panda_as_released", "tpt_model_zero_shot")
+POINTS = (
+    "plain_template", "zero_shot", "random_prompt", "panda_as_released", "tpt_model_zero_shot", "tpt_relative_zero_shot",
+)  # fmt: skip
 """Methods that have one configuration: nothing of them is searched."""
 
 
@@ -35,8 +37,11 @@ def base(method: str, partners: int) -> TrialConfig:
     return replace(
         BASE, method=method, steps=0 if traits.trains == "nothing" else STEPS,
         sources=() if traits.sources == "none" else sources, source_steps=1, source_learning_rate=0.01, teacher_steps=1,
+        attention_temperature=1.0,
         teacher_plm=TeacherPlm(OTHER) if traits.another == "teacher_plm" else None,
-        projection=Projection(OTHER, (TASKS["sst2"],)) if traits.another == "source_plm" else None,
+        projection=Projection(OTHER, (TASKS["sst2"],)) if traits.moves == "projector" else None,
+        relative=Relative(OTHER) if traits.moves == "relative" else None,
+        setting=replace(BASE.setting, prompt=PromptSettings(form=traits.forms[-1])),
     )  # fmt: skip
 
 
@@ -74,11 +79,14 @@ def test_the_first_point_lies_inside_every_domain(method: str, partners: int) ->
 PUBLISHED: dict[str, dict[str, Any]] = {
     "prompt_tuning": {"learning_rate": 1e-2},
     "prompt_tuning_longer": {"learning_rate": 1e-2},
+    "plain_template": {},
     "model_tuning": {"learning_rate": 5e-5},
     "multitask_model_tuning": {"learning_rate": 5e-5},
     "linear_probe": {"learning_rate": 1e-2},
     "spot": {"learning_rate": 1e-2, "partners": 0},
     "spot_mixture": {"learning_rate": 1e-2, "partners": 0},
+    "attempt": {"learning_rate": 1e-2, "attention_temperature": math.e},
+    "mpt": {"learning_rate": 1e-2},
     "zero_shot": {},
     "random_prompt": {},
     "panda": {"learning_rate": 1e-2, "lambda": 0.1, "teacher_steps": 4, "partners": 0, "fusion": "early"},
@@ -90,6 +98,8 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     },
     "tpt_model": {"learning_rate": 1e-2},
     "tpt_model_zero_shot": {},
+    "tpt_relative": {"learning_rate": 1e-2},
+    "tpt_relative_zero_shot": {},
 }  # fmt: skip
 """Method -> its first trial of 40 steps: the published setting, one rate for all that start a prompt the same way."""
 

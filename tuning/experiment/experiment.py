@@ -31,7 +31,7 @@ from panda_trainable.config.setting import (
 )
 from panda_trainable.config.task import Mixture, TaskSpec
 from panda_trainable.config.task_section import TaskSection
-from panda_trainable.config.trial import MethodSettings, TeacherTrainSettings
+from panda_trainable.config.trial import MethodSettings, RelativeSettings, TeacherTrainSettings
 from panda_trainable.data.task_table import TASKS, with_panda_metrics
 from search_spaces.defaults import SPACES
 from search_spaces.space import Choice, Domain, Float, Space
@@ -46,6 +46,7 @@ from tuning.experiment.sections import (
     Domains,
     Names,
     ProjectorSection,
+    PromptSection,
     ResourcesSection,
     SearchSection,
     ShotsSection,
@@ -66,6 +67,7 @@ class TrialKeys(CommonSettings, MethodSettings):
     """Keys that decide a trial: MLflow is told them, and a pinned file has them."""
 
     metrics: Annotated[Literal["glue", "panda"], Doc("scores as GLUE and SuperGLUE, or PANDA, have them")] = "glue"
+    prompt: Annotated[PromptSection, Doc("the soft prompt")] = PromptSection()
     train: Annotated[TrainSection, Doc("students")] = TrainSection()
     source_train: Annotated[SourceTrainSection, Doc("sources, embeddings, teachers")] = SourceTrainSection()
     shots: Annotated[ShotsSection | None, ShortFor("per_class", "int"), Doc("few-shot: so many rows of each class")] = (
@@ -114,8 +116,11 @@ class Experiment(TrialKeys, SimilaritySettings):
     ] = "task_embedding"
     teacher_plm: Annotated[NamedPlm | None, Doc("the larger PLM of distill and panda_distill")] = None
     teacher_train: Annotated[TeacherTrainSettings, Doc("how it is tuned on the target")] = TeacherTrainSettings()
-    source_plm: Annotated[NamedPlm | None, Doc("the PLM whose prompts tpt_model projects")] = None
+    source_plm: Annotated[NamedPlm | None, Doc("the PLM whose prompts tpt_model projects, and tpt_relative moves")] = (
+        None
+    )
     projector: Annotated[ProjectorSection, Doc("how it projects them")] = ProjectorSection()
+    relative: Annotated[RelativeSettings, Doc("how tpt_relative moves them")] = RelativeSettings()
     search: Annotated[SearchSection, Doc("the search")] = SearchSection()
     space: Annotated[dict[str, Domains], Doc("overrides of the default spaces, per method")] = field(
         default_factory=dict
@@ -275,7 +280,12 @@ class Experiment(TrialKeys, SimilaritySettings):
     @property
     def needs_source(self) -> list[str]:
         """Its methods that start from or learn from sources."""
-        return [m for m in self.methods if TRAITS[m].sources != "none" or TRAITS[m].another == "source_plm"]
+        return [m for m in self.methods if TRAITS[m].sources != "none" or TRAITS[m].moves == "projector"]
+
+    @property
+    def projecting(self) -> list[str]:
+        """Its methods that train a projector."""
+        return [m for m in self.methods if TRAITS[m].moves == "projector"]
 
     @property
     def members(self) -> list[str]:
@@ -345,6 +355,7 @@ def _check_domain(knob: str, domain: Domain) -> None:
         "inter_class": ("numbers of at least 0", len(numbers) == len(values) and min(numbers, default=-1) >= 0),
         "inter_instance": ("numbers of at least 0", len(numbers) == len(values) and min(numbers, default=-1) >= 0),
         "temperature": ("positive numbers", len(numbers) == len(values) and min(numbers, default=0) > 0),
+        "attention_temperature": ("positive numbers", len(numbers) == len(values) and min(numbers, default=0) > 0),
     }
     rule, holds = rules[knob]
     if not holds:

@@ -6,7 +6,13 @@ from typing import Any
 from panda_trainable.config.methods import BASELINE, KNOBS, TRAITS
 from panda_trainable.config.section import as_filed, file_key, settings_of
 from panda_trainable.config.task import Mixture
-from panda_trainable.config.trial import MethodSettings, ProjectorSettings, TeacherTrainSettings, TrialConfig
+from panda_trainable.config.trial import (
+    MethodSettings,
+    ProjectorSettings,
+    RelativeSettings,
+    TeacherTrainSettings,
+    TrialConfig,
+)
 from tuning.experiment.experiment import Experiment, TrialKeys
 
 
@@ -49,8 +55,7 @@ def trial_settings(experiment: Experiment, config: TrialConfig) -> dict[str, Any
         del settings["mixing_cap"]
     steps = config.steps or experiment.train.steps  # a trial that trains nothing has no steps, a file needs some
     settings["train"] |= {"steps": steps, "seeds": list(config.seeds)}
-    if config.setting.prompt.init.file:
-        settings["prompt"]["init"]["file"] = config.setting.prompt.init.file
+    settings["prompt"]["init"] = as_filed(config.setting.prompt.init)
     return {"plm": as_filed(config.setting.plm), **settings, **_other_plms(config)}
 
 
@@ -88,13 +93,15 @@ def _sources(filed: dict[str, Any], config: TrialConfig, pair_source: str | None
 
 
 def _other_plms(config: TrialConfig) -> dict[str, Any]:
-    """The larger PLM that teaches, and the one whose prompts are projected."""
+    """The larger PLM that teaches, and the one whose prompts are projected or moved."""
     found: dict[str, Any] = {}
     if teacher := config.teacher_plm:
         found |= {"teacher_plm": as_filed(teacher.plm), "teacher_train": as_filed(teacher, TeacherTrainSettings)}
     if how := config.projection:
         tasks = [task.name for task in how.tasks]
         found |= {"source_plm": as_filed(how.plm), "projector": {**as_filed(how, ProjectorSettings), "tasks": tasks}}
+    if moved := config.relative:
+        found |= {"source_plm": as_filed(moved.plm), "relative": as_filed(moved, RelativeSettings)}
     return found
 
 

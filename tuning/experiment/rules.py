@@ -47,7 +47,7 @@ def other_plms(experiment: Experiment) -> Broken:
 
 def projector_tasks(experiment: Experiment) -> Broken:
     """The tasks of the projector are sources, no mixtures, each once."""
-    if not experiment.needs("source_plm"):
+    if not experiment.projecting:
         return
     repeated = [name for name, count in Counter(experiment.projector.tasks).items() if count > 1]
     if repeated:

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, MinLen
 from pydantic import BeforeValidator, Discriminator, Field, ValidationError
 
-from panda_trainable.config.section import Doc, ReadBy, Section, WrongSetting, file_key, one_as_list
-from panda_trainable.config.setting import TrainSettings
+from panda_trainable.config.section import Doc, ReadBy, Section, ShortFor, WrongSetting, file_key, one_as_list
+from panda_trainable.config.setting import InitSettings, PromptSettings, TrainSettings
 from panda_trainable.config.trial import ProjectorSettings
 from search_spaces.space import parse_domain
 from tuning.experiment.explanations import TASK_NAME
@@ -25,6 +25,17 @@ class ShotsSection(Section):
 
 Seeds = Annotated[tuple[Annotated[int, Ge(0)], ...], MinLen(1), ReadBy(one_as_list, also=("int",))]
 Names = Annotated[list[str], BeforeValidator(one_as_list, json_schema_input_type=str | list[str])]
+
+
+@dataclass(frozen=True)
+class PromptSection(PromptSettings):
+    """The soft prompt; where nobody says how it starts, the PLM and the form do."""
+
+    init: Annotated[
+        InitSettings | None,
+        ShortFor("kind"),
+        Doc("where it starts; default normal, and vocabulary for an input prompt of a PLM whose own head answers"),
+    ] = None  # type: ignore[assignment]  # a plan's setting always has one
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from panda_trainable.config.trial import (
     MethodSettings,
     Projection,
     ProjectorSettings,
+    Relative,
+    RelativeSettings,
     Source,
     TeacherPlm,
     TeacherTrainSettings,
@@ -33,7 +35,7 @@ def study_base(
         space = space.overridden({"inter_class": Choice((0.0,))})
     teacher_steps = space.domain("teacher_steps")
     candidates = tuple(teacher_steps.values) if isinstance(teacher_steps, Choice) else ()
-    transfers = bool(sources) or traits.another == "source_plm"
+    transfers = bool(sources) or bool(traits.moves)
     rate = float(space.first().get("learning_rate", 0.0))
     given = experiment.source_train.learning_rate if traits.trains != "model" else MODEL_RATE.first
     base = TrialConfig(
@@ -43,8 +45,10 @@ def study_base(
         source_learning_rate=given if transfers else 0.0,
         teacher_steps=candidates[0] if candidates else 0,
         candidates=candidates,
+        attention_temperature=float(space.first().get("attention_temperature", 0.0)),
         teacher_plm=_teacher_plm(plan) if traits.another == "teacher_plm" else None,
-        projection=_projection(plan, pair.target, shared or {}) if traits.another == "source_plm" else None,
+        projection=_projection(plan, pair.target, shared or {}) if traits.moves == "projector" else None,
+        relative=_relative(plan) if traits.moves == "relative" else None,
         **_method_settings(experiment, pair.method),
     )  # fmt: skip
     return base, space
@@ -63,6 +67,11 @@ def _projection(plan: Plan, target: str, shared: Mapping[tuple[str, str], int]) 
     assert plan.source_plm is not None, "a plan whose methods need another PLM has found it"
     tasks = tuple(plan.tasks[name] for name in projected_for(plan.experiment, target, shared))
     return Projection(plan.source_plm, tasks, **shared_settings(ProjectorSettings, plan.experiment.projector))
+
+
+def _relative(plan: Plan) -> Relative:
+    assert plan.source_plm is not None, "a plan whose methods need another PLM has found it"
+    return Relative(plan.source_plm, **shared_settings(RelativeSettings, plan.experiment.relative))
 
 
 def _method_settings(experiment: Experiment, method: str) -> dict[str, Any]:

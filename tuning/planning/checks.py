@@ -9,7 +9,7 @@ from pathlib import Path
 
 from panda_trainable.config.kinds import TOKEN_LEVEL
 from panda_trainable.config.methods import TRAITS
-from panda_trainable.config.setting import Setting
+from panda_trainable.config.setting import InitSettings, Setting
 from panda_trainable.config.task import TaskSpec
 from panda_trainable.data.rows import imbalance
 from panda_trainable.data.splits import replica_rows
@@ -17,11 +17,12 @@ from panda_trainable.data.tokens import TokenTable, token_table
 from panda_trainable.library import PromptLibrary
 from panda_trainable.plm.asking import asking_problems
 from panda_trainable.plm.encoder import FrozenEncoder
-from panda_trainable.plm.files import load_config, load_tokenizer
+from panda_trainable.pretrained.files import load_config, load_tokenizer
 from panda_trainable.prompt.initialisers import read_prompt
 from panda_trainable.similarity.neurons import check_neurons
 from panda_trainable.similarity.readings import undefined
 from panda_trainable.similarity.representations import check_layer
+from panda_trainable.transfer.shared_words import shared_words
 from panda_trainable.transfer.teachers import check_places
 from panda_trainable.worker import device, load_encoder
 from tuning.experiment.problems import Problem, problems_of
@@ -43,6 +44,8 @@ NAMED_PAIRS = 3
 """Pairs that a note names at most."""
 FROM_NOISE = ("normal", "uniform", "uniform_positive", "zeros", "sparse")
 """Initialisers that know nothing of the PLM's words."""
+FEWEST_ANCHORS = 10
+"""Shared words below which similarities to them tell nothing of a prompt."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +117,12 @@ def initial_prompt_fits(_: Checked, setting: Setting) -> None:
         read_prompt(Path(setting.prompt.init.file), shape)
 
 
-def start_of_language_models(_: Checked, setting: Setting) -> Iterator[Finding]:
-    """Notes a start from noise where a language model's own head answers: nothing but the prompt is trained there."""
+def start_of_language_models(checked: Checked, setting: Setting) -> Iterator[Finding]:
+    """Notes where prompts start where a language model's own head answers: nothing but the prompt is trained there."""
+    init = setting.prompt.init
+    plan = checked.plan
+    if setting == plan.setting and plan.experiment.prompt.init is None and init != InitSettings():
+        yield f"input prompts start from {init.kind}, since {setting.plm.label} answers with its own head: prompt.init names another start"
     if setting.plm.has_own_head and setting.prompt.init.kind in FROM_NOISE:
         yield (
             f"{setting.plm.label} answers with its own head, and prompts start from {setting.prompt.init.kind}: "
@@ -270,6 +277,20 @@ def pairs_without_shared_head(_: Checked, plan: Plan) -> Iterator[Finding]:
     for method in dict.fromkeys(pair.method for pair in plan.left_out):
         names = [pair.name.removesuffix(f" · {method}") for pair in plan.left_out if pair.method == method]
         yield f"{method} is left out where source and target have other classes: {', '.join(names)}"
+
+
+def anchors_are_shared(_: Checked, plan: Plan) -> Iterator[Finding]:
+    """Both PLMs know words by which prompts are moved in relative space; notes where they are fewer than asked for."""
+    moving = [method for method in plan.experiment.methods if TRAITS[method].moves == "relative"]
+    if not moving or plan.source_plm is None:
+        return
+    count, asked = len(shared_words(plan.source_plm, plan.setting.plm)), plan.experiment.relative.anchors
+    both = f"{plan.source_plm.label} and {plan.setting.plm.label} share {count} words that are one token for both"
+    if count < FEWEST_ANCHORS:
+        rule = f"{both}, and {', '.join(moving)} needs at least {FEWEST_ANCHORS}"
+        yield Problem("source_plm", rule, remedy=f"name another PLM, or leave {', '.join(moving)} out")
+    elif count < asked:
+        yield f"{both}: fewer than relative.anchors {asked}"
 
 
 def overlap_is_allowed(checked: Checked, plan: Plan) -> Iterator[Finding]:

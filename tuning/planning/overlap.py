@@ -20,7 +20,7 @@ def shared_texts(library: PromptLibrary, plan: Plan) -> dict[tuple[str, str], in
     shared = {}
     experiment, limit = plan.experiment, plan.setting.limit.train
     partners = [(name, target) for target in experiment.targets for name in only_weighed(experiment, target)]
-    targets = experiment.targets if experiment.needs("source_plm") else []
+    targets = experiment.targets if experiment.projecting else []
     projected = [(name, target) for target in targets for name in projected_for(experiment, target)]
     for source, target in dict.fromkeys([*plan.measured, *partners, *projected]):
         task = plan.tasks[target]
@@ -60,7 +60,7 @@ def overlap_problems(plan: Plan, shared: Shared) -> Iterator[Problem]:
         )
     alone = [
         target
-        for target in (experiment.targets if experiment.needs("source_plm") else ())
+        for target in (experiment.targets if experiment.projecting else ())
         if projected_for(experiment, target) and not projected_for(experiment, target, shared)
     ]
     if alone:

@@ -75,7 +75,7 @@ class Plan:
         tasks: name -> located task: targets, sources, and what mixtures hold.
         pairs: what becomes studies.
         teacher_plm: the larger PLM, where a method needs it.
-        source_plm: the PLM whose prompts are projected, where a method needs it.
+        source_plm: the PLM whose prompts are projected or moved, where a method needs it.
         left_out: pairs whose method takes over a source's head, which does not fit.
     """
 

@@ -62,6 +62,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "seeds": Check("plan", checks.one_seed_may_be_meant_as_count),
         "heads": Check("plan", checks.pairs_without_shared_head),
         "similarities": Check("plan", checks.similarities_are_defined, after=(LOCATED,)),
+        "anchors": Check("plan", checks.anchors_are_shared, after=("tokenizer",)),
         "overlap": Check("plan", checks.overlap_is_allowed, after=(LOCATED, "tokenizer", "imported")),
         "dropped": Check("plan", checks.classes_survive_drop, after=("overlap", "rows")),
     }

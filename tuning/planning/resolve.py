@@ -10,11 +10,22 @@ from pathlib import Path
 from panda_trainable.config.methods import SOURCELESS, TRAITS
 from panda_trainable.config.origin import expanded
 from panda_trainable.config.section import shared_settings
-from panda_trainable.config.setting import CommonSettings, InitSettings, Plm, PlmSettings, Setting, TrainSettings
+from panda_trainable.config.setting import (
+    CommonSettings,
+    InitSettings,
+    Plm,
+    PlmSettings,
+    PromptForm,
+    PromptSettings,
+    Setting,
+    TrainSettings,
+)
 from panda_trainable.config.task import TaskSpec, shared_head
 from panda_trainable.data.locate import is_here, located
-from panda_trainable.plm.files import family_version, plm_files, plm_folder
-from panda_trainable.plm.kinds import kind_in, used_as
+from panda_trainable.library import PromptLibrary
+from panda_trainable.pretrained.files import family_version, plm_files, plm_place
+from panda_trainable.pretrained.gguf import dequantised
+from panda_trainable.pretrained.kinds import kind_in, used_as
 from tuning.experiment.experiment import Experiment, sources_of
 from tuning.experiment.loading import read
 from tuning.experiment.problems import Misuse, Problem, problems_of
@@ -34,7 +45,7 @@ class Resolved:
         tasks: name -> task with its rows checked: targets, sources, and what mixtures hold.
         plms: told apart by their labels.
         others: `teacher_plm` and `source_plm`, where a method needs them.
-        init: where prompts start, and the hash of the file that they start from, if any.
+        init: where prompts start, None where nobody says; and the hash of the file that they start from, if any.
         problems: what is missing or wrong.
     """
 
@@ -42,7 +53,7 @@ class Resolved:
     tasks: Mapping[str, TaskSpec]
     plms: tuple[Plm, ...]
     others: Mapping[str, Plm]
-    init: tuple[InitSettings, str]
+    init: tuple[InitSettings | None, str]
     problems: tuple[Problem, ...]
 
     @property
@@ -54,7 +65,8 @@ class Resolved:
         pairs, tasks = _pairs(self.experiment, plm.label if len(self.plms) > 1 else ""), self.tasks_on(plm)
         able = [pair for pair in pairs if _shares_its_head(self.experiment, tasks, pair)]
         left_out = tuple(pair for pair in pairs if pair not in able)
-        setting = setting_of(self.experiment, plm, *self.init)
+        said, file = self.init
+        setting = setting_of(self.experiment, plm, said or usual_init(plm, self.experiment.prompt.form), file)
         return Plan(self.experiment, setting, tasks, tuple(able), **self.others, left_out=left_out)
 
     def tasks_on(self, plm: Plm) -> dict[str, TaskSpec]:
@@ -155,9 +167,12 @@ def _plm(experiment: Experiment, section: PlmSettings, problems: list[Problem]) 
     """A PLM with its identity; where it is not there, that is added to the problems."""
     try:
         folder = experiment.folder / expanded(section.source)
-        is_local = not section.source.startswith("package:") and folder.is_dir()
+        is_local = not section.source.startswith("package:") and folder.exists()
         source = str(folder.resolve()) if is_local else section.source
-        place = plm_folder(source)
+        place, made = plm_place(source), ""
+        if place.is_file():
+            place = dequantised(place, PromptLibrary(experiment.storage_path / "library"))
+            made = str(place)
         files = plm_files(place)
         kind, head = used_as(kind_in(place), section.head)
     except OSError as error:
@@ -172,12 +187,12 @@ def _plm(experiment: Experiment, section: PlmSettings, problems: list[Problem]) 
         return None
     reads = section.pooling if kind == "encoder" else "answer"
     settings = {**shared_settings(PlmSettings, section), "source": source, "head": head, "pooling": reads}
-    return Plm(**settings, files=files, family_version=family_version(place), kind=kind)
+    return Plm(**settings, files=files, folder=made, family_version=family_version(place), kind=kind)
 
 
 def _unnamed(plm: Plm) -> Plm:
     """What a PLM is, wherever its files lie and whatever it is called."""
-    return replace(plm, source="", note="")
+    return replace(plm, source="", note="", folder="")
 
 
 def _told_apart(plms: Sequence[Plm]) -> list[Plm]:
@@ -188,13 +203,22 @@ def _told_apart(plms: Sequence[Plm]) -> list[Plm]:
     ]
 
 
-def _init(experiment: Experiment, problems: list[Problem]) -> tuple[InitSettings, str]:
-    """Where prompts start, and the hash of the file that they start from, if any.
+def usual_init(plm: Plm, form: PromptForm) -> InitSettings:
+    """Where prompts start where nobody says: an input prompt of a PLM whose own head answers from words of its vocabulary.
+
+    Nothing but the prompt is trained there, so that its start matters as much as its rate. The PLM is that of the
+    plan; prompts on a larger PLM, or on the one that prompts are projected from, start the same.
+    """
+    return InitSettings("vocabulary" if plm.has_own_head and form == "input" else "normal").as_read
+
+
+def _init(experiment: Experiment, problems: list[Problem]) -> tuple[InitSettings | None, str]:
+    """Where the file says that prompts start, and the hash of the file that they start from, if any.
 
     It is the usual start where the file cannot be read, which is a problem.
     """
-    init = experiment.prompt.init.as_read
-    if init.kind != "file":
+    init = experiment.prompt.init and experiment.prompt.init.as_read
+    if init is None or init.kind != "file":
         return init, ""
     try:
         path = experiment.folder / expanded(init.file)
@@ -204,7 +228,7 @@ def _init(experiment: Experiment, problems: list[Problem]) -> tuple[InitSettings
         problems.append(
             Problem(f"prompt.init.file {init.file!r}", f"cannot be read ({reason})", remedy="name a .safetensors file")
         )
-        return InitSettings(), ""
+        return None, ""
     return replace(init, file=str(path.absolute())), digest
 
 
@@ -226,7 +250,7 @@ def _undefined_losses(resolved: Resolved) -> Iterator[Problem]:
 
 
 def _starts_without_class_names(resolved: Resolved) -> Iterator[Problem]:
-    if resolved.experiment.prompt.init.kind == "labels":
+    if resolved.init[0] and resolved.init[0].kind == "labels":
         for task in resolved.tasks.values():
             if not task.classes:
                 yield Problem(
@@ -249,7 +273,7 @@ def _heads_of_nobody(resolved: Resolved) -> Iterator[Problem]:
 def _projectors_of_nothing(resolved: Resolved) -> Iterator[Problem]:
     """Projectors whose only tasks are their targets, of which they must not know."""
     experiment = resolved.experiment
-    for method in experiment.needs("source_plm"):
+    for method in experiment.projecting:
         alone = [name for name in experiment.targets if not set(experiment.projected) - {name}]
         if alone:
             rule = f"no source is left to train a projector for {', '.join(alone)}"
@@ -263,7 +287,7 @@ def _rows_that_were_not_imported(resolved: Resolved) -> Iterator[Problem]:
     mixed = {member for name in experiment.sources for member in experiment.mixtures.get(name, [])}
     readers = {f"mixtures of {name}": {name} & mixed for name in absent}
     readers |= {method: set(experiment.members) for method in experiment.methods if TRAITS[method].mixes}
-    readers |= {method: set(experiment.projected) for method in experiment.needs("source_plm")}
+    readers |= {method: set(experiment.projected) for method in experiment.projecting}
     for reader, names in readers.items():
         if gone := [name for name in absent if name in names]:
             rule = f"trains on rows of {', '.join(gone)}, of which prompts were imported but no data is here"
@@ -275,9 +299,8 @@ def _tasks_not_answered(resolved: Resolved) -> Iterator[Problem]:
     experiment = resolved.experiment
     asked = {plm: list(resolved.tasks) for plm in resolved.plms}
     asked |= {plm: [*experiment.targets] for key, plm in resolved.others.items() if key == "teacher_plm"}
-    asked |= {
-        plm: [*experiment.targets, *experiment.projected] for k, plm in resolved.others.items() if k == "source_plm"
-    }
+    projected = experiment.projected if experiment.projecting else []
+    asked |= {plm: [*experiment.targets, *projected] for key, plm in resolved.others.items() if key == "source_plm"}
     for plm, names in asked.items():
         for name in dict.fromkeys(names):
             try:
@@ -287,18 +310,32 @@ def _tasks_not_answered(resolved: Resolved) -> Iterator[Problem]:
 
 
 def _heads_to_train(resolved: Resolved) -> Iterator[Problem]:
-    """Methods that train a head alone, where a language model's own head answers."""
-    for plm in resolved.plms if any(TRAITS[method].trains == "head" for method in resolved.experiment.methods) else ():
-        if plm.has_own_head:
-            names = ", ".join(m for m in resolved.experiment.methods if TRAITS[m].trains == "head")
-            rule = f"{names} trains a head alone, and {plm.label} answers with its own"
+    """Methods that train a head alone where a language model's own head answers, or that need such a head."""
+    methods = resolved.experiment.methods
+    trained = [method for method in methods if TRAITS[method].trains == "head"]
+    asked = [method for method in methods if TRAITS[method].asked]
+    for plm in resolved.plms:
+        if trained and plm.has_own_head:
+            rule = f"{', '.join(trained)} trains a head alone, and {plm.label} answers with its own"
             yield Problem("methods", rule, remedy="leave it out, or use plm.head: linear")
+        if asked and not plm.has_own_head:
+            rule = f"{', '.join(asked)} needs a language model that answers with its own head, and {plm.label} does not"
+            yield Problem("methods", rule, remedy="leave it out, or use plm.head: lm")
+
+
+def _forms_not_taken(resolved: Resolved) -> Iterator[Problem]:
+    """Methods that take no prompts of the experiment's form."""
+    form = resolved.experiment.prompt.form
+    for method in resolved.experiment.methods:
+        if form not in (forms := TRAITS[method].forms):
+            rule = f"{method} takes prompts of form {', '.join(forms)} alone, got {form}"
+            yield Problem("prompt.form", rule, remedy=f"use prompt.form: {forms[0]}, or leave {method} out")
 
 
 CHECKS: tuple[Callable[[Resolved], Iterator[Problem]], ...] = (
     _undefined_losses, _starts_without_class_names, _heads_of_nobody, _projectors_of_nothing,
     _rows_that_were_not_imported, _repeated_plms,
-    _tasks_not_answered, _heads_to_train,
+    _tasks_not_answered, _heads_to_train, _forms_not_taken,
 )  # fmt: skip
 """What of an experiment cannot be done with the tasks and PLMs that it names, without reading a row or a weight."""
 
@@ -317,7 +354,7 @@ def setting_of(experiment: Experiment, plm: Plm, init: InitSettings, init_file: 
     few = {of: shots.per_class if shots and shots.of in (of, "both") else 0 for of in ("targets", "sources")}
     common = shared_settings(CommonSettings, experiment)
     common |= {
-        "prompt": replace(experiment.prompt, init=init),
+        "prompt": PromptSettings(**shared_settings(PromptSettings, experiment.prompt) | {"init": init}),
         "train": TrainSettings(**shared_settings(TrainSettings, experiment.train)),
     }
     return Setting(plm, few["targets"], few["sources"], init_file, **common)

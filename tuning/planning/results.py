@@ -85,7 +85,7 @@ def twin(config: TrialConfig) -> TrialConfig | None:
     if not name:
         return None
     if TRAITS[name].sources == "pair":
-        return replace(config, method=name, projection=None)
+        return replace(config, method=name, projection=None, relative=None)
     return TrialConfig(
         config.setting.of_targets, config.target, name, config.seeds, config.steps, config.learning_rate
     )  # fmt: skip

@@ -85,9 +85,11 @@ def _repeated(repeats: int) -> str:
 
 def _on_other_plms(plan: Plan) -> list[Job]:
     """What methods need of the larger PLM, and of that whose prompts are projected: the same for all sources of a target."""
-    plain = {traits.another: name for name, traits in TRAITS.items() if traits.another and traits.sources == "none"}
-    needed = ((pair, TRAITS[pair.method].another) for pair in plan.pairs)
-    pairs = dict.fromkeys(replace(pair, source=None, method=plain[key]) for pair, key in needed if key)
+    plain = {(t.another, t.moves): name for name, t in TRAITS.items() if t.another and t.sources == "none"}
+    needed = ((pair, TRAITS[pair.method]) for pair in plan.pairs)
+    pairs = dict.fromkeys(
+        replace(pair, source=None, method=plain[t.another, t.moves]) for pair, t in needed if t.another
+    )
     own = plan.setting.plm
     return [job for job in jobs_of([study_base(plan, pair, ())[0] for pair in pairs]) if job.lineage.setting.plm != own]
 

@@ -11,8 +11,8 @@ from panda_trainable.data.rows import Findings, examples
 from panda_trainable.data.task_table import TASKS
 from panda_trainable.data.tokenisers import tokeniser_of
 from panda_trainable.plm.asking import asking_problems, decoder_start
-from panda_trainable.plm.files import load_config, load_tokenizer
-from panda_trainable.plm.kinds import KINDS
+from panda_trainable.pretrained.files import load_config, load_tokenizer
+from panda_trainable.pretrained.kinds import KINDS
 from tuning.experiment.experiment import Experiment
 from tuning.experiment.problems import Misuse, Problem, check_known, problems_of
 from tuning.planning.resolve import make_plans

@@ -133,7 +133,7 @@ def _study_of(plan: Plan, library: PromptLibrary, method: str, progress: Progres
             make(str(library.root), job)
             progress.advance(job.lineage.task.name)
         similarities = measure(library, plan)
-    taking = method not in SOURCELESS or TRAITS[method].sources == "all" or TRAITS[method].another == "source_plm"
+    taking = method not in SOURCELESS or TRAITS[method].sources == "all" or TRAITS[method].moves == "projector"
     shared = shared_texts(library, plan) if taking else {}
     studies: Sequence[Study] = make_studies(_alone(plan, method), similarities, shared)[0]
     found = [study for study in studies if study.pair.method == method]

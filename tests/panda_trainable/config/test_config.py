@@ -22,7 +22,7 @@ from panda_trainable.config.setting import (
     TrainSettings,
 )
 from panda_trainable.config.task import Hub, LabelRules, Mixture, Original, SplitSettings, TaskSpec
-from panda_trainable.config.trial import Projection, Source, TeacherPlm, TrialConfig, normalised
+from panda_trainable.config.trial import Projection, Relative, Source, TeacherPlm, TrialConfig, normalised
 from panda_trainable.config.wording import Wording
 
 TASK = TaskSpec("t", "classification", ("a",), "label", ("no", "yes"), ("accuracy",), "data/t", (("train", "ab12"),))
@@ -31,7 +31,7 @@ WRITTEN = replace(TASK, kind="generation", classes=(), metrics=("rouge_l",))
 CHOICE = replace(TASK, kind="multiple_choice", classes=(), choices=("a", "b"))
 SETTING = Setting(Plm("models/tiny", "c0ffee"))
 SOURCE = Source(replace(TASK, fingerprints=(("train", "cd34"),)), 0.5)
-TEACHER, PROJECTION = TeacherPlm(SETTING.plm), Projection(SETTING.plm, (TASK,))
+TEACHER, PROJECTION, RELATIVE = TeacherPlm(SETTING.plm), Projection(SETTING.plm, (TASK,)), Relative(SETTING.plm)
 TRIAL = TrialConfig(
     SETTING, TASK, "panda", (0, 1), 100, 0.01, (SOURCE,), source_steps=50, source_learning_rate=0.02,
     lambda_=1.0, teacher_steps=20,
@@ -50,7 +50,7 @@ OTHERS: dict[Any, dict[str, Any]] = {
     WRITTEN: {"window": 8},
     SETTING.plm: {
         "source": "/mnt/tiny", "files": "c0ffed", "pooling": "cls", "layers": 1, "positions": "from_zero",
-        "note": "cls", "family_version": 1, "head": "linear", "kind": "causal_lm",
+        "note": "cls", "folder": "/mnt/made", "family_version": 1, "head": "linear", "kind": "causal_lm",
     },
     SETTING.prompt.init: {
         "kind": "zeros", "std": 0.1, "scale": 0.1, "sparsity": 0.2, "population": 100, "text": "good",
@@ -72,7 +72,9 @@ OTHERS: dict[Any, dict[str, Any]] = {
         "source_learning_rate": 0.03, "lambda_": 2.0, "teacher_steps": 21, "fusion": "late", "kd": "kl",
         "candidates": (20, 40), "lambda_schedule": "decay", "partner_weights": "uniform", "inter_class": 0.5,
         "inter_instance": 0.5, "relation": "gram", "temperature": 2.0, "teacher_plm": TEACHER, "projection": PROJECTION, "mixing_cap": 40,
+        "attention_temperature": 2.0, "relative": RELATIVE,
     },
+    RELATIVE: {"plm": Plm("models/tiny", "decade"), "anchors": 7, "steps": 201, "learning_rate": 0.1},
     TEACHER: {"plm": Plm("models/tiny", "decade"), "trains": "model", "steps": 401, "learning_rate": 0.1},
     PROJECTION: {
         "plm": Plm("models/tiny", "decade"), "tasks": (TASK, SOURCE.task), "form": "flat", "objective": "task",
@@ -84,7 +86,7 @@ OTHERS: dict[Any, dict[str, Any]] = {
 }  # fmt: skip
 DECIDE_NOTHING = {
     "name", "origin", "source", "eval_every", "report", "candidates", "id", "hub", "counts", "note", "file", "labels", "split", "leaked", "notes",
-    "original", "choices_in", "wording", "t5", "passages",
+    "original", "choices_in", "wording", "t5", "folder", "passages",
 }  # fmt: skip
 ALONE = {CHOICE: "choices", WRITTEN: "window"}
 """Task of a kind -> the field that this kind alone has."""
@@ -167,7 +169,12 @@ def test_uniform_shares_are_the_same_whatever_the_similarities() -> None:
 
 @pytest.mark.parametrize("method", [name for name, traits in TRAITS.items() if traits.trains == "nothing"])
 def test_a_method_that_trains_nothing_has_no_steps_and_no_rate(method: str) -> None:
-    assert replace(TRIAL, method=method, steps=0, learning_rate=0.0, projection=PROJECTION).steps == 0
+    setting = replace(SETTING, prompt=replace(SETTING.prompt, form=TRAITS[method].forms[-1]))
+    sources = TRIAL.sources if TRAITS[method].sources == "pair" else ()
+    changes = {
+        "steps": 0, "learning_rate": 0.0, "sources": sources, "projection": PROJECTION, "relative": RELATIVE,
+    }  # fmt: skip
+    assert replace(TRIAL, setting=setting, method=method, **changes).steps == 0
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from panda_trainable.data.tokens import TokenTable, gold_of, token_table, tokens
 from panda_trainable.library import PromptLibrary
 from panda_trainable.origins.folder import FolderFiles
 from panda_trainable.origins.texts import normalised, numbered, shared_text_groups, text_hashes
-from panda_trainable.plm.files import load_tokenizer, plm_files
+from panda_trainable.pretrained.files import load_tokenizer, plm_files
 from panda_trainable.training.metrics import METRICS
 from tests.kits.tasks import HEADED, SPECS, own_task
 

@@ -19,7 +19,7 @@ from panda_trainable.data.locate import located
 from panda_trainable.data.rows import checked_row
 from panda_trainable.data.tokens import gold_of, token_table, tokens_key
 from panda_trainable.library import PromptLibrary
-from panda_trainable.plm.files import load_tokenizer
+from panda_trainable.pretrained.files import load_tokenizer
 from tests.kits.language_models import VOCABULARY, lm_plm, save_lm
 from tests.kits.tasks import own_task, task_of_kind
 from tests.kits.trials import small_setting

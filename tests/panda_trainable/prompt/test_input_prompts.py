@@ -23,7 +23,7 @@ from panda_trainable.config.trial import TrialConfig
 from panda_trainable.data.tokens import token_table
 from panda_trainable.library import PromptLibrary
 from panda_trainable.plm.encoder import FrozenEncoder
-from panda_trainable.plm.files import plm_files
+from panda_trainable.pretrained.files import plm_files
 from panda_trainable.prompt.initialisers import INITIALISERS
 from panda_trainable.similarity.readings import mean_similarities
 from panda_trainable.similarity.representations import REPRESENTATIONS
@@ -346,8 +346,9 @@ def test_every_method_that_trains_prompts_trains_input_prompts(
         assert torch.equal(trainer.student.prompt(), random_starts(inputs, config.seeds))
     elif METHODS[method].start is from_sources:
         assert torch.equal(trainer.student.prompt()[0], sources[0])
-    assert torch.equal(trainer.student.prompt(), METHODS[method].start(library, config).prompt)
-    assert trainer.student.prompt().shape == (2, P, 16)
+    assert torch.equal(trainer.student.source.trainables["prompt"], METHODS[method].start(library, config).prompt)
+    assert trainer.student.prompt().shape[-2:] == (P, 16)
+    assert trainer.prompts()[0].prompt.shape == (P, 16)
     assert loss_curve(trainer, 8).isfinite().all()
 
 

@@ -16,7 +16,7 @@ from panda_trainable.config.task import TaskSpec
 from panda_trainable.config.trial import TrialConfig
 from panda_trainable.data.tokens import token_table
 from panda_trainable.library import PromptLibrary
-from panda_trainable.plm.files import plm_files
+from panda_trainable.pretrained.files import plm_files
 from panda_trainable.training.trainer import Trainer
 from panda_trainable.transfer.methods import open_trainer
 from panda_trainable.worker import load_encoder, release_encoder

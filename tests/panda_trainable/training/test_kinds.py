@@ -21,7 +21,7 @@ from panda_trainable.data.gold import IGNORED
 from panda_trainable.data.splits import batches
 from panda_trainable.data.tokens import TokenTable, gold_of, token_table
 from panda_trainable.library import PromptLibrary
-from panda_trainable.plm.files import plm_files, plm_folder
+from panda_trainable.pretrained.files import plm_files, plm_place
 from panda_trainable.prompt.soft_prompt import SoftPrompt
 from panda_trainable.similarity.representations import task_embedding
 from panda_trainable.training import forward as module
@@ -333,7 +333,7 @@ def different(make: Callable[[], dict[str, Any]], n: int) -> list[dict[str, Any]
 
 def learnt(library: PromptLibrary, task: TaskSpec, steps: int) -> dict[str, float]:
     """Report scores of one replica's prefix of eight tokens on three layers of MiniLM."""
-    plm = Plm(MINILM, plm_files(plm_folder(MINILM)), layers=3)
+    plm = Plm(MINILM, plm_files(plm_place(MINILM)), layers=3)
     setting = Setting(plm, prompt=PromptSettings(length=8), train=TrainSettings(batch_size=16, max_length=48))
     start = random_starts(setting, (0,))
     trainer = prompt_trainer(library, setting, task, (0,), start, steps=steps, learning_rate=0.03)

@@ -24,6 +24,7 @@ from panda_trainable.training.model_student import ModelStudent
 from panda_trainable.training.trainer import Trainer
 from panda_trainable.transfer.lineage import Lineage, tuned, tuned_prompts, tuned_student
 from panda_trainable.transfer.methods import open_trainer
+from panda_trainable.transfer.projector import on_own_plm, on_source_plm
 from panda_trainable.transfer.teachers import source_lineage, target_mixture, teacher_outputs, teacher_plm_lineage
 from tests.kits.language_models import lm_plm, save_lm
 from tests.kits.tasks import HEADED, own_task, rows_of, task_of_kind
@@ -70,9 +71,11 @@ def test_a_method_trains_the_prompt_alone_and_goes_on_where_it_was_interrupted(
     after, said = state_of_trained(trainer), said_of_selection(trainer)
     if isinstance(trainer.student, ModelStudent):
         assert trainer.student.prompts() == []
+    elif method == "plain_template":
+        assert (after, trainer.student.prompts()) == ({}, [])
     else:
-        assert set(after) == {"prompt"}
-        assert torch.equal(before["prompt"], after["prompt"]) == (config.steps == 0)
+        assert set(after) == set(trainer.student.source.trainables) >= {"prompt"}
+        assert all(torch.equal(before[name], after[name]) == (config.steps == 0) for name in after)
         assert all(prompt.weight.numel() == prompt.bias.numel() == 0 for prompt in trainer.prompts())
     assert same(frozen, trainer.student.encoder.whole.state_dict())
     assert curve.isfinite().all()
@@ -125,16 +128,70 @@ def test_another_plm_teaches_class_scores_whatever_reads_its_states(
     assert loss_curve(open_trainer(library, config), 2).isfinite().all()
 
 
+ACROSS = [
+    ("llama", "bert", "token", "distance", "input"), ("llama", "bert", "flat", "task", "prefix"),
+    ("bert", "llama", "flat", "distance", "input"), ("bert", "llama", "token", "task", "prefix"),
+    ("llama", "larger", "flat", "task", "input"), ("llama", "larger", "token", "distance", "prefix"),
+    ("larger", "llama", "token", "task", "input"), ("llama", "encoder", "flat", "task", "input"),
+    ("llama", "encoder", "token", "distance", "prefix"), ("encoder", "llama", "token", "task", "input"),
+    ("encoder", "llama", "flat", "task", "prefix"), ("t5", "llama", "token", "task", "input"),
+    ("t5", "bert", "flat", "distance", "prefix"), ("llama", "t5", "token", "task", "prefix"),
+]  # fmt: skip
+"""PLM, that from which prompts come, the projector's form and objective, and the form of prompts."""
+
+
+@pytest.fixture(scope="module")
+def across(
+    tmp_path_factory: pytest.TempPathFactory, lms: Callable[[str], Plm], wide_plm: Plm
+) -> Callable[..., TrialConfig]:
+    """Trials on one PLM from prompts on another: across("llama", "encoder", "tpt_model", "input")."""
+    folder = tmp_path_factory.mktemp("across")
+    save_lm(folder / "larger", "llama", {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 3})
+    larger = lm_plm(folder / "larger", "lm")
+
+    def plm(name: str) -> Plm:
+        return {"larger": larger, "encoder": wide_plm}.get(name) or lms(name)
+
+    def make(name: str, there: str, method: str, form: str) -> TrialConfig:
+        config = asked_trial(folder / "tasks", plm(name), plm(there), method, form)
+        if plm(name).has_own_head:
+            return config
+        sources = tuple(replace(source, task=config.target) for source in config.sources)  # who shares its classes
+        return replace(config, sources=sources, steps=config.steps)
+
+    return make
+
+
+@pytest.mark.parametrize(("name", "there", "form", "objective", "prompts"), ACROSS)
 @pytest.mark.parametrize("method", ["tpt_model", "tpt_model_zero_shot"])
-@pytest.mark.parametrize("objective", ["distance", "task"])
-def test_prompts_are_projected_between_kinds_of_plms(
-    trials: Trials, lms: Callable[[str], Plm], library: PromptLibrary, method: str, objective: str
-) -> None:
-    config = trials("llama", method, wide=lms("bert"))
+def test_prompts_are_projected_between_kinds_and_sizes_of_plms(
+    across: Callable[..., TrialConfig], library: PromptLibrary, name: str, there: str, form: str, objective: str,
+    prompts: str, method: str,
+) -> None:  # fmt: skip
+    config = across(name, there, method, prompts)
     assert config.projection
-    config = replace(config, projection=replace(config.projection, objective=objective, steps=2))
+    config = replace(config, projection=replace(config.projection, form=form, objective=objective, steps=2))
     trainer = open_trainer(library, config)
-    assert trainer.student.encoder.kind == "causal_lm"
+    expected = trainer.student.encoder.prompt_shape(3, prompts)
+    assert tuple(trainer.student.prompt().shape) == (2, *expected)
+    has_head = not config.setting.plm.has_own_head
+    assert all((prompt.weight.numel() > 0) == has_head for prompt in trainer.prompts())
+    here, other = on_own_plm(config, config.projection.tasks[0]), on_source_plm(config, config.target, target=True)
+    assert {task.readout for task in here.task.tasks} == {"linear" if has_head else "verbaliser"}
+    assert {task.readout for task in other.task.tasks} == {"linear" if there == "encoder" else "verbaliser"}
+    assert loss_curve(trainer, config.steps).isfinite().all()
+    assert np.isfinite(said_of_selection(trainer)[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "there"), [("llama", "bert"), ("bert", "larger"), ("encoder", "llama"), ("t5", "encoder")]
+)
+@pytest.mark.parametrize("method", ["tpt_relative", "tpt_relative_zero_shot"])
+def test_prompts_are_moved_between_kinds_and_sizes_of_plms(
+    across: Callable[..., TrialConfig], library: PromptLibrary, name: str, there: str, method: str
+) -> None:
+    trainer = open_trainer(library, across(name, there, method, "input"))
+    assert tuple(trainer.student.prompt().shape) == (2, 3, trainer.student.encoder.embedding)
     assert np.isfinite(said_of_selection(trainer)[0]).all()
 
 
@@ -233,3 +290,36 @@ def test_a_trained_head_on_a_causal_model_answers_every_kind_of_task(
     trainer = open_trainer(library, config)
     assert loss_curve(trainer, 2).isfinite().all()
     assert np.isfinite(list(trainer.select().values())).all()
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_step_reads_prompt_and_text_once_and_gives_the_numbers_of_reading_them_for_each_row_and_word(
+    trials: Trials, library: PromptLibrary, several: bool
+) -> None:
+    config = trials("llama", "prompt_tuning", seeds=(0, 1, 2))
+    if several:
+        config = replace(config, target=trials("llama", "spot").sources[0].task)
+    curves, starts, tokens = [], [], []
+    for lacking in ((), ("can_prefill", "can_fork", "shortens")):
+        trainer = open_trainer(library, config)
+        plm = trainer.student.encoder
+        assert isinstance(plm, LanguageModel)
+        kept = {name: getattr(plm, name) for name in lacking}
+        counted: list[int] = []
+        hook = plm.model.layers[0].register_forward_pre_hook(lambda _, given, seen=counted: seen.append(given[0][..., 0].numel()))  # fmt: skip
+        for name in lacking:
+            setattr(plm, name, False)
+        try:
+            trainer.advance(1)
+            tokens.append(sum(counted))
+            curves.append(loss_curve(trainer, config.steps - 1))
+            starts.append(trainer.trainables["prompt"].detach().clone())
+        finally:
+            hook.remove()
+            for name, value in kept.items():
+                setattr(plm, name, value)
+    torch.testing.assert_close(*curves, rtol=0, atol=1e-5)
+    torch.testing.assert_close(*starts, rtol=0, atol=1e-4)
+    replicas, length, rows = len(config.seeds), config.setting.prompt.length, config.setting.train.batch_size
+    spared = (rows - 1) * replicas * length
+    assert tokens[1] - tokens[0] >= spared if several else tokens[1] - tokens[0] == spared

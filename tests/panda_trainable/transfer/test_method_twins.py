@@ -17,7 +17,8 @@ from panda_trainable.training.trainer import Trainer
 from panda_trainable.transfer.lineage import MODEL_FILE, Lineage, tuned, tuned_prompts
 from panda_trainable.transfer.methods import METHODS, needed, open_trainer, source_heads
 from panda_trainable.transfer.projector import projected_prompts
-from panda_trainable.transfer.teachers import source_lineage
+from panda_trainable.transfer.relative import relative_prompts
+from panda_trainable.transfer.teachers import source_lineage, sources_product
 from tests.kits.trainers import loss_curve, prompt_trainer, random_starts, same, trained
 
 Trial = Callable[..., TrialConfig]
@@ -45,7 +46,9 @@ def test_where_each_method_starts(library: PromptLibrary, trial: Trial) -> None:
         "random": random_starts(config.setting, config.seeds),
         "source": prompts_of(library, config, source_lineage(config, 0)),
         "mixture": prompts_of(library, config, Lineage(config.setting, both, 6, 0.02)),
+        "shared": prompts_of(library, config, sources_product(trial("mpt"))),
         "projected": projected_prompts(library, crossing),
+        "moved": relative_prompts(library, trial("tpt_relative")),
         "no prompt": torch.empty(2, 0),
     }
     found = {}
@@ -56,11 +59,14 @@ def test_where_each_method_starts(library: PromptLibrary, trial: Trial) -> None:
     assert found == {
         "prompt_tuning": ["random"],
         "prompt_tuning_longer": ["random"],
+        "plain_template": ["no prompt"],
         "model_tuning": ["no prompt"],
         "multitask_model_tuning": ["no prompt", "weights"],
         "linear_probe": ["no prompt"],
         "spot": ["source"],
         "spot_mixture": ["mixture"],
+        "attempt": ["random"],
+        "mpt": ["shared"],
         "zero_shot": ["source", "head"],
         "random_prompt": ["random", "head"],
         "panda": ["random"],
@@ -69,6 +75,8 @@ def test_where_each_method_starts(library: PromptLibrary, trial: Trial) -> None:
         "panda_distill": ["random"],
         "tpt_model": ["projected"],
         "tpt_model_zero_shot": ["projected", "head"],
+        "tpt_relative": ["moved"],
+        "tpt_relative_zero_shot": ["moved", "head"],
     }
 
 
@@ -90,6 +98,8 @@ def test_what_each_method_needs_to_be_tuned_before(trial: Trial) -> None:
         "panda_distill": ["prompts s0", "prompts s1", "prompts t"]
     }
     assert [n.kind + n.task.name for n in needed(trial("multitask_model_tuning", sources=2))] == ["modelss0+s1"]
+    assert [n.kind + n.task.name for n in needed(trial("attempt", sources=2))] == ["promptss0", "promptss1"]
+    assert [n.kind + n.task.name for n in needed(trial("mpt", sources=2))] == ["promptss0+s1"]
     assert needed(trial("prompt_tuning")) == []
     plms = [(n.setting.plm.label, n.task.name) for n in needed(trial("tpt_model"))]
     assert [name for _, name in plms] == ["t", "p0", "p0", "p1", "p1"]

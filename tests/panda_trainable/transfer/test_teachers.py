@@ -32,7 +32,7 @@ Trial = Callable[..., TrialConfig]
 
 
 def same(a: SoftPrompt, b: SoftPrompt) -> bool:
-    return all(torch.equal(x, y) for x, y in zip(vars(a).values(), vars(b).values(), strict=True))
+    return all(torch.equal(x, y) for x, y in zip(a.tensors.values(), b.tensors.values(), strict=True))
 
 
 def made(library: PromptLibrary) -> dict[str, int]:
@@ -209,7 +209,10 @@ def test_teachers_know_the_shots_of_the_target_and_sources_those_of_sources(
 
 
 def test_a_damaged_prompt_is_trained_again_and_is_the_same(library: PromptLibrary, lineage: Lineage) -> None:
-    before = [SoftPrompt(*(x.clone() for x in vars(p).values())) for p in tuned_prompts(library, lineage, (0, 1))]
+    before = [
+        SoftPrompt.of({name: x.clone() for name, x in p.tensors.items()})
+        for p in tuned_prompts(library, lineage, (0, 1))
+    ]
     (library.path("teachers", lineage.key(1)) / FILE).write_bytes(b"rubbish")
     again = tuned_prompts(PromptLibrary(library.root), lineage, (0, 1))
     for a, b in zip(before, again, strict=True):

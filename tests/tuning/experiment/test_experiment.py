@@ -11,7 +11,7 @@ import yaml
 from panda_trainable.config.kinds import KINDS, METRIC_NAMES
 from panda_trainable.config.methods import BASELINE, KD_KINDS, KNOBS, SIMILARITY_NAMES, TRAITS
 from panda_trainable.config.origin import Unlocated
-from panda_trainable.config.setting import READ_BY, InitSettings, NeuronSettings, PromptSettings, SimilaritySettings
+from panda_trainable.config.setting import READ_BY, InitSettings, NeuronSettings, SimilaritySettings
 from panda_trainable.config.task import SplitSettings
 from panda_trainable.config.task_section import TaskSection
 from panda_trainable.config.trial import MethodSettings, ProjectorSettings
@@ -30,6 +30,7 @@ from tests.kits.small import UNUSUAL
 from tuning.experiment.experiment import Experiment, sources_of
 from tuning.experiment.loading import load
 from tuning.experiment.problems import Misuse
+from tuning.experiment.sections import PromptSection
 
 
 def refusal(file: Path, *overrides: str) -> list[str]:
@@ -498,7 +499,7 @@ def test_where_a_prompt_starts_is_a_word_or_a_section(tmp_path: Path) -> None:
     )
     assert word == section
     assert word.prompt.init.kind == "vocabulary"
-    assert load(written(tmp_path, text)).prompt == PromptSettings()
+    assert load(written(tmp_path, text)).prompt == PromptSection()
     assert load(written(tmp_path, text), ["prompt.init={kind: text, text: no}"]).prompt.init.text == "no"
 
 

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from panda_trainable.config.keys import content_key
 from panda_trainable.config.section import Doc, Section, as_filed, file_key, flattened, section_in, settings_of
 from panda_trainable.config.setting import CommonSettings, PlmSettings
-from panda_trainable.config.trial import MethodSettings, ProjectorSettings, TeacherTrainSettings
+from panda_trainable.config.trial import MethodSettings, ProjectorSettings, RelativeSettings, TeacherTrainSettings
 from tests.kits.small import every_method, studies_of
 from tuning.experiment import reference
 from tuning.experiment.experiment import Experiment, TrialKeys
@@ -33,7 +33,7 @@ def keys_of(section: type, above: str = "") -> Iterator[str]:
 EVERY = {
     *keys_of(TrialKeys), *keys_of(PlmSettings, "plm."), *keys_of(PlmSettings, "teacher_plm."),
     *keys_of(PlmSettings, "source_plm."), *keys_of(TeacherTrainSettings, "teacher_train."),
-    *keys_of(ProjectorSettings, "projector."),
+    *keys_of(ProjectorSettings, "projector."), *keys_of(RelativeSettings, "relative."),
 }  # fmt: skip
 
 
@@ -52,7 +52,7 @@ def in_schema(schema: dict[str, Any], part: dict[str, Any], above: str = "") -> 
 
 
 def test_every_setting_of_a_trial_is_in_the_schema_mlflow_pinned_files_and_the_table(planned: Any, plms: Any) -> None:
-    plan = planned(**every_method(plms, methods=["panda_distill", "tpt_model"]), **NEEDED)
+    plan = planned(**every_method(plms, methods=["panda_distill", "tpt_model", "tpt_relative"]), **NEEDED)
     studies = list(studies_of(plan).values())
     assert {key for key, meaning in in_schema(Experiment.schema(), Experiment.schema()) if meaning} >= EVERY
     told = [update.params for update in of_plan(plan, [], studies, lambda job: [])]
@@ -94,7 +94,7 @@ def test_a_made_up_setting_of_one_line_is_read_checked_keyed_written_and_told(mo
     assert table().splitlines()[2:] == ["| `width` | `4` | of something |"]
 
 
-@pytest.mark.parametrize("section", [CommonSettings, MethodSettings, PlmSettings, ProjectorSettings])
+@pytest.mark.parametrize("section", [CommonSettings, MethodSettings, PlmSettings, ProjectorSettings, RelativeSettings])
 def test_every_field_of_a_section_is_a_documented_setting(section: type) -> None:
     assert set(settings_of(section)) == {field.name for field in fields(section)}
     assert all(settings_of(section).values())

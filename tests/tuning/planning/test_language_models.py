@@ -18,7 +18,7 @@ from tuning.experiment.loading import load
 from tuning.experiment.pinned import pinned
 from tuning.experiment.problems import Misuse
 from tuning.planning.imported import imported_task, task_card
-from tuning.planning.preflight import preflight
+from tuning.planning.preflight import check_plan, preflight
 from tuning.planning.resolve import make_plans, resolve
 from tuning.tracking.study_runs import of_plan
 
@@ -98,6 +98,29 @@ def test_a_sound_experiment_on_a_language_model_passes(lms: Lms, tmp_path: Path)
     assert not [note for note in notes if "prompts start from" in note]
 
 
+@pytest.mark.parametrize(
+    ("name", "head", "prompt", "kind"),
+    [
+        ("llama", "lm", {"form": "input"}, "vocabulary"), ("t5", "lm", {"form": "input"}, "vocabulary"),
+        ("bert", "lm", {"form": "input"}, "vocabulary"), ("llama", "lm", {"form": "prefix"}, "normal"),
+        ("llama", "linear", {"form": "input"}, "normal"), ("bert", "linear", {"form": "input"}, "normal"),
+        ("llama", "lm", {"form": "input", "init": "normal"}, "normal"),
+        ("llama", "lm", {"form": "input", "init": {"kind": "text", "text": "great"}}, "text"),
+    ],
+)  # fmt: skip
+def test_prompts_start_as_the_plm_and_the_form_have_it_where_nobody_says(
+    lms: Lms, tmp_path: Path, name: str, head: str, prompt: dict[str, Any], kind: str
+) -> None:
+    (plan,) = plans_of(tmp_path, {"from": str(lms(name)), "head": head}, tasks=TASKS, prompt={"length": 3, **prompt})
+    assert plan.setting.prompt.init.kind == kind
+    told = check_plan(PromptLibrary(tmp_path / "library"), plan)
+    assert any("input prompts start from vocabulary" in str(note) for note in told) == (kind == "vocabulary")
+    trial = studies_of(plan)["t · prompt_tuning"].base
+    again = Experiment.placed({**pinned(plan.experiment, trial, None), "confirm": {"seeds": [7]}}, tmp_path)
+    assert again.prompt.init == plan.setting.prompt.init  # a pinned file says it
+    assert make_plans(again)[0].setting.prompt == plan.setting.prompt
+
+
 BROKEN = [
     ({"tasks": dict.fromkeys(TASKS, OWN)}, "task t: nobody says how it is asked of a language model"),
     ({"tasks": {**TASKS, "t": {"kind": "regression", "text": "a"}}, "methods": []}, "a regression is not answered"),
@@ -117,6 +140,13 @@ def test_what_cannot_be_asked_is_refused_before_anything_starts(
     lms: Lms, tmp_path: Path, changes: dict[str, Any], rule: str
 ) -> None:
     assert rule in problems_on(tmp_path, lms("llama"), **changes)
+
+
+def test_the_template_alone_needs_a_language_model_that_answers(lms: Lms, tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, lms("llama"), tasks=TASKS, methods=["plain_template"])
+    assert [pair.source for pair in plan.pairs if pair.method == "plain_template"] == [None]
+    said = problems_on(tmp_path, {"from": str(lms("llama")), "head": "linear"}, methods=["plain_template"])
+    assert "plain_template needs a language model that answers with its own head" in said
 
 
 @pytest.mark.parametrize(

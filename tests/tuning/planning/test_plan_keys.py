@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from panda_trainable.config.methods import TRAITS
-from tests.kits.small import MEASURED, OWN, every_method, like, studies_of
+from tests.kits.small import MEASURED, OWN, WITH_HEADS, every_method, like, studies_of
 from tuning.planning.jobs import source_lineage_of, target_lineage_of
 from tuning.planning.plan import Plan
 from tuning.planning.studies import make_studies
@@ -96,6 +96,7 @@ def test_what_decides_numbers_changes_the_keys_of_those_methods_alone(planned: P
 DISTILLED = {"panda", "distill", "panda_distill"}
 TAUGHT = {"distill", "panda_distill"}
 PROJECTED = {"tpt_model", "tpt_model_zero_shot"}
+MOVED = {"tpt_relative", "tpt_relative_zero_shot"}
 FOR_TARGETS = {"prompt_tuning", "prompt_tuning_longer", "model_tuning", "linear_probe", "distill"}
 """Methods that know of no source."""
 
@@ -111,15 +112,16 @@ OF_SOME: dict[str, tuple[dict[str, Any], set[str]]] = {
     "tasks of the projector": ({"projector": {"tasks": ["s1"]}}, PROJECTED),
     "tasks of the projector as they are": ({"projector": {"tasks": ["s1", "s2"]}}, set()),
     "steps of the projector": ({"projector": {"steps": 9}}, PROJECTED),
+    "anchors": ({"relative": {"anchors": 20}}, MOVED),
     "embeddings": ({"embedding": {"pooling": "cls", "layer": 1}}, set()),
     "neurons": ({"neurons": {"inputs": "real"}}, set()),
     "similarities": ({"similarities": ["task_embedding", "on"]}, set()),
     "unused mixtures": ({"mixtures": {"pool": ["s1", "s2"], "unused": ["s2"]}}, set()),
     "space of another": ({"space": {"distill": {"inter_class": 1.0}}}, {"distill"}),
-    "source steps": ({"source_train": {"steps": 9, "early_step": 4}}, set(TRAITS) - FOR_TARGETS),
+    "source steps": ({"source_train": {"steps": 9, "early_step": 4}}, set(WITH_HEADS) - FOR_TARGETS),
     "rate of sources": (
         {"source_train": {"steps": 8, "early_step": 4, "learning_rate": 0.02}},
-        (set(TRAITS) - FOR_TARGETS - {"multitask_model_tuning"}) | {"distill"},
+        (set(WITH_HEADS) - FOR_TARGETS - {"multitask_model_tuning"}) | {"distill"},
     ),
 }  # fmt: skip
 
@@ -140,9 +142,8 @@ def test_what_caps_a_mixture_counts_where_several_sources_are_trained_on(planned
 
     before, after = keys(), keys(mixing_cap=40)
     changed = {name.split(" · ")[-1] for name in before if before[name] != after[name]}
-    assert (
-        changed == {method for method in TRAITS if TRAITS[method].mixes} == {"spot_mixture", "multitask_model_tuning"}
-    )
+    mixing = {"spot_mixture", "mpt", "multitask_model_tuning"}
+    assert changed == {method for method in TRAITS if TRAITS[method].mixes} == mixing
 
 
 @pytest.mark.parametrize("change", [name for name, (_, methods) in (OTHER | OF_SOME).items() if methods])
@@ -163,7 +164,7 @@ def test_what_makes_another_study_is_seen_in_its_parameters(planned: Planned, pl
     assert same == []
 
 
-@pytest.mark.parametrize(("key", "methods"), [("teacher_plm", TAUGHT), ("source_plm", PROJECTED)])
+@pytest.mark.parametrize(("key", "methods"), [("teacher_plm", TAUGHT), ("source_plm", PROJECTED | MOVED)])
 def test_another_plm_counts_by_its_files_and_only_where_it_is_used(
     planned: Planned, plms: Plms, tmp_path: Path, key: str, methods: set[str]
 ) -> None:
@@ -198,7 +199,7 @@ def test_the_prompt_of_a_mixture_of_one_is_no_prompt_of_its_task(planned: Planne
 
 def test_a_method_more_leaves_the_keys_of_all_others(planned: Planned, plms: Plms) -> None:
     alone = {}
-    for method in TRAITS:
+    for method in WITH_HEADS:
         said = every_method(plms, methods=[method] if method != "prompt_tuning" else [])
         alone |= {name: study.key for name, study in studies_of(planned(**said)).items()}
     assert alone == {name: study.key for name, study in studies_of(planned(**every_method(plms))).items()}

@@ -308,6 +308,25 @@ def test_a_method_that_takes_over_a_head_is_paired_with_sources_of_the_targets_c
     assert pairs == {**{method: ["s2", "pool"] for method in methods[:3]}, "spot": ["s1", "s2", "pool", "bad"]}
 
 
+def test_prompts_of_the_form_that_a_method_takes_are_needed(plms: Plms, tmp_path: Path) -> None:
+    said = {"methods": ["tpt_relative", "spot"], "source_plm": {"from": str(plms("roberta"))}}
+    rule = "prompt.form: tpt_relative takes prompts of form input alone, got prefix; use prompt.form: input, or leave"
+    with pytest.raises(Misuse, match=rule):
+        plan_of(tmp_path, plms("bert"), **said)
+    plan = plan_of(tmp_path, plms("bert"), **said, prompt={"length": 3, "form": "input"})
+    base = studies_of(plan)["t · tpt_relative"].base
+    assert (base.relative.plm, base.relative.anchors) == (plan.source_plm, 8192)
+    notes = check_plan(PromptLibrary(tmp_path / "library"), plan)
+    assert [str(note) for note in notes if "fewer than relative.anchors 8192" in str(note)]
+
+
+def test_prompts_are_moved_without_sources_by_words_that_both_plms_know(plms: Plms, tmp_path: Path) -> None:
+    said = {"methods": ["tpt_relative"], "sources": [], "prompt": {"length": 3, "form": "input"}}
+    plan = plan_of(tmp_path, plms("bert"), **said, source_plm={"from": str(save_wide_plm(tmp_path / "w", True).source)})
+    (problem,) = check_plan(PromptLibrary(tmp_path / "library"), plan)
+    assert "share 0 words that are one token for both, and tpt_relative needs at least 10" in str(problem)
+
+
 @pytest.mark.parametrize("key", ["teacher_plm", "source_plm"])
 def test_a_larger_plm_of_several_may_not_be_one_of_them_however_they_are_told_apart(
     plms: Plms, tmp_path: Path, key: str

@@ -82,14 +82,14 @@ def test_methods_with_one_configuration_have_one_trial_and_other_plms_are_counte
     planned: Planned, plms: Callable[[str], Path]
 ) -> None:
     lines = describe(planned(**every_method(plms)).experiment).splitlines()
-    # 7 methods of the target, 8 of each of three sources; 4 of these are single points.
-    assert lines[0].startswith("small: 31 studies = 1 targets")
+    # 10 methods of the target, 9 of each of three sources; 5 of these are single points.
+    assert lines[0].startswith("small: 37 studies = 1 targets")
     # Sources s1, s2, pool of 8 steps, t of 4; the larger PLM on t of 8, and t, s1, s2 of 8 on the one that is projected from.
-    assert lines[32].startswith(
+    assert lines[38].startswith(
         "prompts: 4 runs (sources and embeddings) and 4 of other PLMs, 0 reused, 60 steps to go"
     )
-    assert lines[33] == f"search: {7 * 2 + 3 * (4 * 2 + 4)} trials of 12 steps at most, 0 there already"
-    assert lines[34].startswith("confirm: 31 configurations at most")
+    assert lines[39] == f"search: {10 * 2 + 3 * (4 * 2 + 5)} trials of 12 steps at most, 0 there already"
+    assert lines[40].startswith("confirm: 37 configurations at most")
 
 
 @pytest.mark.parametrize(("method", "count"), [("panda_distill", 1), ("tpt_model_zero_shot", 3), ("spot", 0)])

@@ -12,7 +12,7 @@ from panda_trainable.config.methods import BASELINE, KNOBS, TRAITS
 from panda_trainable.config.task import MIXING_CAP, Mixture
 from panda_trainable.config.trial import TrialConfig
 from panda_trainable.library import PromptLibrary
-from tests.kits.small import UNUSUAL, every_method, plan_of, studies_of
+from tests.kits.small import UNUSUAL, WITH_HEADS, every_method, plan_of, studies_of
 from tuning.experiment.experiment import Experiment
 from tuning.experiment.loading import load
 from tuning.experiment.pinned import pinned
@@ -25,7 +25,7 @@ Plms = Callable[[str], Path]
 Plans = Callable[..., Plan]
 VALUES = {
     "learning_rate": 0.0123456789, "lambda": 1.5, "teacher_steps": 2, "partners": 1, "fusion": "late",
-    "inter_class": 0.3, "inter_instance": 2.5, "temperature": 2.0,
+    "inter_class": 0.3, "inter_instance": 2.5, "temperature": 2.0, "attention_temperature": 0.7,
 }  # fmt: skip
 """Knobs of winners, none at its first value."""
 
@@ -45,7 +45,7 @@ class Planned:
 def planned_in(folder: Path, plms: Plms, **changes: Any) -> Planned:
     plan = plan_of(folder, plms("bert"), **every_method(plms, **changes))
     made = list(studies_of(plan).values())
-    return Planned(plan, {method: [study for study in made if study.pair.method == method] for method in TRAITS})
+    return Planned(plan, {method: [study for study in made if study.pair.method == method] for method in WITH_HEADS})
 
 
 @pytest.fixture(scope="module")
@@ -76,13 +76,13 @@ def filed(folder: Path, plan: Plan, config: TrialConfig, source: str | None) -> 
     return load(file)
 
 
-@pytest.mark.parametrize("method", TRAITS)
+@pytest.mark.parametrize("method", WITH_HEADS)
 def test_a_method_has_a_study_of_each_source_or_of_the_target_as_its_traits_say(usual: Planned, method: str) -> None:
     pairs = [study.pair.source for study in usual.studies[method]]
     assert pairs == (["s1", "s2", "pool"] if TRAITS[method].sources == "pair" else [None])
 
 
-@pytest.mark.parametrize("method", TRAITS)
+@pytest.mark.parametrize("method", WITH_HEADS)
 def test_a_study_has_what_its_method_takes_and_nothing_else(unusual: Planned, method: str) -> None:
     traits = TRAITS[method]
     for study in unusual.studies[method]:
@@ -91,7 +91,8 @@ def test_a_study_has_what_its_method_takes_and_nothing_else(unusual: Planned, me
         assert [source.task.name for source in base.sources][: len(sources)] == sources
         assert len(base.sources) == len(sources) + (2 if "partners" in traits.knobs else 0)
         assert (base.teacher_plm is not None) == (traits.another == "teacher_plm")
-        assert (base.projection is not None) == (traits.another == "source_plm")
+        assert (base.projection is not None) == (traits.moves == "projector")
+        assert (base.relative is not None) == (traits.moves == "relative")
         assert (base.kd, base.lambda_schedule) == (("kl", "decay") if distils else ("mse", "constant"))
         assert base.relation == ("gram" if "inter_instance" in traits.knobs else "inter_instance")
         assert base.mixing_cap == (40 if traits.mixes else MIXING_CAP)
@@ -100,7 +101,7 @@ def test_a_study_has_what_its_method_takes_and_nothing_else(unusual: Planned, me
         assert study.budget == (1 if study.space.size == 1 else 2)
 
 
-@pytest.mark.parametrize("method", TRAITS)
+@pytest.mark.parametrize("method", WITH_HEADS)
 def test_the_first_trial_of_a_study_learns_from_every_source_that_it_takes(usual: Planned, method: str) -> None:
     for study in usual.studies[method]:
         first = study.base.with_knobs(study.space.first())
@@ -110,7 +111,7 @@ def test_the_first_trial_of_a_study_learns_from_every_source_that_it_takes(usual
             assert [source.task.name for source in first.sources] == ([study.pair.source] if study.pair.source else [])
 
 
-@pytest.mark.parametrize("method", TRAITS)
+@pytest.mark.parametrize("method", WITH_HEADS)
 def test_a_winner_of_any_method_printed_as_a_file_is_the_same_trial_again(
     usual: Planned, unusual: Planned, tmp_path: Path, method: str
 ) -> None:
@@ -135,7 +136,7 @@ def test_a_winner_that_had_itself_as_a_partner_is_the_same_trial_again(planned: 
     assert pinned_trial(filed(tmp_path / "there", plan, config, "s1"), PromptLibrary(tmp_path / "there/l")) == config
 
 
-@pytest.mark.parametrize("method", TRAITS)
+@pytest.mark.parametrize("method", WITH_HEADS)
 def test_a_winner_is_compared_with_itself_without_what_is_transferred(usual: Planned, method: str) -> None:
     config = winner(usual.studies[method][0])
     without = twin(config)
@@ -145,19 +146,20 @@ def test_a_winner_is_compared_with_itself_without_what_is_transferred(usual: Pla
         assert (without.learning_rate, without.steps, without.seeds) == (0.0123456789, 8, (10, 11))
     elif TRAITS[method].shares_head and method != "random_prompt":
         assert without is not None
-        assert (without.method, without.sources, without.projection) == ("random_prompt", config.sources, None)
+        assert (without.method, without.sources) == ("random_prompt", config.sources)
+        assert (without.projection, without.relative) == (None, None)
     else:
         assert without is None
 
 
-@pytest.mark.parametrize("method", ["zero_shot", "tpt_model_zero_shot"])
+@pytest.mark.parametrize("method", ["zero_shot", "tpt_model_zero_shot", "tpt_relative_zero_shot"])
 def test_the_twin_of_a_prompt_with_its_head_is_the_random_prompts_own_study(usual: Planned, method: str) -> None:
     """So that it is trained once, and neither waits for the other."""
     whole, alone = usual.studies[method][0], usual.studies["random_prompt"][0]
     assert twin(whole.base) == alone.base
 
 
-@pytest.mark.parametrize("method", TRAITS)
+@pytest.mark.parametrize("method", WITH_HEADS)
 def test_what_a_study_needs_beforehand_is_asked_for_with_its_own_seeds(unusual: Planned, method: str) -> None:
     plan, traits = unusual.plan, TRAITS[method]
     config = winner(unusual.studies[method][-1])
@@ -170,12 +172,15 @@ def test_what_a_study_needs_beforehand_is_asked_for_with_its_own_seeds(unusual: 
     # A mixture of sources and target depends on how many partners take part: the trials make it.
     expected = {(own, name, "prompt") for name in sources if traits.sources == "pair" and method != "spot_mixture"}
     if traits.sources == "all":
-        expected |= {(own, "s1+s2", "model")}
+        mixed = {"multitask_model_tuning": "model", "mpt": "product"}
+        of_each = {(own, name, "prompt") for name in sources}
+        expected |= {(own, "s1+s2", mixed[method])} if method in mixed else of_each
     if traits.another == "teacher_plm":
         expected |= {(teacher_plm, "t", "model")}
-    if traits.another == "source_plm":
+    if traits.moves:
+        expected |= {(foreign, "t", "prompt")}
+    if traits.moves == "projector":
         expected |= {
-            (foreign, "t", "prompt"),
             *((plm, name, "prompt") for plm in (own, foreign) for name in ("s1", "s2")),
         }
     assert asked == expected
