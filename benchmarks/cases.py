@@ -16,7 +16,7 @@ from panda_trainable.config.setting import Plm, Pooling, Precision, PromptForm, 
 from panda_trainable.config.task import TaskSpec
 from panda_trainable.config.trial import Source, TrialConfig
 from panda_trainable.data.locate import located
-from panda_trainable.plm.files import plm_files
+from panda_trainable.pretrained.files import plm_files
 
 SHAPES: Mapping[str, tuple[int, int, int]] = MappingProxyType(
     {"tiny": (2, 128, 2), "mini": (4, 256, 4), "small": (4, 512, 8), "minilm": (6, 384, 12), "base": (12, 768, 12)}
@@ -101,14 +101,7 @@ def saved_plm(shape: str, folder: Path) -> Path:
     if (folder / "config.json").exists():
         return folder
     layers, width, heads = SHAPES[shape]
-    words = [*SPECIAL, *(f"w{i}" for i in range(VOCABULARY - len(SPECIAL)))]
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))  # noqa: S106
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    names = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep")}
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
+    saved_tokenizer(folder, VOCABULARY, bounded=True)
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=VOCABULARY, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
@@ -116,6 +109,27 @@ def saved_plm(shape: str, folder: Path) -> Path:
     )  # fmt: skip
     BertModel(config, add_pooling_layer=False).save_pretrained(folder)
     return folder
+
+
+def saved_tokenizer(folder: Path, vocabulary: int, words: Sequence[str] = (), *, bounded: bool = False) -> None:
+    """A tokenizer of whole words as files.
+
+    Args:
+        folder: where.
+        vocabulary: tokens that it knows.
+        words: that it knows beside `w0`, `w1`, …
+        bounded: whether texts begin with [CLS] and end with [SEP].
+    """
+    known = [*SPECIAL, *words]
+    known += [f"w{i}" for i in range(vocabulary - len(known))]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(known)}, unk_token="[UNK]"))  # noqa: S106
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    if bounded:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        )
+    names = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep")}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
 
 
 def written_task(name: str, case: Case, data: Path, seed: int) -> TaskSpec:

@@ -1,6 +1,8 @@
 """One training step: the engine with K replicas against the published loop, interleaved in one run."""
 
+import argparse
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -9,6 +11,7 @@ from typing import Any
 
 import torch
 
+from benchmarks import causal
 from benchmarks.cases import Case, arguments, case_of, staged, trial
 from benchmarks.measure import counted_gflop, peak_gflops, timed
 from benchmarks.yardstick import Loop, Network, Padded, plain_models
@@ -108,15 +111,39 @@ def differences(trainer: Trainer, loops: list[Loop], steps: int) -> dict[str, fl
     return {"max_loss_difference": loss, "max_dev_logit_difference": logits}
 
 
+def show_causal(asked: argparse.Namespace) -> None:
+    """The command for causal models, of which shape, form and pooling are one each."""
+    steps, replicas = asked.steps or 2, asked.replicas or 3
+    case = replace(case_of(asked), form="input", pooling="mean")
+    measure = asked.repeats, steps, asked.device, asked.precision
+    found = causal.measured_parts(case, *measure) if asked.parts else causal.compared(case, replicas, *measure)
+    if asked.json:
+        of_case = {"lengths": case.lengths, "prompt_length": case.prompt_length, "batch_size": case.batch_size}
+        print(json.dumps({"kind": asked.kind, **of_case, "replicas": replicas, "steps": steps, **found}))
+        return
+    k = "" if asked.parts else f"K={replicas}, "
+    print(f"Llama 6 x 384, {case.lengths}, P={case.prompt_length}, B={case.batch_size}, {k}{asked.device}")
+    print(causal.told_parts(found) if asked.parts else causal.told(found))
+
+
 def main() -> None:
     """The command."""
     parser = arguments(__doc__ or "")
-    parser.add_argument("--replicas", type=int, default=8, help="K")
+    parser.add_argument(
+        "--kind", choices=("encoder", "causal"), default="encoder",
+        help="causal: prompt tuning of a random Llama of 6 x 384 against PEFT (pip install panda-tune[bench])",
+    )  # fmt: skip
+    parser.add_argument("--parts", action="store_true", help="of a causal model: the engine without each of its parts")
+    parser.add_argument("--replicas", type=int, default=None, help="K; default 8, or 3 of a causal model")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--steps", type=int, default=None, help="steps of a repeat; default by shape")
     asked = parser.parse_args()
     torch.set_num_threads(1)
+    if asked.kind == "causal":
+        show_causal(asked)
+        return
     steps = asked.steps or STEPS[asked.shape]
+    asked.replicas = asked.replicas or 8
     found = compared(case_of(asked), asked.replicas, asked.repeats, steps, asked.device, asked.precision)
     told = {**{k: v for k, v in vars(asked).items() if k != "json"}, "steps": steps, **found}
     if asked.json:

@@ -10,9 +10,9 @@ from transformers.utils import logging
 from panda_trainable.config.setting import Plm, Precision
 from panda_trainable.data.tokens import release_tables
 from panda_trainable.plm.encoder import FrozenEncoder
-from panda_trainable.plm.files import load_model
 from panda_trainable.plm.language_model import wrapped
 from panda_trainable.plm.probe import check_training
+from panda_trainable.pretrained.files import load_model
 
 _loaded: dict[tuple[Plm, str, Precision], FrozenEncoder] = {}
 

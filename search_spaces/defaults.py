@@ -46,6 +46,7 @@ SPACES: Mapping[str, Space] = MappingProxyType(
     {
         "prompt_tuning": Space((LEARNING_RATE,)),
         "prompt_tuning_longer": Space((LEARNING_RATE,)),
+        "plain_template": Space(()),
         "model_tuning": Space((MODEL_RATE,)),
         "multitask_model_tuning": Space((MODEL_RATE,)),
         "linear_probe": Space((PROBE_RATE,)),

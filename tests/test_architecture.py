@@ -18,7 +18,8 @@ MAY = {
 }
 ORDER = {
     "panda_trainable": [
-        "config", "library", "plm", "origins", "data", "prompt", "worker", "training", "transfer", "similarity", "result",
+        "config", "library", "pretrained", "plm", "writing", "origins", "data", "prompt", "worker", "training", "transfer",
+        "similarity", "result",
         "trainable",
     ],
     "search_spaces": ["space", "defaults"],

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import search, step
+from benchmarks import causal, search, step
 from benchmarks.cases import Case, staged, trial
 from benchmarks.measure import counted_gflop
 from benchmarks.yardstick import plain_models
@@ -96,3 +96,18 @@ def test_the_driver_is_measured_on_the_real_road() -> None:
     found = printed("-m", "benchmarks.driver", "--trials", "12", "--studies", "3", "--json")
     assert (found["trials"], found["studies"], found["failures"]) == (12, 3, [])
     assert found["mlflow_seconds_per_trial"] < found["seconds_per_trial"]
+
+
+@pytest.mark.slow
+def test_a_step_of_a_causal_model_is_a_step_of_the_loop_with_peft() -> None:
+    pytest.importorskip("peft")
+    found = causal.compared(replace(SMALL, form="input", prompt_length=3), 2, 1, 3, "cpu", "float32")
+    assert found["max_loss_difference"] < 1e-5
+    assert min(found[f"{side}_seconds"] for side in ("yardstick", "careful", "engine")) > 0
+
+
+@pytest.mark.slow
+def test_the_engine_is_measured_without_each_of_its_parts() -> None:
+    found = printed("-m", "benchmarks.step", "--kind", "causal", "--parts", "--lengths", "cola", "--batch-size", "4",
+                    "--json", "--repeats", "1", "--steps", "1")  # fmt: skip
+    assert all(found[name][0] > 0 for name in causal.PARTS)

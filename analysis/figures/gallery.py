@@ -8,6 +8,7 @@ from analysis.figures.correlation import coefficients_figure, scatter_figure
 from analysis.figures.drawing import Drawing, NotDrawn
 from analysis.figures.equal_cost import CURVE, equal_cost_figure
 from analysis.figures.gains import gain_map
+from analysis.figures.relative import relative_map, untrained
 from analysis.figures.retrieval import pooled_figure, retrieval_figure
 from analysis.figures.search import importance_figure, progress_figure, slices_figure
 from analysis.figures.similarity import similarity_map
@@ -26,12 +27,14 @@ class Gallery:
 
     Attributes:
         answer: coefficients, similarity against gain, retrieval.
+        relative: a heat map of relative performance per method that takes source prompts untrained.
         gains: a heat map of gains per method, the headline's first.
         similarities: heat maps, the headline's first.
         search: importance, slices, progress, methods at equal cost, contrasts and twins.
     """
 
     answer: tuple[Figure, ...]
+    relative: tuple[Figure, ...]
     gains: tuple[Figure, ...]
     similarities: tuple[Figure, ...]
     search: tuple[Figure, ...]
@@ -39,7 +42,7 @@ class Gallery:
     @property
     def all(self) -> tuple[Figure, ...]:
         """In the order of the page."""
-        return self.answer + self.gains + self.similarities + self.search
+        return self.answer + self.relative + self.gains + self.similarities + self.search
 
     @property
     def drawn(self) -> Iterator[Drawing]:
@@ -61,6 +64,7 @@ def gallery(evidence: Evidence, answer: Answer, found: Sequence[Correlation], se
             coefficients_figure(evidence, found), scatter_figure(evidence, answer), pooled_figure(evidence, answer),
             retrieval_figure(evidence, answer),
         ),
+        relative=tuple(relative_map(evidence, method) for method in untrained(evidence)),
         gains=tuple(gain_map(evidence, method) for method in methods),
         similarities=tuple(similarity_map(evidence, similarity) for similarity in similarities),
         search=(

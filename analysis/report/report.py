@@ -60,7 +60,7 @@ def report(
             "best": best_table(evidence) if some else None, "files": _files(evidence, configs),
             "searches": searches_table(evidence), "answer_figures": _figures(shown.answer), "prediction": list(_prediction(evidence, found, within)),
             "similarity_figures": _figures(shown.similarities), "methods": methods_table(evidence) if some else None,
-            "comparisons": comparisons_table(compared) if compared else None, "gain_figures": _figures(shown.gains),
+            "comparisons": comparisons_table(compared) if compared else None, "relative_figures": _figures(shown.relative), "gain_figures": _figures(shown.gains),
             "cost": cost_sentence(cost), "cost_table": cost_table(cost), "spread": spread_table(evidence), "search_figures": _figures(shown.search) if evidence.trials else None,
             "pairs": pairs_table(evidence) if some else None, "protocol": evidence.protocol,
             "plms": listed(sorted({study.plm for study in evidence.studies})) or "none yet",

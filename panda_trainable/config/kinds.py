@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
+from panda_trainable.config.setting import Plm
+
 METRIC_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "classification": (
@@ -13,23 +15,35 @@ METRIC_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "multiple_choice": ("accuracy",),
         "tagging": ("entity_f1", "word_accuracy"),
         "extractive_qa": ("answer_f1", "exact_match"),
+        "generation": ("rouge_l", "exact_match", "answer_f1"),
     }
 )  # fmt: skip
 """Kind -> the metrics that fit it; the first is the score where a task names none."""
 
 KINDS = tuple(METRIC_NAMES)
 CLASSES: Mapping[str, bool] = MappingProxyType(
-    {"classification": True, "regression": False, "multiple_choice": False, "tagging": True, "extractive_qa": False}
-)
+    {
+        "classification": True, "regression": False, "multiple_choice": False, "tagging": True, "extractive_qa": False,
+        "generation": False,
+    }
+)  # fmt: skip
 """Kind -> whether a task of it names its classes (tags, for tagging)."""
 
 TEXTS: Mapping[str, tuple[int, int]] = MappingProxyType(
     {
         "classification": (1, 2), "regression": (1, 2), "multiple_choice": (0, 1), "tagging": (1, 1),
-        "extractive_qa": (2, 2),
+        "extractive_qa": (2, 2), "generation": (1, 2),
     }
 )  # fmt: skip
 """Kind -> how many texts its rows have, at least and at most; a choice is a text more."""
+
+OWN_HEAD: Mapping[str, str] = MappingProxyType(
+    {"classification": "verbaliser", "extractive_qa": "generation", "generation": "generation"}
+)
+"""Kind -> how a language model's own head answers it: label words are scored, or the answer is written."""
+
+TOKEN_LEVEL = ("tagging", "extractive_qa", "generation")
+"""Kinds that are answered place by place: words, tokens of a passage, tokens that are written."""
 
 TAG_SCHEMES: Mapping[str, str] = MappingProxyType(
     {"BIO": "BI", "BIOES": "BIES", "BILOU": "BILU", "BMES": "BMES", "BMEWO": "BMEW"}
@@ -38,6 +52,24 @@ TAG_SCHEMES: Mapping[str, str] = MappingProxyType(
 
 Source: Xue & Shen (2003) for BMES; LingPipe for BMEWO. IOB1 is read as BIO, IOE1 and IOE2 as BIOES.
 """
+
+
+def why_not_answered(kind: str, plm: Plm) -> str:
+    """Why a PLM cannot answer tasks of a kind, and what to do; empty: it can."""
+    how = OWN_HEAD.get(kind)
+    if not plm.has_own_head and kind == "generation":
+        return (
+            "a generation is written by a causal or encoder-decoder language model's own head, and "
+            f"{plm.label} is read by a trained one; name such a plm, with plm.head: lm"
+        )
+    if plm.has_own_head and how is None:
+        return f"a {kind} is not answered by a language model's own head; use plm.head: linear"
+    if plm.kind == "masked_lm" and how == "generation":
+        return (
+            f"its answers are written, and {plm.label} is a masked language model, which fills in one token and writes "
+            f"nothing; name a causal or encoder-decoder plm{', or use plm.head: linear' if kind == 'extractive_qa' else ''}"
+        )
+    return ""
 
 
 def usual_metrics(kind: str, classes: Sequence[str]) -> tuple[str, ...]:

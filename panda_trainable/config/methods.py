@@ -31,6 +31,7 @@ class Traits:
         loss_holds_similarity: whether that weight is part of its loss, so that it decides a gain that it is to predict.
         fixed_loss: whether its distillation loss and schedule are its own, whatever the file says.
         lambda_over_batch: whether λ is divided by the batch size.
+        asked: whether it is defined only where a language model's own head answers.
     """
 
     knobs: tuple[str, ...]
@@ -48,6 +49,7 @@ class Traits:
     loss_holds_similarity: bool = False
     fixed_loss: bool = False
     lambda_over_batch: bool = False
+    asked: bool = False
 
     def reads(self, setting: str) -> bool:
         """Whether a setting of methods matters to this one; else it has its default."""
@@ -74,6 +76,7 @@ TRAITS: Mapping[str, Traits] = MappingProxyType(
     {
         BASELINE: Traits(_RATE, reference="baseline"),
         "prompt_tuning_longer": Traits(_RATE, as_long_as="panda"),
+        "plain_template": Traits((), trains="nothing", asked=True),
         "model_tuning": Traits(_RATE, trains="model"),
         "multitask_model_tuning": Traits(_RATE, "all", trains="model", mixes=True, weighs_sources=False),
         "linear_probe": Traits(_RATE, trains="head"),
@@ -134,9 +137,9 @@ PARTNER_WEIGHTS: tuple[str, ...] = get_args(PartnerWeights)
 INSTANCE_RELATIONS: tuple[str, ...] = get_args(InstanceRelation)
 KD_KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "mse": ("classification", "regression", "multiple_choice", "tagging", "extractive_qa"),
+        "mse": ("classification", "regression", "multiple_choice", "tagging", "extractive_qa", "generation"),
         "kl": ("classification", "multiple_choice", "tagging", "extractive_qa"),
-        "hidden": ("classification", "regression", "multiple_choice"),
+        "hidden": ("classification", "regression", "multiple_choice", "generation"),
         "inter_class": ("classification", "multiple_choice"),
         "inter_instance": ("classification", "regression", "multiple_choice"),
         "gram": ("classification", "multiple_choice"),

@@ -46,12 +46,14 @@ class Reading:
         columns: names of a table's columns, whose files have no header line.
         words: whether `.txt` files hold a word per line, and no table.
         drops_broken: whether lines of tables with too few or too many cells are left out, and not refused.
+        documents: whether `.txt` files are a text each, and no table.
     """
 
     delimiter: str = ""
     columns: tuple[str, ...] = ()
     words: bool = False
     drops_broken: bool = False
+    documents: bool = False
 
 
 Row = dict[str, Any] | str | Note

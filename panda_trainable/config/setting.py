@@ -28,8 +28,8 @@ InitKind = Literal["normal", "uniform", "uniform_positive", "zeros", "sparse", "
 class PlmSettings(Section):
     """A pretrained language model as the experiment file names it, and how it is read."""
 
-    source: Annotated[str, MinLen(1), Doc("hub id, folder, or package:<module>/<folder>")] = dataclasses.field(
-        metadata={"keyed": False}
+    source: Annotated[str, MinLen(1), Doc("hub id, folder, .gguf file, or package:<module>/<path>")] = (
+        dataclasses.field(metadata={"keyed": False})
     )
     _: KW_ONLY
     pooling: Annotated[
@@ -53,10 +53,12 @@ class Plm(PlmSettings):
         family_version: of its family in FAMILY_VERSIONS.
         kind: what it is here: a language model that answers with its own head or reads left to right, or an encoder.
         head: None where it is the usual of its files.
+        folder: where its files lie, where they were made from a GGUF file; else empty, and every node looks for the source.
     """
 
     files: str
     note: str = unkeyed("")
+    folder: str = unkeyed("")
     family_version: int = 0
     kind: PlmKind = "encoder"
 
@@ -125,6 +127,9 @@ class TrainSettings(Section):
     max_length: Annotated[int, Ge(8), Doc("tokens of an example without the prompt; longer ones are cut")] = 128
     eval_every: Annotated[int, Ge(1), Doc("steps between evaluations on selection rows")] = unkeyed(50)
     precision: Annotated[Precision, Doc("of the frozen PLM's matrix products, in sources and teachers too")] = "float32"
+    max_answer: Annotated[
+        int, Ge(2), Doc("tokens of an answer that is written, its end included; longer ones are cut")
+    ] = 32  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,27 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt, Lt
 
-from panda_trainable.config.kinds import CLASSES, KINDS, METRIC_NAMES, TEXTS, tag_problems
+from panda_trainable.config.kinds import (
+    CLASSES,
+    KINDS,
+    METRIC_NAMES,
+    OWN_HEAD,
+    TEXTS,
+    tag_problems,
+    why_not_answered,
+)
 from panda_trainable.config.origin import Origin, Unlocated
 from panda_trainable.config.section import Doc, ReadBy, Section, WrongSetting, as_list, as_name
 from panda_trainable.config.setting import Plm
 from panda_trainable.config.templates import fields_of, template_problem
-from panda_trainable.config.wording import TEXT_TO_TEXT, Wording, text_to_text, wording_problems
+from panda_trainable.config.wording import (
+    QUESTION,
+    TEXT_TO_TEXT,
+    Wording,
+    text_to_text,
+    usual_wording,
+    wording_problems,
+)
 
 SPLITS = ("train", "validation", "test")
 Label = Annotated[str, ReadBy(as_name, also=("int", "float", "bool"))]
@@ -99,7 +114,7 @@ class TaskSpec:
         text: one text, or two that are read as a pair: each a field, or a template of fields in braces.
             For tagging the field of the words; for extractive QA question and passage.
         label: the field of the label: a class number or name, a float, the number of the right
-            choice, a list of tags, or `{"text": [...], "answer_start": [...]}`.
+            choice, a list of tags, `{"text": [...], "answer_start": [...]}`, or the text that is written.
         classes: C, class names in the order of their numbers; tags for tagging; else empty. A task that is not yet
             located may leave them to the labels of its train rows.
         metrics: the first is the score; empty where they follow from classes that are not known yet.
@@ -122,6 +137,9 @@ class TaskSpec:
         t5: its text-to-text form, where T5's rule does not give it.
         asked: how it is asked here, of the language model that answers with its own head (`on`); None: a linear head
             is trained for it.
+        passages: whether it is an extractive QA whose answers a language model writes: its rows are that kind's.
+        window: words of the pieces that its texts are cut into, of which the first half is read and the rest is the
+            answer: language modelling. 0: they are not.
     """
 
     name: str = field(metadata={"keyed": False})
@@ -148,6 +166,8 @@ class TaskSpec:
     wording: Wording | None = field(default=None, metadata={"keyed": False})
     t5: Wording | None = field(default=None, metadata={"keyed": False})
     asked: Wording | None = None
+    passages: bool = field(default=False, metadata={"keyed": False})
+    window: int = 0
 
     def __post_init__(self) -> None:
         fitting = METRIC_NAMES.get(self.kind, ())
@@ -179,6 +199,8 @@ class TaskSpec:
             f"choices must be two or more texts of a multiple_choice, or the field of a list of them, got {list(self.choices)}": (
                 len(self.choices) > 1 or listed if self.kind == "multiple_choice" else not self.choices
             ),
+            f"window cuts the one text of a generation, a field, got text {list(self.text)} of a {self.kind}": not self.window
+            or (self.kind == "generation" and len(self.text) == 1 and "{" not in self.text[0]),
             "question_match needs `question`: the fields that rows of one question share": "question_match"
             not in self.metrics
             or bool(self.question),
@@ -196,8 +218,8 @@ class TaskSpec:
 
     @property
     def readout(self) -> str:
-        """What turns states into answers: a trained `linear` head, or the `verbaliser` of a language model's own."""
-        return "verbaliser" if self.asked else "linear"
+        """What turns states into answers: a trained `linear` head, or a language model's own by a row of OWN_HEAD."""
+        return OWN_HEAD[self.kind] if self.asked else "linear"
 
     @property
     def outputs(self) -> int:
@@ -209,9 +231,10 @@ class TaskSpec:
 
     def worded(self, form: str) -> "TaskSpec":
         """The task as a language model is asked in a form: `natural`, as it says itself, or `t5`."""
-        if form != TEXT_TO_TEXT or self.kind != "classification":
+        if form != TEXT_TO_TEXT or self.kind not in OWN_HEAD:
             return self
-        return replace(self, wording=self.t5 or text_to_text(self.name, self.text, self.classes))
+        usual = Wording(QUESTION) if self.kind == "extractive_qa" else None
+        return replace(self, wording=self.t5 or usual or text_to_text(self.name, self.text, self.classes))
 
     def on(self, plm: Plm) -> "TaskSpec":
         """The task as a PLM answers it: asked in words where its own head answers.
@@ -219,18 +242,31 @@ class TaskSpec:
         Raises:
             ValueError: if it cannot be asked in words.
         """
+        task = self.unasked
+        if why := why_not_answered(task.kind, plm):
+            raise ValueError(f"task {self.name}: {why}")
         if not plm.has_own_head:
-            return self if self.asked is None else replace(self, asked=None)
-        if self.kind != "classification":
-            raise ValueError(
-                f"task {self.name}: a {self.kind} is not answered by a language model's own head; use plm.head: linear"
-            )
-        if self.wording is None:
+            return task
+        wording = task.wording or usual_wording(task.kind, len(task.text))
+        if wording is None:
             raise ValueError(
                 f"task {self.name}: nobody says how it is asked of a language model; give it a template, as in "
                 f"'{{{self.text_fields[0]}}} It was {{answer}}.', and words; or use plm.head: linear"
             )
-        return replace(self, asked=self.wording.with_words(self.classes))
+        asked = replace(task, asked=wording.with_words(self.classes))
+        if OWN_HEAD[task.kind] != "generation":
+            return asked
+        return replace(asked, kind="generation", passages=task.kind == "extractive_qa")
+
+    @property
+    def unasked(self) -> "TaskSpec":
+        """The task as it is before a PLM answers it."""
+        return self if self.asked is None else replace(self, kind=self.rows_kind, asked=None, passages=False)
+
+    @property
+    def rows_kind(self) -> str:
+        """The kind that its rows are read as, whatever answers them."""
+        return "extractive_qa" if self.passages else self.kind
 
     @property
     def strata(self) -> tuple[str, ...]:
@@ -256,7 +292,7 @@ class TaskSpec:
     def compared_fields(self) -> tuple[str, ...]:
         """The fields whose texts tell that two rows share a text."""
         # Many passages may have one question; where choices have no stem, they are the texts.
-        texts = self.text[1:] if self.kind == "extractive_qa" else self.text or self.choices
+        texts = self.text[1:] if self.rows_kind == "extractive_qa" else self.text or self.choices
         return self.compared or tuple(dict.fromkeys(name for text in texts for name in fields_of(text)))
 
     @property

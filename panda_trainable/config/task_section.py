@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from annotated_types import Len
+from annotated_types import Ge, Len
 
 from panda_trainable.config.kinds import CLASSES, usual_metrics
 from panda_trainable.config.origin import Reading, Unlocated
@@ -32,6 +32,9 @@ def _as_mark(value: Any) -> Any:
     return mark
 
 
+LEAST_WINDOW = 4
+"""Words of a piece of text at least, half of which are read and half written."""
+
 Texts = Annotated[tuple[str, ...], Len(0, 2), ReadBy(as_list, also=("str",))]
 Fields = Annotated[tuple[str, ...], ReadBy(as_list, also=("str",))]
 Names = tuple[Annotated[str, ReadBy(as_name, also=("float", "bool"))], ...]
@@ -52,7 +55,8 @@ class TaskSection(Section):
     """A task of your own."""
 
     kind: Annotated[
-        Literal["classification", "regression", "multiple_choice", "tagging", "extractive_qa"], Doc("what is predicted")
+        Literal["classification", "regression", "multiple_choice", "tagging", "extractive_qa", "generation"],
+        Doc("what is predicted"),
     ] = "classification"
     text: Annotated[
         Texts,
@@ -77,6 +81,9 @@ class TaskSection(Section):
     ] = ""  # fmt: skip
     columns: Annotated[Fields, Doc("names of the columns of csv and tsv files that have no header line")] = ()
     metrics: Annotated[tuple[str, ...], Doc("metrics; the first is the score; default those of the kind")] = ()
+    window: Annotated[
+        int, Ge(0), Doc("generation: cut every text into pieces of so many words, half to read and half to write; 0: do not")
+    ] = 0  # fmt: skip
     path: Annotated[str, Doc("folder, inside `data` or absolute; default the task's name")] = ""
     id: Annotated[str, Doc("field that must differ from row to row, where rows have it; '' for none")] = "id"
     question: Annotated[Fields, Doc("fields that rows of one question have in common; question_match needs them")] = ()
@@ -104,6 +111,8 @@ class TaskSection(Section):
         named = [name for name in self.columns if name]
         if len(set(named)) != len(named):
             raise WrongSetting("columns", f"columns must have different names, got {list(self.columns)}")
+        if 0 < self.window < LEAST_WINDOW:
+            raise WrongSetting("window", f"window must be 0 or at least {LEAST_WINDOW} words, got {self.window}")
 
     def spec(self, name: str) -> TaskSpec:
         """The task under a name, not yet located.
@@ -116,10 +125,10 @@ class TaskSection(Section):
         )
         task = TaskSpec(
             name, self.kind, self.text, self.label, self.classes, metrics,
-            Unlocated(self.path, Reading(self.delimiter, self.columns)),
+            Unlocated(self.path, Reading(self.delimiter, self.columns, documents=bool(self.window))),
             choices=self.choices, prepare=self.prepare, compared=self.compared, question=self.question, id=self.id,
             hub=self.hub, labels=LabelRules(self.rare_classes), split=self.split, original=self.original,
-            wording=self._wording(name), t5=Wording(self.t5.template, self.t5.words) if self.t5 else None,
+            window=self.window, wording=self._wording(name), t5=Wording(self.t5.template, self.t5.words) if self.t5 else None,
         )  # fmt: skip
         return task.worded(self.template)
 

@@ -10,6 +10,9 @@ SLOT = "answer"
 TEXT_TO_TEXT = "t5"
 """What stands for T5's text-to-text form in the place of a template."""
 
+QUESTION = "question: {1} context: {2} {answer}"
+"""T5's text-to-text form of question and passage. Source: Raffel et al. (arXiv:1910.10683), appendix D, SQuAD."""
+
 
 @dataclass(frozen=True)
 class Wording:
@@ -19,7 +22,7 @@ class Wording:
         template: text with fields in braces, and `{answer}` where the answer stands; `{1}` and `{2}` are the task's
             texts as a whole.
         words: the label words of each class, in the order of the classes: a class is as likely as its words together.
-            Empty: the names of the classes.
+            Empty: the names of the classes, or nothing where the answer is written.
     """
 
     template: str
@@ -65,6 +68,20 @@ class Wording:
     def with_words(self, classes: Sequence[str]) -> "Wording":
         """The same with the names of classes as words where it has none."""
         return self if self.words else Wording(self.template, tuple((name.replace("_", " "),) for name in classes))
+
+
+def usual_wording(kind: str, texts: int) -> Wording | None:
+    """How a task is asked that has no template: of what is written, its texts and then the answer; None: nobody says.
+
+    Args:
+        kind: of the task.
+        texts: number of its texts.
+    """
+    if kind == "extractive_qa":
+        return Wording(f"{{2}} Question: {{1}} Answer: {{{SLOT}}}")
+    if kind == "generation":
+        return Wording(" ".join([*(f"{{{number}}}" for number in range(1, texts + 1)), f"{{{SLOT}}}"]))
+    return None
 
 
 def text_to_text(name: str, texts: Sequence[str], classes: Sequence[str]) -> Wording:

@@ -32,7 +32,7 @@ def why_unlabelled(task: TaskSpec, split: str) -> str:
     field = LABELLED_BY.get(task.prepare, task.label)
     distinct: set[str] = set()
     there = False
-    unlabelled, told_apart = True, split == "test" and task.kind != "extractive_qa" and field == task.label
+    unlabelled, told_apart = True, split == "test" and not _is_answered(task) and field == task.label
     for label in _labels(task, split, field):
         there, unlabelled = True, unlabelled and is_unlabelled(label)
         distinct |= {repr(each) for each in (label if isinstance(label, list) else [label])}
@@ -41,6 +41,11 @@ def why_unlabelled(task: TaskSpec, split: str) -> str:
     if unlabelled:
         return "has no labels" if there else ""
     return f"has one label for all its rows ({listed(distinct)}), which stands for none,"
+
+
+def _is_answered(task: TaskSpec) -> bool:
+    """Whether labels are texts, of which all rows may have one."""
+    return task.kind in ("extractive_qa", "generation")
 
 
 def _labels(task: TaskSpec, split: str, field: str) -> Iterator[Any]:

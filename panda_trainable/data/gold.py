@@ -33,5 +33,15 @@ class AnswerGold:
     offsets: NDArray[np.int32]
 
 
+@dataclass(frozen=True)
+class TextGold:
+    """The texts that are right, where a language model writes."""
+
+    answers: tuple[str, ...]
+
+
+UNWRITTEN = "\x18"
+"""What stands for the text of a row of which some logit was not finite: a control character that no tokenizer writes."""
+
 IGNORED = -100
 """Label of what is not asked: padding, words behind the cut."""

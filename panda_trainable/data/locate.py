@@ -22,6 +22,7 @@ from panda_trainable.data.classes import (
 )
 from panda_trainable.data.labels import MOST_UNLABELLED, PADDING, too_many_unlabelled
 from panda_trainable.data.rows import UNLABELLED, Example, Findings, examples, fields_of_files, fingerprint
+from panda_trainable.origins.documents import Windows
 from panda_trainable.origins.folder import READERS, FolderFiles, format_of
 from panda_trainable.origins.lines import listed
 from panda_trainable.origins.part import PartOfTrain
@@ -66,6 +67,14 @@ def is_here(task: TaskSpec, data: Path) -> bool:
 
 def _found(task: TaskSpec, data: Path, fetch: Callable[[TaskSpec], Path] | None) -> Origin:
     """A task's origin once it is looked for."""
+    origin = _files_of(task, data, fetch)
+    if not task.window or not origin.has_rows:
+        return origin
+    return Windows(origin, task.text[0], task.label, task.window, fields_of_files(task))
+
+
+def _files_of(task: TaskSpec, data: Path, fetch: Callable[[TaskSpec], Path] | None) -> Origin:
+    """Where its rows come from, texts as they are."""
     if not isinstance(task.origin, Unlocated):
         return task.origin
     if task.hub and fetch and not is_here(task, data):

@@ -5,8 +5,9 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from panda_trainable.config.origin import ClassValue, Note
@@ -21,6 +22,9 @@ IMBALANCED = 10
 """Times that the largest class may be the smallest before it is named."""
 
 
+ReadLabel = Callable[[TaskSpec, Mapping[str, Any]], Any]
+
+
 @dataclass(frozen=True)
 class Example:
     """A checked row.
@@ -28,7 +32,7 @@ class Example:
     Attributes:
         texts: the texts of each sequence that the PLM reads: one sequence of one or two texts, or one
             per choice; for tagging the words.
-        label: class or choice number, value, tag numbers, or the answers as (start, text).
+        label: class or choice number, value, tag numbers, the answers as (start, text), or the texts that are right.
         compared: texts that tell whether rows share one.
         question: what rows of one question have in common; empty where it does not matter.
         values: what a language model's template is filled with, where the task is asked so.
@@ -94,7 +98,7 @@ def fields_of_files(task: TaskSpec) -> Fields:
 def _why_left_out(task: TaskSpec, row: Mapping[str, Any]) -> str:
     if task.choices_in and length_inside(row, task.choices_in) != len(task.choices):
         return f"with another number of choices than {len(task.choices)}"
-    if task.kind == "extractive_qa":
+    if task.rows_kind == "extractive_qa":
         return UNANSWERED
     if is_empty(row.get(task.label)):
         return "with an empty label"
@@ -131,7 +135,8 @@ def checked_row(task: TaskSpec, row: Mapping[str, Any]) -> Example | None:
         return _tagged(task, row)
     texts = _texts(task, row)
     sequences = tuple((*texts, text_of(row, choice)) for choice in task.choices) or (texts,)
-    label = _answers(row, task) if task.kind == "extractive_qa" else _label(task, row[task.label])
+    read: ReadLabel = _LABELS.get(task.rows_kind, _label)
+    label = read(task, row)
     if label is None:
         return None
     question = json.dumps([row[name] for name in task.question], default=str) if task.question else ""
@@ -160,7 +165,7 @@ def problem_of_missing(missing: Sequence[str], row: Mapping[str, Any], keys: str
 
 def _texts(task: TaskSpec, row: Mapping[str, Any]) -> tuple[str, ...]:
     """The texts of a row; of a pair that is no question about a passage one may be empty."""
-    pair = len(task.text) == 2 and task.kind != "extractive_qa"
+    pair = len(task.text) == 2 and task.rows_kind != "extractive_qa"
     texts = tuple(text_of(row, text, may_be_empty=pair) for text in task.text)
     if pair and not any(text.strip() for text in texts):
         text_of(row, task.text[0])  # which refuses it
@@ -208,7 +213,7 @@ def _without_padding(task: TaskSpec, row: dict[str, Any], findings: Findings) ->
     return {**row, task.text[0]: [word for word, _ in kept], task.label: [tag for _, tag in kept]}
 
 
-def _answers(row: Mapping[str, Any], task: TaskSpec) -> tuple[tuple[int, str], ...] | None:
+def _answers(task: TaskSpec, row: Mapping[str, Any]) -> tuple[tuple[int, str], ...] | None:
     """The answers of a row, each with its start; None: the question has none."""
     said, passage = row[task.label], row[task.text[1]] if task.text[1] in row else text_of(row, task.text[1])
     said = printed(said) or said if isinstance(said, str) else said  # as pandas writes it into CSV
@@ -232,14 +237,30 @@ def _answers(row: Mapping[str, Any], task: TaskSpec) -> tuple[tuple[int, str], .
     return tuple((int(start), text) for start, text in pairs)
 
 
-def _label(task: TaskSpec, label: Any) -> float | None:
-    if task.kind == "regression":
-        return _value(task, label)
-    number = class_number(task, label)
+def _texts_to_write(task: TaskSpec, row: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The texts that are right, the first of which is learnt; None: there is none."""
+    said = row[task.label]
+    said = printed(said) or said if isinstance(said, str) else said  # as pandas writes lists into CSV
+    said = said.get("text") if isinstance(said, Mapping) else said
+    if is_empty(said):
+        return None
+    texts = [
+        text.name if isinstance(text, ClassValue) else text for text in (said if isinstance(said, list) else [said])
+    ]
+    if not all(isinstance(text, str) and text.strip() and is_unicode(text) for text in texts):
+        raise ValueError(
+            f"{task.label} must be a text, or a list of texts that are all right, none of them empty, got {shown(row[task.label])}"
+        )
+    return tuple(str(text).strip() for text in texts)
+
+
+def _label(task: TaskSpec, row: Mapping[str, Any]) -> float | None:
+    number = class_number(task, row[task.label])
     return None if number is None else float(number)
 
 
-def _value(task: TaskSpec, label: Any) -> float | None:
+def _value(task: TaskSpec, row: Mapping[str, Any]) -> float | None:
+    label = row[task.label]
     if is_empty(label):  # -1 is a value like any other
         return None
     try:
@@ -250,6 +271,12 @@ def _value(task: TaskSpec, label: Any) -> float | None:
     if not math.isfinite(value):
         raise ValueError(f"{task.label} must be a number, got {shown(label)}")
     return value
+
+
+_LABELS: Mapping[str, ReadLabel] = MappingProxyType(
+    {"regression": _value, "extractive_qa": _answers, "generation": _texts_to_write}
+)
+"""Kind -> what reads a row's label; of others the number of a class or choice. None: the row has no label."""
 
 
 def fingerprint(found: Iterable[Example]) -> str:

@@ -8,13 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panda_trainable.config.setting import PlmKind
+from panda_trainable.config.setting import PlmKind, Setting
+from panda_trainable.config.task import TaskSpec
 from panda_trainable.config.wording import Wording
 from panda_trainable.data.gold import IGNORED
 from panda_trainable.data.rows import Example
-from panda_trainable.plm.asking import asked_texts
+from panda_trainable.plm.asking import AskedTexts, asked_texts
+from panda_trainable.writing.targets import targets
 
 Arrays = dict[str, NDArray[Any]]
+Tokenise = Callable[[Any, Sequence[Example], int], tuple[Arrays, list[Any]]]
+"""Tokenizer, rows and maximum length -> arrays of a TokenTable, and what metrics need."""
 
 
 def _of_texts(tokenizer: Any, rows: Sequence[Example], max_length: int) -> Arrays:
@@ -137,7 +141,7 @@ def _shortened(tokenizer: Any, text: str, tokens: int) -> str:
     return text if len(offsets) <= tokens else text[: offsets[tokens - 1][1]]
 
 
-TOKENISERS: Mapping[str, Callable[[Any, Sequence[Example], int], tuple[Arrays, list[Any]]]] = MappingProxyType(
+TOKENISERS: Mapping[str, Tokenise] = MappingProxyType(
     {
         "classification": _numbers,
         "regression": _values,
@@ -146,20 +150,52 @@ TOKENISERS: Mapping[str, Callable[[Any, Sequence[Example], int], tuple[Arrays, l
         "extractive_qa": _passages,
     }
 )
-"""Kind -> function of tokenizer, rows and maximum length: arrays of a TokenTable, and what metrics need."""
+"""Kind -> how its rows are read where a trained head answers."""
 
 
-def asking(kind: PlmKind, wording: Wording) -> Callable[[Any, Sequence[Example], int], tuple[Arrays, list[Any]]]:
-    """The tokeniser, as TOKENISERS has it, of rows that are asked of a language model with its own head."""
+def tokeniser_of(setting: Setting, task: TaskSpec) -> Tokenise:
+    """How the rows of a task are read: for a trained head, with label words, or with answers to be written."""
+    kind, wording = setting.plm.kind, task.asked
+    if wording is None:
+        return TOKENISERS[task.kind]
+    if task.readout == "generation":
+        return writing(kind, wording, setting.train.max_answer)
+    return asking(kind, wording)
+
+
+def asking(kind: PlmKind, wording: Wording) -> Tokenise:
+    """The tokeniser of rows that are asked of a language model with its own head."""
 
     def filled(tokenizer: Any, rows: Sequence[Example], max_length: int) -> tuple[Arrays, list[Any]]:
         texts = asked_texts(tokenizer, kind, wording, [row.values for row in rows], max_length)
         labels = np.array([row.label for row in rows], np.int64)
         slots, cut = np.array(texts.slots, np.int32)[:, None], np.array(np.mean(texts.cut))
-        return {**_padded_sequences(tokenizer, {"input_ids": texts.ids}), "slots": slots, "labels": labels,
-                "truncated": cut}, []  # fmt: skip
+        return {**_read(tokenizer, texts), "slots": slots, "labels": labels, "truncated": cut}, []
 
     return filled
+
+
+def writing(kind: PlmKind, wording: Wording, most: int) -> Tokenise:
+    """The tokeniser of rows whose first answer a language model is to write, in at most so many tokens.
+
+    Of an answer with a place, as extractive QA has it, the text counts.
+    """
+
+    def filled(tokenizer: Any, rows: Sequence[Example], max_length: int) -> tuple[Arrays, list[Any]]:
+        texts = asked_texts(tokenizer, kind, wording, [row.values for row in rows], max_length)
+        gold = [[each if isinstance(each, str) else each[1] for each in row.label] for row in rows]
+        found = targets(tokenizer, kind, wording, [answers[0] for answers in gold], most)
+        sizes = np.array([len(ids) for ids in found.ids])
+        slots = _padded(found.ids, sizes, np.int32, -1)
+        labels = np.where(slots >= 0, slots, IGNORED).astype(np.int64)
+        cut = np.array(np.mean(np.array(texts.cut) | np.array(found.cut)))
+        return {**_read(tokenizer, texts), "slots": slots, "labels": labels, "truncated": cut}, gold
+
+    return filled
+
+
+def _read(tokenizer: Any, texts: AskedTexts) -> Arrays:
+    return _padded_sequences(tokenizer, {"input_ids": texts.ids})
 
 
 def _padded_sequences(tokenizer: Any, encoded: Any) -> Arrays:

@@ -1,9 +1,11 @@
 """TokenTable: the rows of one split as the PLM reads them, tokenised once and mapped into memory."""
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,12 +16,12 @@ from torch import Tensor
 from panda_trainable.config.keys import content_key
 from panda_trainable.config.setting import Setting
 from panda_trainable.config.task import TaskSpec
-from panda_trainable.data.gold import AnswerGold, TagGold
+from panda_trainable.data.gold import AnswerGold, TagGold, TextGold
 from panda_trainable.data.limits import kept_rows
-from panda_trainable.data.tokenisers import TOKENISERS, asking
+from panda_trainable.data.tokenisers import tokeniser_of
 from panda_trainable.library import PromptLibrary
 from panda_trainable.origins.texts import shared_text_groups, text_hashes
-from panda_trainable.plm.files import load_tokenizer
+from panda_trainable.pretrained.files import load_tokenizer
 
 GOLD = "gold.json"
 
@@ -33,9 +35,11 @@ class TokenTable:
         types: [M, T] token types: 0, and 1 in the second text of a pair.
         lengths: [M] tokens of each sequence.
         labels: what the loss compares with: [N] class or choice numbers or values; [N, W] tags of words;
-            [N, 2] first and last token of the answer. IGNORED where there is nothing to learn.
+            [N, 2] first and last token of the answer; [N, A] tokens that are written. IGNORED where there is nothing to
+            learn.
         slots: [N, W] tagging: the token that stands for each word, its first; -1: none. [N, 1] of a task that a
-            language model is asked: the token that predicts the answer. Else [N, 0].
+            language model is asked: the token that predicts the answer. [N, A] of one that it writes: the tokens to be
+            written, -1 behind them. Else [N, 0].
         answers: [N, T] extractive QA: which tokens are the passage's. Else [N, 0].
         offsets: [N, T, 2] extractive QA: the characters of the passage's tokens. Else [N, 0, 2].
         groups: [N] rows with the same number share a text.
@@ -90,7 +94,8 @@ def tokens_key(setting: Setting, task: TaskSpec, split: str) -> str:
     limit = setting.limit.train if split == "train" else setting.limit.report
     found = dict(task.fingerprints)[split]
     read = (task.kind, task.classes, task.text, task.choices, task.compared_fields, task.question)
-    asked = (task.asked, setting.plm.kind) if task.asked else ()
+    asked: tuple[Any, ...] = (task.asked, setting.plm.kind) if task.asked else ()
+    asked += (setting.train.max_answer,) if task.readout == "generation" else ()
     return content_key("tokens", setting.plm.files, found, read, setting.train.max_length, limit, *asked)
 
 
@@ -114,8 +119,7 @@ def _tokenise(draft: Path, setting: Setting, task: TaskSpec, split: str) -> None
     """Writes the arrays of a TokenTable into a folder."""
     rows, questions = kept_rows(task, split, setting.limit.train if split == "train" else setting.limit.report)
     tokenizer = load_tokenizer(setting.plm)
-    tokenise = asking(setting.plm.kind, task.asked) if task.asked else TOKENISERS[task.kind]
-    arrays, gold = tokenise(tokenizer, rows, setting.train.max_length)
+    arrays, gold = tokeniser_of(setting, task)(tokenizer, rows, setting.train.max_length)
     empty = {"slots": np.zeros((len(rows), 0), np.int32), "answers": np.zeros((len(rows), 0), bool)}
     arrays = {**empty, "offsets": np.zeros((len(rows), 0, 2), np.int32), **arrays}
     arrays["groups"] = shared_text_groups([row.compared for row in rows])
@@ -127,16 +131,11 @@ def _tokenise(draft: Path, setting: Setting, task: TaskSpec, split: str) -> None
 
 
 def gold_of(table: TokenTable, task: TaskSpec, rows: NDArray[np.int64]) -> NDArray[Any]:
-    """[n] gold values that metrics compare with logits: labels, tags of all words, or answers."""
-    if task.kind in ("tagging", "extractive_qa"):
+    """[n] gold values that metrics compare with predictions: labels, tags of all words, answers, or texts."""
+    if make := _GOLD.get(task.kind):
         said = _gold(table.gold)
         made = np.empty(len(rows), object)
-        for i, row in enumerate(rows):
-            made[i] = (
-                TagGold(task.classes, tuple(said[row]), tuple(table.slots[row].tolist()))
-                if task.kind == "tagging"
-                else AnswerGold(said[row][0], tuple(said[row][1]), table.offsets[row])
-            )
+        made[:] = [make(table, task, row, said[row]) for row in rows]
         return made
     labels = table.labels.numpy()[rows]
     if not task.question:
@@ -144,6 +143,16 @@ def gold_of(table: TokenTable, task: TaskSpec, rows: NDArray[np.int64]) -> NDArr
     both = np.empty(len(rows), [("label", labels.dtype), ("question", np.int64)])
     both["label"], both["question"] = labels, table.questions[rows]
     return both
+
+
+_GOLD: Mapping[str, Callable[[TokenTable, TaskSpec, int, Any], Any]] = MappingProxyType(
+    {
+        "tagging": lambda table, task, row, said: TagGold(task.classes, tuple(said), tuple(table.slots[row].tolist())),
+        "extractive_qa": lambda table, _, row, said: AnswerGold(said[0], tuple(said[1]), table.offsets[row]),
+        "generation": lambda _table, _task, _row, said: TextGold(tuple(said)),
+    }
+)
+"""Kind -> a row's gold, of what its table keeps beside labels; other kinds have their labels."""
 
 
 @lru_cache(maxsize=8)

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from panda_trainable.config.origin import Reading
 from panda_trainable.config.task import SPLITS
 from panda_trainable.origins.columns import arrow, parquet
-from panda_trainable.origins.documents import class_folders, documents
+from panda_trainable.origins.documents import class_folders, document, documents, texts_below
 from panda_trainable.origins.lines import MOST_NAMES, PLAIN, Rows, json_file, json_lines, listed
 from panda_trainable.origins.nested import unnested
 from panda_trainable.origins.sentences import conll
@@ -19,7 +19,9 @@ Reader = Callable[[Path, Reading], Rows]
 
 
 def _text_file(path: Path, reading: Reading) -> Rows:
-    """A `.txt` file: a word per line for tagging, else a table, whose columns tabs divide as a rule."""
+    """A `.txt` file: a text, or a word per line for tagging, else a table, whose columns tabs divide as a rule."""
+    if reading.documents:
+        return document(path, reading)
     return (conll if reading.words else tsv_table)(path, reading)
 
 
@@ -83,6 +85,8 @@ class FolderFiles:
         try:
             inside = (_files(folder, split) for folder in (self.folder, self.folder / "data"))
             found = next(filter(None, inside), ()) or _named(self.folder, split, dict(self.files_called).get(split, ()))
+            if self.reading.documents and split == "train" and not found:
+                return _texts(self.folder)
             return found or (_undivided(self.folder) if split == "train" else ())
         except OSError as error:
             raise ValueError(f"{self.folder}: cannot be looked into ({error.strerror or error})") from error
@@ -150,6 +154,16 @@ def _files(folder: Path, split: str) -> tuple[Path, ...]:
         names = ", ".join(str(files[0].relative_to(folder)) for files in found)
         raise ValueError(f"{folder}: {split} must be one file, got {names}")
     return found[0] if found else ()
+
+
+def _texts(folder: Path) -> tuple[Path, ...]:
+    """The texts of a folder that is not divided into splits."""
+    splits = {name for names in CALLED.values() for name in names}
+    return tuple(
+        path
+        for path in texts_below(folder)
+        if not splits & {part.lower() for part in path.relative_to(folder).parts[:-1]}
+    )
 
 
 def _undivided(folder: Path) -> tuple[Path, ...]:

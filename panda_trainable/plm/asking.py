@@ -7,7 +7,7 @@ from typing import Any
 from panda_trainable.config.setting import PlmKind
 from panda_trainable.config.wording import Wording
 from panda_trainable.plm.answers import Answers, Tokens
-from panda_trainable.plm.kinds import KINDS
+from panda_trainable.pretrained.kinds import KINDS
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def asked_texts(
     if problems := list(asking_problems(tokenizer, kind, wording)):
         raise ValueError("; ".join(problems))
     room = max_length
-    if KINDS[kind].slot == "end":  # what is read of a word stands behind the text
+    if KINDS[kind].slot == "end" and wording.words:  # what is read of a word stands behind the text
         room -= max(map(len, label_words(tokenizer, kind, wording).continuations))
     found = _read(tokenizer, kind, [wording.around_slot(values) for values in rows])
     too_long = dict.fromkeys(i for i, (ids, _) in enumerate(found) if len(ids) > room)
@@ -131,6 +131,28 @@ def _plain(tokenizer: Any, text: str) -> list[int]:
     return ids
 
 
+def _all_plain(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    made: list[list[int]] = (
+        tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"] if texts else []
+    )
+    return made
+
+
+def end_of_text(tokenizer: Any) -> int:
+    """The token that ends a text, and so what is written.
+
+    Raises:
+        ValueError: if the tokenizer has none.
+    """
+    named = (token for token in (tokenizer.eos_token_id, tokenizer.sep_token_id) if token is not None)
+    found: int | None = next(named, None)
+    if found is None:
+        raise ValueError(
+            "its tokenizer names no eos_token, with which an answer that is written ends; add it to its config"
+        )
+    return found
+
+
 def special_tokens(tokenizer: Any) -> tuple[Tokens, Tokens]:
     """What a tokenizer puts before a text and behind it."""
     plain, whole = _plain(tokenizer, "a"), tokenizer("a")["input_ids"]
@@ -160,19 +182,26 @@ def label_words(tokenizer: Any, kind: PlmKind, wording: Wording) -> Answers:
 
 
 def _word(tokenizer: Any, kind: PlmKind, wording: Wording, word: str) -> Tokens:
-    """A word's tokens behind the text before it: what the two together have more than the text alone.
+    return words_as_tokens(tokenizer, kind, wording, [word])[0]
+
+
+def words_as_tokens(tokenizer: Any, kind: PlmKind, wording: Wording, words: Sequence[str]) -> list[Tokens]:
+    """The tokens of each word, or text, behind the text before it: what the two together have more than the text alone.
 
     Source: lm-evaluation-harness tokenises context and continuation so.
     """
     text = wording.before_slot
     before = text.rstrip()
-    alone = (text[len(before) :] + word.strip()) if text != before else word
+    alone = [(text[len(before) :] + word.strip()) if text != before else word for word in words]
     if KINDS[kind].slot == "decoder":
-        return tuple(_plain(tokenizer, word.strip()))
+        return [tuple(ids) for ids in _all_plain(tokenizer, [word.strip() for word in words])]
     if not before and wording.parts[0][1] != "answer":
         before = "a"  # whatever ends the field before it
-    first, both = _plain(tokenizer, before) if before else [], _plain(tokenizer, before + alone)
-    return tuple(both[len(first) :] if both[: len(first)] == first else _plain(tokenizer, alone))
+    first, both = _plain(tokenizer, before) if before else [], _all_plain(tokenizer, [before + each for each in alone])
+    return [
+        tuple(ids[len(first) :] if ids[: len(first)] == first else _plain(tokenizer, each))
+        for ids, each in zip(both, alone, strict=True)
+    ]
 
 
 def asking_problems(tokenizer: Any, kind: PlmKind, wording: Wording) -> Iterator[str]:
@@ -186,6 +215,11 @@ def asking_problems(tokenizer: Any, kind: PlmKind, wording: Wording) -> Iterator
             f"template {wording.template!r} has a field behind the slot, which a {kind} does not read before it answers; "
             "put the slot behind all fields"
         )
+    if not wording.words:  # the answer is written
+        try:
+            end_of_text(tokenizer)
+        except ValueError as error:
+            yield str(error)
     known = True
     for word in (word for words in wording.words for word in words):
         tokens = _word(tokenizer, kind, wording, word)

@@ -16,6 +16,9 @@ from torch.nn.functional import pad
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import bidirectional_mask_function
 
+from panda_trainable.plm.places import Places
+from panda_trainable.plm.single_query import single_query_attention
+
 NAME = "panda-tune"
 
 
@@ -24,14 +27,16 @@ class Pass:
 
     Args:
         prefix: per layer the keys and values [n, heads, P, d] that stand before each row's own; None: none.
-        row: the one position that is wanted of the last layer; None: all.
+        row: the one position that is wanted of the last layer, or the positions [n, M] of each row; None: all.
         padded: whether a row may be shorter than others.
+        places: where tokens stand, which makes the mask; None: one behind the other, as the model masks them.
     """
 
     def __init__(
-        self, prefix: Sequence[tuple[Tensor, Tensor]] | None = None, row: int | None = None, padded: bool = True
-    ):
-        self.prefix, self.row, self.padded = prefix, row, padded
+        self, prefix: Sequence[tuple[Tensor, Tensor]] | None = None, row: int | Tensor | None = None,
+        padded: bool = True, places: Places | None = None,
+    ):  # fmt: skip
+        self.prefix, self.row, self.padded, self.places = prefix, row, padded, places
         self.layer = 0
         self.at_last = False
         self.asked: tuple[Tensor, Tensor, nn.Linear, nn.Linear] | None = None
@@ -54,7 +59,12 @@ class Pass:
             self.answer = single_query_attention(*self.asked, query.shape[1], scale, mask, before), None
             raise _RowAttended
         if before is not None:
-            key, value, mask, position_bias = _with_prefix(before, key, value, mask, position_bias)
+            known = mask if self.places is not None and self.places.before else None  # it holds the prompt already
+            rest = mask if known is None else None
+            key, value, rest, position_bias = _with_prefix(before, key, value, rest, position_bias)
+            mask = rest if known is None else known
+        if self.places is not None and (mask is None or mask.shape[3] != key.shape[2]):
+            raise ValueError("its layers are not masked through transformers' mask interface")
         if position_bias is not None:
             options["position_bias"] = position_bias
         answer = _fast(module, query, key, value, mask, **options)
@@ -64,8 +74,10 @@ class Pass:
         return answer
 
     def of_row(self, x: Any, dim: int) -> Any:
-        """The wanted row of x along a dimension; one that all rows share stays."""
-        return x if x is None or x.shape[dim] == 1 or self.row is None else x.narrow(dim, self.row, 1)
+        """The wanted row of x along a dimension, or the wanted rows; one that all rows share stays."""
+        if x is None or x.shape[dim] == 1 or self.row is None:
+            return x
+        return x.narrow(dim, self.row, 1) if isinstance(self.row, int) else rows_at(x, self.row, dim)
 
     def last(self, layer: Callable[..., Any], x: Tensor, *args: Any, **kwargs: Any) -> Any:
         """The last layer for one row: first as far as its attention, of all rows; then what follows, of the one."""
@@ -73,8 +85,41 @@ class Pass:
         try:
             layer(x, *args, **kwargs)
         except _RowAttended:
+            args, kwargs = self._beside(args, x.shape), self._beside(kwargs, x.shape)
             return layer(self.of_row(x, 1), *args, **kwargs)
         raise AssertionError("the last layer must call attention")
+
+    def _beside(self, given: Any, shape: Sequence[int]) -> Any:
+        """What a layer is given beside states of a shape [n, T, H], of the wanted rows where these differ.
+
+        What has one row for each token, as cosines of positions, must fit the states; a mask plays no part any more.
+        """
+        if isinstance(given, dict):
+            return {name: self._beside(value, shape) for name, value in given.items()}
+        if isinstance(given, tuple):
+            return tuple(self._beside(value, shape) for value in given)
+        wanted = isinstance(given, Tensor) and isinstance(self.row, Tensor) and given.dim() > 1
+        fits = wanted and given.shape[1] == shape[1] and given.shape[0] in (1, shape[0])
+        return self.of_row(given, 1) if fits else given
+
+
+class Prefill(Pass):
+    """A pass that keeps the keys and values [n, 2, heads, T, d] of each layer, and ends with the last.
+
+    Args:
+        layers: calls of attention in a pass.
+    """
+
+    def __init__(self, layers: int):
+        super().__init__()
+        self.layers, self.made = layers, list[Tensor]()
+
+    def attend(self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *args: Any, **options: Any) -> Any:
+        """The ordinary attention; keeps its keys and values."""
+        self.made.append(torch.stack((key, value), 1))
+        if len(self.made) == self.layers:
+            raise LayersRead
+        return super().attend(module, query, key, value, *args, **options)
 
 
 running: ContextVar["Pass | None"] = ContextVar("running forward pass", default=None)
@@ -84,6 +129,17 @@ _mask = AttentionMaskInterface()["sdpa"]
 
 class _RowAttended(Exception):
     """Ends the first visit to the last layer: what its attention answers for the wanted row is known."""
+
+
+class LayersRead(Exception):
+    """Ends a pass of which all keys and values are known."""
+
+
+def rows_at(x: Tensor, at: Tensor, dim: int) -> Tensor:
+    """A tensor [n or 1, …] with the rows [n, M] of each alone in a dimension."""
+    x = x.expand(len(at), *x.shape[1:])
+    index = at.view(len(at), *[1] * (dim - 1), at.shape[1], *[1] * (x.dim() - dim - 1))
+    return x.gather(dim, index.expand(*x.shape[:dim], at.shape[1], *x.shape[dim + 1 :]))
 
 
 def _fast(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **options: Any) -> Any:
@@ -123,6 +179,8 @@ def attention(module: nn.Module, *args: Any, **options: Any) -> Any:
 def _padding_mask(*args: Any, mask_function: Any, attention_mask: Tensor | None = None, **options: Any) -> Any:
     """The mask of an encoder says only which keys are padding: one row serves all queries."""
     here = running.get()
+    if here and here.places is not None:
+        return here.places.mask(mask_function)
     if here:  # where there is a prefix, SDPA's own causal mask would be that of other keys
         options["allow_is_causal_skip"] = False
     if mask_function is not bidirectional_mask_function or attention_mask is None:
@@ -232,46 +290,3 @@ def defer_projections(query: nn.Linear, key: nn.Linear, value: nn.Linear) -> Non
 def placeholder(x: Tensor, linear: nn.Linear) -> Tensor:
     """A placeholder of the shape that a projection makes; its values are never used."""
     return x.new_zeros(1).expand(*x.shape[:-1], linear.out_features)
-
-
-def single_query_attention(
-    query: Tensor, x: Tensor, key: nn.Linear, value: nn.Linear, heads: int, scale: float, mask: Tensor | None,
-    before: tuple[Tensor, Tensor] | None,
-) -> Tensor:  # fmt: skip
-    """Attention of one row without keys and values of the tokens: q · (W x) is (Wᵀ q) · x, and Σ p W x is W Σ p x.
-
-    Args:
-        query: [n, 1, heads · d] of the row.
-        x: [n, T, H] what keys and values are made of.
-        key: the projection of keys.
-        value: the projection of values.
-        heads: number of heads.
-        scale: of the scores.
-        mask: [n, 1, 1, T] true where a token is real, or what is added to its score; None: nothing is masked.
-        before: the prefix's keys and values [n, heads, P, d]; None: no prefix.
-
-    Returns:
-        [n, 1, heads, d].
-    """
-    asked = query.view(len(x), heads, -1) * scale  # [n, heads, d]
-    of_key, of_value = (linear.weight.view(heads, asked.shape[2], -1) for linear in (key, value))  # [heads, d, H]
-    reading = torch.bmm(asked.transpose(0, 1), of_key).transpose(0, 1)  # [n, heads, H]
-    scores = torch.bmm(reading, x.transpose(1, 2))  # [n, heads, T]
-    if key.bias is not None:
-        scores = scores + (asked * key.bias.view(heads, -1)).sum(-1, keepdim=True)
-    if mask is not None:
-        hidden = mask[:, :, 0]
-        scores = scores.masked_fill(~hidden, -torch.inf) if mask.dtype == torch.bool else scores + hidden
-    first = 0
-    if before is not None:
-        first = before[0].shape[2]
-        scores = torch.cat((torch.matmul(before[0].to(asked.dtype), asked[..., None])[..., 0], scores), 2)
-    shares = scores.softmax(2)
-    tokens = shares[..., first:]
-    read = torch.bmm(tokens, x.to(tokens.dtype))  # [n, heads, H]
-    made = torch.bmm(read.transpose(0, 1), of_value.transpose(1, 2)).transpose(0, 1)  # [n, heads, d]
-    if value.bias is not None:
-        made = made + value.bias.view(heads, -1) * tokens.sum(2, keepdim=True)
-    if before is not None:
-        made = made + torch.matmul(shares[..., None, :first], before[1].to(shares.dtype))[..., 0, :]
-    return made[:, None]

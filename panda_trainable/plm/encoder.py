@@ -1,7 +1,8 @@
 """FrozenEncoder: any Hugging Face encoder, or body that reads left to right, with soft prompts in front, K replicas at once."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,10 +10,11 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from panda_trainable.config.setting import Pooling, Precision
-from panda_trainable.plm.attention import NAME, Pass, Probe, attention, running, shorten
+from panda_trainable.plm.attention import NAME, LayersRead, Pass, Prefill, Probe, attention, rows_at, running, shorten
 from panda_trainable.plm.families import adapt
 from panda_trainable.plm.fitting import fitted_positions, fitted_scale, position_ids
-from panda_trainable.plm.probe import compare_input, compare_plain, compare_prefix
+from panda_trainable.plm.places import Places, Prefilled, Prompts
+from panda_trainable.plm.probe import can_prefill, can_shorten, compare_input, compare_plain, compare_prefix
 from panda_trainable.plm.reference import ENCODER, Reference, Refused, first_line, parameters_of
 
 PROBE = (5, 7, 6)
@@ -28,6 +30,8 @@ class FrozenEncoder:
         refusal: why the model takes no prefix; empty where it does.
         input_refusal: why it takes no input prompt; empty where it does.
         takes_padding: whether texts of different lengths may be in one batch.
+        can_prefill: whether an input prompt's keys and values are those of all texts behind it, and computed once.
+        shortens: whether the last layer is computed for the tokens alone whose states are wanted.
         scale: what the model multiplies token embeddings with before its first layer.
         first_position: the id of the first position; None: the model counts by itself, whatever stands before.
         layers: L, calls of attention in a pass.
@@ -59,6 +63,7 @@ class FrozenEncoder:
         self.hidden = reference.hidden[reference.short].shape[1]
         self.layers = self.heads = self.dim = 0
         self.refusal = self.input_refusal = ""
+        self.causal, self.can_prefill, self.shortens = causal, False, False
         self.scale, self.first_position, self.max_tokens = 1.0, None, None
         try:
             words = self.embed(torch.tensor(reference.short, device=self.device))
@@ -74,6 +79,8 @@ class FrozenEncoder:
             raise ValueError(f"{reference.name} is no {what} ({first_line(error)}); {remedy}") from error
         # Attention of a model's own may see padding of longer texts than those compared.
         self.takes_padding = padding_unread and input_unread and not self.refusal
+        self.can_prefill = can_prefill(self, reference)
+        self.shortens = pooling == "answer" and can_shorten(self, reference)
         self.precision, self.pooling = precision, pooling
 
     def _reach_attention(self, reference: Reference) -> bool:
@@ -85,10 +92,10 @@ class FrozenEncoder:
             probe = self._probe()
             last = probe.calls[-1]
             self.layers, self.heads, self.dim = len(probe.calls), last.key.shape[1], last.key.shape[3]
-            if self.pooling == "cls":
-                blocks = (block for m in self.model.modules() if isinstance(m, nn.ModuleList) for block in m)
-                block = next(block for block in blocks if last.module in set(block.modules()))
-                shorten(block, self.layers, probe.projections())
+            blocks = (block for m in self.model.modules() if isinstance(m, nn.ModuleList) for block in m)
+            block = next((block for block in blocks if last.module in set(block.modules())), None)
+            if block is not None:  # where many rows are wanted, as below, nothing changes
+                shorten(block, self.layers, probe.projections() if self.pooling == "cls" else None)
             return compare_prefix(self, reference, plain=all(call.plain for call in probe.calls))
         except Exception as error:  # noqa: BLE001  # whatever a model does with our attention, the reason is told
             failed = f"{reference.name} takes no prefix: it does not run with one ({first_line(error)})"
@@ -139,9 +146,10 @@ class FrozenEncoder:
 
     def _run(self, here: Pass, **inputs: Tensor) -> Tensor:
         token = running.set(here)
+        options = {"use_cache": False} if self.causal and "use_cache" in self.takes else {}  # no text is read on
         try:
             with self.lowered():
-                return self.model(**inputs).last_hidden_state.float()
+                return self.model(**inputs, **options).last_hidden_state.float()
         finally:
             running.reset(token)
 
@@ -159,16 +167,17 @@ class FrozenEncoder:
             return length, self.embedding
         return self.layers, 2, self.heads, length, self.dim
 
-    def check_room(self, prompt_length: int, max_length: int, form: str = "prefix") -> None:
-        """Refuses prompts and texts that are together longer than the PLM's positions.
+    def check_room(self, prompt_length: int, max_length: int, form: str = "prefix", behind: int = 0) -> None:
+        """Refuses prompts and texts, with so many tokens behind, that are together longer than the PLM's positions.
 
         Raises:
-            ValueError: with the three numbers.
+            ValueError: with the numbers.
         """
-        needed = max_length + (prompt_length if self.after_prompt or form == "input" else 0)
+        needed = max_length + behind + (prompt_length if self.after_prompt or form == "input" else 0)
+        written = f" + max_answer {behind}" if behind else ""
         if self.max_tokens is not None and needed > self.max_tokens:
             raise ValueError(
-                f"prompt length {prompt_length} + max_length {max_length} is over the {self.max_tokens} positions "
+                f"prompt length {prompt_length} + max_length {max_length}{written} is over the {self.max_tokens} positions "
                 f"of {type(self.model).__name__}; lower one of them"
             )
 
@@ -185,25 +194,42 @@ class FrozenEncoder:
         Source: Li & Liang, Prefix-Tuning (arXiv:2101.00190): prefixes that start from real words.
         """
         self.prompt_shape(len(embeddings))  # which refuses a model that takes no prefix
-        return self._computed(inputs_embeds=embeddings[None])
+        return self._computed(inputs_embeds=embeddings[None])[0]
 
     @torch.no_grad()
     def keys_and_values(self, ids: Tensor, first: int | None = None) -> Tensor:
         """[L, 2, heads, T, d] of ids [1, T], whose positions count from `first` on; None: as the model counts."""
         ids = ids.to(self.device)
         positions = {} if first is None else {"position_ids": position_ids((1, ids.shape[1]), first, self.device)}
-        return self._computed(input_ids=ids, **positions)
+        return self._computed(input_ids=ids, **positions)[0]
 
     def _computed(self, **inputs: Tensor) -> Tensor:
-        """[L, 2, heads, T, d] the keys and values of an input of one row."""
-        here, given = Probe(), next(iter(inputs.values()))
+        """[n, L, 2, heads, T, d] the keys and values of an input of n rows of one length."""
+        here, given = Prefill(self.layers), next(iter(inputs.values()))
         if "attention_mask" in self.takes:
             inputs["attention_mask"] = torch.ones(given.shape[:2], dtype=torch.long, device=self.device)
-        self._run(here, **inputs)
-        return torch.stack([torch.stack((call.key[0], call.value[0])) for call in here.calls]).float()
+        with suppress(LayersRead):
+            self._run(here, **inputs)
+        return torch.stack(here.made, 1).float()
+
+    def prefilled(self, prompts: Tensor) -> Prefilled:
+        """Input prompts [K, P, E] as the keys and values that the model makes of them, in float32 as gradients are.
+
+        Source: prefix caching, as servers of language models do it; here gradients go through it.
+        """
+        positions = {}
+        if self.first_position is not None:
+            shape = len(prompts), prompts.shape[1]
+            positions = {"position_ids": position_ids(shape, self.first_position, self.device)}
+        return Prefilled(self._computed(inputs_embeds=prompts, **positions))
+
+    def in_front(self, prompts: Prompts | None) -> Prompts | None:
+        """What stands in front of texts: prompts, of which all that no text changes is computed here, once for all rows."""
+        once = self.can_prefill and isinstance(prompts, Tensor) and prompts.dim() == 3
+        return self.prefilled(prompts) if once and isinstance(prompts, Tensor) else prompts
 
     def encode(
-        self, ids: Tensor, types: Tensor, lengths: Tensor, prompt: Tensor | None = None, owner: Tensor | None = None,
+        self, ids: Tensor, types: Tensor, lengths: Tensor, prompt: Prompts | None = None, owner: Tensor | None = None,
         tokens: bool = False, padded: bool = True, slots: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """The vectors that heads read.
@@ -212,7 +238,8 @@ class FrozenEncoder:
             ids: [n, T] token ids, padded to the longest row.
             types: [n, T] token types.
             lengths: [n] tokens of each row.
-            prompt: one per replica: prefixes [K, L, 2, heads, P, d] or input prompts [K, P, E]; None: no prompt.
+            prompt: one per replica: prefixes [K, L, 2, heads, P, d], input prompts [K, P, E] or what `in_front` made of
+                them; None: no prompt.
             owner: [n] the replica of each row; needed with a prompt.
             tokens: whether every token's vector is wanted.
             padded: whether a row may be shorter than T; False saves the mask.
@@ -222,8 +249,10 @@ class FrozenEncoder:
             [n, H] the first token's vector (`cls`), the last one's (`answer`) or the mean over the tokens of the text
             (`mean`); [n, T, H] with `tokens`.
         """
+        if self.pooling == "answer" and not tokens:
+            return self.states_at(lengths[:, None] - 1, ids, types, lengths, prompt, owner, padded)[:, 0]
         short = self.pooling == "cls" and not tokens and not self.refusal
-        hidden, first = self._states(ids, types, lengths, prompt, owner, padded, short)
+        hidden, first = self._states(ids, types, lengths, prompt, owner, padded, 0 if short else None)
         if short:  # a model whose last block cannot be shortened gives all rows
             return hidden[:, 0 if hidden.shape[1] == 1 else first]
         hidden = hidden[:, first:]
@@ -231,39 +260,56 @@ class FrozenEncoder:
             return hidden
         if self.pooling == "cls":
             return hidden[:, 0]
-        if self.pooling == "answer":
-            return hidden[torch.arange(len(ids), device=ids.device), lengths - 1]
         mask = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]  # [n, T]
         return (hidden * mask[..., None]).sum(1) / lengths[:, None]
 
-    def _states(
-        self, ids: Tensor, types: Tensor, lengths: Tensor, prompt: Tensor | None, owner: Tensor | None, padded: bool,
-        short: bool = False,
-    ) -> tuple[Tensor, int]:  # fmt: skip
-        """[n, P + T, H] states of an input prompt and the text behind it, and P; of a prefix [n, T, H] and 0.
+    def states_at(
+        self, at: Tensor, ids: Tensor, types: Tensor, lengths: Tensor, prompt: Prompts | None = None,
+        owner: Tensor | None = None, padded: bool = True, places: Places | None = None,
+    ) -> Tensor:  # fmt: skip
+        """[n, M, H] the states of columns `at` [n, M] of ids alone.
 
-        The arguments are those of `encode`; `short`: whether the row P of the last layer is enough.
+        The other arguments are those of `encode`; `places`: where the tokens of ids stand, None: one behind the other.
         """
-        mask = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]  # [n, T]
+        short = self.shortens and at.shape[1] < ids.shape[1]
+        row = at if short else None
+        hidden, first = self._states(ids, types, lengths, prompt, owner, padded, row, places)
+        return hidden if short else rows_at(hidden, at + first, 1)
+
+    def _states(
+        self, ids: Tensor, types: Tensor, lengths: Tensor, prompt: Prompts | None, owner: Tensor | None, padded: bool,
+        row: int | Tensor | None = None, places: Places | None = None,
+    ) -> tuple[Tensor, int]:  # fmt: skip
+        """[n, P + T, H] states of an input prompt and the text behind it, and P; else [n, T, H] of the text and 0.
+
+        The arguments are those of `states_at`; `row`: the text's columns of which the last layer is enough.
+        """
+        real = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None] if places is None else places.real
+        assert real is not None, "branches stand behind texts of any length"
         inputs, before, first, layers = {"input_ids": ids}, 0, 0, None
         if getattr(self.model.config, "trigram_input", False):  # MobileBERT's embeddings read their neighbours
-            inputs = {"inputs_embeds": self.embed(ids) * mask[..., None]}
-        if prompt is not None and prompt.dim() == 3 and owner is not None:
+            inputs = {"inputs_embeds": self.embed(ids) * real[..., None]}
+        if isinstance(prompt, Prefilled) and owner is not None:
+            layers, before = _owned(prompt.states, owner), prompt.length
+            places = places or Places(position_ids((1, ids.shape[1]), 0, ids.device), real if padded else None)
+            places = replace(places, before=before)
+        elif isinstance(prompt, Tensor) and prompt.dim() == 3 and owner is not None:
             first = prompt.shape[1]
             words = inputs.get("inputs_embeds", self.embed(ids))
             inputs = {"inputs_embeds": torch.cat((prompt.index_select(0, owner), words), 1)}
             types = pad(types, (first, 0))
-        elif prompt is not None and owner is not None:
+        elif isinstance(prompt, Tensor) and owner is not None:
             layers = _owned(prompt, owner)
             before = prompt.shape[4] if self.after_prompt else 0
         if "attention_mask" in self.takes:
-            inputs["attention_mask"] = pad(mask, (first, 0), value=True).long()
+            inputs["attention_mask"] = pad(real, (first, 0), value=True).long()
         if "token_type_ids" in self.takes and getattr(self.model.config, "type_vocab_size", 0) > 1:
             inputs["token_type_ids"] = types
         if self.first_position is not None:
             shape = len(ids), ids.shape[1] + first
-            inputs["position_ids"] = position_ids(shape, self.first_position + before, ids.device)
-        return self._run(Pass(layers, first if short else None, padded), **inputs), first
+            counted = position_ids(shape, 0, ids.device) if places is None else places.position.expand(shape)
+            inputs["position_ids"] = counted + (self.first_position + before)
+        return self._run(Pass(layers, None if row is None else row + first, padded, places), **inputs), first
 
 
 def _owned(prefix: Tensor, owner: Tensor) -> list[tuple[Tensor, Tensor]]:

@@ -13,10 +13,12 @@ from panda_trainable.config.setting import Plm, PlmKind, Pooling, Precision
 from panda_trainable.config.wording import Wording
 from panda_trainable.plm.answers import TEXT_ALONE, Answers, Tokens
 from panda_trainable.plm.asking import decoder_start, label_words
+from panda_trainable.plm.attention import rows_at
 from panda_trainable.plm.encoder import PROBE, FrozenEncoder
-from panda_trainable.plm.files import load_tokenizer
-from panda_trainable.plm.kinds import KINDS
+from panda_trainable.plm.places import Branches, Prompts
 from panda_trainable.plm.reference import TOLERANCE, difference, first_line, told
+from panda_trainable.pretrained.files import load_tokenizer
+from panda_trainable.pretrained.kinds import KINDS
 
 
 class _Read(BaseModelOutputWithPastAndCrossAttentions):
@@ -41,6 +43,7 @@ class LanguageModel(FrozenEncoder):
     Attributes:
         whole: the model with its head; `model` is the body that reads text.
         start: tokens that its decoder has read before an answer; none where it has no decoder.
+        can_fork: whether continuations of a text may stand behind it in one row, which each read the text and itself.
 
     Raises:
         ValueError: if its body cannot be wrapped, or its head says something else than in the untouched model.
@@ -57,6 +60,7 @@ class LanguageModel(FrozenEncoder):
             own = self._untouched()
         super().__init__(row.body(model), pooling, after_prompt, causal=row.causal)
         self._compare_head(own)
+        self.can_fork = row.slot == "end" and self._can_fork()
         self.precision = precision
 
     def answers(self, wording: Wording) -> Answers:
@@ -95,6 +99,32 @@ class LanguageModel(FrozenEncoder):
         if off > TOLERANCE:
             raise ValueError(f"{name}: asked alone, its own head's logits differ {told(off)}; use plm.head: linear")
 
+    @torch.no_grad()
+    def _can_fork(self) -> bool:
+        """Whether states behind several continuations are the same in one row as in a row for each."""
+        first, second, third = PROBE
+        words = Answers((((first, second, third),), ((third, second),)))
+        ids = torch.tensor([PROBE, PROBE[::-1]], device=self.device)
+        lengths = torch.tensor([3, 2 if self.takes_padding else 3], device=self.device)
+        text = ids, torch.zeros_like(ids), lengths, None, None
+        if self.refusal or self.first_position is None:
+            return False
+        try:
+            return difference(_branched(self, words, *text), _repeated(self, words, *text)) <= TOLERANCE
+        except Exception:  # noqa: BLE001  # whatever a model does with branches, each has a row of its own
+            return False
+
+    def extent(self, answers: Answers, prompt: Prompts | None) -> tuple[int, int]:
+        """How often a text is read to answer, and how many tokens stand behind it each time."""
+        rows = answers.continuations
+        branched = self.branches(answers, prompt)
+        return (1, sum(map(len, rows))) if branched else (len(rows), max(map(len, rows)))
+
+    def branches(self, answers: Answers, prompt: Prompts | None) -> bool:
+        """Whether continuations stand behind their text in one row; not behind an input prompt that rows compute."""
+        computed = isinstance(prompt, Tensor) and prompt.dim() in (3, 4)  # 4: of each row its own, made of several
+        return self.can_fork and len(answers.continuations) > 1 and not computed
+
     def _decoded(self, ids: Tensor, lengths: Tensor, read: Tensor) -> Tensor:
         """[n, D, H] the decoder's states of tokens [n, D] that it reads of texts without a prompt."""
         hidden, _ = self._states(ids, torch.zeros_like(ids), lengths, None, None, padded=True)
@@ -109,6 +139,15 @@ class LanguageModel(FrozenEncoder):
                 input_ids=read, encoder_hidden_states=hidden, encoder_attention_mask=mask.long(), use_cache=False
             )
             return made.last_hidden_state.float()
+
+    def read_by_decoder(
+        self, ids: Tensor, types: Tensor, lengths: Tensor, prompt: Prompts | None = None, owner: Tensor | None = None,
+        padded: bool = True,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """[n, P + T, H] states of texts, as `encode` has its arguments, and the mask [n, P + T] of those that a decoder reads."""
+        hidden, first = self._states(ids, types, lengths, prompt, owner, padded)
+        mask = pad(torch.arange(ids.shape[1], device=ids.device) < lengths[:, None], (first, 0), value=True)
+        return hidden, mask
 
     def logits(self, states: Tensor) -> Tensor:
         """[m, V] the model's own logits of states [m, H], whatever lies between the part that made them and its logits.
@@ -133,7 +172,7 @@ class LanguageModel(FrozenEncoder):
             reader.__dict__.update({"forward": own} if own else {})
 
     def encode(
-        self, ids: Tensor, types: Tensor, lengths: Tensor, prompt: Tensor | None = None, owner: Tensor | None = None,
+        self, ids: Tensor, types: Tensor, lengths: Tensor, prompt: Prompts | None = None, owner: Tensor | None = None,
         tokens: bool = False, padded: bool = True, slots: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """The vectors of FrozenEncoder; the one that answers (`answer`) is the one before an answer's first token."""
@@ -142,7 +181,7 @@ class LanguageModel(FrozenEncoder):
         return self.behind(TEXT_ALONE, ids, types, lengths, prompt, owner, padded, slots)[:, 0]
 
     def behind(
-        self, answers: Answers, ids: Tensor, types: Tensor, lengths: Tensor, prompt: Tensor | None = None,
+        self, answers: Answers, ids: Tensor, types: Tensor, lengths: Tensor, prompt: Prompts | None = None,
         owner: Tensor | None = None, padded: bool = True, slots: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """[n, M, H] the states behind texts and each beginning of answers; the other arguments are those of `encode`."""
@@ -150,29 +189,43 @@ class LanguageModel(FrozenEncoder):
 
 
 def _in_slot(
-    plm: LanguageModel, _answers: Answers, ids: Tensor, types: Tensor, lengths: Tensor, prompt: Tensor | None,
+    plm: LanguageModel, _answers: Answers, ids: Tensor, types: Tensor, lengths: Tensor, prompt: Prompts | None,
     owner: Tensor | None, padded: bool, slots: Tensor | None,
 ) -> Tensor:  # fmt: skip
     """[n, 1, H] of the mask token; without one, as for an empty text, of the last."""
-    made = plm.encode(ids, types, lengths, prompt, owner, tokens=True, padded=padded)
-    return _picked(made, (lengths[:, None] - 1) if slots is None else slots.long())
-
-
-def _picked(states: Tensor, at: Tensor) -> Tensor:
-    """[n, M, H] the states [n, T, H] of tokens [n, M]."""
-    return states.gather(1, at[..., None].expand(-1, -1, states.shape[2]))
+    at = (lengths[:, None] - 1) if slots is None else slots.long()
+    return plm.states_at(at, ids, types, lengths, prompt, owner, padded)
 
 
 def _behind_text(
-    plm: LanguageModel, answers: Answers, ids: Tensor, types: Tensor, lengths: Tensor, prompt: Tensor | None,
+    plm: LanguageModel, answers: Answers, ids: Tensor, types: Tensor, lengths: Tensor, prompt: Prompts | None,
     owner: Tensor | None, padded: bool, _slots: Tensor | None,
 ) -> Tensor:  # fmt: skip
-    """[n, M, H] of the text's last token, and of a word's tokens behind it: a text for each continuation."""
+    """[n, M, H] of the text's last token, and of a word's tokens behind it."""
+    text = ids, types, lengths, prompt, owner
+    if not any(answers.continuations):
+        return plm.states_at(lengths[:, None] - 1, *text, padded)
+    return (_branched if plm.branches(answers, prompt) else _repeated)(plm, answers, *text)
+
+
+def _branched(
+    plm: LanguageModel, answers: Answers, ids: Tensor, types: Tensor, lengths: Tensor, prompt: Prompts | None,
+    owner: Tensor | None,
+) -> Tensor:  # fmt: skip
+    """[n, M, H] of texts that all continuations stand behind: a text is read once."""
+    branches = Branches.of(answers.continuations, ids.device)
+    rows, places = branches.behind(ids, lengths)
+    at = branches.columns(answers.places, lengths, ids.shape[1])
+    return plm.states_at(at, rows, pad(types, (0, len(branches.ids))), lengths, prompt, owner, places=places)
+
+
+def _repeated(
+    plm: LanguageModel, answers: Answers, ids: Tensor, types: Tensor, lengths: Tensor, prompt: Prompts | None,
+    owner: Tensor | None,
+) -> Tensor:  # fmt: skip
+    """[n, M, H] of a text for each continuation."""
     rows, places = answers.continuations, torch.tensor(answers.places, device=ids.device)
-    room = max(map(len, rows))
-    if not room:
-        return _picked(plm.encode(ids, types, lengths, prompt, owner, tokens=True, padded=padded), lengths[:, None] - 1)
-    n, repeats = len(ids), len(rows)
+    n, repeats, room = len(ids), len(rows), max(map(len, rows))
     wide, kinds = (pad(each, (0, room)).repeat_interleave(repeats, 0) for each in (ids, types))
     begin, sizes = lengths.repeat_interleave(repeats), torch.tensor([len(row) for row in rows], device=ids.device)
     wide.scatter_(
@@ -181,7 +234,8 @@ def _behind_text(
     of_rows = None if owner is None else owner.repeat_interleave(repeats)
     made = plm.encode(wide, kinds, begin + sizes.repeat(n), prompt, of_rows, tokens=True)  # [n R, T + W, H]
     width = made.shape[1]
-    return _picked(made.view(n, repeats * width, -1), places[:, 0] * width + lengths[:, None] - 1 + places[:, 1])
+    at = places[:, 0] * width + lengths[:, None] - 1 + places[:, 1]  # [n, M]
+    return rows_at(made.reshape(n, repeats * width, -1), at, 1)
 
 
 def _filled(rows: Sequence[Tokens], room: int, device: torch.device) -> Tensor:
@@ -190,12 +244,11 @@ def _filled(rows: Sequence[Tokens], room: int, device: torch.device) -> Tensor:
 
 
 def _in_decoder(
-    plm: LanguageModel, answers: Answers, ids: Tensor, types: Tensor, lengths: Tensor, prompt: Tensor | None,
+    plm: LanguageModel, answers: Answers, ids: Tensor, types: Tensor, lengths: Tensor, prompt: Prompts | None,
     owner: Tensor | None, padded: bool, _slots: Tensor | None,
 ) -> Tensor:  # fmt: skip
     """[n, M, H] of the decoder, which has read its start and a word's tokens: the encoder reads a text once."""
-    hidden, first = plm._states(ids, types, lengths, prompt, owner, padded)  # noqa: SLF001  # a part of the class
-    mask = pad(torch.arange(ids.shape[1], device=ids.device) < lengths[:, None], (first, 0), value=True)
+    hidden, mask = plm.read_by_decoder(ids, types, lengths, prompt, owner, padded)
     rows, places = answers.continuations, torch.tensor(answers.places, device=ids.device)
     n, repeats, room = len(ids), len(rows), max(map(len, rows))
     read = _filled([(*plm.start, *row) for row in rows], len(plm.start) + room, ids.device).repeat(n, 1)

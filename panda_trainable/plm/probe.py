@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from panda_trainable.plm.places import Prefilled, Prompts
 from panda_trainable.plm.reference import (
     FIRST_ID,
     TOLERANCE,
@@ -34,6 +35,9 @@ class Wrapped(Protocol):
     first_position: int | None
     refusal: str
     input_refusal: str
+    causal: bool
+    takes_padding: bool
+    shortens: bool
 
     @property
     def device(self) -> torch.device:
@@ -49,10 +53,19 @@ class Wrapped(Protocol):
         """[L, 2, heads, T, d] of ids [1, T], whose positions count from `first` on; None: as the model counts."""
 
     def encode(
-        self, ids: Tensor, types: Tensor, lengths: Tensor, prompt: Tensor | None = None, owner: Tensor | None = None,
+        self, ids: Tensor, types: Tensor, lengths: Tensor, prompt: Prompts | None = None, owner: Tensor | None = None,
         tokens: bool = False, padded: bool = True,
     ) -> Tensor:  # fmt: skip
         """[n, H] or [n, T, H] the vectors that heads read."""
+
+    def states_at(self, at: Tensor, ids: Tensor, types: Tensor, lengths: Tensor) -> Tensor:
+        """[n, M, H] the states of columns `at` [n, M]."""
+
+    def prefilled(self, prompts: Tensor) -> Prefilled:
+        """Input prompts as keys and values."""
+
+    def in_front(self, prompts: Prompts | None) -> Prompts | None:
+        """What stands in front of texts."""
 
 
 def compare_plain(encoder: Wrapped, reference: Reference) -> bool:
@@ -109,6 +122,47 @@ def compare_input(encoder: Wrapped, reference: Reference) -> tuple[str, bool]:
     return "", padded <= TOLERANCE
 
 
+@torch.no_grad()
+def can_prefill(encoder: Wrapped, reference: Reference) -> bool:
+    """Whether texts behind the keys and values of input prompts are the texts behind the prompts.
+
+    They are not where a model carries more from token to token than what attention reads, as hybrids with convolutions
+    or recurrent layers do.
+    """
+    if not encoder.causal or encoder.refusal or encoder.input_refusal:
+        return False
+    texts = _two_texts(encoder, reference)
+    prompts = encoder.embed(
+        torch.tensor([(reference.token, *reference.short), reference.long[1:]], device=encoder.device)
+    )
+    try:
+        found, own = (_encode(encoder, texts, prompt, tokens=True) for prompt in (encoder.prefilled(prompts), prompts))
+    except Exception:  # noqa: BLE001  # whatever a model does with them, prompts are computed before each text
+        return False
+    pairs = zip(texts, found, own, strict=True)
+    return max(difference(made[: len(text)], each[: len(text)]) for text, made, each in pairs) <= TOLERANCE
+
+
+@torch.no_grad()
+def can_shorten(encoder: Wrapped, reference: Reference) -> bool:
+    """Whether the last layer gives the same states of a few tokens where it is computed for them alone."""
+    if encoder.refusal:
+        return False
+    texts = _two_texts(encoder, reference)
+    ids, lengths = _padded(encoder, texts)
+    at = torch.tensor([[len(text) - 1, i] for i, text in enumerate(texts)], device=encoder.device)
+    own = encoder.states_at(at, ids, torch.zeros_like(ids), lengths)
+    encoder.shortens = True
+    try:
+        found = [encoder.states_at(at[:, :most], ids, torch.zeros_like(ids), lengths) for most in (1, 2)]
+    except Exception:  # noqa: BLE001  # whatever a model does with fewer rows, it is given all
+        return False
+    finally:
+        encoder.shortens = False
+    same = found[1].shape == own.shape and found[0].shape == own[:, :1].shape
+    return same and max(difference(made, own[:, : made.shape[1]]) for made in found) <= TOLERANCE
+
+
 def check_training(encoder: Wrapped) -> None:
     """Runs texts in a padded batch without a prompt, and forward and back through prompts of each form that is taken.
 
@@ -123,7 +177,7 @@ def check_training(encoder: Wrapped) -> None:
             encoder.encode(ids, torch.zeros_like(ids), lengths)
             for form in [name for name, reason in lacking.items() if not reason]:
                 prompt = torch.full((2, *encoder.prompt_shape(1, form)), 0.1, device=encoder.device, requires_grad=True)
-                made = encoder.encode(ids, torch.zeros_like(ids), lengths, prompt, owner)
+                made = encoder.encode(ids, torch.zeros_like(ids), lengths, encoder.in_front(prompt), owner)
                 (gradient,) = torch.autograd.grad(made.square().sum(), prompt)
                 if not (made.isfinite().all() and gradient.isfinite().all()):
                     raise ArithmeticError("an encoding or its gradient is not finite")  # noqa: TRY301  # told as all else
@@ -201,13 +255,22 @@ def _tells_nothing_else(encoder: Wrapped, reference: Reference) -> bool:
     return difference(moved[0].flatten(0, 2), behind[0].flatten(0, 2)) <= TOLERANCE
 
 
-@torch.no_grad()
-def _encode(encoder: Wrapped, texts: Sequence[Text], prompt: Tensor | None = None, *, tokens: bool = False) -> Tensor:
-    """The encodings of texts, of which each has the prompt of its number, padded with an ordinary token."""
+def _two_texts(encoder: Wrapped, reference: Reference) -> list[Text]:
+    """Two texts, of different lengths where these may be in one batch."""
+    return [reference.short, reference.long if encoder.takes_padding else reference.long[:3]]
+
+
+def _padded(encoder: Wrapped, texts: Sequence[Text]) -> tuple[Tensor, Tensor]:
+    """[n, T] ids of texts, padded with an ordinary token, and their lengths [n]."""
     longest = max(map(len, texts))
     rows = [(*text, *([texts[-1][0]] * (longest - len(text)))) for text in texts]
-    ids = torch.tensor(rows, device=encoder.device)
-    lengths = torch.tensor([len(text) for text in texts], device=encoder.device)
+    return torch.tensor(rows, device=encoder.device), torch.tensor([len(t) for t in texts], device=encoder.device)
+
+
+@torch.no_grad()
+def _encode(encoder: Wrapped, texts: Sequence[Text], prompt: Prompts | None = None, *, tokens: bool = False) -> Tensor:
+    """The encodings of texts, of which each has the prompt of its number, in one batch."""
+    ids, lengths = _padded(encoder, texts)
     owner = torch.arange(len(texts), device=encoder.device)
-    padded = any(len(text) < longest for text in texts)
+    padded = any(len(text) < ids.shape[1] for text in texts)
     return encoder.encode(ids, torch.zeros_like(ids), lengths, prompt, owner, tokens=tokens, padded=padded)

@@ -14,7 +14,7 @@ from torch import Tensor
 from panda_trainable.config.setting import Setting
 from panda_trainable.config.task import Mixture, TaskSpec
 from panda_trainable.plm.encoder import FrozenEncoder
-from panda_trainable.plm.files import load_tokenizer
+from panda_trainable.pretrained.files import load_tokenizer
 
 SPARSE_STD = 0.01
 

@@ -19,7 +19,7 @@ from panda_trainable.data.tokens import TokenTable, token_table
 from panda_trainable.library import PromptLibrary
 from panda_trainable.plm.attention import running
 from panda_trainable.plm.encoder import PROBE, FrozenEncoder
-from panda_trainable.plm.files import load_tokenizer
+from panda_trainable.pretrained.files import load_tokenizer
 from panda_trainable.training.forward import encoded
 from panda_trainable.transfer.lineage import Lineage, tuned_prompts
 from panda_trainable.worker import device, load_encoder
@@ -95,9 +95,11 @@ def _watched(encoder: FrozenEncoder, watch: Watch) -> Iterator[None]:
 
     maps = [m for m in encoder.model.modules() if type(m) is nn.Linear and (m.in_features, m.out_features) == shape]
     hooks = [linear.register_forward_hook(hook) for linear in maps]
+    shortens, encoder.shortens = encoder.shortens, False  # the last layer for the row right behind the prompt, too
     try:
         yield
     finally:
+        encoder.shortens = shortens
         for each in hooks:
             each.remove()
 

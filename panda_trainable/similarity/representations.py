@@ -14,7 +14,7 @@ from panda_trainable.config.keys import content, content_key
 from panda_trainable.config.setting import Plm, SimilaritySettings
 from panda_trainable.data.tokens import TokenTable
 from panda_trainable.library import PromptLibrary
-from panda_trainable.plm.files import checked_folder
+from panda_trainable.pretrained.files import checked_folder
 from panda_trainable.prompt.soft_prompt import tokens_of
 from panda_trainable.similarity.neurons import READ_ROWS as EMBEDDED_ROWS
 from panda_trainable.similarity.neurons import USUAL, activations, mean_over_tasks
@@ -104,7 +104,7 @@ def _embed(
 
     @torch.inference_mode()
     def read(table: TokenTable, sequences: Tensor) -> Tensor:
-        return encoded(encoder, table, front, sequences, torch.zeros_like(sequences)).double().mean(0)
+        return encoded(encoder, table, encoder.in_front(front), sequences, torch.zeros_like(sequences)).double().mean(0)
 
     embedding = mean_over_tasks(library, lineage, seed, read)
     np.save(draft / "embedding.npy", embedding.cpu().numpy(), allow_pickle=False)

@@ -96,5 +96,5 @@ def target_rows(library: PromptLibrary, source: Lineage, target: Lineage, seed: 
     rows = torch.from_numpy(train[capped(np.arange(len(train)), READ_ROWS)])
     front = tuned.prompt[None].to(encoder.device)
     with torch.inference_mode():
-        features = encoded(encoder, table, front, rows, torch.zeros_like(rows)).float().cpu()
+        features = encoded(encoder, table, encoder.in_front(front), rows, torch.zeros_like(rows)).float().cpu()
     return TargetRows(features, features @ tuned.weight.T + tuned.bias, table.labels[rows])

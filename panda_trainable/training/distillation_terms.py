@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from panda_trainable.config.kinds import TOKEN_LEVEL
 from panda_trainable.data.gold import IGNORED
 from panda_trainable.training.data import TaskData
 from panda_trainable.training.distillation import KD_LOSSES, averaged_over
 from panda_trainable.training.forward import Outputs
-from panda_trainable.training.heads import HEADS, linear_map
+from panda_trainable.training.heads import linear_map
 from panda_trainable.training.losses import shares
 
 MAP = "map"
@@ -63,7 +64,7 @@ def distillation_terms(
         maps: [K, H of the teacher, H]; None: the widths are one.
     """
     asked = torch.ones_like(labels, dtype=torch.bool)
-    if part.task.kind == "tagging":  # padding teaches nothing
+    if part.task.kind in ("tagging", "generation"):  # padding teaches nothing
         asked = labels != IGNORED
     return [(factor * teacher.weight, _term(part, teacher, rows, asked, maps)) for teacher in teachers]
 
@@ -72,7 +73,9 @@ def _term(
     part: TaskData, teacher: Teacher, rows: Tensor, asked: Tensor, maps: Tensor | None
 ) -> Callable[[Outputs], Tensor]:
     target = torch.stack([table[row] for table, row in zip(teacher.outputs, rows, strict=True)])  # [K, b, …]
-    loss, by_token = KD_LOSSES[teacher.kd], HEADS[part.task.kind].reads == "tokens"
+    loss = KD_LOSSES[teacher.kd]
+    by_token = part.task.kind in TOKEN_LEVEL and loss.reads == "logits"
+    asked = asked if by_token else asked.new_ones(rows.shape)
     counts = shares(averaged_over(teacher.kd, target, asked) if by_token else asked).flatten()
     flat_target, flat_asked = target.flatten(0, 1), asked.flatten(0, 1) if by_token else None
     temperature = teacher.temperature or None

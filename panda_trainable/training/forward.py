@@ -1,6 +1,7 @@
 """Forward pass over rows, one length bucket at a time, through the frozen PLM and what reads its states."""
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -8,7 +9,8 @@ from torch import Tensor
 
 from panda_trainable.data.tokens import TokenTable
 from panda_trainable.plm.encoder import FrozenEncoder
-from panda_trainable.training.heads import Head, Verbaliser
+from panda_trainable.plm.places import Prompts
+from panda_trainable.training.heads import AnyHead, Writer
 
 BUCKET_VALUES = {"cpu": 3 * 2**16, "cuda": 2**23}
 """Device -> padded tokens times H of one length bucket: a layer's states stay in a CPU's cache, or fill a GPU.
@@ -46,7 +48,7 @@ def concatenated(buckets: Iterable[Outputs]) -> Outputs:
 
 
 def forward(
-    encoder: FrozenEncoder, table: TokenTable, head: Head | Verbaliser, prompt: Tensor | None, weight: Tensor, bias: Tensor,
+    encoder: FrozenEncoder, table: TokenTable, head: AnyHead, prompt: Prompts | None, weight: Tensor, bias: Tensor,
     rows: Tensor, owner: Tensor, of_rows: OfRows | None = None,
 ) -> Iterator[Outputs]:  # fmt: skip
     """Forward pass over rows, one length bucket at a time.
@@ -55,7 +57,7 @@ def forward(
         encoder: the frozen PLM.
         table: where the rows are.
         head: what reads its states for the task.
-        prompt: [K, …] the replicas' prompts; None: no prompt.
+        prompt: of the K replicas, as `FrozenEncoder.in_front` gives them; None: no prompt.
         weight: [K, O, H] of the heads.
         bias: [K, O].
         rows: [n] of the table.
@@ -64,7 +66,7 @@ def forward(
     """
     here = table.on(encoder.device)
     if table.sequences == 1:
-        read = _behind_own(encoder, head.reading(encoder), of_rows), head.repeats
+        read = _behind_own(encoder, head.reading(encoder), of_rows), *head.extent(encoder, prompt)
         for made, at, whose, which in length_buckets(encoder, table, prompt, rows, owner, *read):
             logits = head.logits(encoder, made, weight, bias, whose, here, at)
             yield Outputs(logits, made[:, 0] if made.dim() == 3 else made, which, whose)
@@ -91,8 +93,36 @@ def _behind_own(encoder: FrozenEncoder, read: Callable[..., Tensor], of_rows: Of
     return reading
 
 
+WRITTEN_TOKENS = 2**12
+"""Tokens of texts behind which is written at once: then a token a row is read at a time, so that many rows are cheap."""
+
+
+def written(
+    encoder: FrozenEncoder, table: TokenTable, writer: Writer, prompt: Tensor | None, rows: Tensor, owner: Tensor, most: int,
+    of_rows: OfRows | None = None,
+) -> Tensor:  # fmt: skip
+    """[n, most] tokens that are written behind rows of a table, in their order.
+
+    Args:
+        encoder: the language model.
+        table: where the rows are.
+        writer: who writes.
+        prompt: [K, …] the replicas' prompts; None: no prompt.
+        rows: [n] of the table.
+        owner: [n] the replica of each row.
+        most: tokens to write at most.
+        of_rows: as `forward` has it.
+    """
+    write = _behind_own(encoder, partial(writer.write, encoder, most), of_rows)
+    # Of texts of several lengths one would be padded, behind which a model that reads left to right would go on.
+    mixed = writer.pads(encoder)
+    pieces = list(length_buckets(encoder, table, prompt, rows, owner, write, tokens=WRITTEN_TOKENS, mixed=mixed))
+    which = torch.cat([which for *_, which in pieces])
+    return torch.cat([made for made, *_ in pieces]).index_select(0, which.argsort())
+
+
 def encoded(
-    encoder: FrozenEncoder, table: TokenTable, prompt: Tensor | None, sequences: Tensor, owner: Tensor,
+    encoder: FrozenEncoder, table: TokenTable, prompt: Prompts | None, sequences: Tensor, owner: Tensor,
     of_rows: OfRows | None = None,
 ) -> Tensor:  # fmt: skip
     """[n, H] the pooled vectors of sequences, in their order; the arguments are those of `length_buckets` and `forward`."""
@@ -103,31 +133,34 @@ def encoded(
 
 
 def length_buckets(
-    encoder: FrozenEncoder, table: TokenTable, prompt: Tensor | None, sequences: Tensor, owner: Tensor,
-    read: Callable[..., Tensor], repeats: int = 1,
+    encoder: FrozenEncoder, table: TokenTable, prompt: Prompts | None, sequences: Tensor, owner: Tensor,
+    read: Callable[..., Tensor], repeats: int = 1, behind: int = 0, *, tokens: int | None = None, mixed: bool = True,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:  # fmt: skip
     """States of sequences in buckets of like length: padding costs little, numbers stay the same.
 
     Args:
         encoder: the frozen encoder.
         table: where the sequences are.
-        prompt: [K, …] the replicas' prompts; None: no prompt.
+        prompt: of the K replicas, as `FrozenEncoder.in_front` gives them; None: no prompt.
         sequences: [n] numbers of the table's sequences.
         owner: [n] the replica of each.
         read: gives the states that are wanted, with the arguments of `FrozenEncoder.encode`.
         repeats: how often it reads each sequence.
+        behind: tokens that stand behind it each time.
+        tokens: of a bucket at most; None: as suits the device.
+        mixed: whether sequences of several lengths may be in one bucket, where the encoder takes padding.
 
     Yields:
-        [g, H], [g, T, H] or [g, M, H], the numbers of the bucket's sequences [g], their replicas [g], and which of the n they
+        What is read, as [g, H], [g, T, H] or [g, M, H], the numbers of the bucket's sequences [g], their replicas [g], and which of the n they
         are [g].
     """
     lengths, order = table.lengths[sequences].sort(stable=True)
     sent = _sent(torch.stack((sequences[order], owner[order], order)), encoder.device)  # one transfer for all buckets
     here, sizes = table.on(encoder.device), lengths.tolist()
-    # An input prompt's tokens count too; one of each row's own is made of several [K, S, P, E].
-    before = prompt.shape[-2] if prompt is not None and prompt.dim() in (3, 4) else 0
-    room = BUCKET_VALUES[encoder.device.type] // (encoder.hidden * repeats)
-    for bucket in _bucket_slices([size + before for size in sizes], room, encoder.takes_padding):
+    # The tokens of an input prompt count too where each row computes them; one of each row's own is made of [K, S, P, E].
+    more = behind + (prompt.shape[-2] if isinstance(prompt, Tensor) and prompt.dim() in (3, 4) else 0)
+    room = tokens or BUCKET_VALUES[encoder.device.type] // (encoder.hidden * repeats)
+    for bucket in _bucket_slices([size + more for size in sizes], room, mixed and encoder.takes_padding):
         longest = sizes[bucket.stop - 1]
         at, whose, which = sent[:, bucket]
         ids, types = here.ids[at, :longest].long(), here.types[at, :longest].long()

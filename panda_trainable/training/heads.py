@@ -1,4 +1,4 @@
-"""READOUTS: what turns states into logits: a linear head per replica, or a language model's own head and label words."""
+"""READOUTS: what turns states into logits: a linear head per replica, or a language model's own, of label words or of what it writes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,15 +8,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import cross_entropy, pad
 
 from panda_trainable.config.task import Mixture, TaskSpec
-from panda_trainable.data.gold import MASKED
+from panda_trainable.data.gold import MASKED, UNWRITTEN
 from panda_trainable.data.tokens import TokenTable
 from panda_trainable.plm.answers import Answers
+from panda_trainable.plm.asking import end_of_text
 from panda_trainable.plm.encoder import FrozenEncoder
 from panda_trainable.plm.language_model import LanguageModel
+from panda_trainable.plm.places import Prompts
+from panda_trainable.writing.decoding import NOT_FINITE, Texts, greedy
+from panda_trainable.writing.states import target_states
 
 WEIGHT_STD = 0.02
 HEAD_PARTS = ("weight", "bias")
@@ -36,10 +41,9 @@ class Head:
     shape: Callable[[TokenTable, int], tuple[int, ...]]
     arrange: Callable[[Tensor, TokenTable, Tensor], Tensor]
 
-    @property
-    def repeats(self) -> int:
-        """How often a text is read."""
-        return 1
+    def extent(self, _encoder: FrozenEncoder, _prompt: Prompts | None) -> tuple[int, int]:
+        """How often a text is read, and how many tokens stand behind it each time."""
+        return 1, 0
 
     def reading(self, encoder: FrozenEncoder) -> Callable[..., Tensor]:
         """What gives the states that it reads of texts, with the arguments of `FrozenEncoder.encode`."""
@@ -72,10 +76,9 @@ class Verbaliser:
 
     answers: Answers
 
-    @property
-    def repeats(self) -> int:
-        """How often a text is read: once for each word of several tokens, or just once."""
-        return len(self.answers.continuations)
+    def extent(self, encoder: FrozenEncoder, prompt: Prompts | None) -> tuple[int, int]:
+        """How often a text is read, and how many tokens of words stand behind it each time."""
+        return _own_head(encoder).extent(self.answers, prompt)
 
     def reading(self, encoder: FrozenEncoder) -> Callable[..., Tensor]:
         """What gives the states behind texts and beginnings of words [n, M, H]."""
@@ -85,6 +88,56 @@ class Verbaliser:
         """[n, C] log-probabilities of classes, of states [n, M, H]; the trained head's arguments play no part."""
         made = _own_head(encoder).logits(states.flatten(0, 1))
         return self.answers.scores(made.unflatten(0, states.shape[:2]))
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A language model's own head that writes: the logits are log-probabilities of the tokens that are to be written.
+
+    Attributes:
+        end: the token that ends what is written.
+    """
+
+    end: int
+
+    def extent(self, _encoder: FrozenEncoder, _prompt: Prompts | None) -> tuple[int, int]:
+        """How often a text is read, and how many tokens stand behind it each time, but for the answer's own."""
+        return 1, 0
+
+    def reading(self, encoder: FrozenEncoder) -> Callable[..., Tensor]:
+        """What gives the states behind texts and behind the tokens of answers that are given [n, W, H]."""
+        return partial(target_states, _own_head(encoder))
+
+    def logits(
+        self, encoder: FrozenEncoder, states: Tensor, _weight: Tensor, _bias: Tensor, _owner: Tensor, table: TokenTable,
+        rows: Tensor,
+    ) -> Tensor:  # fmt: skip
+        """[n, A, 1] log-probability of each token, of states [n, W, H]; 0 where there is none. Only these meet the vocabulary."""
+        tokens = table.slots[rows]  # [n, A]
+        asked = tokens >= 0
+        made = _own_head(encoder).logits(states[asked[:, : states.shape[1]]])  # [m, V]
+        said = -cross_entropy(made, tokens[asked].long(), reduction="none")
+        return torch.zeros(asked.shape, device=said.device).masked_scatter(asked, said)[..., None]
+
+    def pads(self, encoder: FrozenEncoder) -> bool:
+        """Whether texts of several lengths may be read together: a decoder begins behind none of them."""
+        return bool(_own_head(encoder).start)
+
+    def write(
+        self, encoder: FrozenEncoder, most: int, ids: Tensor, types: Tensor, lengths: Tensor, *,
+        prompt: Tensor | None = None, owner: Tensor | None = None, **_: Any,
+    ) -> Tensor:  # fmt: skip
+        """[n, most] tokens that are written behind texts; the arguments are those of `FrozenEncoder.encode`."""
+        return greedy(_own_head(encoder), Texts(ids, types, lengths, prompt, owner), self.end, most)
+
+    def texts(self, encoder: FrozenEncoder, tokens: Tensor) -> NDArray[np.str_]:
+        """[n] what tokens [n, most] say, as far as their end; UNWRITTEN where they are not finite."""
+        rows = [row[: row.index(self.end) if self.end in row else None] for row in tokens.tolist()]
+        said = _own_head(encoder).tokenizer.batch_decode(
+            [[] if NOT_FINITE in row else row for row in rows], skip_special_tokens=True
+        )
+        texts = [UNWRITTEN if NOT_FINITE in row else text.strip() for row, text in zip(rows, said, strict=True)]
+        return np.array(texts, np.str_)
 
 
 def _own_head(encoder: FrozenEncoder) -> LanguageModel:
@@ -167,8 +220,14 @@ def _verbaliser(encoder: FrozenEncoder, task: TaskSpec) -> Verbaliser:
     return Verbaliser(_own_head(encoder).answers(task.asked))
 
 
-READOUTS: Mapping[str, Callable[[FrozenEncoder, TaskSpec], Head | Verbaliser]] = MappingProxyType(
-    {"linear": lambda _, task: HEADS[task.kind], "verbaliser": _verbaliser}
+def _writer(encoder: FrozenEncoder, _task: TaskSpec) -> Writer:
+    return Writer(end_of_text(_own_head(encoder).tokenizer))
+
+
+AnyHead = Head | Verbaliser | Writer
+
+READOUTS: Mapping[str, Callable[[FrozenEncoder, TaskSpec], AnyHead]] = MappingProxyType(
+    {"linear": lambda _, task: HEADS[task.kind], "verbaliser": _verbaliser, "generation": _writer}
 )
 """`TaskSpec.readout` -> what reads the states of a PLM for a task."""
 
@@ -182,7 +241,7 @@ class Readout:
         outputs: its outputs among those of all trained heads.
     """
 
-    head: Head | Verbaliser
+    head: AnyHead
     outputs: slice
 
 

@@ -41,6 +41,20 @@ def squared_error(logits: Tensor, labels: Tensor) -> Tensor:
     return (logits[..., 0] - labels).square().mean(1)
 
 
+def negative_log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross entropy over the tokens that are written, per replica.
+
+    Args:
+        logits: [K, B, A, 1] log-probability of each token.
+        labels: [K, B, A] the tokens; IGNORED where there is none.
+
+    Returns:
+        [K] non-negative, in nats; 0 where nothing is written.
+    """
+    asked = labels != IGNORED
+    return -(logits[..., 0] * asked).flatten(1).sum(1) / asked.flatten(1).sum(1).clamp(min=1)
+
+
 TASK_LOSSES: Mapping[str, Loss] = MappingProxyType(
     {
         "classification": cross_entropy,
@@ -48,6 +62,7 @@ TASK_LOSSES: Mapping[str, Loss] = MappingProxyType(
         "multiple_choice": cross_entropy,
         "tagging": cross_entropy,
         "extractive_qa": cross_entropy,
+        "generation": negative_log_likelihood,
     }
 )
 """Task kind -> loss."""

@@ -1,4 +1,4 @@
-"""Task metrics: pure functions of logits and gold, in two steps, so that rows can be resampled.
+"""Task metrics: pure functions of predictions (logits, or texts) and gold, in two steps, so that rows can be resampled.
 
 First what each row contributes (a hit, a count, a pair of class and prediction), then the score of
 any selection of rows: a bootstrap computes the first step once.
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from panda_trainable.data.gold import AnswerGold, TagGold
+from panda_trainable.data.gold import AnswerGold, TagGold, TextGold
 
 Array = NDArray[Any]
 Rows = NDArray[np.float64]
@@ -230,11 +230,31 @@ def _answer_overlap(said: str, true: str) -> float:
     return 2 * common / (len(words) + len(others))
 
 
-def _best_answer(compare: Callable[[str, str], float]) -> Callable[[Array, Array], Rows]:
-    """[N, 1] how well the chosen answer meets the nearest right one. Source: SQuAD's evaluation."""
+def rouge_l(said: str, true: str) -> float:
+    """ROUGE-L: F-measure of the longest common subsequence of two texts' words, in lower case, without punctuation.
 
-    def rows(logits: Array, gold: Array) -> Rows:
-        said = [answer(row, passage) for row, passage in zip(logits, gold, strict=True)]
+    In [0, 1]; 0 where either has no word.
+
+    Source: Lin, ROUGE (2004), β = 1, as the package rouge-score computes it without stemming. Deviation: words of all
+    alphabets count, where that package knows a to z; docs/deviations.md#rouge.
+    """
+    words, others = (re.findall(r"\w+", text.lower().replace("_", " ")) for text in (said, true))
+    lengths = [0] * (len(others) + 1)
+    for word in words:
+        before = 0  # the length for one word less of both
+        for i, other in enumerate(others, 1):
+            before, lengths[i] = lengths[i], before + 1 if word == other else max(lengths[i], lengths[i - 1])
+    return 2 * lengths[-1] / (len(words) + len(others)) if words and others else 0.0
+
+
+def _best_answer(compare: Callable[[str, str], float]) -> Callable[[Array, Array], Rows]:
+    """[N, 1] how well the answer, chosen or written, meets the nearest right one. Source: SQuAD's evaluation."""
+
+    def rows(predicted: Array, gold: Array) -> Rows:
+        said = [
+            str(row) if isinstance(right, TextGold) else answer(row, right)
+            for row, right in zip(predicted, gold, strict=True)
+        ]
         return np.array([[max(compare(s, true) for true in g.answers)] for s, g in zip(said, gold, strict=True)])
 
     return rows
@@ -261,6 +281,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "word_accuracy": Metric(_word_counts, _count_share),
         "answer_f1": Metric(_best_answer(_answer_overlap), _average),
         "exact_match": Metric(_best_answer(_same_answer), _average),
+        "rouge_l": Metric(_best_answer(rouge_l), _average),
     }
 )
 """Name -> metric. The means of two are GLUE's (MRPC, QQP, STS-B) and SuperGLUE's (CB)."""

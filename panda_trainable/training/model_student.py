@@ -3,7 +3,9 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -11,10 +13,11 @@ from panda_trainable.config.setting import Setting
 from panda_trainable.config.task import Mixture, TaskSpec
 from panda_trainable.data.tokens import TokenTable
 from panda_trainable.plm.encoder import FrozenEncoder
-from panda_trainable.plm.files import load_model
 from panda_trainable.plm.language_model import wrapped
-from panda_trainable.training.forward import Outputs, concatenated, forward
-from panda_trainable.training.heads import HEAD_PARTS
+from panda_trainable.plm.places import Prompts
+from panda_trainable.pretrained.files import load_model
+from panda_trainable.training.forward import Outputs, concatenated, forward, written
+from panda_trainable.training.heads import HEAD_PARTS, Writer
 from panda_trainable.training.student import Block, Heads, Student, drawn_heads, encoder_of
 
 HEAD = "head."
@@ -75,7 +78,7 @@ class ModelStudent(Student):
         return {f"{k}.{name}": tensor for name, tensor in (*self.copies[k].whole.named_parameters(), *head)}
 
     def forward(
-        self, table: TokenTable, rows: Tensor, owner: Tensor, number: int = 0, _prompts: Tensor | None = None
+        self, table: TokenTable, rows: Tensor, owner: Tensor, number: int = 0, _front: Prompts | None = None
     ) -> Iterator[Outputs]:
         """Forward pass over rows, one replica at a time."""
         readout = self.readouts[number]
@@ -89,6 +92,18 @@ class ModelStudent(Student):
             yield outputs._replace(
                 position=at.to(outputs.position.device)[outputs.position], owner=torch.full_like(outputs.owner, k)
             )
+
+    @torch.inference_mode()
+    def write(
+        self, writer: Writer, table: TokenTable, rows: Tensor, owner: Tensor, _number: int, most: int
+    ) -> NDArray[np.str_]:
+        """[n] what is written, one replica at a time."""
+        texts = np.full(len(rows), "", object)
+        for k in owner.unique().tolist():
+            at = (owner == k).nonzero()[:, 0]
+            made = written(self.copies[k], table, writer, None, rows[at], torch.zeros_like(at), most)
+            texts[at.numpy()] = writer.texts(self.copies[k], made)
+        return texts.astype(np.str_)
 
     def save_model(self, replica: int, path: Path) -> None:
         """Writes all weights of a replica and its head as safetensors."""

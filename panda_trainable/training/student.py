@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +14,12 @@ from panda_trainable.config.setting import Setting
 from panda_trainable.config.task import Mixture, TaskSpec
 from panda_trainable.data.tokens import TokenTable
 from panda_trainable.plm.encoder import FrozenEncoder
+from panda_trainable.plm.places import Prompts
 from panda_trainable.prompt.soft_prompt import SoftPrompt
 from panda_trainable.prompt.sources import PromptSource, prompt_source, trained_on
 from panda_trainable.prompt.stored import stored_source
-from panda_trainable.training.forward import Outputs, concatenated, forward
-from panda_trainable.training.heads import HEAD_PARTS, random_head, readouts_of
+from panda_trainable.training.forward import OfRows, Outputs, concatenated, forward, written
+from panda_trainable.training.heads import HEAD_PARTS, Writer, random_head, readouts_of
 from panda_trainable.worker import device, load_encoder
 
 Heads = tuple[Tensor, Tensor]
@@ -63,7 +65,7 @@ class Student(ABC):
 
     @abstractmethod
     def forward(
-        self, table: TokenTable, rows: Tensor, owner: Tensor, number: int = 0, prompts: Tensor | None = None
+        self, table: TokenTable, rows: Tensor, owner: Tensor, number: int = 0, front: Prompts | None = None
     ) -> Iterator[Outputs]:
         """Forward pass over rows of a task's table, in buckets.
 
@@ -72,11 +74,21 @@ class Student(ABC):
             rows: [n] of the table.
             owner: [n] the replica of each.
             number: of the task, in a mixture.
-            prompts: [K, …] what `prompt()` gave, so that it is made once a step; None: it is made here.
+            front: what `front` gave, so that it is made once a step; None: it is made here.
         """
+
+    @abstractmethod
+    def write(
+        self, writer: Writer, table: TokenTable, rows: Tensor, owner: Tensor, number: int, most: int
+    ) -> NDArray[np.str_]:
+        """[n] what is written behind rows of a task's table, in at most so many tokens; the arguments are those of `forward`."""
 
     def prompt(self) -> Tensor | None:
         """[K, …] the prompts as they are now; None where there is none."""
+        return None
+
+    def front(self, _prompts: Tensor | None, _number: int = 0) -> Prompts | None:
+        """What the PLM reads in front of a task's texts, out of all prompts [K, …]; None where there is none."""
         return None
 
     def prompts(self) -> list[SoftPrompt]:
@@ -88,6 +100,24 @@ class Student(ABC):
     ) -> list[NDArray[np.float32]]:
         """[K] arrays of logits [n, …]: each replica on its own rows of a task's table."""
         return self._of_rows(table, rows, number, lambda outputs: outputs.logits)
+
+    def predictions(
+        self, table: TokenTable, rows: Sequence[NDArray[np.int64]], number: int = 0, *, most: int
+    ) -> list[NDArray[Any]]:
+        """[K] arrays of what metrics read: logits [n, …], or texts [n] where the PLM writes.
+
+        Args:
+            table: of the task.
+            rows: [K] of the table.
+            number: of the task, in a mixture.
+            most: tokens that are written at most.
+        """
+        writer = self.readouts[number].head
+        if not isinstance(writer, Writer):
+            return list(self.logits(table, rows, number))
+        owner = torch.repeat_interleave(torch.arange(len(rows)), torch.tensor([len(chosen) for chosen in rows]))
+        texts = self.write(writer, table, torch.from_numpy(np.concatenate(rows)), owner, number, most)
+        return np.split(texts, np.cumsum([len(chosen) for chosen in rows])[:-1])
 
     def pooled(
         self, table: TokenTable, rows: Sequence[NDArray[np.int64]], number: int = 0
@@ -131,22 +161,39 @@ class PromptStudent(Student):
 
     @property
     def blocks(self) -> list[Block]:
-        """All replicas at once."""
-        return [Block(slice(None), self.trainables, stacked=True)]
+        """All replicas at once; none where nothing is trained."""
+        return [Block(slice(None), self.trainables, stacked=True)] if self.trainables else []
 
     def prompt(self) -> Tensor | None:
         """[K, …] the prompts as they are now; None where there is none."""
         return self.source.prompts()
 
+    def front(self, prompts: Tensor | None, number: int = 0) -> Prompts | None:
+        """What the PLM reads in front of a task's texts, out of all prompts [K, …]; None where there is none."""
+        return self.encoder.in_front(self.source.of_task(prompts, number))
+
     def forward(
-        self, table: TokenTable, rows: Tensor, owner: Tensor, number: int = 0, prompts: Tensor | None = None
+        self, table: TokenTable, rows: Tensor, owner: Tensor, number: int = 0, front: Prompts | None = None
     ) -> Iterator[Outputs]:
         """Forward pass over rows, one length bucket at a time, of all replicas mixed."""
-        made = self.source.of_task(self.prompt() if prompts is None else prompts, number)
+        made = self.front(self.prompt(), number) if front is None else front
         readout = self.readouts[number]
         weight, bias = (self.heads[part][:, readout.outputs] for part in HEAD_PARTS)
-        of_rows = self.source.of_rows if self.source.per_row else None
-        return forward(self.encoder, table, readout.head, made, weight, bias, rows, owner, of_rows)
+        return forward(self.encoder, table, readout.head, made, weight, bias, rows, owner, self._of_rows_own)
+
+    @torch.inference_mode()
+    def write(
+        self, writer: Writer, table: TokenTable, rows: Tensor, owner: Tensor, number: int, most: int
+    ) -> NDArray[np.str_]:
+        """[n] what is written, of all replicas mixed."""
+        made = self.source.of_task(self.prompt(), number)
+        tokens = written(self.encoder, table, writer, made, rows, owner, most, self._of_rows_own)
+        return writer.texts(self.encoder, tokens)
+
+    @property
+    def _of_rows_own(self) -> OfRows | None:
+        """What makes the prompt of each row, where each has its own."""
+        return self.source.of_rows if self.source.per_row else None
 
     @torch.no_grad()
     def prompts(self) -> list[SoftPrompt]:

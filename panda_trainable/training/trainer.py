@@ -14,6 +14,7 @@ from torch.nn.utils import clip_grad_norm_
 from panda_trainable.config.setting import Schedule
 from panda_trainable.data.gold import IGNORED
 from panda_trainable.data.splits import selection_split
+from panda_trainable.plm.places import Prefilled, Prompts
 from panda_trainable.prompt.soft_prompt import SoftPrompt
 from panda_trainable.prompt.sources import trained_on
 from panda_trainable.training.data import TaskData, TrainingData
@@ -116,7 +117,10 @@ class Trainer:
             torch.autograd.backward(prompts, leaf.grad)
 
     def _task_gradients(self, block: Block, step: int, number: int, prompts: Tensor | None) -> None:
-        """Gradients of a step's rows of a task: the activations of one length bucket are alive at once."""
+        """Gradients of a step's rows of a task: the activations of one length bucket are alive at once.
+
+        What the PLM makes of prompts without a text is run backward once for all buckets, too.
+        """
         part = self.data.parts[number]
         rows, on_device = (
             order[block.replicas, part.at(step)] for order in (part.order, part.order_on_device)
@@ -127,7 +131,9 @@ class Trainer:
         terms = distillation_terms(part, self.recipe.teachers, factor, on_device, labels, self.maps.get(MAP))
         counts = (shares(labels != IGNORED) * (rows.shape[1] / self.data.setting.train.batch_size)).flatten()
         flat, owner = labels.flatten(0, 1), replicas.repeat_interleave(rows.shape[1])
-        for outputs in self._outputs(part, rows.flatten(), owner, number, prompts):
+        made = self.student.front(prompts, number)
+        front = made.leaf() if isinstance(made, Prefilled) else made
+        for outputs in self._outputs(part, rows.flatten(), owner, number, front):
             loss = total(
                 counts[outputs.position]
                 * TASK_LOSSES[part.task.kind](outputs.logits[:, None], flat[outputs.position, None]),
@@ -135,12 +141,14 @@ class Trainer:
             )
             loss.sum().backward()
             self.loss_sum.index_add_(0, outputs.owner, loss.detach())
+        if isinstance(made, Prefilled) and isinstance(front, Prefilled):
+            made.backward(front)
 
     def _outputs(
-        self, part: TaskData, rows: Tensor, owner: Tensor, number: int, prompts: Tensor | None
+        self, part: TaskData, rows: Tensor, owner: Tensor, number: int, front: Prompts | None
     ) -> Iterator[Outputs]:
         """The student's outputs: in one piece where a loss compares the examples of a batch."""
-        buckets = self.student.forward(part.table, rows, owner, number, prompts)
+        buckets = self.student.forward(part.table, rows, owner, number, front)
         joint = any(KD_LOSSES[teacher.kd].joint for teacher in self.recipe.teachers)
         return iter([concatenated(buckets)]) if joint else buckets
 

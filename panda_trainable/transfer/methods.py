@@ -125,7 +125,7 @@ def from_product(library: PromptLibrary, config: TrialConfig) -> Start:
 
 
 def no_prompt(_library: PromptLibrary, config: TrialConfig) -> Start:
-    """An empty prompt [K, 0], for methods that train only a head or a model."""
+    """An empty prompt [K, 0], for methods that train only a head, a model, or nothing."""
     return Start(torch.empty(len(config.seeds), 0))
 
 
@@ -216,6 +216,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
     {
         "prompt_tuning": Method(random_start, no_teacher, "Lester et al. (2021); P-tuning v2 (2022)"),
         "prompt_tuning_longer": Method(random_start, no_teacher, "SPoT's control for longer tuning"),
+        "plain_template": Method(no_prompt, no_teacher, "zero-shot prompting: Radford et al. (2019), GPT-2"),
         "model_tuning": Method(no_prompt, no_teacher, "the usual fine-tuning"),
         "multitask_model_tuning": Method(
             from_tuned_model, no_teacher, "SPoT's multi-task model tuning", sources_models

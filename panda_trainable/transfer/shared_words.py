@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from panda_trainable.config.setting import Plm
-from panda_trainable.plm.files import load_tokenizer
+from panda_trainable.pretrained.files import load_tokenizer
 
 MARKS = "Ġ▁"
 """With which vocabularies mark that a word begins, instead of a space."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from panda_trainable.config.keys import content_key
+from panda_trainable.config.kinds import TOKEN_LEVEL
 from panda_trainable.config.setting import Setting
 from panda_trainable.config.task import Mixture, TaskSpec
 from panda_trainable.config.trial import TrialConfig
@@ -20,7 +21,6 @@ from panda_trainable.library import PromptLibrary
 from panda_trainable.training.distillation import KD_LOSSES
 from panda_trainable.training.distillation_terms import Teacher
 from panda_trainable.training.evaluation import report_scores
-from panda_trainable.training.heads import HEADS
 from panda_trainable.transfer.lineage import Lineage, lineage_card, tuned, tuned_student
 
 
@@ -155,10 +155,19 @@ def check_places(library: PromptLibrary, setting: Setting, other: Setting, task:
     Raises:
         ValueError: if the other PLM's tokenizer cuts texts elsewhere.
     """
-    if HEADS[task.kind].reads == "pooled":
+    if task.kind not in TOKEN_LEVEL:
         return
-    tables = [token_table(library, each, task, "train") for each in (setting, other)]
-    places = [(table.slots.numpy() >= 0, np.asarray(table.offsets)) for table in tables]
+    own, known = (task.on(each.plm) for each in (setting, other))
+    if own.readout != known.readout:
+        raise ValueError(
+            f"{other.plm.label} cannot teach {setting.plm.label} the task {task.name}: one of them writes its answers, and the "
+            "other marks them in the passage; give both plm.head: linear, or two language models that write"
+        )
+    tables = [token_table(library, each, task.on(each.plm), "train") for each in (setting, other)]
+    places = [
+        (table.slots.numpy() if task.kind == "generation" else table.slots.numpy() >= 0, np.asarray(table.offsets))
+        for table in tables
+    ]
     if not all(np.array_equal(a, b) for a, b in zip(*places, strict=True)):
         raise ValueError(
             f"{other.plm.label} cannot teach {setting.plm.label} the {task.kind} {task.name}: it is answered place by place, and their tokenizers cut its rows differently; raise "

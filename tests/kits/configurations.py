@@ -6,12 +6,11 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from panda_trainable.config.kinds import KINDS
 from panda_trainable.config.methods import KD_KINDS, TRAITS
 from panda_trainable.config.setting import Plm
 from panda_trainable.config.trial import Source, TrialConfig
 from tests.kits.plms import FAMILIES
-from tests.kits.tasks import task_of_kind
+from tests.kits.tasks import HEADED, task_of_kind
 from tests.kits.trials import short_trial, small_setting
 
 _ROWS = """
@@ -19,6 +18,8 @@ prompt_tuning multiple_choice input 6 roberta mean 1 early mse
 prompt_tuning tagging prefix - bert mean 1 early mse
 prompt_tuning_longer extractive_qa prefix - bert cls 1 early mse
 prompt_tuning_longer tagging input 6 roberta mean 1 early mse
+plain_template classification prefix - bert mean 1 early mse
+plain_template classification input - bert mean 1 early mse
 model_tuning regression prefix - electra mean 1 early mse
 multitask_model_tuning regression prefix - distilbert cls 2 early mse
 multitask_model_tuning regression prefix - roberta mean 1 early mse
@@ -103,7 +104,7 @@ class Configuration:
 
 
 _AXES = {
-    "method": tuple(TRAITS), "kind": KINDS, "form": ("prefix", "input"), "mlp": (None, 6), "family": FAMILIES,
+    "method": tuple(TRAITS), "kind": HEADED, "form": ("prefix", "input"), "mlp": (None, 6), "family": FAMILIES,
     "pooling": ("mean", "cls"), "sources": (1, 2), "fusion": ("early", "late", "late_logits"), "kd": ("mse", "kl", "hidden"),
 }  # fmt: skip
 TOGETHER = (

@@ -14,8 +14,8 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedTokenizerFast
 
 from panda_trainable.config.setting import Plm
-from panda_trainable.plm.files import plm_files
-from panda_trainable.plm.kinds import kind_in, used_as
+from panda_trainable.pretrained.files import plm_files
+from panda_trainable.pretrained.kinds import kind_in, used_as
 from tests.kits.families import BY_HAND, NAME, _front
 from tests.kits.tasks import WORDS
 
@@ -142,11 +142,29 @@ WITHOUT_PREFIX: Mapping[str, LmFamily] = MappingProxyType(
 MORE_CAUSAL: Mapping[str, LmFamily] = MappingProxyType(
     {
         "lfm2": _like("Lfm2ForCausalLM", layer_types=["conv", "full_attention"], **SHARED_KEYS),
+        "qwen3-next": _like(
+            "Qwen3NextForCausalLM",
+            head_dim=8,
+            layer_types=["linear_attention", "full_attention"],
+            linear_num_value_heads=2,
+            linear_num_key_heads=2,
+            linear_key_head_dim=8,
+            num_experts=2,
+            linear_value_head_dim=8,
+            num_experts_per_tok=1,
+            moe_intermediate_size=16,
+            shared_expert_intermediate_size=16,
+            **SHARED_KEYS,
+        ),
+        "cohere2": _like("Cohere2ForCausalLM", window=6, head_dim=8, **_WINDOWS, **SHARED_KEYS),
         "mixtral": _like("MixtralForCausalLM", num_local_experts=2, num_experts_per_tok=1, **SHARED_KEYS),
         "smollm3": _like("SmolLM3ForCausalLM", **SHARED_KEYS),
     }
 )
-"""A hybrid, a mixture of experts, and one of which some layers know no positions."""
+"""Hybrids, parallel blocks with windows, a mixture of experts, and one of which some layers know no positions."""
+
+HYBRIDS = ("lfm2", "qwen3-next")
+"""Causal families that carry more from token to token than what attention reads."""
 
 FAMILIES: Mapping[str, LmFamily] = MappingProxyType({**MASKED, **CAUSAL, **SEQ2SEQ, **WITHOUT_PREFIX, **MORE_CAUSAL})
 

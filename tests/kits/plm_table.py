@@ -9,7 +9,7 @@ import re
 import sys
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -53,6 +53,7 @@ EXTRA: Mapping[str, Mapping[str, Any]] = MappingProxyType({
     "funnel": {"block_sizes": [1, 1]},
     "layoutlmv3": {"coordinate_size": 3, "shape_size": 2},
     "led": {"attention_window": 8},
+    "lfm2": {"layer_types": ["conv", "full_attention"]},
     "lilt": {"hidden_size": 48},
     "longformer": {"attention_window": 8},
     "mobilebert": {"intra_bottleneck_size": 16},
@@ -98,6 +99,7 @@ class Row:
         refused: why it is no encoder of text, or was not built; empty where it is one.
         prefix: why it takes no prefix; empty where it does.
         input: why it takes no input prompt; empty where it does.
+        once: whether it computes an input prompt once for all rows.
     """
 
     family: str
@@ -106,6 +108,7 @@ class Row:
     refused: str = ""
     prefix: str = ""
     input: str = ""
+    once: bool = False
 
 
 def model_of(family: str) -> nn.Module:
@@ -149,8 +152,15 @@ def row_of(family: str) -> Row:
     try:
         encoder = FrozenEncoder(model)
     except ValueError as error:
-        return Row(family, name, CAUSAL if "reads left to right" in str(error) else "", _reason(name, str(error)))
-    return Row(family, name, "", "", _reason(name, encoder.refusal), _reason(name, encoder.input_refusal))
+        if "reads left to right" not in str(error):
+            return Row(family, name, "", _reason(name, str(error)))
+        try:
+            encoder = FrozenEncoder(model_of(family), causal=True)
+        except ValueError as why:
+            return Row(family, name, CAUSAL, str(why))
+    kind = CAUSAL if encoder.causal else ""
+    reasons = _reason(name, encoder.refusal), _reason(name, encoder.input_refusal)
+    return Row(family, name, kind, "", *reasons, encoder.can_prefill)
 
 
 def _reason(name: str, message: str) -> str:
@@ -202,10 +212,27 @@ def page(rows: Iterable[Row]) -> str:
         reasons[_cell(row.refused)].append(row.family)
     return PAGE.format(
         version=transformers.__version__, encoders="".join(map(line, by_kind["encoder"])),
-        refused="".join(map(line, by_kind["refused"])), causal=_families(by_kind[CAUSAL]),
-        no_ids=_families(by_kind[NO_IDS]),
+        refused="".join(map(line, by_kind["refused"])),
+        causal=_causal(by_kind[CAUSAL]), no_ids=_families(by_kind[NO_IDS]),
         not_built="".join(f"- {reason}: {', '.join(names)}\n" for reason, names in sorted(reasons.items())),
     )  # fmt: skip
+
+
+ANSWERS: Mapping[str, Callable[[Row], bool]] = MappingProxyType({
+    "A prefix, and an input prompt that is computed once for all rows": lambda row: row.once,
+    "A prefix, and an input prompt that each row computes": lambda row: not (row.once or row.prefix or row.input),
+    "A prefix alone": lambda row: bool(row.input and not row.prefix),
+    "An input prompt alone, which each row computes": lambda row: bool(row.prefix and not row.input),
+    "No prompt": lambda row: bool(row.prefix and row.input),
+})  # fmt: skip
+"""What causal models take -> which of them that were wrapped."""
+
+
+def _causal(rows: Sequence[Row]) -> str:
+    """What families that read left to right take as causal models."""
+    kinds = {name: [row for row in rows if not row.refused and takes(row)] for name, takes in ANSWERS.items()}
+    kinds["Not wrapped"] = [row for row in rows if row.refused]
+    return "".join(f"- {name}: {_families(of)}.\n" for name, of in kinds.items() if of)
 
 
 def _families(rows: Iterable[Row]) -> str:
@@ -237,8 +264,16 @@ They do not give a vector for every token from token ids alone, or only at other
 |---|---|---|---|---|
 {refused}
 ## Read left to right
-The first token's vector does not change with the last token: {causal}.
+The first token's vector does not change with the last token. They are causal models (`plm.head: lm` where they have one), of which three more things are found by numbers when they are loaded:
+- **An input prompt once.** No text changes what a causal model computes for the prompt in front of it: its keys and values are computed once per replica and step, and all rows read them. Compared with prompts that each row computes, of which
+  windows of attention see as much. What carries more from token to token than attention reads (convolutions, recurrent layers) computes its prompt with each row, as before.
+- **Label words of several tokens as branches** of one row: each sees the text and itself, so that a text is read once for all words. Compared with a row for each word, which is what happens where the numbers differ.
+- **The last layer for the tokens alone that answer**, of masked language models too. Where a block cannot be shortened (GPT-2's) it is computed for all.
 
+Rotary embeddings that change with the length of a text (`longrope`, `dynamic`) do so here for text and prompt apart: numbers are the model's own up to the length from which they change.
+
+What they take:
+{causal}
 ## Take no token ids
 {no_ids}.
 

@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from panda_trainable.config.setting import Plm
-from panda_trainable.plm.files import plm_files
+from panda_trainable.pretrained.files import plm_files
 from tests.kits.tasks import WORDS
 
 SMALL = {"vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}

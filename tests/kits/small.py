@@ -44,6 +44,10 @@ OWN = {"kind": "classification", "text": ["a"], "classes": ["no", "yes"], "metri
 MEASURED = {"s1": 0.8, "s2": 0.4, "s3": 0.9, "t": 1.0, "pool": 0.6}
 
 
+WITH_HEADS = tuple(name for name, traits in TRAITS.items() if not traits.asked)
+"""Methods of PLMs whose heads are trained."""
+
+
 def like(value: float) -> dict[str, float]:
     """Similarities of a pair whose task embeddings are that similar."""
     return {"task_embedding": value, "c_mean": value / 2, "c_pair": -value}
@@ -58,7 +62,7 @@ def studies_of(plan: Plan, **weights: float) -> dict[str, Study]:
 def every_method(plms: Callable[[str], Path], **changes: Any) -> dict[str, Any]:
     """Keys of a file of which every method has studies: a mixture among the sources, and other PLMs."""
     return {
-        "methods": [method for method in TRAITS if method != "prompt_tuning"],
+        "methods": [method for method in WITH_HEADS if method != "prompt_tuning"],
         "mixtures": {"pool": ["s1", "s2"]},
         "sources": ["s1", "s2", "pool"],
         "teacher_plm": {"from": str(plms("distilbert"))},

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from panda_trainable.config.kinds import KINDS
 from panda_trainable.config.task import TaskSpec
 from panda_trainable.data.locate import located
+from panda_trainable.training.heads import HEADS
 
 SHARED = Path(__file__).parent.parent.parent.parent / "shared"
 WORDS = [f"w{i}" for i in range(40)]
@@ -29,8 +31,14 @@ SPECS = {
     "extractive_qa": TaskSpec(
         "", "extractive_qa", ("question", "passage"), "answers", (), ("answer_f1", "exact_match")
     ),
+    "generation": TaskSpec(
+        "", "generation", ("a",), "summary", (), ("rouge_l", "exact_match", "answer_f1")
+    ),
 }  # fmt: skip
 """Kind -> a task of a few rows, which `kind_rows` makes."""
+
+HEADED = tuple(kind for kind in KINDS if kind in HEADS)
+"""Kinds that a trained head answers: all but those that a language model writes."""
 
 
 def rows_of(
@@ -98,7 +106,17 @@ def _answer_row(generator: np.random.Generator, i: int) -> dict[str, Any]:
     return {"question": f"w20 y{i}", "passage": passage, "answers": found}
 
 
-_ROW = {"multiple_choice": _choice_row, "tagging": _tag_row, "extractive_qa": _answer_row}
+def _text_row(generator: np.random.Generator, i: int) -> dict[str, Any]:
+    """What is to be written are the words of the first eight, alone right or in one text."""
+    before, after = (" ".join(_words(generator, 24, 40, 4)) for _ in range(2))
+    first, second = (WORDS[int(number)] for number in generator.integers(8, size=2))
+    text = f"{WORDS[8 + i % 16]} {before} {first} {after} {second}"
+    return {"a": text, "summary": [f"{first} {second}", first] if i % 3 else first}
+
+
+_ROW = {
+    "multiple_choice": _choice_row, "tagging": _tag_row, "extractive_qa": _answer_row, "generation": _text_row,
+}  # fmt: skip
 
 
 def write_task(folder: Path, train: list[dict[str, Any]], validation: list[dict[str, Any]]) -> Path:

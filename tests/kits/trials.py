@@ -8,8 +8,8 @@ from panda_trainable.config.methods import KD_KINDS, TRAITS
 from panda_trainable.config.setting import InitSettings, Plm, PromptSettings, Setting, TrainSettings
 from panda_trainable.config.trial import Projection, Relative, Source, TeacherPlm, TrialConfig
 from panda_trainable.config.wording import Wording
-from panda_trainable.plm.files import plm_files
-from panda_trainable.plm.kinds import KINDS
+from panda_trainable.pretrained.files import plm_files
+from panda_trainable.pretrained.kinds import KINDS
 from tests.kits.tasks import small_task
 
 

@@ -10,13 +10,13 @@ import pytest
 import ray
 
 from panda_trainable import worker as encoder
-from panda_trainable.config.kinds import KINDS
 from panda_trainable.config.task import TaskSpec
 from panda_trainable.config.trial import TrialConfig
 from panda_trainable.library import PromptLibrary
 from panda_trainable.result import TrialResult
 from panda_trainable.trainable import PandaTrainable
 from panda_trainable.transfer.methods import open_trainer
+from tests.kits.tasks import HEADED
 
 Trial = Callable[..., TrialConfig]
 
@@ -75,7 +75,7 @@ def test_a_trial_reports_at_every_evaluation_until_its_last_step(
         assert result.seconds > 0
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", HEADED)
 @pytest.mark.parametrize("method", ["prompt_tuning", "model_tuning"])
 def test_a_trial_of_any_kind_reports_the_score_of_its_first_metric(
     actor: Callable[..., PandaTrainable],

@@ -24,7 +24,9 @@ BASE = TrialConfig(
 
 
 OTHER = Plm("elsewhere", "other files")
-POINTS = ("zero_shot", "random_prompt", "panda_as_released", "tpt_model_zero_shot", "tpt_relative_zero_shot")
+POINTS = (
+    "plain_template", "zero_shot", "random_prompt", "panda_as_released", "tpt_model_zero_shot", "tpt_relative_zero_shot",
+)  # fmt: skip
 """Methods that have one configuration: nothing of them is searched."""
 
 
@@ -77,6 +79,7 @@ def test_the_first_point_lies_inside_every_domain(method: str, partners: int) ->
 PUBLISHED: dict[str, dict[str, Any]] = {
     "prompt_tuning": {"learning_rate": 1e-2},
     "prompt_tuning_longer": {"learning_rate": 1e-2},
+    "plain_template": {},
     "model_tuning": {"learning_rate": 5e-5},
     "multitask_model_tuning": {"learning_rate": 5e-5},
     "linear_probe": {"learning_rate": 1e-2},

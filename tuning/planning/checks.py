@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from panda_trainable.config.kinds import TOKEN_LEVEL
 from panda_trainable.config.methods import TRAITS
 from panda_trainable.config.setting import InitSettings, Setting
 from panda_trainable.config.task import TaskSpec
@@ -16,7 +17,7 @@ from panda_trainable.data.tokens import TokenTable, token_table
 from panda_trainable.library import PromptLibrary
 from panda_trainable.plm.asking import asking_problems
 from panda_trainable.plm.encoder import FrozenEncoder
-from panda_trainable.plm.files import load_config, load_tokenizer
+from panda_trainable.pretrained.files import load_config, load_tokenizer
 from panda_trainable.prompt.initialisers import read_prompt
 from panda_trainable.similarity.neurons import check_neurons
 from panda_trainable.similarity.readings import undefined
@@ -45,8 +46,6 @@ FROM_NOISE = ("normal", "uniform", "uniform_positive", "zeros", "sparse")
 """Initialisers that know nothing of the PLM's words."""
 FEWEST_ANCHORS = 10
 """Shared words below which similarities to them tell nothing of a prompt."""
-TOKEN_LEVEL = ("tagging", "extractive_qa")
-"""Kinds of tasks whose outputs are per token."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +99,15 @@ def prompt_form_fits(_: Checked, setting: Setting) -> None:
     _encoder(setting).prompt_shape(setting.prompt.length, setting.prompt.form)
 
 
-def positions_suffice(_: Checked, setting: Setting) -> None:
-    """Prompt and text are together no longer than the PLM's positions."""
-    _encoder(setting).check_room(setting.prompt.length, setting.train.max_length, setting.prompt.form)
+def positions_suffice(checked: Checked, setting: Setting) -> Iterator[Finding]:
+    """Prompt, text and what is written behind it are together no longer than the PLM's positions; so is what a decoder writes."""
+    encoder, writes = _encoder(setting), any(task.readout == "generation" for task in checked.plan.tasks.values())
+    most = setting.train.max_answer if writes else 0
+    behind = most if setting.plm.kind == "causal_lm" else 0
+    encoder.check_room(setting.prompt.length, setting.train.max_length, setting.prompt.form, behind)
+    if setting.plm.kind == "seq2seq_lm" and encoder.max_tokens is not None and most > encoder.max_tokens:
+        rule = f"train.max_answer {most} is over the {encoder.max_tokens} positions of its decoder"
+        yield Problem(_plm(setting), rule, remedy="lower it")
 
 
 def initial_prompt_fits(_: Checked, setting: Setting) -> None:

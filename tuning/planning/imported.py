@@ -14,7 +14,7 @@ from tuning.planning.plan import Plan
 
 def _identity(task: TaskSpec) -> Any:
     """What a task is, but for its rows, and for how a PLM is asked, which keys of prompts tell."""
-    return content(replace(task, fingerprints=(), asked=None))
+    return content(replace(task.unasked, fingerprints=()))
 
 
 def task_card(task: TaskSpec) -> dict[str, Any]:

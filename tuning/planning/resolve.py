@@ -22,8 +22,10 @@ from panda_trainable.config.setting import (
 )
 from panda_trainable.config.task import TaskSpec, shared_head
 from panda_trainable.data.locate import is_here, located
-from panda_trainable.plm.files import family_version, plm_files, plm_folder
-from panda_trainable.plm.kinds import kind_in, used_as
+from panda_trainable.library import PromptLibrary
+from panda_trainable.pretrained.files import family_version, plm_files, plm_place
+from panda_trainable.pretrained.gguf import dequantised
+from panda_trainable.pretrained.kinds import kind_in, used_as
 from tuning.experiment.experiment import Experiment, sources_of
 from tuning.experiment.loading import read
 from tuning.experiment.problems import Misuse, Problem, problems_of
@@ -165,9 +167,12 @@ def _plm(experiment: Experiment, section: PlmSettings, problems: list[Problem]) 
     """A PLM with its identity; where it is not there, that is added to the problems."""
     try:
         folder = experiment.folder / expanded(section.source)
-        is_local = not section.source.startswith("package:") and folder.is_dir()
+        is_local = not section.source.startswith("package:") and folder.exists()
         source = str(folder.resolve()) if is_local else section.source
-        place = plm_folder(source)
+        place, made = plm_place(source), ""
+        if place.is_file():
+            place = dequantised(place, PromptLibrary(experiment.storage_path / "library"))
+            made = str(place)
         files = plm_files(place)
         kind, head = used_as(kind_in(place), section.head)
     except OSError as error:
@@ -182,12 +187,12 @@ def _plm(experiment: Experiment, section: PlmSettings, problems: list[Problem]) 
         return None
     reads = section.pooling if kind == "encoder" else "answer"
     settings = {**shared_settings(PlmSettings, section), "source": source, "head": head, "pooling": reads}
-    return Plm(**settings, files=files, family_version=family_version(place), kind=kind)
+    return Plm(**settings, files=files, folder=made, family_version=family_version(place), kind=kind)
 
 
 def _unnamed(plm: Plm) -> Plm:
     """What a PLM is, wherever its files lie and whatever it is called."""
-    return replace(plm, source="", note="")
+    return replace(plm, source="", note="", folder="")
 
 
 def _told_apart(plms: Sequence[Plm]) -> list[Plm]:
@@ -239,8 +244,9 @@ def _repeated_plms(resolved: Resolved) -> Iterator[Problem]:
 
 
 def _undefined_losses(resolved: Resolved) -> Iterator[Problem]:
-    targets = [resolved.tasks[name] for name in resolved.experiment.targets if name in resolved.tasks]
-    return undefined_losses(resolved.experiment, targets)
+    answered = [resolved.tasks_on(plm) for plm in resolved.plms] or [dict(resolved.tasks)]
+    targets = {(n, tasks[n].kind): tasks[n] for tasks in answered for n in resolved.experiment.targets if n in tasks}
+    return undefined_losses(resolved.experiment, list(targets.values()))
 
 
 def _starts_without_class_names(resolved: Resolved) -> Iterator[Problem]:
@@ -304,12 +310,17 @@ def _tasks_not_answered(resolved: Resolved) -> Iterator[Problem]:
 
 
 def _heads_to_train(resolved: Resolved) -> Iterator[Problem]:
-    """Methods that train a head alone, where a language model's own head answers."""
-    for plm in resolved.plms if any(TRAITS[method].trains == "head" for method in resolved.experiment.methods) else ():
-        if plm.has_own_head:
-            names = ", ".join(m for m in resolved.experiment.methods if TRAITS[m].trains == "head")
-            rule = f"{names} trains a head alone, and {plm.label} answers with its own"
+    """Methods that train a head alone where a language model's own head answers, or that need such a head."""
+    methods = resolved.experiment.methods
+    trained = [method for method in methods if TRAITS[method].trains == "head"]
+    asked = [method for method in methods if TRAITS[method].asked]
+    for plm in resolved.plms:
+        if trained and plm.has_own_head:
+            rule = f"{', '.join(trained)} trains a head alone, and {plm.label} answers with its own"
             yield Problem("methods", rule, remedy="leave it out, or use plm.head: linear")
+        if asked and not plm.has_own_head:
+            rule = f"{', '.join(asked)} needs a language model that answers with its own head, and {plm.label} does not"
+            yield Problem("methods", rule, remedy="leave it out, or use plm.head: lm")
 
 
 def _forms_not_taken(resolved: Resolved) -> Iterator[Problem]:

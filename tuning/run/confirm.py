@@ -107,9 +107,9 @@ def _select(trainer: Trainer, library: PromptLibrary, config: TrialConfig) -> di
 
 
 def _logits_frame(seeds: Sequence[int], logits: NDArray[Any]) -> pd.DataFrame:
-    """A row per seed and report row, with columns seed, row, logit_0 and so on (flattened where there are many)."""
+    """A row per seed and report row, with columns seed, row, logit_0 and so on (flattened where there are many); or answer."""
     flat = logits.reshape(*logits.shape[:2], -1)
-    names = [f"logit_{c}" for c in range(flat.shape[2])]
+    names = ["answer"] if logits.dtype.kind == "U" else [f"logit_{c}" for c in range(flat.shape[2])]
     frames = []
     for seed, said in zip(seeds, flat, strict=True):
         frame = pd.DataFrame(said, columns=names)

@@ -9,10 +9,10 @@ from panda_trainable.config.setting import Setting
 from panda_trainable.config.task import TaskSpec
 from panda_trainable.data.rows import Findings, examples
 from panda_trainable.data.task_table import TASKS
-from panda_trainable.data.tokenisers import TOKENISERS, asking
+from panda_trainable.data.tokenisers import tokeniser_of
 from panda_trainable.plm.asking import asking_problems, decoder_start
-from panda_trainable.plm.files import load_config, load_tokenizer
-from panda_trainable.plm.kinds import KINDS
+from panda_trainable.pretrained.files import load_config, load_tokenizer
+from panda_trainable.pretrained.kinds import KINDS
 from tuning.experiment.experiment import Experiment
 from tuning.experiment.problems import Misuse, Problem, check_known, problems_of
 from tuning.planning.resolve import make_plans
@@ -69,8 +69,7 @@ def _shown(setting: Setting, task: TaskSpec, count: int) -> ShownTask:
         if problems:
             raise Misuse(*problems)
         found = list(islice(examples(task, "train", Findings()), count))
-        tokenise = asking(setting.plm.kind, wording) if wording else TOKENISERS[task.kind]
-        arrays, _ = tokenise(tokenizer, found, setting.train.max_length)
+        arrays, _ = tokeniser_of(setting, task)(tokenizer, found, setting.train.max_length)
         texts = [_text(tokenizer, setting, task, arrays, i) for i in range(len(arrays["lengths"]))]
     except ValueError as error:
         raise Misuse(*problems_of(error, place)) from error
@@ -105,4 +104,6 @@ def _right(task: TaskSpec, label: Any) -> str:
     if task.kind == "classification":
         name = task.classes[int(label)]
         return f"{name}: {' or '.join(task.asked.words[int(label)])}" if task.asked else name
+    if task.readout == "generation":
+        return " or ".join(each if isinstance(each, str) else each[1] for each in label)
     return str(label)

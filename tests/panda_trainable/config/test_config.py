@@ -27,6 +27,7 @@ from panda_trainable.config.wording import Wording
 
 TASK = TaskSpec("t", "classification", ("a",), "label", ("no", "yes"), ("accuracy",), "data/t", (("train", "ab12"),))
 REGRESSION = replace(TASK, kind="regression", classes=(), metrics=("pearson",))
+WRITTEN = replace(TASK, kind="generation", classes=(), metrics=("rouge_l",))
 CHOICE = replace(TASK, kind="multiple_choice", classes=(), choices=("a", "b"))
 SETTING = Setting(Plm("models/tiny", "c0ffee"))
 SOURCE = Source(replace(TASK, fingerprints=(("train", "cd34"),)), 0.5)
@@ -43,18 +44,20 @@ OTHERS: dict[Any, dict[str, Any]] = {
         "compared": ("b",), "question": ("q",), "id": "", "hub": Hub("somebody/t"), "counts": (("train", (3, 4)),),
         "labels": LabelRules("drop"), "split": SplitSettings(), "leaked": 3, "notes": ("classes are those of its labels",), "original": Original("T"),
         "choices_in": "endings", "wording": Wording("{a} {answer}"), "t5": Wording("t a: {a} {answer}"), "asked": Wording("{a} {answer}"),
+        "passages": True,
     },
     CHOICE: {"choices": ("b", "a")},
+    WRITTEN: {"window": 8},
     SETTING.plm: {
         "source": "/mnt/tiny", "files": "c0ffed", "pooling": "cls", "layers": 1, "positions": "from_zero",
-        "note": "cls", "family_version": 1, "head": "linear", "kind": "causal_lm",
+        "note": "cls", "folder": "/mnt/made", "family_version": 1, "head": "linear", "kind": "causal_lm",
     },
     SETTING.prompt.init: {
         "kind": "zeros", "std": 0.1, "scale": 0.1, "sparsity": 0.2, "population": 100, "text": "good",
         "file": "a.safetensors",
     },
     SETTING.prompt: {"form": "input", "length": 21, "init": InitSettings("zeros"), "mlp": 8},
-    SETTING.train: {"batch_size": 8, "max_length": 64, "eval_every": 10, "precision": "bf16"},
+    SETTING.train: {"batch_size": 8, "max_length": 64, "eval_every": 10, "precision": "bf16", "max_answer": 8},
     SETTING.limit: {"train": 100, "report": 100},
     SETTING.selection: {"fraction": 0.3, "max_rows": 500},
     SETTING: {
@@ -83,10 +86,14 @@ OTHERS: dict[Any, dict[str, Any]] = {
 }  # fmt: skip
 DECIDE_NOTHING = {
     "name", "origin", "source", "eval_every", "report", "candidates", "id", "hub", "counts", "note", "file", "labels", "split", "leaked", "notes",
-    "original", "choices_in", "wording", "t5",
+    "original", "choices_in", "wording", "t5", "folder", "passages",
 }  # fmt: skip
-CHANGES = [(value, f.name) for value in OTHERS for f in fields(value) if value is not CHOICE and f.name != "choices"]
-CHANGES += [(CHOICE, "choices")]
+ALONE = {CHOICE: "choices", WRITTEN: "window"}
+"""Task of a kind -> the field that this kind alone has."""
+CHANGES = [
+    (value, f.name) for value in OTHERS for f in fields(value) if value not in ALONE and f.name not in ALONE.values()
+]
+CHANGES += list(ALONE.items())
 
 
 @pytest.mark.parametrize(("value", "name"), CHANGES, ids=[f"{type(v).__name__}.{n}" for v, n in CHANGES])
@@ -163,7 +170,10 @@ def test_uniform_shares_are_the_same_whatever_the_similarities() -> None:
 @pytest.mark.parametrize("method", [name for name, traits in TRAITS.items() if traits.trains == "nothing"])
 def test_a_method_that_trains_nothing_has_no_steps_and_no_rate(method: str) -> None:
     setting = replace(SETTING, prompt=replace(SETTING.prompt, form=TRAITS[method].forms[-1]))
-    changes = {"steps": 0, "learning_rate": 0.0, "projection": PROJECTION, "relative": RELATIVE}
+    sources = TRIAL.sources if TRAITS[method].sources == "pair" else ()
+    changes = {
+        "steps": 0, "learning_rate": 0.0, "sources": sources, "projection": PROJECTION, "relative": RELATIVE,
+    }  # fmt: skip
     assert replace(TRIAL, setting=setting, method=method, **changes).steps == 0
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from panda_trainable.config.kinds import KINDS
 from panda_trainable.config.setting import Setting
 from panda_trainable.config.task import TaskSpec
 from panda_trainable.data.splits import (
@@ -20,7 +19,7 @@ from panda_trainable.data.splits import (
 )
 from panda_trainable.data.tokens import token_table
 from panda_trainable.library import PromptLibrary
-from tests.kits.tasks import own_task
+from tests.kits.tasks import HEADED, own_task
 
 Task = Callable[..., TaskSpec]
 SINGLE = TaskSpec("s", "classification", ("a",), "label", ("red", "green"), ("accuracy",))
@@ -46,7 +45,7 @@ def test_selection_rows_are_disjoint_from_train_rows_and_stratified(
     assert np.bincount(labels[rows.selection]).tolist() == [4, 4, 4]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", HEADED)
 def test_every_kind_is_split_and_each_seed_has_its_own_fold(
     library: PromptLibrary, setting: Setting, kind_task: Task, kind: str
 ) -> None:
@@ -344,7 +343,7 @@ def test_a_class_that_would_vanish_is_refused_with_both_tasks(
         replica_rows(library, replace(setting, protocol="paper"), source, 0, target)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", HEADED)
 def test_a_task_that_is_all_in_the_report_rows_is_refused_whatever_its_kind(
     library: PromptLibrary, setting: Setting, kind_task: Task, tmp_path: Path, kind: str
 ) -> None:

@@ -17,7 +17,7 @@ from panda_trainable.config.origin import Unlocated
 from panda_trainable.config.task import SPLITS, Hub, TaskSpec
 from panda_trainable.config.task_section import TaskSection
 from panda_trainable.config.templates import fields_of
-from panda_trainable.data.gold import AnswerGold, TagGold
+from panda_trainable.data.gold import AnswerGold, TagGold, TextGold
 from panda_trainable.data.locate import located
 from panda_trainable.data.prepare import PREPARE
 from panda_trainable.data.rows import examples
@@ -71,12 +71,19 @@ def answer_predictions(_: TaskSpec) -> Predictions:
     return np.eye(3)[None, [2, 2]], np.eye(3)[None, [0, 0]], gold
 
 
+def text_predictions(_: TaskSpec) -> Predictions:
+    gold = np.empty(1, object)
+    gold[0] = TextGold(("one two", "three"))
+    return np.array(["Three."]), np.array(["four"]), gold
+
+
 PREDICTIONS: Mapping[str, Callable[[TaskSpec], Predictions]] = {
     "classification": class_predictions,
     "regression": value_predictions,
     "multiple_choice": choice_predictions,
     "tagging": tag_predictions,
     "extractive_qa": answer_predictions,
+    "generation": text_predictions,
 }
 
 
@@ -285,7 +292,7 @@ def test_the_classes_of_real_commitment_bank_are_counted() -> None:
     [
         (
             {"kind": "ranking"},
-            "kind must be one of classification, regression, multiple_choice, tagging, extractive_qa, got 'ranking'",
+            "kind must be one of classification, regression, multiple_choice, tagging, extractive_qa, generation, got 'ranking'",
         ),
         ({"text": ("a", "b", "c")}, "text of a classification must name one or two texts, got ['a', 'b', 'c']"),
         ({"text": ()}, "text of a classification must name one or two texts, got []"),

@@ -19,7 +19,7 @@ from panda_trainable.plm.asking import (
     label_words,
     special_tokens,
 )
-from panda_trainable.plm.kinds import kind_in, used_as
+from panda_trainable.pretrained.kinds import kind_in, used_as
 from tests.kits.language_models import word_tokenizer
 
 LM: list[PlmKind] = ["masked_lm", "causal_lm", "seq2seq_lm"]

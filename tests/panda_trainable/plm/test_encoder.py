@@ -21,7 +21,7 @@ from transformers import (
 
 from panda_trainable.config.setting import Plm
 from panda_trainable.plm.encoder import FrozenEncoder
-from panda_trainable.plm.files import plm_files
+from panda_trainable.pretrained.files import plm_files
 from panda_trainable.worker import load_encoder
 from tests.kits.plms import FAMILIES, SMALL
 

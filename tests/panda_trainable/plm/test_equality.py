@@ -19,7 +19,7 @@ from panda_trainable.data.splits import batches
 from panda_trainable.data.tokens import TokenTable
 from panda_trainable.library import PromptLibrary
 from panda_trainable.plm.encoder import FrozenEncoder
-from panda_trainable.plm.files import load_model, plm_files
+from panda_trainable.pretrained.files import load_model, plm_files
 from panda_trainable.training import forward as module
 from panda_trainable.training import losses as objectives
 from panda_trainable.training.forward import concatenated, forward

@@ -13,10 +13,11 @@ from transformers import LlamaForCausalLM
 from panda_trainable.config.setting import PlmKind
 from panda_trainable.plm.answers import Answers
 from panda_trainable.plm.encoder import FrozenEncoder
-from panda_trainable.plm.language_model import LanguageModel
+from panda_trainable.plm.language_model import LanguageModel, _branched, _repeated
 from panda_trainable.worker import load_encoder, release_encoder
 from tests.kits.language_models import (
     CAUSAL,
+    HYBRIDS,
     MASKED,
     MORE_CAUSAL,
     SEQ2SEQ,
@@ -38,8 +39,8 @@ KIND: dict[str, PlmKind] = {
     **dict.fromkeys(SEQ2SEQ, "seq2seq_lm"),
 }  # fmt: skip
 SINGLE = Answers((((9,), (10,)), ((11,),)))
-SEVERAL = Answers((((9, 10, 11), (12,)), ((9, 13),)))
-"""Words of one to three tokens, of which two begin with the same, two of them of one class."""
+SEVERAL = Answers((((9, 10, 11), (12,)), ((9, 13), (14, 15, 16))))
+"""Words of one to three tokens, of which two begin with the same; two continuations of a text are read."""
 
 
 def answers_of(name: str) -> Answers:
@@ -72,13 +73,16 @@ def scores_alone(plain: PlainLm, plm: LanguageModel, answers: Answers, row: int,
     return torch.stack(classes)
 
 
-def check(name: str, form: str, replicas: int, way: str = "attention", answers: Answers | None = None) -> None:
-    """Scores and gradients of a padded batch against the plain model."""
+def check(
+    name: str, form: str, replicas: int, way: str = "attention", answers: Answers | None = None, *, once: bool = True
+) -> None:
+    """Scores and gradients of a padded batch against the plain model; `once`: behind what `in_front` makes of prompts."""
     plm, plain, answers, ids = plm_of(name), plain_of(name, way), answers or answers_of(name), random_ids()
     generator, owner = torch.Generator().manual_seed(9), torch.arange(len(LENGTHS)) % replicas
     prompt = torch.randn(replicas, *plm.prompt_shape(P, form), generator=generator) * (1.0 if form == "prefix" else 0.3)
     prompt.requires_grad_()
-    states = plm.behind(answers, ids, torch.zeros_like(ids), LENGTHS, prompt, owner, slots=SLOTS)
+    front = plm.in_front(prompt) if once else prompt
+    states = plm.behind(answers, ids, torch.zeros_like(ids), LENGTHS, front, owner, slots=SLOTS)
     found = answers.scores(plm.logits(states.flatten(0, 1)).unflatten(0, states.shape[:2]))
     expected = torch.stack([scores_alone(plain, plm, answers, i, prompt[k]) for i, k in enumerate(owner)])
     torch.testing.assert_close(found, expected, **CLOSE)
@@ -96,9 +100,19 @@ def test_class_scores_of_a_padded_batch_are_the_plain_models(name: str, form: st
     check(name, form, replicas, "untouched" if name in WITHOUT_PREFIX else "attention")
 
 
+@pytest.mark.parametrize("name", CAUSAL)
+def test_so_they_are_where_each_row_computes_its_prompt(name: str) -> None:
+    check(name, "input", 3, once=False)
+
+
 @pytest.mark.parametrize("name", [name for name, family in CAUSAL.items() if not family.window])
 def test_so_they_are_behind_a_prefix_in_transformers_own_cache(name: str) -> None:
     check(name, "prefix", 3, "cache")
+
+
+def test_the_words_of_several_tokens_are_read_in_two_branches() -> None:
+    assert SEVERAL.continuations == ((9, 10), (14, 15))
+    assert [plm_of(name).extent(SEVERAL, None) for name in ("llama", "lfm2")] == [(1, 4), (2, 2)]
 
 
 @pytest.mark.parametrize("name", [*CAUSAL, *SEQ2SEQ])
@@ -119,6 +133,31 @@ def test_the_reference_is_the_untouched_model(name: str) -> None:
 @pytest.mark.parametrize("name", MORE_CAUSAL)
 def test_so_they_are_on_further_causal_models(name: str, form: str) -> None:
     check(name, form, 3)
+
+
+@pytest.mark.parametrize("name", [*CAUSAL, *MORE_CAUSAL])
+def test_what_a_causal_model_may_is_found_by_its_numbers(name: str) -> None:
+    plm = plm_of(name)
+    assert (plm.can_prefill, plm.can_fork) == ((name not in HYBRIDS),) * 2
+    assert plm.shortens == (name != "gpt2"), "GPT-2 shapes what its last block gives by its input"
+
+
+@pytest.mark.parametrize("name", [*MASKED, *SEQ2SEQ, *WITHOUT_PREFIX])
+def test_what_reads_both_sides_or_has_no_reachable_attention_computes_prompts_with_each_text(name: str) -> None:
+    plm, prompt = plm_of(name), torch.zeros(1, P, plm_of(name).embedding)
+    assert not plm.can_prefill and not plm.can_fork
+    assert plm.in_front(prompt) is prompt
+    assert plm.in_front(None) is None
+
+
+@pytest.mark.parametrize("name", HYBRIDS)
+def test_a_hybrid_would_be_wrong_with_prompts_computed_once_or_branches(name: str) -> None:
+    plm, ids = plm_of(name), random_ids()
+    prompt, owner = torch.randn(1, P, plm.embedding, generator=torch.Generator().manual_seed(9)), 0 * LENGTHS
+    text = ids, torch.zeros_like(ids), LENGTHS
+    once, each = (plm.encode(*text, front, owner) for front in (plm.prefilled(prompt), prompt))
+    branched, repeated = (way(plm, SEVERAL, *text, None, None) for way in (_branched, _repeated))
+    assert min((once - each).abs().max(), (branched - repeated).abs().max()) > 1e-2
 
 
 @pytest.mark.parametrize("name", WITHOUT_PREFIX)
@@ -189,6 +228,12 @@ def test_a_language_model_trains_in_bf16(name: str, tmp_path: Path) -> None:
         ]  # fmt: skip
         assert scores[0].dtype == torch.float32
         assert 1e-6 < (scores[0] - scores[1]).abs().max() < 0.1 * scores[1].abs().max()
+        prompt = torch.randn(1, P, lowered.embedding, generator=torch.Generator().manual_seed(9), requires_grad=True)
+        fronts, owner = (lowered.in_front(prompt), prompt), 0 * LENGTHS
+        states = [lowered.behind(*given, front, owner, slots=SLOTS) for front in fronts]
+        gradients = [torch.autograd.grad(made.square().sum(), prompt)[0] for made in states]
+        for found, own in (states, gradients):
+            assert (found - own).abs().max() < 0.05 * own.abs().max()
     finally:
         release_encoder()
 

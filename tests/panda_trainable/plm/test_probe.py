@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from panda_trainable.config.setting import Plm, PromptSettings, Setting, TrainSettings
 from panda_trainable.plm import attention
 from panda_trainable.plm.encoder import FrozenEncoder
-from panda_trainable.plm.files import load_model, plm_files
+from panda_trainable.pretrained.files import load_model, plm_files
 from panda_trainable.training.forward import encoded
 from panda_trainable.worker import load_encoder
 from tests.kits.families import FAMILIES, MORE, REFUSED, Plain, save_family

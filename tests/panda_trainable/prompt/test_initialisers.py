@@ -14,7 +14,7 @@ from panda_trainable.config.setting import InitSettings, Plm, PromptSettings, Se
 from panda_trainable.config.task import TaskSpec
 from panda_trainable.config.trial import TrialConfig
 from panda_trainable.library import PromptLibrary
-from panda_trainable.plm.files import load_tokenizer, plm_files
+from panda_trainable.pretrained.files import load_tokenizer, plm_files
 from panda_trainable.prompt.initialisers import INITIALISERS, SPARSE_STD, InitContext, read_prompt
 from panda_trainable.prompt.soft_prompt import SoftPrompt
 from panda_trainable.transfer.lineage import Lineage, starting_prompts, tuned_prompts

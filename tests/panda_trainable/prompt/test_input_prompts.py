@@ -16,7 +16,6 @@ from transformers import (
     SqueezeBertModel,
 )
 
-from panda_trainable.config.kinds import KINDS
 from panda_trainable.config.methods import TRAITS
 from panda_trainable.config.setting import InitSettings, Plm, Setting
 from panda_trainable.config.task import TaskSpec
@@ -24,7 +23,7 @@ from panda_trainable.config.trial import TrialConfig
 from panda_trainable.data.tokens import token_table
 from panda_trainable.library import PromptLibrary
 from panda_trainable.plm.encoder import FrozenEncoder
-from panda_trainable.plm.files import plm_files
+from panda_trainable.pretrained.files import plm_files
 from panda_trainable.prompt.initialisers import INITIALISERS
 from panda_trainable.similarity.readings import mean_similarities
 from panda_trainable.similarity.representations import REPRESENTATIONS
@@ -37,6 +36,7 @@ from panda_trainable.transfer.methods import METHODS, from_sources, open_trainer
 from panda_trainable.transfer.teachers import source_lineages
 from panda_trainable.worker import load_encoder
 from tests.kits.plms import FAMILIES, SMALL
+from tests.kits.tasks import HEADED
 from tests.kits.trainers import loss_curve, random_starts
 
 P, T = 3, 9
@@ -316,7 +316,7 @@ def inputs(setting: Setting) -> Setting:
     return replace(setting, prompt=replace(setting.prompt, form="input"))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", HEADED)
 def test_an_input_prompt_lowers_the_loss_of_every_kind(
     opened: Opened, kind_task: Task, inputs: Setting, kind: str
 ) -> None:

@@ -26,12 +26,14 @@ from panda_trainable.data.splits import replica_rows
 from panda_trainable.data.tokens import token_table
 from panda_trainable.library import PromptLibrary
 from panda_trainable.plm.encoder import FrozenEncoder
-from panda_trainable.plm.files import plm_files
-from panda_trainable.similarity.neurons import activations, check_neurons, neurons_key
+from panda_trainable.plm.language_model import LanguageModel
+from panda_trainable.pretrained.files import plm_files
+from panda_trainable.similarity.neurons import _watched, activations, check_neurons, neurons_key
 from panda_trainable.training import forward as module
 from panda_trainable.transfer.lineage import Lineage, tuned_prompts
 from panda_trainable.worker import load_encoder
 from tests.kits.families import FAMILIES, MORE, REFUSED, Plain, save_family
+from tests.kits.language_models import small_lm, word_tokenizer
 
 CLOSE = {"rtol": 0, "atol": 1e-5}
 ALL = {**FAMILIES, **MORE, **REFUSED}
@@ -279,3 +281,16 @@ def test_activations_are_made_once(library: PromptLibrary, lineage: Lineage) -> 
     made = file.stat().st_mtime_ns
     activations(library, lineage, 0, SimilaritySettings(neurons=NeuronSettings(layers=(2, 2))))
     assert [f.stat().st_mtime_ns for f in library.root.glob("neurons/*/neurons.npy")] == [made]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("gpt-neox", "causal_lm"), ("bert", "masked_lm")])
+def test_all_tokens_of_the_last_layer_are_watched_where_a_language_model_computes_but_what_answers(
+    name: str, kind: Any
+) -> None:
+    plm = LanguageModel(small_lm(name), kind, word_tokenizer())
+    ids, seen = torch.arange(6, 12)[None], list[tuple[int, ...]]()
+    assert plm.shortens
+    with _watched(plm, lambda _, made: seen.append(tuple(made.shape))), torch.inference_mode():
+        plm.encode(ids, 0 * ids, torch.tensor([6]))
+    assert seen == [(1, 6, 24)] * 2
+    assert plm.shortens

@@ -11,16 +11,16 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from panda_trainable.config.kinds import KINDS
 from panda_trainable.config.setting import Plm, Setting
 from panda_trainable.config.task import TaskSpec
 from panda_trainable.config.trial import TrialConfig
 from panda_trainable.data.tokens import token_table
 from panda_trainable.library import PromptLibrary
-from panda_trainable.plm.files import plm_files
+from panda_trainable.pretrained.files import plm_files
 from panda_trainable.training.trainer import Trainer
 from panda_trainable.transfer.methods import open_trainer
 from panda_trainable.worker import load_encoder, release_encoder
+from tests.kits.tasks import HEADED
 from tests.kits.trainers import first_gradients, loss_curve
 
 Trial = Callable[..., TrialConfig]
@@ -53,7 +53,7 @@ def test_the_collector_sees_a_question_to_the_device() -> None:
     assert {"_local_scalar_dense", "index"} <= set(waits.seen)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", HEADED)
 def test_no_step_waits_for_the_device(opened: Opened, kind_task: Callable[..., TaskSpec], kind: str) -> None:
     trainer = opened(kind_task(kind), (0, 1))
     trainer.advance(1)

@@ -22,12 +22,16 @@ from panda_trainable.training.trainer import Trainer
 from panda_trainable.transfer.lineage import Lineage, tuned_prompts
 from panda_trainable.transfer.methods import open_trainer
 from panda_trainable.transfer.teachers import source_lineage
+from tests.kits.tasks import HEADED
 from tests.kits.trainers import first_gradients, loss_curve, order_of, same, trained
 
 Trial = Callable[..., TrialConfig]
 KindTask = Callable[..., TaskSpec]
 CLOSE: Mapping[str, Any] = {"rtol": 0, "atol": 1e-5}
 JOINT = [name for name, loss in KD_LOSSES.items() if loss.joint]
+
+HIDDEN = tuple(kind for kind in KD_KINDS["hidden"] if kind in HEADED)
+"""Kinds of which the vectors that a trained head reads are compared."""
 
 
 def asked(trainer: Trainer, step: int = 0) -> tuple[Tensor, Tensor]:
@@ -139,7 +143,7 @@ def test_a_schedule_weighs_every_teacher(library: PromptLibrary, trial: Trial) -
 # vectors
 
 
-@pytest.mark.parametrize("kind", KD_KINDS["hidden"])
+@pytest.mark.parametrize("kind", HIDDEN)
 def test_hidden_distillation_compares_the_vectors_that_heads_read(
     library: PromptLibrary, trial: Trial, kind_task: KindTask, kind: str
 ) -> None:
@@ -152,7 +156,7 @@ def test_hidden_distillation_compares_the_vectors_that_heads_read(
     assert_next_loss(trainer, alone + 3.0 * 0.5 * (vectors - said).square().flatten(1).mean(1))
 
 
-@pytest.mark.parametrize("kind", KD_KINDS["hidden"])
+@pytest.mark.parametrize("kind", HIDDEN)
 def test_vectors_of_another_width_are_compared_through_a_map_that_is_trained(
     library: PromptLibrary, trial: Trial, kind_task: KindTask, kind: str
 ) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from panda_trainable.config.kinds import KINDS, METRIC_NAMES
+from panda_trainable.config.kinds import METRIC_NAMES
 from panda_trainable.config.setting import Setting
 from panda_trainable.config.task import TaskSpec
 from panda_trainable.data.gold import MASKED
@@ -18,9 +18,10 @@ from panda_trainable.library import PromptLibrary
 from panda_trainable.training.evaluation import CHOSEN_KINDS, best_constant, constant_logits, constant_scores
 from panda_trainable.training.heads import HEADS
 from panda_trainable.training.metrics import METRICS
+from tests.kits.tasks import HEADED
 
 Task = Callable[..., TaskSpec]
-every_kind = pytest.mark.parametrize("kind", KINDS)
+every_kind = pytest.mark.parametrize("kind", HEADED)
 
 
 @every_kind
@@ -103,4 +104,4 @@ def test_each_seeds_constant_is_scored_on_its_own_selection_rows(
 
 
 def test_the_kinds_that_choose_are_those_of_classes_choices_and_tags() -> None:
-    assert set(CHOSEN_KINDS) == set(KINDS) - {"regression", "extractive_qa"}
+    assert set(CHOSEN_KINDS) == set(HEADED) - {"regression", "extractive_qa"}

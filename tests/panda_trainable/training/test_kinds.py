@@ -21,7 +21,7 @@ from panda_trainable.data.gold import IGNORED
 from panda_trainable.data.splits import batches
 from panda_trainable.data.tokens import TokenTable, gold_of, token_table
 from panda_trainable.library import PromptLibrary
-from panda_trainable.plm.files import plm_files, plm_folder
+from panda_trainable.pretrained.files import plm_files, plm_place
 from panda_trainable.prompt.soft_prompt import SoftPrompt
 from panda_trainable.similarity.representations import task_embedding
 from panda_trainable.training import forward as module
@@ -33,14 +33,14 @@ from panda_trainable.transfer.lineage import Lineage, tuned_prompts
 from panda_trainable.transfer.methods import open_trainer
 from panda_trainable.transfer.teachers import source_lineage
 from panda_trainable.worker import load_encoder
-from tests.kits.tasks import SPECS, kind_rows, own_task
+from tests.kits.tasks import HEADED, SPECS, kind_rows, own_task
 from tests.kits.trainers import loss_curve, order_of, prompt_trainer, random_starts
 
 KindTask = Callable[..., TaskSpec]
 Opened = Callable[..., Trainer]
 CLOSE = {"rtol": 0, "atol": 1e-5}
-every_kind = pytest.mark.parametrize("kind", KINDS)
-TAUGHT = [(kind, kd) for kd in ("mse", "kl") for kind in KINDS if kind in KD_KINDS[kd]]
+every_kind = pytest.mark.parametrize("kind", HEADED)
+TAUGHT = [(kind, kd) for kd in ("mse", "kl") for kind in HEADED if kind in KD_KINDS[kd]]
 """The losses of logits, example by example; a regression has no classes that kl could compare."""
 
 
@@ -333,7 +333,7 @@ def different(make: Callable[[], dict[str, Any]], n: int) -> list[dict[str, Any]
 
 def learnt(library: PromptLibrary, task: TaskSpec, steps: int) -> dict[str, float]:
     """Report scores of one replica's prefix of eight tokens on three layers of MiniLM."""
-    plm = Plm(MINILM, plm_files(plm_folder(MINILM)), layers=3)
+    plm = Plm(MINILM, plm_files(plm_place(MINILM)), layers=3)
     setting = Setting(plm, prompt=PromptSettings(length=8), train=TrainSettings(batch_size=16, max_length=48))
     start = random_starts(setting, (0,))
     trainer = prompt_trainer(library, setting, task, (0,), start, steps=steps, learning_rate=0.03)

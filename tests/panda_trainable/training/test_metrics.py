@@ -11,10 +11,18 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from panda_trainable.config.kinds import METRIC_NAMES
-from panda_trainable.data.gold import MASKED, AnswerGold, TagGold
-from panda_trainable.training.metrics import ANSWER_TOKENS, METRICS, answer, entities, normalised_answer, predicted_tags
+from panda_trainable.data.gold import MASKED, UNWRITTEN, AnswerGold, TagGold, TextGold
+from panda_trainable.training.metrics import (
+    ANSWER_TOKENS,
+    METRICS,
+    answer,
+    entities,
+    normalised_answer,
+    predicted_tags,
+    rouge_l,
+)
 
-KIND = {metric: kind for kind, metrics in METRIC_NAMES.items() for metric in metrics}
+KIND = {metric: kind for kind, metrics in reversed(METRIC_NAMES.items()) for metric in metrics}
 LABELS = np.array([1, 1, 1, 0, 0])
 PREDICTED = np.eye(2, dtype=np.float32)[[1, 1, 0, 0, 1]]  # true positives 2, misses 1, false alarms 1, true negatives 1
 VALUES = np.array([1, 2, 3, 10], np.float32)
@@ -99,6 +107,11 @@ BY_HAND = {
         np.stack([chosen(BOX, "a pen and"), chosen(CUPS, "two cups")]), objects([BOX, CUPS]), (2 / 3 + 1) / 2
     ),
     "exact_match": (np.stack([chosen(BOX, "a pen and"), chosen(CUPS, "two cups")]), objects([BOX, CUPS]), 1 / 2),
+    # of "a red pen" and "the red box pen" the longest common subsequence is (red, pen): 2·2/(3+4)
+    "rouge_l": (
+        np.array(["a red pen", "Two cups!"]), objects([TextGold(("pens", "the red box pen")), TextGold(("two cups",))]),
+        (4 / 7 + 1) / 2,
+    ),
 }  # fmt: skip
 
 
@@ -122,6 +135,8 @@ def perfect(name: str) -> tuple[np.ndarray, np.ndarray]:
         return tagged(*(" ".join(TAGS[tag] for tag in row.tags) for row in whole)), objects(whole)
     if KIND[name] == "extractive_qa":
         return np.stack([chosen(row, row.answers[0]) for row in gold]), gold
+    if KIND[name] == "generation":
+        return np.array([row.answers[-1] for row in gold]), gold
     return np.eye(2)[gold["label"] if gold.dtype.names else gold], gold
 
 
@@ -146,6 +161,9 @@ def drawn(name: str, rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     if KIND[name] == "extractive_qa":
         texts = [" ".join(generator.choice(["a", "pen", "Cup", "box"], 6)) for _ in range(rows)]
         return generator.normal(size=(rows, 2, 8)), objects([passage(text, text.split()[1]) for text in texts])
+    if KIND[name] == "generation":
+        texts = [" ".join(generator.choice(["pen", "cup", "box"], 5)) for _ in range(2 * rows)]
+        return np.array(texts[:rows]), objects([TextGold((text,)) for text in texts[rows:]])
     logits, labels = generator.normal(size=(rows, 2)), generator.integers(0, 2, rows)
     return logits, asked(labels, generator.integers(0, rows // 2, rows)) if name == "question_match" else labels
 
@@ -323,6 +341,41 @@ def test_two_answers_by_hand(said: str, true: list[str], f1: float, match: float
     logits = chosen(gold, said)[None]
     assert METRICS["answer_f1"](logits, objects([gold])) == pytest.approx(f1)
     assert METRICS["exact_match"](logits, objects([gold])) == match
+
+
+@pytest.mark.parametrize(
+    ("said", "true", "expected"),
+    [
+        ("police killed the gunman", "police kill the gunman", 3 / 4),  # Lin (2004), section 3
+        ("the gunman kill police", "police kill the gunman", 2 / 4),
+        ("the gunman police killed", "police killed the gunman", 2 / 4),
+        ("a b c d", "d c b a", 1 / 4),
+        ("one", "one two three", 2 / 4),
+        ("Pen-Box!", "pen box", 1),
+        ("", "pen", 0),
+        ("?", "pen", 0),
+        ("ручка красная", "красная ручка", 1 / 2),
+        (UNWRITTEN, "pen", 0),
+    ],
+)
+def test_the_longest_common_subsequence_by_hand(said: str, true: str, expected: float) -> None:
+    assert rouge_l(said, true) == rouge_l(true, said) == pytest.approx(expected)
+
+
+def test_it_is_that_of_rouge_score_on_plain_english() -> None:
+    rouge_scorer = pytest.importorskip("rouge_score.rouge_scorer")
+    scorer, generator = rouge_scorer.RougeScorer(["rougeL"]), np.random.default_rng(0)
+    words = ["the", "The", "pen,", "red", "box.", "it's", "3.5", "cup_a", "well-known", "--"]
+    for _ in range(300):
+        said, true = (" ".join(generator.choice(words, int(generator.integers(0, 12)))) for _ in range(2))
+        assert rouge_l(said, true) == pytest.approx(scorer.score(true, said)["rougeL"].fmeasure)
+
+
+def test_texts_that_are_written_are_compared_as_answers_of_passages() -> None:
+    gold, texts = objects([TextGold(("red cup", "blue cup"))]), np.array(["The blue cup."])
+    assert METRICS["exact_match"](texts, gold) == METRICS["answer_f1"](texts, gold) == 1
+    assert METRICS["answer_f1"](np.array(["cup"]), gold) == pytest.approx(2 / 3)
+    assert METRICS["exact_match"](np.array([""]), gold) == 0
 
 
 def spread(tokens: int) -> AnswerGold:

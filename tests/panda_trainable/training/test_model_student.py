@@ -11,19 +11,19 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel
 
-from panda_trainable.config.kinds import KINDS
 from panda_trainable.config.setting import Plm, Setting
 from panda_trainable.config.task import TaskSpec
 from panda_trainable.config.trial import TrialConfig
 from panda_trainable.data.tokens import gold_of, token_table
 from panda_trainable.library import PromptLibrary
-from panda_trainable.plm.files import plm_files
+from panda_trainable.pretrained.files import plm_files
 from panda_trainable.training.metrics import METRICS
 from panda_trainable.training.model_student import ModelStudent
 from panda_trainable.training.trainer import BETAS, EPSILON, Trainer
 from panda_trainable.transfer.methods import open_trainer
 from panda_trainable.worker import device, load_encoder
 from tests.kits.plms import FAMILIES
+from tests.kits.tasks import HEADED
 from tests.kits.trainers import loss_curve, model_trainer, order_of, same, state_of_trained
 
 Task = Callable[..., TaskSpec]
@@ -152,7 +152,7 @@ def test_a_run_depends_on_its_seed_alone(tuned: Tuned, task: Task) -> None:
     assert not torch.equal(loss_curve(tuned(task("t"), (5,)), 5), expected)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", HEADED)
 def test_model_tuning_lowers_the_loss_and_learns_every_kind(tuned: Tuned, kind_task: Task, kind: str) -> None:
     trainer = tuned(kind_task(kind), steps=60)
     losses = loss_curve(trainer, 60)
@@ -210,7 +210,7 @@ def test_a_replica_that_diverges_is_told_and_leaves_the_others_alone(tuned: Tune
     assert [isnan(score) for score in faulty.select()["accuracy"]] == [False, True]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", HEADED)
 def test_the_report_scores_every_row_of_the_report_split(tuned: Tuned, kind_task: Task, kind: str) -> None:
     trainer = tuned(kind_task(kind), (0, 1))
     trainer.advance(4)

@@ -10,7 +10,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from panda_trainable.config.kinds import KINDS
 from panda_trainable.config.methods import TRAITS
 from panda_trainable.config.origin import Unlocated
 from panda_trainable.config.setting import EmbeddingSettings, Plm, SimilaritySettings
@@ -18,17 +17,19 @@ from panda_trainable.config.trial import TrialConfig
 from panda_trainable.data.tokens import token_table
 from panda_trainable.library import PromptLibrary
 from panda_trainable.plm.language_model import LanguageModel
+from panda_trainable.prompt.sources import TrainedPrompts
 from panda_trainable.similarity.representations import task_embedding
 from panda_trainable.training.evaluation import report_scores
 from panda_trainable.training.heads import Verbaliser
 from panda_trainable.training.model_student import ModelStudent
+from panda_trainable.training.student import PromptStudent
 from panda_trainable.training.trainer import Trainer
 from panda_trainable.transfer.lineage import Lineage, tuned, tuned_prompts, tuned_student
 from panda_trainable.transfer.methods import open_trainer
 from panda_trainable.transfer.projector import on_own_plm, on_source_plm
 from panda_trainable.transfer.teachers import source_lineage, target_mixture, teacher_outputs, teacher_plm_lineage
 from tests.kits.language_models import lm_plm, save_lm
-from tests.kits.tasks import own_task, rows_of, task_of_kind
+from tests.kits.tasks import HEADED, own_task, rows_of, task_of_kind
 from tests.kits.trainers import loss_curve, said_of_selection, same, state_of_trained
 from tests.kits.trials import asked_trial
 
@@ -72,6 +73,8 @@ def test_a_method_trains_the_prompt_alone_and_goes_on_where_it_was_interrupted(
     after, said = state_of_trained(trainer), said_of_selection(trainer)
     if isinstance(trainer.student, ModelStudent):
         assert trainer.student.prompts() == []
+    elif method == "plain_template":
+        assert (after, trainer.student.prompts()) == ({}, [])
     else:
         assert set(after) == set(trainer.student.source.trainables) >= {"prompt"}
         assert all(torch.equal(before[name], after[name]) == (config.steps == 0) for name in after)
@@ -125,6 +128,28 @@ def test_another_plm_teaches_class_scores_whatever_reads_its_states(
     assert rows.any()
     assert (known[rows] < 0).all() == (teacher != "wide")  # log-probabilities, or any logits
     assert loss_curve(open_trainer(library, config), 2).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("name", "form"), [("llama", "input"), ("llama", "prefix"), ("bert", "input"), ("t5", "input"), ("t5", "prefix")]
+)
+def test_a_row_that_attends_is_answered_as_behind_its_own_prompt_alone(
+    trials: Trials, library: PromptLibrary, name: str, form: str
+) -> None:
+    """With words of several tokens; alone, a prompt that no text changes is computed beforehand where the PLM may."""
+    config = trials(name, "attempt", form=form, attention_temperature=0.05)
+    config = replace(config, target=config.sources[0].task, sources=config.sources)
+    trainer = open_trainer(library, config)
+    trainer.advance(2)
+    student, table, rows = trainer.student, trainer.data.parts[0].table, np.arange(5)
+    said = student.logits(table, [rows, rows])
+    for k in (0, 1):
+        for row in rows[:3]:
+            ids = table.ids[row : row + 1, : table.lengths[row]].long()
+            embedded, whose = student.encoder.embed(ids), torch.tensor([k])
+            own = student.source.of_rows(student.prompt(), embedded, table.lengths[row : row + 1], whose).detach()
+            alone = PromptStudent(student.encoder, config.target, (0,), TrainedPrompts(own, torch.device("cpu")))
+            np.testing.assert_allclose(alone.logits(table, [[row]])[0][0], said[k][row], rtol=0, atol=1e-5)
 
 
 ACROSS = [
@@ -280,7 +305,7 @@ def test_a_task_embedding_is_the_mean_of_the_states_that_answer(
     assert not np.allclose(task_embedding(library, lineage, 0, settings), own, atol=1e-3)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", HEADED)
 def test_a_trained_head_on_a_causal_model_answers_every_kind_of_task(
     lms: Callable[[str], Plm], wide_plm: Plm, tmp_path: Path, library: PromptLibrary, kind: str
 ) -> None:
@@ -289,3 +314,36 @@ def test_a_trained_head_on_a_causal_model_answers_every_kind_of_task(
     trainer = open_trainer(library, config)
     assert loss_curve(trainer, 2).isfinite().all()
     assert np.isfinite(list(trainer.select().values())).all()
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_step_reads_prompt_and_text_once_and_gives_the_numbers_of_reading_them_for_each_row_and_word(
+    trials: Trials, library: PromptLibrary, several: bool
+) -> None:
+    config = trials("llama", "prompt_tuning", seeds=(0, 1, 2))
+    if several:
+        config = replace(config, target=trials("llama", "spot").sources[0].task)
+    curves, starts, tokens = [], [], []
+    for lacking in ((), ("can_prefill", "can_fork", "shortens")):
+        trainer = open_trainer(library, config)
+        plm = trainer.student.encoder
+        assert isinstance(plm, LanguageModel)
+        kept = {name: getattr(plm, name) for name in lacking}
+        counted: list[int] = []
+        hook = plm.model.layers[0].register_forward_pre_hook(lambda _, given, seen=counted: seen.append(given[0][..., 0].numel()))  # fmt: skip
+        for name in lacking:
+            setattr(plm, name, False)
+        try:
+            trainer.advance(1)
+            tokens.append(sum(counted))
+            curves.append(loss_curve(trainer, config.steps - 1))
+            starts.append(trainer.trainables["prompt"].detach().clone())
+        finally:
+            hook.remove()
+            for name, value in kept.items():
+                setattr(plm, name, value)
+    torch.testing.assert_close(*curves, rtol=0, atol=1e-5)
+    torch.testing.assert_close(*starts, rtol=0, atol=1e-4)
+    replicas, length, rows = len(config.seeds), config.setting.prompt.length, config.setting.train.batch_size
+    spared = (rows - 1) * replicas * length
+    assert tokens[1] - tokens[0] >= spared if several else tokens[1] - tokens[0] == spared

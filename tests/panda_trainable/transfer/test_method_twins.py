@@ -59,6 +59,7 @@ def test_where_each_method_starts(library: PromptLibrary, trial: Trial) -> None:
     assert found == {
         "prompt_tuning": ["random"],
         "prompt_tuning_longer": ["random"],
+        "plain_template": ["no prompt"],
         "model_tuning": ["no prompt"],
         "multitask_model_tuning": ["no prompt", "weights"],
         "linear_probe": ["no prompt"],

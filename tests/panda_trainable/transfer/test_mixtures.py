@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from panda_trainable.config.kinds import KINDS
 from panda_trainable.config.setting import Setting
 from panda_trainable.config.task import MIXING_CAP, Mixture, TaskSpec
 from panda_trainable.data.locate import fingerprinted
@@ -24,6 +23,7 @@ from panda_trainable.training.forward import encoded
 from panda_trainable.training.losses import TASK_LOSSES
 from panda_trainable.training.trainer import Trainer
 from panda_trainable.transfer.lineage import MODEL_FILE, Lineage, tuned
+from tests.kits.tasks import HEADED
 from tests.kits.trainers import loss_curve, model_trainer, prompt_trainer, random_starts, same, trained
 
 Task = Callable[..., TaskSpec]
@@ -38,7 +38,7 @@ def prompt_and_heads(trainer: Trainer) -> dict[str, Tensor]:
     return {**trained(trainer), **{name: tensor.detach().clone() for name, tensor in trainer.student.heads.items()}}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", HEADED)
 def test_a_mixture_of_one_task_is_the_task(opened: Opened, kind_task: Task, kind: str) -> None:
     spec = kind_task(kind)
     plain, mixture = opened(spec, (0, 3)), opened(Mixture("m", (spec,)), (0, 3))
@@ -188,7 +188,7 @@ def test_each_task_of_a_mixture_has_its_own_shots(opened: Opened, uneven: Mixtur
 
 @pytest.fixture
 def of_all_kinds(kind_task: Task) -> Mixture:
-    return Mixture("all", tuple(kind_task(kind, kind, seed=seed) for seed, kind in enumerate(KINDS)))
+    return Mixture("all", tuple(kind_task(kind, kind, seed=seed) for seed, kind in enumerate(HEADED)))
 
 
 def test_tasks_of_all_kinds_train_one_prompt_and_each_learns(opened: Opened, of_all_kinds: Mixture) -> None:

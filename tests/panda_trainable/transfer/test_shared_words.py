@@ -6,7 +6,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from panda_trainable.config.setting import Plm
-from panda_trainable.plm.files import load_tokenizer, plm_files
+from panda_trainable.pretrained.files import load_tokenizer, plm_files
 from panda_trainable.transfer.shared_words import shared_words
 from tests.kits.language_models import save_lm
 from tests.kits.plms import save_wide_plm

@@ -10,7 +10,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from panda_trainable.config.kinds import KINDS
 from panda_trainable.config.setting import Plm, Setting
 from panda_trainable.config.task import TaskSpec
 from panda_trainable.config.trial import TeacherPlm, TrialConfig
@@ -24,6 +23,7 @@ from panda_trainable.transfer.lineage import FILE, MODEL_FILE, tuned, tuned_stud
 from panda_trainable.transfer.methods import open_trainer
 from panda_trainable.transfer.teachers import teacher_outputs, teacher_plm_lineage, teacher_plm_scores
 from panda_trainable.worker import load_encoder
+from tests.kits.tasks import HEADED
 from tests.kits.trainers import loss_curve, model_trainer, prompt_trainer
 
 pytestmark = pytest.mark.own_library  # these tests look at what is made in it
@@ -148,7 +148,7 @@ def test_a_teacher_plm_is_tuned_once_whatever_the_students_settings(
     assert {path.name for path in new} == {"hidden.npy", "card.json"}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", HEADED)
 def test_a_teacher_plm_that_tokenises_rows_differently_is_refused_for_token_level_tasks(
     library: PromptLibrary, trial: Trial, kind_task: KindTask, parting_plm: Plm, kind: str
 ) -> None:

@@ -142,6 +142,13 @@ def test_what_cannot_be_asked_is_refused_before_anything_starts(
     assert rule in problems_on(tmp_path, lms("llama"), **changes)
 
 
+def test_the_template_alone_needs_a_language_model_that_answers(lms: Lms, tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, lms("llama"), tasks=TASKS, methods=["plain_template"])
+    assert [pair.source for pair in plan.pairs if pair.method == "plain_template"] == [None]
+    said = problems_on(tmp_path, {"from": str(lms("llama")), "head": "linear"}, methods=["plain_template"])
+    assert "plain_template needs a language model that answers with its own head" in said
+
+
 @pytest.mark.parametrize(
     ("task", "rule"),
     [

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from panda_trainable.config.methods import TRAITS
-from tests.kits.small import MEASURED, OWN, every_method, like, studies_of
+from tests.kits.small import MEASURED, OWN, WITH_HEADS, every_method, like, studies_of
 from tuning.planning.jobs import source_lineage_of, target_lineage_of
 from tuning.planning.plan import Plan
 from tuning.planning.studies import make_studies
@@ -118,10 +118,10 @@ OF_SOME: dict[str, tuple[dict[str, Any], set[str]]] = {
     "similarities": ({"similarities": ["task_embedding", "on"]}, set()),
     "unused mixtures": ({"mixtures": {"pool": ["s1", "s2"], "unused": ["s2"]}}, set()),
     "space of another": ({"space": {"distill": {"inter_class": 1.0}}}, {"distill"}),
-    "source steps": ({"source_train": {"steps": 9, "early_step": 4}}, set(TRAITS) - FOR_TARGETS),
+    "source steps": ({"source_train": {"steps": 9, "early_step": 4}}, set(WITH_HEADS) - FOR_TARGETS),
     "rate of sources": (
         {"source_train": {"steps": 8, "early_step": 4, "learning_rate": 0.02}},
-        (set(TRAITS) - FOR_TARGETS - {"multitask_model_tuning"}) | {"distill"},
+        (set(WITH_HEADS) - FOR_TARGETS - {"multitask_model_tuning"}) | {"distill"},
     ),
 }  # fmt: skip
 
@@ -199,7 +199,7 @@ def test_the_prompt_of_a_mixture_of_one_is_no_prompt_of_its_task(planned: Planne
 
 def test_a_method_more_leaves_the_keys_of_all_others(planned: Planned, plms: Plms) -> None:
     alone = {}
-    for method in TRAITS:
+    for method in WITH_HEADS:
         said = every_method(plms, methods=[method] if method != "prompt_tuning" else [])
         alone |= {name: study.key for name, study in studies_of(planned(**said)).items()}
     assert alone == {name: study.key for name, study in studies_of(planned(**every_method(plms))).items()}

@@ -12,7 +12,7 @@ from panda_trainable.config.methods import BASELINE, KNOBS, TRAITS
 from panda_trainable.config.task import MIXING_CAP, Mixture
 from panda_trainable.config.trial import TrialConfig
 from panda_trainable.library import PromptLibrary
-from tests.kits.small import UNUSUAL, every_method, plan_of, studies_of
+from tests.kits.small import UNUSUAL, WITH_HEADS, every_method, plan_of, studies_of
 from tuning.experiment.experiment import Experiment
 from tuning.experiment.loading import load
 from tuning.experiment.pinned import pinned
@@ -45,7 +45,7 @@ class Planned:
 def planned_in(folder: Path, plms: Plms, **changes: Any) -> Planned:
     plan = plan_of(folder, plms("bert"), **every_method(plms, **changes))
     made = list(studies_of(plan).values())
-    return Planned(plan, {method: [study for study in made if study.pair.method == method] for method in TRAITS})
+    return Planned(plan, {method: [study for study in made if study.pair.method == method] for method in WITH_HEADS})
 
 
 @pytest.fixture(scope="module")
@@ -76,13 +76,13 @@ def filed(folder: Path, plan: Plan, config: TrialConfig, source: str | None) -> 
     return load(file)
 
 
-@pytest.mark.parametrize("method", TRAITS)
+@pytest.mark.parametrize("method", WITH_HEADS)
 def test_a_method_has_a_study_of_each_source_or_of_the_target_as_its_traits_say(usual: Planned, method: str) -> None:
     pairs = [study.pair.source for study in usual.studies[method]]
     assert pairs == (["s1", "s2", "pool"] if TRAITS[method].sources == "pair" else [None])
 
 
-@pytest.mark.parametrize("method", TRAITS)
+@pytest.mark.parametrize("method", WITH_HEADS)
 def test_a_study_has_what_its_method_takes_and_nothing_else(unusual: Planned, method: str) -> None:
     traits = TRAITS[method]
     for study in unusual.studies[method]:
@@ -101,7 +101,7 @@ def test_a_study_has_what_its_method_takes_and_nothing_else(unusual: Planned, me
         assert study.budget == (1 if study.space.size == 1 else 2)
 
 
-@pytest.mark.parametrize("method", TRAITS)
+@pytest.mark.parametrize("method", WITH_HEADS)
 def test_the_first_trial_of_a_study_learns_from_every_source_that_it_takes(usual: Planned, method: str) -> None:
     for study in usual.studies[method]:
         first = study.base.with_knobs(study.space.first())
@@ -111,7 +111,7 @@ def test_the_first_trial_of_a_study_learns_from_every_source_that_it_takes(usual
             assert [source.task.name for source in first.sources] == ([study.pair.source] if study.pair.source else [])
 
 
-@pytest.mark.parametrize("method", TRAITS)
+@pytest.mark.parametrize("method", WITH_HEADS)
 def test_the_sources_beside_its_own_are_told_and_all_of_them_where_it_has_none_of_its_own(
     usual: Planned, method: str
 ) -> None:
@@ -120,7 +120,7 @@ def test_the_sources_beside_its_own_are_told_and_all_of_them_where_it_has_none_o
     assert study.partners_in(study.base) == told[TRAITS[method].sources]
 
 
-@pytest.mark.parametrize("method", TRAITS)
+@pytest.mark.parametrize("method", WITH_HEADS)
 def test_a_winner_of_any_method_printed_as_a_file_is_the_same_trial_again(
     usual: Planned, unusual: Planned, tmp_path: Path, method: str
 ) -> None:
@@ -145,7 +145,7 @@ def test_a_winner_that_had_itself_as_a_partner_is_the_same_trial_again(planned: 
     assert pinned_trial(filed(tmp_path / "there", plan, config, "s1"), PromptLibrary(tmp_path / "there/l")) == config
 
 
-@pytest.mark.parametrize("method", TRAITS)
+@pytest.mark.parametrize("method", WITH_HEADS)
 def test_a_winner_is_compared_with_itself_without_what_is_transferred(usual: Planned, method: str) -> None:
     config = winner(usual.studies[method][0])
     without = twin(config)
@@ -168,7 +168,7 @@ def test_the_twin_of_a_prompt_with_its_head_is_the_random_prompts_own_study(usua
     assert twin(whole.base) == alone.base
 
 
-@pytest.mark.parametrize("method", TRAITS)
+@pytest.mark.parametrize("method", WITH_HEADS)
 def test_what_a_study_needs_beforehand_is_asked_for_with_its_own_seeds(unusual: Planned, method: str) -> None:
     plan, traits = unusual.plan, TRAITS[method]
     config = winner(unusual.studies[method][-1])

@@ -18,7 +18,7 @@ from analysis.records.reader import client, runs, winner_config
 from panda_trainable.config.methods import KNOBS, TRAITS
 from panda_trainable.library import PromptLibrary
 from panda_trainable.result import TrialResult
-from tests.kits.small import UNUSUAL, every_method, put_confirmed, recorded, studies_of
+from tests.kits.small import UNUSUAL, WITH_HEADS, every_method, put_confirmed, recorded, studies_of
 from tuning.engine.journal import Journal
 from tuning.planning.jobs import Job, source_jobs
 from tuning.planning.plan import Plan, Study
@@ -221,7 +221,7 @@ def test_a_larger_plm_that_is_no_better_than_prompt_tuning_leaves_no_gap_to_clos
     assert "gap_closed" not in metrics
 
 
-@pytest.mark.parametrize("method", TRAITS)
+@pytest.mark.parametrize("method", WITH_HEADS)
 def test_a_study_says_which_other_plm_it_uses_and_how_and_no_other_says_so(
     planned: Planned, plms: Plms, method: str
 ) -> None:
@@ -256,7 +256,7 @@ def test_a_study_says_which_other_plm_it_uses_and_how_and_no_other_says_so(
     assert json.loads(json.dumps(said.__dict__))["params"] == said.params
 
 
-@pytest.mark.parametrize("method", TRAITS)
+@pytest.mark.parametrize("method", WITH_HEADS)
 def test_a_confirmed_configuration_has_the_knobs_of_their_method(planned: Planned, plms: Plms, method: str) -> None:
     study = next(study for study in studies_of(planned(**every_method(plms))).values() if study.pair.method == method)
     first = study.space(FixedTrial(study.space.first()))

