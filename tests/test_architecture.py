@@ -18,9 +18,8 @@ MAY = {
 }
 ORDER = {
     "panda_trainable": [
-        "config", "library", "pretrained", "plm", "writing", "origins", "data", "prompt", "worker", "training", "transfer",
-        "similarity", "result",
-        "trainable",
+        "config", "library", "pretrained", "plm", "writing", "origins", "data", "prompt", "worker", "training", "prediction",
+        "transfer", "similarity", "result", "trainable",
     ],
     "search_spaces": ["space", "defaults"],
     "analysis": ["wording", "statistics", "records", "external", "findings", "figures", "report", "analyze"],
