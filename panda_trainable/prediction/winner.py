@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 from typing import Any, Literal
 
 from panda_trainable.config.methods import TRAITS
-from panda_trainable.config.origin import Unlocated
+from panda_trainable.config.origin import Origin, Reading, Unlocated
 from panda_trainable.config.setting import Plm, Precision, PromptForm, PromptSettings, Setting, TrainSettings
 from panda_trainable.config.task import TaskSpec
 from panda_trainable.config.trial import TrialConfig
@@ -86,6 +86,7 @@ class Winner:
         knobs: hyperparameters and their values.
         sources: the pair's own source first, then its partners.
         scores: `selection` or `report` -> metric -> scores.
+        reading: how the files of its rows were read.
         folder: where it lies; empty while it is written.
     """
 
@@ -105,6 +106,7 @@ class Winner:
     knobs: Mapping[str, Any]
     sources: tuple[UsedSource, ...]
     scores: Mapping[str, Mapping[str, Score]]
+    reading: Reading = Reading()
     folder: Path = Path()
 
     def __post_init__(self) -> None:
@@ -164,7 +166,15 @@ def winner_of(
         precision=setting.train.precision, seeds=config.seeds, holds=holds, files=files, steps=config.steps,
         knobs=config.knobs, sources=tuple(UsedSource(source.task.name, source.similarity) for source in config.sources),
         scores={split: {name: Score.of(values) for name, values in of.items()} for split, of in scores.items()},
+        reading=_reading(config.target.origin),
     )  # fmt: skip
+
+
+def _reading(origin: Origin) -> Reading:
+    """How files are read, of an origin or of the one inside of it."""
+    while not hasattr(origin, "reading") and hasattr(origin, "origin"):
+        origin = origin.origin
+    return getattr(origin, "reading", Reading())
 
 
 def card_of(winner: Winner) -> str:
