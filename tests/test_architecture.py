@@ -25,7 +25,7 @@ ORDER = {
     "search_spaces": ["space", "defaults"],
     "analysis": ["wording", "statistics", "records", "external", "findings", "figures", "report", "analyze"],
     "tuning": [
-        "experiment", "planning", "engine", "tracking", "layout", "tables", "correlation_tables", "archive", "run", "api",
+        "experiment", "planning", "engine", "tracking", "layout", "tables", "correlation_tables", "archive", "handover", "run", "api",
         "cli_options", "cli_library", "cli_tasks", "cli", "__main__",
     ],
 }  # fmt: skip
