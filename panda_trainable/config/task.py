@@ -6,6 +6,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt, Lt
 
+from panda_trainable.config.given import GivenPrompt
 from panda_trainable.config.kinds import (
     CLASSES,
     KINDS,
@@ -366,7 +367,11 @@ class Mixture:
         return tuple(dict.fromkeys(name for task in self.tasks for name in task.classes))
 
 
-def shared_head(source: TaskSpec | Mixture, target: TaskSpec) -> tuple[int, ...] | None:
+AnySource = TaskSpec | Mixture | GivenPrompt
+"""What a prompt may come from."""
+
+
+def shared_head(source: AnySource, target: TaskSpec) -> tuple[int, ...] | None:
     """Which outputs of a source's head answer for the target, in the order of its own outputs.
 
     A head is shared by tasks of one kind with the same class names, in any order; a mixture's is the

@@ -114,7 +114,6 @@ def written(
         of_rows: as `forward` has it.
     """
     write = _behind_own(encoder, partial(writer.write, encoder, most), of_rows)
-    # Of texts of several lengths one would be padded, behind which a model that reads left to right would go on.
     mixed = writer.pads(encoder)
     pieces = list(length_buckets(encoder, table, prompt, rows, owner, write, tokens=WRITTEN_TOKENS, mixed=mixed))
     which = torch.cat([which for *_, which in pieces])

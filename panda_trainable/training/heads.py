@@ -20,7 +20,7 @@ from panda_trainable.plm.asking import end_of_text
 from panda_trainable.plm.encoder import FrozenEncoder
 from panda_trainable.plm.language_model import LanguageModel
 from panda_trainable.plm.places import Prompts
-from panda_trainable.writing.decoding import NOT_FINITE, Texts, greedy
+from panda_trainable.writing.decoding import NOT_FINITE, Texts, greedy, takes_lengths
 from panda_trainable.writing.states import target_states
 
 WEIGHT_STD = 0.02
@@ -135,8 +135,8 @@ class Writer:
         return _log_probabilities(encoder, states, table.slots[rows])[..., None]
 
     def pads(self, encoder: FrozenEncoder) -> bool:
-        """Whether texts of several lengths may be read together: a decoder begins behind none of them."""
-        return bool(_own_head(encoder).start)
+        """Whether texts of several lengths may be read together."""
+        return takes_lengths(_own_head(encoder))
 
     def write(
         self, encoder: FrozenEncoder, most: int, ids: Tensor, types: Tensor, lengths: Tensor, *,

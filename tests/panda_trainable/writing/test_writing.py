@@ -13,7 +13,7 @@ from panda_trainable.config.setting import PlmKind
 from panda_trainable.config.wording import Wording
 from panda_trainable.plm.language_model import LanguageModel
 from panda_trainable.training.heads import Choices, Writer
-from panda_trainable.writing.decoding import NOT_FINITE, Texts, _cache_fits, _fits, greedy
+from panda_trainable.writing.decoding import NOT_FINITE, Texts, _cache_fits, _fits, greedy, takes_lengths
 from panda_trainable.writing.states import target_states
 from panda_trainable.writing.targets import targets
 from tests.kits.language_models import (
@@ -205,10 +205,20 @@ def test_it_is_what_transformers_generates(name: str, prompted: bool) -> None:
     assert (ours[:, width:] == 4).all()
 
 
-@pytest.mark.parametrize("name", SEQ2SEQ)
-def test_a_decoder_writes_the_same_behind_texts_of_several_lengths(name: str) -> None:
+TOGETHER = [name for name in NAMES if name not in ("mistral", "gemma3")]
+"""Families whose texts of several lengths are read together: those without a window."""
+
+
+def test_texts_of_several_lengths_are_read_together_but_by_models_with_windows() -> None:
+    assert [name for name in NAMES if takes_lengths(plm_of(name))] == TOGETHER
+    assert not takes_lengths(plm_of("lfm2"))  # its convolution reads the padding
+
+
+@pytest.mark.parametrize("form", ["input", "prefix"])
+@pytest.mark.parametrize("name", TOGETHER)
+def test_the_same_is_written_behind_texts_of_several_lengths(name: str, form: str) -> None:
     plm, ids = plm_of(name), random_ids()
-    prompts, owner = random_prompts(plm, "prefix"), torch.tensor([0, 1, 1, 0])
+    prompts, owner = random_prompts(plm, form), torch.tensor([0, 1, 1, 0])
     made = greedy(plm, Texts(ids, torch.zeros_like(ids), LENGTHS, prompts, owner), 4, MOST)
     for row, length in enumerate(LENGTHS.tolist()):
         one = ids[row : row + 1, :length]
