@@ -78,8 +78,10 @@ def _sources(filed: dict[str, Any], config: TrialConfig, pair_source: str | None
         return {}
     target = config.target.name
     mixed = {name: filed["mixtures"][name] for name in names if name in filed["mixtures"]}
+    given = [name for name in names if name in filed["imported"]]
     return {
         **({"mixtures": mixed} if mixed else {}),
+        **({"imported": given} if given else {}),
         "sources": names,
         "pairs": {target: [pair_source] if pair_source else names},
         "weigh_by": {target: {source.task.name: source.similarity for source in config.sources}},

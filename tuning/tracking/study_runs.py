@@ -32,11 +32,17 @@ def of_plan(
 
 
 def _at_majority(card: Mapping[str, Any]) -> bool:
-    """Whether a source prompt is no better than its best constant answer."""
-    return bool(card["score"] <= card["majority"])
+    """Whether a source prompt is no better than its best constant answer; of an imported one nobody knows."""
+    return "score" in card and bool(card["score"] <= card["majority"])
 
 
 def _of_source(card: Mapping[str, Any]) -> RunUpdate:
+    if "imported" in card:
+        return RunUpdate(
+            f"source:{card['key']}", f"{card['task']} · imported",
+            tags={records.STAGE: "source", records.SOURCE: card["task"], records.PLM: card["plm"]},
+            params={name: card[name] for name in ("imported", "shape")},
+        )  # fmt: skip
     return RunUpdate(
         f"source:{card['key']}", f"{card['task']} · seed {card['seed']}",
         tags={records.STAGE: "source", records.SOURCE: card["task"], records.PLM: card["plm"], "at_majority": str(_at_majority(card)).lower()},
@@ -71,7 +77,7 @@ def _of_study(plan: Plan, study: Study, poor: bool) -> RunUpdate:
     base = study.base
     params = {
         **dict(flattened(trial_settings(plan.experiment, base))), "train.steps": base.steps, "metric": base.target.metrics[0],
-        "partners_available": [source.task.name for source in base.sources[1:]], "weigh_by": _weigh_by(plan),
+        "partners_available": study.partners_in(base), "weigh_by": _weigh_by(plan),
         **_asked(base), **_mixtures(base), **_measured(plan, study), **_searched(plan, study),
     }  # fmt: skip
     run = study_run(replace(study_record(study, plan.experiment.weigh_by), source_at_majority=poor))

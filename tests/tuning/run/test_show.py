@@ -56,6 +56,35 @@ def test_three_rows_are_shown_as_the_plm_reads_them(lms: Lms, data: Path, name: 
     assert lines[4:] == ["negative = terrible", "positive = great"]
 
 
+@pytest.mark.parametrize("template", ["natural", "t5"])
+@pytest.mark.parametrize("name", ["llama", "t5"])
+def test_choices_are_shown_behind_what_is_asked(lms: Lms, tmp_path: Path, name: str, template: str) -> None:
+    row = {"premise": "w1 w2", "choice1": "w3 is great", "choice2": "w4 was a place", "question": "effect", "label": 1}
+    rows = [{**row, "premise": f"w1 x{i}", "label": (i + 1) % 2} for i in range(8)]
+    write_task(tmp_path / "data" / "copa", [row, *rows[1:]], rows)
+    file = experiment_file(
+        tmp_path, lms(name), template=template, targets=["copa"], sources=[], methods=[],
+        tasks={} if template == "natural" else {"copa": ASKED_AS_T5},
+    )  # fmt: skip
+    lines = show("copa", "--file", file, "--rows", 1)
+    assert lines[0].endswith("choices" if template == "natural" else "verbaliser")
+    behind = " [SEP] | [PAD] [CLS] ⟨answer⟩" if name == "t5" else " ⟨answer⟩"
+    if template == "natural":
+        asked = "w1 w2 [UNK]"
+        assert lines[1:] == [f"1  [CLS] {asked}{behind}   [choice2]", "   = w3 is great", "   = w4 was a place"]
+    else:
+        asked = "w3 is great . w4 was a place . w1 w2 [UNK]"
+        assert lines[1:] == [f"1  [CLS] {asked}{behind}   [choice2: time]", "choice1 = person", "choice2 = time"]
+
+
+ASKED_AS_T5 = {
+    "kind": "multiple_choice", "text": "{premise} {joiner}", "choices": ["choice1", "choice2"], "prepare": "copa",
+    "template": "t5",
+    "t5": {"template": "{choice1} . {choice2} . {premise} {question} {answer}", "words": ["person", "time"]},
+}  # fmt: skip
+"""T5's form, of words that the tokenizer knows."""
+
+
 def test_a_row_that_a_trained_head_answers_has_no_slot(lms: Lms, data: Path) -> None:
     lines = show("cr", "--plm", lms("bert"), "--data", data, "--rows", 2)
     assert len(lines) == 3
