@@ -45,7 +45,7 @@ OWN_HEAD: Mapping[str, str] = MappingProxyType(
 )  # fmt: skip
 """Kind -> how a language model's own head answers it: words, or the choices' texts, are scored, or the answer is written."""
 
-IN_WORDS: Mapping[str, str] = MappingProxyType({"multiple_choice": "verbaliser"})
+IN_WORDS: Mapping[str, str] = MappingProxyType({"multiple_choice": "verbaliser", "regression": "values"})
 """Kind -> the same where its wording has words, and that is another way."""
 
 TEXT_ANSWERS = ("choices", "generation")
@@ -76,6 +76,11 @@ def why_not_answered(kind: str, plm: Plm, in_words: bool) -> str:
         return (
             "a generation is written by a causal or encoder-decoder language model's own head, and "
             f"{plm.label} is read by a trained one; name such a plm, with plm.head: lm"
+        )
+    if plm.has_own_head and not how and kind in IN_WORDS:
+        return (
+            f"a {kind} is not answered by a language model's own head unless its template has `words` that are numbers, "
+            "as ['0', '1', '2']; write them, or use plm.head: linear"
         )
     if plm.has_own_head and not how:
         return f"a {kind} is not answered by a language model's own head; use plm.head: linear"

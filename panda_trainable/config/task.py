@@ -25,6 +25,7 @@ from panda_trainable.config.wording import (
     QUESTION,
     TEXT_TO_TEXT,
     Wording,
+    number_problems,
     text_to_text,
     usual_wording,
     wording_problems,
@@ -215,9 +216,9 @@ class TaskSpec:
         broken += [said for text in (*self.text, *self.choices) if (said := template_problem(text))]
         for wording in filter(None, (self.wording, self.t5)) if not broken and not listed else ():
             fields = (*self.text_fields, *EXTRA_FIELDS.get(self.prepare, ()))
-            broken += wording_problems(
-                wording, fields, len(self.text), self.classes or self.choices, bool(self.choices)
-            )
+            of = [word for words in wording.words for word in words] if self.kind == "regression" else self.classes
+            broken += wording_problems(wording, fields, len(self.text), of or self.choices, bool(self.choices))
+            broken += number_problems(wording.words) if self.kind == "regression" else ()
         if broken:
             raise ValueError(f"task {self.name}: " + "; ".join(broken))
 
@@ -241,7 +242,7 @@ class TaskSpec:
 
     def worded(self, form: str) -> "TaskSpec":
         """The task as a language model is asked in a form: `natural`, as it says itself, or `t5`."""
-        if form != TEXT_TO_TEXT or self.kind not in OWN_HEAD:
+        if form != TEXT_TO_TEXT or not own_head(self.kind, in_words=True):
             return self
         usual = Wording(QUESTION) if self.kind == "extractive_qa" else None
         made = usual or text_to_text(self.name, self.text, self.classes, () if self._lists_choices else self.choices)
@@ -270,7 +271,7 @@ class TaskSpec:
                 f"{example}; or use plm.head: linear"
             )
         asked = replace(task, asked=wording.with_words(self.classes))
-        if OWN_HEAD[task.kind] != "generation":
+        if OWN_HEAD.get(task.kind) != "generation":
             return asked
         return replace(asked, kind="generation", passages=task.kind == "extractive_qa")
 

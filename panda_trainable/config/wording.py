@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from string import Formatter
 
 from panda_trainable.config.templates import as_template
@@ -24,7 +25,7 @@ class Wording:
         template: text with fields in braces, and `{answer}` where the answer stands; `{1}` and `{2}` are the task's
             texts as a whole.
         words: the label words of each class, in the order of the classes: a class is as likely as its words together.
-            Of a multiple choice those of each choice. Empty: the names of the classes, the choices' own texts, or
+            Of a multiple choice those of each choice, of a regression numbers. Empty: the names of the classes, the choices' own texts, or
             nothing where the answer is written.
     """
 
@@ -67,6 +68,11 @@ class Wording:
         """Whether no field stands behind the slot: a model that reads left to right would not see it."""
         names = [name for _, name in self.parts if name]
         return names[-1:] == [SLOT]
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """The numbers that the words of a regression are."""
+        return tuple(float(word) for (word,) in self.words)
 
     def with_words(self, classes: Sequence[str]) -> "Wording":
         """The same with the names of classes as words where it has none."""
@@ -155,6 +161,20 @@ def _word_problems(words: Sequence[Sequence[str]], classes: Sequence[str]) -> It
                 both = sorted({_called(classes, seen[word.strip()]), _called(classes, number)})
                 yield f"a word answers for one class, once, but {word.strip()!r} is a word of {' and '.join(both)}"
             seen[word.strip()] = number
+
+
+def number_problems(words: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Why words are not the numbers between which a regression lies."""
+    values = [_number(word) for of_value in words for word in of_value]
+    if words and (len(values) != len(words) or None in values or len(set(values)) < max(len(values), 2)):
+        yield f"words of a regression are two or more different numbers, as ['0', '1', '2'], got {[list(each) for each in words]}"
+
+
+def _number(word: str) -> float | None:
+    try:
+        return value if isfinite(value := float(word)) else None
+    except ValueError:
+        return None
 
 
 def _called(classes: Sequence[str], number: int) -> str:

@@ -161,15 +161,15 @@ def tokeniser_of(setting: Setting, task: TaskSpec) -> Tokenise:
         return TOKENISERS[task.kind]
     if task.readout in TEXT_ANSWERS:
         return ANSWERED_IN_TEXT[task.readout](kind, wording, setting.train.max_answer)
-    return asking(kind, wording)
+    return asking(kind, wording, np.float32 if task.readout == "values" else np.int64)
 
 
-def asking(kind: PlmKind, wording: Wording) -> Tokenise:
-    """The tokeniser of rows that are asked of a language model with its own head."""
+def asking(kind: PlmKind, wording: Wording, label: type = np.int64) -> Tokenise:
+    """The tokeniser of rows that words answer, with labels of a type, by a language model's own head."""
 
     def filled(tokenizer: Any, rows: Sequence[Example], max_length: int) -> tuple[Arrays, list[Any]]:
         texts = asked_texts(tokenizer, kind, wording, [row.values for row in rows], max_length)
-        labels = np.array([row.label for row in rows], np.int64)
+        labels = np.array([row.label for row in rows], label)
         slots, cut = np.array(texts.slots, np.int32)[:, None], np.array(np.mean(texts.cut))
         return {**_read(tokenizer, texts), "slots": slots, "labels": labels, "truncated": cut}, []
 

@@ -121,8 +121,8 @@ def constant_logits(task: TaskSpec, answer: Constant, table: TokenTable, rows: N
 
 
 def _shape(task: TaskSpec, table: TokenTable) -> tuple[int, ...]:
-    """The shape of one example's logits; a language model's own head scores classes or choices."""
-    return (len(task.strata),) if task.asked else HEADS[task.kind].shape(table, task.outputs)
+    """The shape of one example's logits; a language model's own head scores classes or choices, or gives a value."""
+    return (len(task.strata) or 1,) if task.asked else HEADS[task.kind].shape(table, task.outputs)
 
 
 def constant_scores(library: PromptLibrary, setting: Setting, task: TaskSpec, replicas: Sequence[Rows]) -> list[float]:

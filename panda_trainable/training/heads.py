@@ -91,6 +91,25 @@ class Verbaliser:
 
 
 @dataclass(frozen=True)
+class Values(Verbaliser):
+    """A language model's own head and words that are numbers: the logit is the mean number, in the labels' own units.
+
+    Attributes:
+        numbers: [C] that the words are.
+    """
+
+    numbers: tuple[float, ...]
+
+    def logits(self, encoder: FrozenEncoder, states: Tensor, *given: Any) -> Tensor:
+        """[n, 1] the numbers' mean, each as likely as its word among the words, of states [n, M, H].
+
+        Source: T5's STS-B (arXiv:1910.10683), whose labels are texts. Deviation: docs/deviations.md#values.
+        """
+        said = super().logits(encoder, states, *given).softmax(1)
+        return said @ said.new_tensor(self.numbers)[:, None]
+
+
+@dataclass(frozen=True)
 class Writer:
     """A language model's own head that writes: the logits are log-probabilities of the tokens that are to be written.
 
@@ -253,6 +272,11 @@ def _verbaliser(encoder: FrozenEncoder, task: TaskSpec) -> Verbaliser:
     return Verbaliser(_own_head(encoder).answers(task.asked))
 
 
+def _values(encoder: FrozenEncoder, task: TaskSpec) -> Values:
+    assert task.asked, "a task that is answered in words is asked in words"
+    return Values(_own_head(encoder).answers(task.asked), task.asked.values)
+
+
 def _writer(encoder: FrozenEncoder, _task: TaskSpec) -> Writer:
     return Writer(end_of_text(_own_head(encoder).tokenizer))
 
@@ -262,7 +286,7 @@ AnyHead = Head | Verbaliser | Choices | Writer
 READOUTS: Mapping[str, Callable[[FrozenEncoder, TaskSpec], AnyHead]] = MappingProxyType(
     {
         "linear": lambda _, task: HEADS[task.kind], "verbaliser": _verbaliser, "choices": lambda *_: Choices(),
-        "generation": _writer,
+        "values": _values, "generation": _writer,
     }
 )  # fmt: skip
 """`TaskSpec.readout` -> what reads the states of a PLM for a task."""

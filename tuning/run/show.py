@@ -30,7 +30,7 @@ class ShownTask:
         plm: its label.
         kind: of the PLM.
         readout: what turns states into answers.
-        words: class, or choice -> its label words; empty where no words answer.
+        words: class, or choice -> its label words; `value` -> those of a regression; empty where no words answer.
         rows: a text for each sequence of a row, with MARK where the answer stands; what is right; and the texts that are
             scored in its place, of choices.
     """
@@ -81,8 +81,13 @@ def _shown(setting: Setting, task: TaskSpec, count: int) -> ShownTask:
     if task.readout == "choices":
         scored = [[tokenizer.decode(c[c >= 0].tolist()).strip() for c in choices] for choices in arrays["slots"]]
         rows = [{**row, "choices": texts} for row, texts in zip(rows, scored, strict=True)]
-    named = zip(task.strata, wording.words, strict=True) if wording and wording.words else ()
-    words = {name: list(of_one) for name, of_one in named}
+    words: dict[str, list[str]] = {}
+    for name, of_one in (
+        zip(task.strata or ["value"] * len(wording.words), wording.words, strict=True)
+        if wording and wording.words
+        else ()
+    ):
+        words.setdefault(name, []).extend(of_one)
     return ShownTask(task.name, setting.plm.label, setting.plm.kind, task.readout, words, rows)
 
 

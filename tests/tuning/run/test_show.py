@@ -1,6 +1,7 @@
 """`panda-tune tasks show`: rows of a task as a PLM reads them."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from tests.kits.command import experiment_file, panda_tune_here
 from tests.kits.language_models import save_lm
 from tests.kits.small import OWN
-from tests.kits.tasks import rows_of, write_task
+from tests.kits.tasks import kind_rows, rows_of, write_task
 
 ASKED = {**OWN, "template": "{a} It was {answer}.", "words": ["terrible", ["great", "very"]]}
 TASKS = dict.fromkeys(("s1", "s2", "t"), ASKED)
@@ -83,6 +84,23 @@ ASKED_AS_T5 = {
     "t5": {"template": "{choice1} . {choice2} . {premise} {question} {answer}", "words": ["person", "time"]},
 }  # fmt: skip
 """T5's form, of words that the tokenizer knows."""
+
+
+def test_numbers_that_answer_a_regression_are_shown(lms: Lms, tmp_path: Path) -> None:
+    folder = shutil.copytree(lms("llama"), tmp_path / "digits")
+    text = (folder / "tokenizer.json").read_text(encoding="utf-8")
+    (folder / "tokenizer.json").write_text(text.replace('"great"', '"0"').replace('"time"', '"5"'), encoding="utf-8")
+    write_task(tmp_path / "own" / "t", kind_rows("regression", 12), kind_rows("regression", 6))
+    task = {
+        "kind": "regression",
+        "text": "a",
+        "template": "{a} {answer}",
+        "words": ["0", "5"],
+        "path": str(tmp_path / "own" / "t"),
+    }
+    file = experiment_file(tmp_path, folder, tasks={"t": task}, sources=[], methods=[])
+    lines = show("t", "--file", file, "--rows", 2)
+    assert [line.rpartition("   ")[2] for line in lines[1:]] == ["[0.0]", "[1.01]", "value = 0 or 5"]
 
 
 def test_a_row_that_a_trained_head_answers_has_no_slot(lms: Lms, data: Path) -> None:
