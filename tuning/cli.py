@@ -10,12 +10,14 @@ import typer
 
 from tuning.cli_library import library_app
 from tuning.cli_options import SERIALISERS, Address, File, Form, Overrides, as_json, refuse, refuse_all
+from tuning.cli_predict import predict
 from tuning.cli_tasks import tasks_app
 from tuning.layout import terminal_width
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 app.add_typer(library_app, name="library")
 app.add_typer(tasks_app, name="tasks")
+app.command()(predict)
 
 EXIT_CODES: Mapping[str, int] = MappingProxyType(dict.fromkeys(("Misuse", "NoRecords", "Deleted"), 2))
 """Exceptions that a user can mend, by name since their modules load late -> exit code."""
@@ -237,10 +239,10 @@ def train(
     file: File,
     override: Overrides,
     output: Annotated[
-        Path | None, typer.Option(help="folder of the prompts; default: <storage>/trained/<name>")
+        Path | None, typer.Option(help="folder of the winner; default: <storage>/trained/<name>")
     ] = None,
 ) -> None:  # fmt: skip
-    """Train the single configuration of a file, as `best --format yaml` prints it; writes its prompts, prints its scores."""
+    """Train the single configuration of a file, as `best --format yaml` prints it; writes its folder, prints its scores."""
     from tuning.experiment.loading import load
     from tuning.run.train import train as run
 

@@ -254,6 +254,12 @@ class TrialConfig(MethodSettings):
         return dataclasses.replace(self, sources=sources, **values)
 
     @property
+    def knobs(self) -> dict[str, Any]:
+        """Knob -> value, as `with_knobs` takes them."""
+        called = {"lambda": self.lambda_, "partners": len(self.sources) - 1}
+        return {knob: called.get(knob, getattr(self, knob, None)) for knob in TRAITS[self.method].knobs}
+
+    @property
     def shares(self) -> tuple[float, ...]:
         """[S] α: similarities clipped at zero and normalised to sum 1 over the sources, or all the same."""
         if len(self.sources) == 1 or self.partner_weights == "uniform":

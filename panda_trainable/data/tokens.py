@@ -1,7 +1,7 @@
 """TokenTable: the rows of one split as the PLM reads them, tokenised once and mapped into memory."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +18,7 @@ from panda_trainable.config.setting import Setting
 from panda_trainable.config.task import TaskSpec
 from panda_trainable.data.gold import AnswerGold, TagGold, TextGold
 from panda_trainable.data.limits import kept_rows
+from panda_trainable.data.rows import Example
 from panda_trainable.data.tokenisers import tokeniser_of
 from panda_trainable.library import PromptLibrary
 from panda_trainable.origins.texts import shared_text_groups, text_hashes
@@ -46,7 +47,7 @@ class TokenTable:
         texts: [N, F] hashes of the texts that are compared.
         questions: [N] rows with the same number answer one question.
         truncated: share of examples that were cut at the maximum length, in [0, 1].
-        gold: file of what metrics need beside labels.
+        gold: what metrics need beside labels [N], or the file that holds it.
     """
 
     ids: Tensor
@@ -60,7 +61,7 @@ class TokenTable:
     texts: NDArray[np.uint64]
     questions: NDArray[np.int64]
     truncated: float
-    gold: Path
+    gold: Path | tuple[Any, ...]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -118,6 +119,32 @@ def token_table(library: PromptLibrary, setting: Setting, task: TaskSpec, split:
 def _tokenise(draft: Path, setting: Setting, task: TaskSpec, split: str) -> None:
     """Writes the arrays of a TokenTable into a folder."""
     rows, questions = kept_rows(task, split, setting.limit.train if split == "train" else setting.limit.report)
+    arrays, gold = _arrays(setting, task, rows, questions)
+    for name, array in arrays.items():
+        np.save(draft / f"{name}.npy", array, allow_pickle=False)
+    (draft / GOLD).write_text(json.dumps(gold), encoding="utf-8")
+
+
+def table_of(setting: Setting, task: TaskSpec, rows: Sequence[Example], questions: NDArray[np.int64]) -> TokenTable:
+    """The table of rows that belong to no split, in memory alone.
+
+    Args:
+        setting: PLM and length of texts.
+        task: what the rows are of.
+        rows: [N], at least one.
+        questions: [N] rows with the same number answer one question.
+    """
+    arrays, gold = _arrays(setting, task, rows, questions)
+    share = float(arrays.pop("truncated"))
+    tensors: dict[str, Any] = {name: torch.from_numpy(arrays.pop(name)) for name in _TENSORS}
+    others: dict[str, Any] = arrays
+    return TokenTable(**tensors, **others, truncated=share, gold=tuple(gold))
+
+
+def _arrays(
+    setting: Setting, task: TaskSpec, rows: Sequence[Example], questions: NDArray[np.int64]
+) -> tuple[dict[str, NDArray[Any]], list[Any]]:
+    """The arrays of a TokenTable of rows, and what metrics need beside labels."""
     tokenizer = load_tokenizer(setting.plm)
     arrays, gold = tokeniser_of(setting, task)(tokenizer, rows, setting.train.max_length)
     empty = {"slots": np.zeros((len(rows), 0), np.int32), "answers": np.zeros((len(rows), 0), bool)}
@@ -125,15 +152,13 @@ def _tokenise(draft: Path, setting: Setting, task: TaskSpec, split: str) -> None
     arrays["groups"] = shared_text_groups([row.compared for row in rows])
     arrays["texts"] = text_hashes([row.compared for row in rows])
     arrays["questions"] = questions
-    for name, array in arrays.items():
-        np.save(draft / f"{name}.npy", array, allow_pickle=False)
-    (draft / GOLD).write_text(json.dumps(gold), encoding="utf-8")
+    return arrays, gold
 
 
 def gold_of(table: TokenTable, task: TaskSpec, rows: NDArray[np.int64]) -> NDArray[Any]:
     """[n] gold values that metrics compare with predictions: labels, tags of all words, answers, or texts."""
     if make := _GOLD.get(task.kind):
-        said = _gold(table.gold)
+        said = _gold(table.gold) if isinstance(table.gold, Path) else table.gold
         made = np.empty(len(rows), object)
         made[:] = [make(table, task, row, said[row]) for row in rows]
         return made

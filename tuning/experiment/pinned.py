@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from panda_trainable.config.methods import BASELINE, KNOBS, TRAITS
+from panda_trainable.config.methods import BASELINE, TRAITS
 from panda_trainable.config.section import as_filed, file_key, settings_of
 from panda_trainable.config.task import Mixture
 from panda_trainable.config.trial import (
@@ -36,7 +36,7 @@ def pinned(experiment: Experiment, config: TrialConfig, pair_source: str | None)
         **_sources(filed, config, pair_source),
         **trial_settings(experiment, config),
         **_projected(config),
-        "space": {method: _knobs(config)},
+        "space": {method: config.knobs},
         "confirm": {"seeds": list(experiment.train.seeds)},
     }
 
@@ -62,12 +62,6 @@ def trial_settings(experiment: Experiment, config: TrialConfig) -> dict[str, Any
 def _trained_as(config: TrialConfig) -> str:
     """The method as which it is trained anew: tuning for longer is the baseline with the steps that it had."""
     return BASELINE if TRAITS[config.method].as_long_as else config.method
-
-
-def _knobs(config: TrialConfig) -> dict[str, Any]:
-    """One value of each knob."""
-    called = {"lambda": config.lambda_, "partners": len(config.sources) - 1}
-    return {knob: called.get(knob, getattr(config, knob, None)) for knob in KNOBS[config.method]}
 
 
 def _tasks(config: TrialConfig) -> Iterator[str]:
