@@ -25,16 +25,7 @@ def export(
     tracking: Annotated[str | None, typer.Option(help="MLflow's address, for models:/")] = None,
 ) -> None:  # fmt: skip
     """Write a winner for others: PEFT adapters (one per seed, tried with peft first) with head and model card."""
-    from tuning.handover.winners import export as write
-    from tuning.handover.winners import winner_of_target
+    from tuning.handover.winners import export_from
 
-    if target is not None:
-        from tuning.experiment.loading import load
-
-        made = write(winner_of_target(load(Path(winner)), target, plm or ""), to, form)
-    else:
-        from tuning.prediction.places import winner_folder
-
-        with winner_folder(winner, tracking) as folder:
-            made = write(folder, to, form, plm)
+    made = export_from(winner, to, target, form, plm, tracking)
     print(f"{to}: {', '.join(made)}")

@@ -14,6 +14,30 @@ from tuning.experiment.experiment import Experiment
 from tuning.experiment.problems import Misuse, Problem, check_target, problems_of
 
 
+def export_from(
+    where: str, to: Path, target: str | None = None, form: str = "peft", plm: str | None = None,
+    tracking: str | None = None,
+) -> list[str]:  # fmt: skip
+    """Writes a winner for others, wherever it is; the other arguments are those of `export`.
+
+    Args:
+        where: with a target, the experiment's file; else a folder that `train` wrote, a pinned file, or a model of
+            MLflow's registry.
+        to: a folder that is not there yet, or empty.
+        target: whose confirmed winner.
+        form: `peft` or `own`.
+        plm: where the PLM is, if not where it was; with a target: which, where there are several.
+        tracking: MLflow's address, for `models:/`.
+    """
+    from tuning.experiment.loading import load
+    from tuning.prediction.places import winner_folder
+
+    if target is not None:
+        return export(winner_of_target(load(Path(where)), target, plm or ""), to, form)
+    with winner_folder(where, tracking) as folder:
+        return export(folder, to, form, plm)
+
+
 def export(folder: Path, to: Path, form: str = "peft", plm: str | None = None) -> list[str]:
     """Writes a winner for others: as PEFT adapters, or as a winner's folder.
 
