@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from panda_trainable.config.keys import content_key
+from panda_trainable.config.kinds import TEXT_ANSWERS
 from panda_trainable.config.setting import Setting
 from panda_trainable.config.task import TaskSpec
 from panda_trainable.data.gold import AnswerGold, TagGold, TextGold
@@ -29,7 +30,7 @@ GOLD = "gold.json"
 
 @dataclass(frozen=True, eq=False)
 class TokenTable:
-    """The rows of one split. An example is one sequence of tokens, or one per choice, next to each other.
+    """The rows of one split. An example is one sequence of tokens, or, for a trained head, one per choice, next to each other.
 
     Attributes:
         ids: [M, T] token ids of each sequence, padded to the longest.
@@ -40,7 +41,7 @@ class TokenTable:
             learn.
         slots: [N, W] tagging: the token that stands for each word, its first; -1: none. [N, 1] of a task that a
             language model is asked: the token that predicts the answer. [N, A] of one that it writes: the tokens to be
-            written, -1 behind them. Else [N, 0].
+            written, -1 behind them. [N, S, A] of one whose choices it scores: the tokens of each. Else [N, 0].
         answers: [N, T] extractive QA: which tokens are the passage's. Else [N, 0].
         offsets: [N, T, 2] extractive QA: the characters of the passage's tokens. Else [N, 0, 2].
         groups: [N] rows with the same number share a text.
@@ -96,7 +97,7 @@ def tokens_key(setting: Setting, task: TaskSpec, split: str) -> str:
     found = dict(task.fingerprints)[split]
     read = (task.kind, task.classes, task.text, task.choices, task.compared_fields, task.question)
     asked: tuple[Any, ...] = (task.asked, setting.plm.kind) if task.asked else ()
-    asked += (setting.train.max_answer,) if task.readout == "generation" else ()
+    asked += (setting.train.max_answer,) if task.readout in TEXT_ANSWERS else ()
     return content_key("tokens", setting.plm.files, found, read, setting.train.max_length, limit, *asked)
 
 

@@ -1,6 +1,6 @@
 """Greedy decoding behind prompts of K replicas: the likeliest token, again and again, until a row ends."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -9,11 +9,11 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import DynamicCache, EncoderDecoderCache
 
 from panda_trainable.plm.attention import Pass, running
 from panda_trainable.plm.encoder import PROBE
-from panda_trainable.plm.fitting import position_ids
 from panda_trainable.plm.language_model import LanguageModel
 from panda_trainable.plm.reference import TOLERANCE, difference
 from panda_trainable.pretrained.kinds import KINDS
@@ -33,7 +33,7 @@ class Texts:
     Attributes:
         ids: [n, T] token ids.
         types: [n, T] token types.
-        lengths: [n] tokens of each; of a model that reads left to right all T.
+        lengths: [n] tokens of each; all of one length where `takes_lengths` says so.
         prompt: [K, …] prompts of the replicas; None: no prompt.
         owner: [n] the replica of each.
     """
@@ -58,7 +58,7 @@ def greedy(plm: LanguageModel, texts: Texts, end: int, most: int) -> Tensor:
 
     Args:
         plm: who writes.
-        texts: of one length each where it reads left to right: no position is then padded.
+        texts: behind which it writes.
         end: the token that ends a text.
         most: tokens to write at most, the end included.
 
@@ -86,7 +86,10 @@ def _kept(plm: LanguageModel, texts: Texts) -> tuple[Tensor, Next]:
 
 
 def _behind_text(plm: LanguageModel, texts: Texts) -> tuple[Tensor, Next]:
-    """Of a model that reads left to right: prompt and text once, then a token at a time."""
+    """Of a model that reads left to right: prompt and text once, then a token at a time.
+
+    Between a shorter text and what is written behind it lies padding, which no position counts and no token sees.
+    """
     ids, prompt, owner = texts.ids, texts.prompt, texts.owner
     inputs, first, layers, before = {"input_ids": ids}, 0, None, 0
     if prompt is not None and owner is not None and prompt.dim() == 3:
@@ -96,20 +99,27 @@ def _behind_text(plm: LanguageModel, texts: Texts) -> tuple[Tensor, Next]:
         rows = [layer.index_select(0, owner) for layer in prompt.unbind(1)]  # [n, 2, heads, P, d]
         layers = [(row[:, 0], row[:, 1]) for row in rows]
         before = prompt.shape[4] if plm.after_prompt else 0
-    cache, seen = DynamicCache(config=plm.model.config), 0
+    cache, width = DynamicCache(config=plm.model.config), first + ids.shape[1]
+    places = torch.arange(width, device=ids.device)
+    seen = (places < first + texts.lengths[:, None]).long()  # [n, P + T], a column more for every token that is written
 
-    def read(width: int, **given: Tensor) -> Tensor:
-        nonlocal seen
-        shape = len(ids), width
+    def read(positions: Tensor, **given: Tensor) -> Tensor:
         if plm.first_position is not None:
-            given["position_ids"] = position_ids(shape, plm.first_position + before + seen, ids.device)
-        seen += width
+            given["position_ids"] = positions + plm.first_position + before
         if "attention_mask" in plm.takes:
-            given["attention_mask"] = torch.ones(len(ids), seen, dtype=torch.long, device=ids.device)
-        return _last(plm, plm.model, Pass(layers, padded=False), **given, past_key_values=cache)
+            given["attention_mask"] = seen
+        return _states(plm, plm.model, Pass(layers), **given, past_key_values=cache)
 
-    states = read(first + ids.shape[1], **inputs)
-    return states, lambda chosen: read(1, input_ids=chosen[:, None])
+    states = read(places.expand(len(ids), -1), **inputs)
+    each = torch.arange(len(ids), device=ids.device)
+
+    def go_on(chosen: Tensor) -> Tensor:
+        nonlocal seen
+        positions = first + texts.lengths + seen.shape[1] - width
+        seen = pad(seen, (0, 1), value=1)
+        return read(positions[:, None], input_ids=chosen[:, None])[:, -1]
+
+    return states[each, first + texts.lengths - 1], go_on
 
 
 def _in_decoder(plm: LanguageModel, texts: Texts) -> tuple[Tensor, Next]:
@@ -118,7 +128,7 @@ def _in_decoder(plm: LanguageModel, texts: Texts) -> tuple[Tensor, Next]:
     decoder = plm.whole.get_decoder()
     cache = EncoderDecoderCache(DynamicCache(config=decoder.config), DynamicCache(config=decoder.config))
     read = partial(
-        _last,
+        _states,
         plm,
         decoder,
         None,
@@ -127,15 +137,15 @@ def _in_decoder(plm: LanguageModel, texts: Texts) -> tuple[Tensor, Next]:
         past_key_values=cache,
     )
     start = torch.tensor([plm.start], device=hidden.device).expand(len(hidden), -1)
-    return read(input_ids=start), lambda chosen: read(input_ids=chosen[:, None])
+    return read(input_ids=start)[:, -1], lambda chosen: read(input_ids=chosen[:, None])[:, -1]
 
 
-def _last(plm: LanguageModel, part: Any, here: Pass | None, **inputs: Any) -> Tensor:
-    """[n, H] the last state that a part of the model makes of inputs, in our pass, or in none."""
+def _states(plm: LanguageModel, part: Any, here: Pass | None, **inputs: Any) -> Tensor:
+    """[n, T, H] the states that a part of the model makes of inputs, in our pass, or in none."""
     token = running.set(here)
     try:
         with plm.lowered():
-            return part(**inputs, use_cache=True).last_hidden_state[:, -1].float()
+            return part(**inputs, use_cache=True).last_hidden_state.float()
     finally:
         running.reset(token)
 
@@ -166,6 +176,39 @@ def _anew(plm: LanguageModel, texts: Texts) -> tuple[Tensor, Next]:
 _fits: "WeakKeyDictionary[LanguageModel, bool]" = WeakKeyDictionary()
 """Language models of which it is known whether keys and values can be kept."""
 
+_fits_lengths: "WeakKeyDictionary[LanguageModel, bool]" = WeakKeyDictionary()
+"""The same of those that read left to right, behind texts of several lengths."""
+
+WINDOWS = ("sliding_window", "window_size", "attention_chunk_size")
+"""What configs call the tokens that a layer looks back at: padding between text and answer would count among them."""
+
+
+def takes_lengths(plm: LanguageModel) -> bool:
+    """Whether texts of several lengths may be read together: behind the padding of the shorter ones the same is written.
+
+    A decoder begins behind no text; a model that reads left to right is compared with itself on one text at a time.
+    """
+    if plm.start:
+        return True
+    if not _cache_fits(plm) or any(getattr(plm.model.config, name, None) is not None for name in WINDOWS):
+        return False
+    if plm not in _fits_lengths:
+        _fits_lengths[plm] = _alike_padded(plm)
+    return _fits_lengths[plm]
+
+
+def _alike_padded(plm: LanguageModel) -> bool:
+    whole = torch.tensor([PROBE * 4, PROBE * 4], device=plm.device)
+    lengths = torch.tensor([whole.shape[1] // 2 - 1, whole.shape[1]], device=plm.device)
+    both, together = _kept(plm, Texts(whole, torch.zeros_like(whole), lengths))
+    one = whole[:1, : int(lengths[0])]
+    alone, by_itself = _kept(plm, Texts(one, torch.zeros_like(one), lengths[:1]))
+    pairs = [(both[:1], alone)]
+    for token in PROBE:
+        chosen = torch.tensor([token, token], device=plm.device)
+        pairs.append((together(chosen)[:1], by_itself(chosen[:1])))
+    return _all_close(plm, pairs)
+
 
 def _cache_fits(plm: LanguageModel) -> bool:
     """Whether kept keys and values give the states of reading anew, for a few tokens behind a text."""
@@ -185,5 +228,9 @@ def _alike(plm: LanguageModel, texts: Texts) -> bool:
     for token in PROBE:
         chosen = torch.tensor([token], device=plm.device)
         pairs.append((kept(chosen), anew(chosen)))
+    return _all_close(plm, pairs)
+
+
+def _all_close(plm: LanguageModel, pairs: Sequence[tuple[Tensor, Tensor]]) -> bool:
     most = TOLERANCE if plm.precision == "float32" else LOWERED_TOLERANCE
     return all(difference(made, expected) <= most for made, expected in pairs)

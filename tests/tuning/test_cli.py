@@ -95,6 +95,7 @@ def test_the_schema_accepts_our_examples_and_refuses_a_mistake(tmp_path: Path) -
         ROOT / "examples/transfer.yaml",
         ROOT / "examples/language_model.yaml",
         ROOT / "examples/generation.yaml",
+        ROOT / "examples/matrix.yaml",
         ROOT / "tuning/quickstart.yaml",
         experiment_file(tmp_path, tmp_path),
     ]

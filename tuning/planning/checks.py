@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from panda_trainable.config.given import GivenPrompt
-from panda_trainable.config.kinds import TOKEN_LEVEL
+from panda_trainable.config.kinds import TEXT_ANSWERS, TOKEN_LEVEL
 from panda_trainable.config.methods import TRAITS
 from panda_trainable.config.setting import InitSettings, Setting
 from panda_trainable.config.task import TaskSpec
@@ -101,9 +101,9 @@ def prompt_form_fits(_: Checked, setting: Setting) -> None:
 
 
 def positions_suffice(checked: Checked, setting: Setting) -> Iterator[Finding]:
-    """Prompt, text and what is written behind it are together no longer than the PLM's positions; so is what a decoder writes."""
-    encoder, writes = _encoder(setting), any(task.readout == "generation" for task in checked.plan.tasks.values())
-    most = setting.train.max_answer if writes else 0
+    """Prompt, text and the text that answers are together no longer than the PLM's positions; so is what a decoder reads."""
+    encoder, in_text = _encoder(setting), any(task.readout in TEXT_ANSWERS for task in checked.plan.tasks.values())
+    most = setting.train.max_answer if in_text else 0
     behind = most if setting.plm.kind == "causal_lm" else 0
     encoder.check_room(setting.prompt.length, setting.train.max_length, setting.prompt.form, behind)
     if setting.plm.kind == "seq2seq_lm" and encoder.max_tokens is not None and most > encoder.max_tokens:

@@ -60,6 +60,10 @@ class Study:
         """For people: the pair's, with the repeat behind the first search."""
         return f"{self.pair.name} · repeat {self.repeat}" if self.repeat else self.pair.name
 
+    def partners_in(self, trial: TrialConfig) -> list[str]:
+        """The sources of one of its trials beside its own: all of them where it is a study of the target alone."""
+        return [source.task.name for source in trial.sources[bool(self.pair.source) :]]
+
     @property
     def compared(self) -> tuple[str, str, int]:
         """Target, PLM and repeat: studies of one are compared."""

@@ -43,6 +43,7 @@ from tuning.planning.results import (
     confirm_key,
     read_confirmed,
     twin,
+    winner_key,
 )
 
 
@@ -91,6 +92,28 @@ def _confirm(draft: Path, library: PromptLibrary, config: TrialConfig) -> None:
     _logits_frame(config.seeds, logits).to_parquet(draft / LOGITS, index=False)
     if TRAITS[config.method].trains != "model":  # all weights of all candidates would fill the storage
         write_files(draft, config, trainer, {"selection": selected["selection"], "report": report})
+
+
+def make_winner(root: str, config: TrialConfig) -> None:
+    """Trains a configuration again whose confirmed run kept no winner's folder, and keeps one. Runs on a worker."""
+    single_threaded()
+    library = PromptLibrary(Path(root))
+    card = {
+        "method": config.method,
+        "target": config.target.name,
+        "plm": config.setting.plm.label,
+        "seeds": config.seeds,
+    }
+    library.get_or_make("winners", winner_key(config), lambda draft: _keep_winner(draft, library, config), card)
+
+
+def _keep_winner(draft: Path, library: PromptLibrary, config: TrialConfig) -> None:
+    from panda_trainable.transfer.methods import open_trainer
+
+    trainer = open_trainer(library, config)
+    trainer.advance(config.steps)
+    scores = json.loads((library.get("confirmed", confirm_key(config)) / SCORES).read_text(encoding="utf-8"))
+    write_files(draft, config, trainer, {split: scores[split] for split in ("selection", "report")})
 
 
 def _select(trainer: Trainer, library: PromptLibrary, config: TrialConfig) -> dict[str, Any]:

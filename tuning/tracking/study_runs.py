@@ -77,7 +77,7 @@ def _of_study(plan: Plan, study: Study, poor: bool) -> RunUpdate:
     base = study.base
     params = {
         **dict(flattened(trial_settings(plan.experiment, base))), "train.steps": base.steps, "metric": base.target.metrics[0],
-        "partners_available": [source.task.name for source in base.sources[1:]], "weigh_by": _weigh_by(plan),
+        "partners_available": study.partners_in(base), "weigh_by": _weigh_by(plan),
         **_asked(base), **_mixtures(base), **_measured(plan, study), **_searched(plan, study),
     }  # fmt: skip
     run = study_run(replace(study_record(study, plan.experiment.weigh_by), source_at_majority=poor))

@@ -113,7 +113,7 @@ def _winner(winner: Winner, ours: Learnt, theirs: Learnt) -> WinnerRecord:
         early=_early(ours.won), speedups=speedups(theirs.won, ours.won), majority=confirmed.majority,
         twin=_by_seed(by_pick(winner.twins), seeds) if winner.twins else None,
         teacher=teacher, gap_closed=None if teacher is None else gap_closed(base, score.mean, teacher),
-        partners=tuple(source.task.name for source in confirmed.config.sources[1:]), truncated=confirmed.truncated,
+        partners=tuple(winner.study.partners_in(confirmed.config)), truncated=confirmed.truncated,
         steps=confirmed.config.steps, teacher_steps=confirmed.config.teacher_steps, seconds=confirmed.seconds,
     )  # fmt: skip
 

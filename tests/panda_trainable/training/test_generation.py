@@ -1,5 +1,6 @@
 """Tasks that a language model writes: their losses, teachers, methods and scores, beside the plain model's own numbers."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from panda_trainable.config.origin import Unlocated
-from panda_trainable.config.setting import InitSettings, Plm, PromptSettings, Setting
+from panda_trainable.config.setting import Plm
 from panda_trainable.config.task import TaskSpec
 from panda_trainable.config.trial import Projection, Source, TeacherPlm, TrialConfig
 from panda_trainable.config.wording import Wording
@@ -30,7 +31,7 @@ from panda_trainable.transfer.teachers import check_places, source_lineage, teac
 from tests.kits.language_models import PlainLm, lm_plm, save_lm
 from tests.kits.tasks import own_task, small_task, task_of_kind
 from tests.kits.trainers import loss_curve, order_of, prompt_trainer, random_starts, same, state_of_trained
-from tests.kits.trials import small_setting
+from tests.kits.trials import setting_on
 
 CLOSE: dict[str, Any] = {"rtol": 0, "atol": 1e-5}
 SOURCE_RATE = 0.02
@@ -59,13 +60,6 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Tasks:
     """Located tasks of a kind: tasks("generation", "name", seed=0)."""
     folder = tmp_path_factory.mktemp("tasks")
     return lambda kind="generation", name="t", **changes: task_of_kind(folder / kind, kind, name, **changes)
-
-
-def setting_on(plm: Plm, form: str = "input", **train: Any) -> Setting:
-    """A small setting on a language model."""
-    setting = replace(small_setting(Path(plm.source)), plm=plm)
-    prompt = PromptSettings(form, 3, InitSettings("vocabulary"))
-    return replace(setting, prompt=prompt, train=replace(setting.train, **{"max_length": 24, **train}))
 
 
 def said_by_hand(plain: PlainLm, plm: LanguageModel, table: TokenTable, row: int, prompt: Tensor) -> Tensor:
@@ -103,7 +97,7 @@ def test_the_first_loss_is_the_plain_models_mean_over_the_tokens_of_the_batch(
 
 
 def test_the_loss_of_tokens_by_hand() -> None:
-    logits = torch.tensor([[[-1.0, -2.0], [-5.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]])[..., None]
+    logits = torch.tensor([[[-1.0, -2.0], [-5.0, -9.0]], [[-9.0, -9.0], [-9.0, -9.0]]])[..., None]
     labels = torch.tensor([[[7, 8], [9, IGNORED]], [[IGNORED, IGNORED], [IGNORED, IGNORED]]])
     assert negative_log_likelihood(logits, labels).tolist() == [pytest.approx(8 / 3), 0.0]
 
@@ -253,8 +247,18 @@ def test_losses_that_compare_classes_are_not_defined_for_what_is_written(lms: Lm
             taught(lms, tasks, "llama", kd)
 
 
+def turned_tokens(folder: Path) -> Plm:
+    """A language model whose tokenizer has two words' numbers the other way round."""
+    path = save_lm(folder / "turned", "llama") / "tokenizer.json"
+    filed = json.loads(path.read_text())
+    numbers = filed["model"]["vocab"]
+    numbers["w1"], numbers["w2"] = numbers["w2"], numbers["w1"]
+    path.write_text(json.dumps(filed))
+    return lm_plm(path.parent)
+
+
 def test_a_language_model_with_the_same_tokens_teaches_and_others_are_refused(
-    lms: Lms, tasks: Tasks, library: PromptLibrary, wide_plm: Plm
+    lms: Lms, tasks: Tasks, library: PromptLibrary, wide_plm: Plm, tmp_path: Path
 ) -> None:
     setting, other = setting_on(lms("llama")), setting_on(lms("gpt2"))
     check_places(library, setting, other, tasks().on(setting.plm))
@@ -262,6 +266,8 @@ def test_a_language_model_with_the_same_tokens_teaches_and_others_are_refused(
     check_places(library, setting, other, question.on(setting.plm))
     with pytest.raises(ValueError, match="one of them writes its answers"):
         check_places(library, setting, setting_on(wide_plm), question.on(setting.plm))
+    with pytest.raises(ValueError, match="cut its rows differently"):
+        check_places(library, setting, setting_on(turned_tokens(tmp_path)), tasks().on(setting.plm))
     with pytest.raises(ValueError, match="cut its rows differently"):
         check_places(library, setting, setting_on(lms("gpt2"), max_answer=2), question.on(setting.plm))
 

@@ -17,10 +17,12 @@ from panda_trainable.config.trial import TrialConfig
 from panda_trainable.data.tokens import token_table
 from panda_trainable.library import PromptLibrary
 from panda_trainable.plm.language_model import LanguageModel
+from panda_trainable.prompt.sources import TrainedPrompts
 from panda_trainable.similarity.representations import task_embedding
 from panda_trainable.training.evaluation import report_scores
 from panda_trainable.training.heads import Verbaliser
 from panda_trainable.training.model_student import ModelStudent
+from panda_trainable.training.student import PromptStudent
 from panda_trainable.training.trainer import Trainer
 from panda_trainable.transfer.lineage import Lineage, tuned, tuned_prompts, tuned_student
 from panda_trainable.transfer.methods import open_trainer
@@ -126,6 +128,28 @@ def test_another_plm_teaches_class_scores_whatever_reads_its_states(
     assert rows.any()
     assert (known[rows] < 0).all() == (teacher != "wide")  # log-probabilities, or any logits
     assert loss_curve(open_trainer(library, config), 2).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("name", "form"), [("llama", "input"), ("llama", "prefix"), ("bert", "input"), ("t5", "input"), ("t5", "prefix")]
+)
+def test_a_row_that_attends_is_answered_as_behind_its_own_prompt_alone(
+    trials: Trials, library: PromptLibrary, name: str, form: str
+) -> None:
+    """With words of several tokens; alone, a prompt that no text changes is computed beforehand where the PLM may."""
+    config = trials(name, "attempt", form=form, attention_temperature=0.05)
+    config = replace(config, target=config.sources[0].task, sources=config.sources)
+    trainer = open_trainer(library, config)
+    trainer.advance(2)
+    student, table, rows = trainer.student, trainer.data.parts[0].table, np.arange(5)
+    said = student.logits(table, [rows, rows])
+    for k in (0, 1):
+        for row in rows[:3]:
+            ids = table.ids[row : row + 1, : table.lengths[row]].long()
+            embedded, whose = student.encoder.embed(ids), torch.tensor([k])
+            own = student.source.of_rows(student.prompt(), embedded, table.lengths[row : row + 1], whose).detach()
+            alone = PromptStudent(student.encoder, config.target, (0,), TrainedPrompts(own, torch.device("cpu")))
+            np.testing.assert_allclose(alone.logits(table, [[row]])[0][0], said[k][row], rtol=0, atol=1e-5)
 
 
 ACROSS = [

@@ -1,5 +1,6 @@
 """What is learnt and written behind prompts is what the plain language model says, one example and one token at a time."""
 
+from argparse import Namespace
 from functools import cache
 from typing import Any
 
@@ -11,8 +12,8 @@ from torch import Tensor
 from panda_trainable.config.setting import PlmKind
 from panda_trainable.config.wording import Wording
 from panda_trainable.plm.language_model import LanguageModel
-from panda_trainable.training.heads import Writer
-from panda_trainable.writing.decoding import NOT_FINITE, Texts, _cache_fits, _fits, greedy
+from panda_trainable.training.heads import Choices, Writer
+from panda_trainable.writing.decoding import NOT_FINITE, Texts, _cache_fits, _fits, greedy, takes_lengths
 from panda_trainable.writing.states import target_states
 from panda_trainable.writing.targets import targets
 from tests.kits.language_models import (
@@ -95,6 +96,62 @@ def test_each_token_to_write_is_as_likely_as_the_plain_model_says(name: str, for
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
 
 
+CHOICES = torch.tensor(
+    [[[9, 10, 4], [11, -1, -1]], [[11, 4, -1], [9, 10, 8]], [[30, -1, -1], [31, -1, -1]], [[12, 13, 14], [12, 13, -1]]]
+)
+"""Two choices of each row, of several lengths, some of which begin alike."""
+CHOOSING = [(name, form) for name in NAMES for form in ("input", "prefix")]
+CHOOSING += [(name, "input") for name in (*WITHOUT_PREFIX, *MORE_CAUSAL)]
+
+
+@pytest.mark.parametrize(("name", "form"), CHOOSING)
+def test_each_choice_is_as_likely_as_the_plain_model_says_of_it_alone(name: str, form: str) -> None:
+    plm, plain, ids, owner = plm_of(name), plain_of(name), random_ids(), torch.tensor([0, 1, 2, 1])
+    prompt = (1.0 if form == "prefix" else 0.3) * torch.randn(
+        3, *plm.prompt_shape(P, form), generator=torch.Generator().manual_seed(9)
+    )
+    prompt.requires_grad_()
+    table = Namespace(slots=CHOICES)
+    lengths = LENGTHS if plm.takes_padding else torch.full_like(LENGTHS, LONGEST)
+    expected = torch.stack(
+        [
+            said_by_hand(plain, plm, ids[row, :length], prompt[owner[row]], tokens)[
+                torch.arange(len(tokens)), tokens
+            ].sum()
+            for row, length in enumerate(lengths.tolist())
+            for tokens in (choice[choice >= 0] for choice in CHOICES[row])
+        ]
+    ).view(4, 2)
+    (wanted,) = torch.autograd.grad((expected * WEIGHTS).sum(), prompt)
+    for front in (plm.in_front(prompt), prompt):  # an input prompt that is computed once, or by every row
+        states = Choices().reading(plm)(ids, torch.zeros_like(ids), lengths, prompt=front, owner=owner, slots=CHOICES)
+        ours = Choices().logits(plm, states, prompt, prompt, owner, table, torch.arange(4))
+        torch.testing.assert_close(ours, expected, **CLOSE)
+        (found,) = torch.autograd.grad((ours * WEIGHTS).sum(), prompt)
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+WEIGHTS = torch.tensor([[1.0, -2.0], [0.5, 1.0], [-1.0, 1.5], [2.0, 0.7]])
+"""Of the choices in a sum, so that none of their gradients cancel."""
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3", "t5"])
+def test_a_text_is_read_once_for_all_its_choices(name: str) -> None:
+    plm, ids = plm_of(name), random_ids()
+    tokens: list[int] = []
+    embed = plm.model.get_input_embeddings()
+    hook = embed.register_forward_pre_hook(lambda _, given: tokens.append(given[0].numel()))
+    extent = Choices().extent(plm, None, Namespace(slots=CHOICES))
+    try:
+        states = target_states(plm, ids, torch.zeros_like(ids), LENGTHS, slots=CHOICES)
+    finally:
+        hook.remove()
+    assert states.shape[:3] == (4, 2, 3)
+    assert sum(tokens) == ids.numel() + (0 if plm.start else 4 * 2 * 2)  # a decoder has its own embeddings
+    assert extent == ((2, 2) if plm.start else (1, 4))
+    torch.testing.assert_close(states[:, 0, 0], states[:, 1, 0], **CLOSE)  # behind the text
+
+
 def written_by_hand(plain: PlainLm, plm: LanguageModel, ids: Tensor, prompt: Tensor | None, end: int) -> list[int]:
     """Greedy decoding by reading everything anew."""
     made: list[int] = []
@@ -148,10 +205,20 @@ def test_it_is_what_transformers_generates(name: str, prompted: bool) -> None:
     assert (ours[:, width:] == 4).all()
 
 
-@pytest.mark.parametrize("name", SEQ2SEQ)
-def test_a_decoder_writes_the_same_behind_texts_of_several_lengths(name: str) -> None:
+TOGETHER = [name for name in NAMES if name not in ("mistral", "gemma3")]
+"""Families whose texts of several lengths are read together: those without a window."""
+
+
+def test_texts_of_several_lengths_are_read_together_but_by_models_with_windows() -> None:
+    assert [name for name in NAMES if takes_lengths(plm_of(name))] == TOGETHER
+    assert not takes_lengths(plm_of("lfm2"))  # its convolution reads the padding
+
+
+@pytest.mark.parametrize("form", ["input", "prefix"])
+@pytest.mark.parametrize("name", TOGETHER)
+def test_the_same_is_written_behind_texts_of_several_lengths(name: str, form: str) -> None:
     plm, ids = plm_of(name), random_ids()
-    prompts, owner = random_prompts(plm, "prefix"), torch.tensor([0, 1, 1, 0])
+    prompts, owner = random_prompts(plm, form), torch.tensor([0, 1, 1, 0])
     made = greedy(plm, Texts(ids, torch.zeros_like(ids), LENGTHS, prompts, owner), 4, MOST)
     for row, length in enumerate(LENGTHS.tolist()):
         one = ids[row : row + 1, :length]

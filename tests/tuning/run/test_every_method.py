@@ -112,6 +112,15 @@ def test_the_first_trial_of_a_study_learns_from_every_source_that_it_takes(usual
 
 
 @pytest.mark.parametrize("method", WITH_HEADS)
+def test_the_sources_beside_its_own_are_told_and_all_of_them_where_it_has_none_of_its_own(
+    usual: Planned, method: str
+) -> None:
+    study = usual.studies[method][0]
+    told = {"none": [], "pair": ["pool", "s2"] if "partners" in KNOBS[method] else [], "all": ["s1", "s2", "pool"]}
+    assert study.partners_in(study.base) == told[TRAITS[method].sources]
+
+
+@pytest.mark.parametrize("method", WITH_HEADS)
 def test_a_winner_of_any_method_printed_as_a_file_is_the_same_trial_again(
     usual: Planned, unusual: Planned, tmp_path: Path, method: str
 ) -> None:
