@@ -20,7 +20,7 @@ from panda_trainable.pretrained.files import checked_folder
 from panda_trainable.prompt.adapters import TASK_TYPES, write_adapter
 from panda_trainable.prompt.soft_prompt import SoftPrompt
 from panda_trainable.prompt.stored import stored_source
-from panda_trainable.training.heads import HEADS
+from panda_trainable.training.heads import HEADS, READOUTS, Values, Verbaliser
 from panda_trainable.worker import device, load_encoder
 from tuning.experiment.problems import Misuse, Problem
 from tuning.handover.card import model_card
@@ -229,8 +229,10 @@ def _write_readout(folder: Path, winner: Winner, encoder: FrozenEncoder, stored:
     words: dict[str, Any] = {}
     if task.asked is not None:
         words["template"] = task.asked.template
-    if model is not None and task.readout == "verbaliser":
-        words["words"] = [[list(word) for word in of_class] for of_class in model.answers(task.asked).words]
+    if isinstance(head := READOUTS[task.readout](encoder, task), Verbaliser):
+        words["words"] = [[list(word) for word in of_class] for of_class in head.answers.words]
+    if isinstance(head, Values):
+        words["numbers"] = list(head.numbers)
     if model is not None and model.start:
         words["decoder_start"] = list(model.start)
     data = {

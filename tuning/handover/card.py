@@ -81,7 +81,7 @@ def _text(winner: Winner) -> str:
 def _answer(winner: Winner, answers: str, task_type: str) -> str:
     """What is made of the logits, in words."""
     task, sentences = winner.task, [f"PEFT's task type is {task_type}. `readout.json` has the classes in their order."]
-    if task.readout == "verbaliser":
+    if task.readout in ("verbaliser", "values"):
         where = {
             "mask": "in place of the mask token",
             "last": "behind the text",
@@ -91,6 +91,10 @@ def _answer(winner: Winner, answers: str, task_type: str) -> str:
             f"A class is as likely as its words together, whose tokens `readout.json` has, {where[answers]}: the sum of the "
             "log-probabilities of a word's tokens. Texts fill the template up to its `{answer}`."
         )
+        if task.readout == "values":
+            sentences.append("The value is the mean of `numbers`, each as likely as its words.")
+    elif task.readout == "choices":
+        sentences.append("A choice is as likely as its text, read as the answer behind the template.")
     elif task.readout == "generation":
         sentences.append("The answer is written greedily behind the text: `model.generate(**row)`.")
     elif task.kind == "regression":
