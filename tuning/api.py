@@ -244,3 +244,29 @@ def retrieve(
 
     ranked = run(experiment(given), target, by, address)
     return Rows(tuple(row for row in ranked if top is None or row["rank"] <= top))
+
+
+def export(
+    winner: Path | str, to: Path, *, target: str | None = None, form: str = "peft", plm: str | None = None,
+    tracking: str | None = None,
+) -> Path:  # fmt: skip
+    """Writes a winner for others, as `panda-tune export` does.
+
+    Args:
+        winner: with a target, the file of an experiment; else a folder that `train` wrote, a pinned file, or `models:/<name>@champion`.
+        to: a folder that is not there yet, or empty.
+        target: whose confirmed winner.
+        form: `peft`: adapters that peft loads onto the plain model; `own`: a winner's folder.
+        plm: where its PLM is, if not where it was; with a target: which, where there are several.
+        tracking: MLflow's address, for `models:/`.
+
+    Returns:
+        The folder.
+
+    Raises:
+        Misuse: for whatever must be mended.
+    """
+    from tuning.handover.winners import export_from
+
+    export_from(str(winner), to, target, form, plm, tracking)
+    return to

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
+from tuning.cli_export import export
 from tuning.cli_library import library_app
 from tuning.cli_options import SERIALISERS, Address, File, Form, Overrides, as_json, refuse, refuse_all
 from tuning.cli_predict import predict
@@ -18,6 +19,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_comp
 app.add_typer(library_app, name="library")
 app.add_typer(tasks_app, name="tasks")
 app.command()(predict)
+app.command()(export)
 
 EXIT_CODES: Mapping[str, int] = MappingProxyType(dict.fromkeys(("Misuse", "NoRecords", "Deleted"), 2))
 """Exceptions that a user can mend, by name since their modules load late -> exit code."""
