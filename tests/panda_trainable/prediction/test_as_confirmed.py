@@ -110,13 +110,14 @@ def test_label_words_predict_as_they_were_confirmed(
         ("t5", "multiple_choice"),
     ],
 )
-def test_what_is_written_or_chosen_is_what_was_confirmed(
+def test_what_is_written_or_chosen_by_its_text_is_what_was_confirmed(
     library: PromptLibrary, lms: Callable[[str], Plm], wide_plm: Plm, tmp_path: Path, name: str, kind: str, form: str
 ) -> None:
     plm = lms(name)
     setting = small_setting(Path(plm.source))
     setting = replace(setting, plm=plm, prompt=replace(setting.prompt, form=form))
-    target = task_of_kind(tmp_path / "kinds", kind).on(plm)
+    wording = {"multiple_choice": Wording("{a} so {answer}")}.get(kind)
+    target = task_of_kind(tmp_path / "kinds", kind, wording=wording).on(plm)
     check_predicts_as_confirmed(library, short_trial(tmp_path, setting, wide_plm, target=target))
 
 
