@@ -165,19 +165,16 @@ def _reads(winner: Winner) -> str:
 def _inputs(encoder: FrozenEncoder) -> tuple[Tensor, Tensor, Tensor]:
     """[n, T] ids and types, and [n] lengths of the rows on which both are compared: one where padding is read."""
     rows = 2 if encoder.takes_padding else 1
-    ids, types = (torch.tensor(each[:rows], device=encoder.device) for each in PROBES[:2])
+    ids, types, lengths = (torch.tensor(each[:rows], device=encoder.device) for each in PROBES)
     has_types = "token_type_ids" in encoder.takes and getattr(encoder.model.config, "type_vocab_size", 0) > 1
-    return (
-        ids,
-        types if has_types and not _own(encoder) else types * 0,
-        torch.tensor(PROBES[2][:rows], device=encoder.device),
-    )
+    return ids, types * (has_types and _own(encoder) is None), lengths  # texts that are asked have no pair
 
 
 def _real(encoder: FrozenEncoder, ours: Tensor) -> Tensor:
     """[n, T] which of what is compared is of no padding."""
     _, _, lengths = _inputs(encoder)
-    if _own(encoder) and encoder.start:
+    own = _own(encoder)
+    if own is not None and own.start:
         return torch.ones(ours.shape[:2], dtype=torch.bool)
     return torch.arange(ours.shape[1]) < lengths.cpu()[:, None]
 

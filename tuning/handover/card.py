@@ -19,6 +19,16 @@ ANSWERS: Mapping[str, Sequence[str]] = MappingProxyType(
 """What a trained head reads of one unpadded text's states -> its code."""
 
 
+SLOTS: Mapping[str, str] = MappingProxyType(
+    {
+        "mask": "in place of the mask token, which stands where the template has `{answer}`",
+        "last": "behind the template up to `{answer}`, without the space in front of it and without a token that ends a text",
+        "decoder": "at the decoder's first step, where the encoder has read the template up to `{answer}`",
+    }
+)
+"""Where a language model's own head answers -> the same in words."""
+
+
 def model_card(winner: Winner, plain: Plain, seed: int, task_type: str) -> str:
     """The README of one seed's adapter.
 
@@ -56,7 +66,11 @@ def _loading(winner: Winner, plain: Plain, task_type: str) -> Iterator[str]:
     options = "".join(f", {name}={value}" for name, value in plain.settings.items())
     body = f"{plain.loader}.from_pretrained({plain.base!r}{options})" + (".get_encoder()" if plain.encodes else "")
     answers, own = reads(winner), winner.plm.has_own_head
-    yield from ("```python", "from peft import PeftModel", "from safetensors.torch import load_file")
+    yield from (
+        "```python",
+        "from peft import PeftModel",
+        *([] if own else ["from safetensors.torch import load_file"]),
+    )
     yield from (f"from transformers import AutoTokenizer, {plain.loader}", "")
     yield f"model = PeftModel.from_pretrained({body}, 'this folder').eval()"
     yield f"row = AutoTokenizer.from_pretrained({plain.base!r})({_text(winner)}, return_tensors='pt')"
@@ -82,14 +96,9 @@ def _answer(winner: Winner, answers: str, task_type: str) -> str:
     """What is made of the logits, in words."""
     task, sentences = winner.task, [f"PEFT's task type is {task_type}. `readout.json` has the classes in their order."]
     if task.readout in ("verbaliser", "values"):
-        where = {
-            "mask": "in place of the mask token",
-            "last": "behind the text",
-            "decoder": "at the decoder's first step",
-        }
         sentences.append(
-            f"A class is as likely as its words together, whose tokens `readout.json` has, {where[answers]}: the sum of the "
-            "log-probabilities of a word's tokens. Texts fill the template up to its `{answer}`."
+            f"A class is as likely as its words together, whose tokens `readout.json` has, {SLOTS[answers]}: the sum of the "
+            "log-probabilities of a word's tokens."
         )
         if task.readout == "values":
             sentences.append("The value is the mean of `numbers`, each as likely as its words.")

@@ -81,7 +81,7 @@ def exported(library: PromptLibrary, config: TrialConfig, folder: Path) -> dict[
         ids = table.ids[number, :length].tolist()
         slot = ids.index(mask) if mask in ids else 0
         given.append({"ids": ids, "types": table.types[number, :length].tolist(), "slot": slot})
-    wanted = trainer.student.logits(table, [rows] * len(config.seeds))[config.seeds.index(BEST)]
+    wanted = trainer.student.logits(table, [rows] * len(config.seeds))[config.seeds.index(winner.best_seed)]
     case = {"folder": str(folder / "adapter"), "loader": own.loader, "encodes": own.encodes, "rows": given}
     return {
         "case": case,
