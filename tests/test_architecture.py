@@ -25,8 +25,8 @@ ORDER = {
     "search_spaces": ["space", "defaults"],
     "analysis": ["wording", "statistics", "records", "external", "findings", "figures", "report", "analyze"],
     "tuning": [
-        "experiment", "planning", "engine", "tracking", "layout", "tables", "correlation_tables", "archive", "run", "api",
-        "cli_options", "cli_library", "cli_tasks", "cli", "__main__",
+        "experiment", "planning", "engine", "tracking", "layout", "tables", "correlation_tables", "archive", "run", "draft", "api",
+        "cli_options", "cli_library", "cli_tasks", "cli_new", "cli", "__main__",
     ],
 }  # fmt: skip
 """Package -> its rooms and modules, each importing only from those before it."""
