@@ -18,15 +18,15 @@ MAY = {
 }
 ORDER = {
     "panda_trainable": [
-        "config", "library", "pretrained", "plm", "writing", "origins", "data", "prompt", "worker", "training", "transfer",
-        "similarity", "result",
-        "trainable",
+        "config", "library", "pretrained", "plm", "writing", "origins", "data", "prompt", "worker", "training", "prediction",
+        "transfer", "similarity", "result", "trainable",
     ],
     "search_spaces": ["space", "defaults"],
     "analysis": ["wording", "statistics", "records", "external", "findings", "figures", "report", "analyze"],
     "tuning": [
-        "experiment", "planning", "engine", "tracking", "layout", "tables", "correlation_tables", "archive", "run", "draft", "api",
-        "cli_options", "cli_library", "cli_tasks", "cli_new", "cli", "__main__",
+        "experiment", "planning", "engine", "tracking", "layout", "tables", "correlation_tables", "archive", "run",
+        "prediction", "handover", "draft", "api",
+        "cli_options", "cli_library", "cli_tasks", "cli_predict", "cli_export", "cli_new", "cli", "__main__",
     ],
 }  # fmt: skip
 """Package -> its rooms and modules, each importing only from those before it."""

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from analysis.analyze import Analysis
+    from panda_trainable.prediction.predictor import Predictions
 
 Given = Experiment | Path | str | Mapping[str, Any]
 """An experiment, the path of its file, or the values of one."""
@@ -97,6 +98,23 @@ class Analyzed:
         from analysis.analyze import tables
 
         return pd.DataFrame(tables(self.analysis)["pairs"])
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a winner answers to rows.
+
+    Attributes:
+        predictions: the answers, and of labelled rows their scores.
+    """
+
+    predictions: "Predictions"
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """A line per row; probabilities are columns such as `probabilities.yes`."""
+        import pandas as pd
+
+        return pd.json_normalize(self.predictions.rows())
 
 
 def experiment(given: Given) -> Experiment:
@@ -197,6 +215,37 @@ def train(given: Given, *, output: Path | None = None) -> Trained:
     return Trained(run(experiment(given), output))
 
 
+def predict(
+    winner: Path | str, rows: Path | str | Sequence[Mapping[str, Any]], *, replica: int | None = None,
+    plm: str | None = None, tracking: str | None = None,
+) -> Predicted:  # fmt: skip
+    """What a winner answers to new rows, as `panda-tune predict` prints it.
+
+    Args:
+        winner: a folder that `train` wrote, a pinned file, or `models:/<name>@champion`.
+        rows: a file of rows, or rows themselves, with or without labels.
+        replica: seed of the one that answers; None: all, averaged; of written texts the best in selection.
+        plm: where its PLM is, if not where it was.
+        tracking: MLflow's address, for `models:/`.
+
+    Raises:
+        Misuse: for whatever must be mended.
+    """
+    from tuning.experiment.problems import Misuse, problems_of
+    from tuning.prediction.places import winner_folder
+
+    with winner_folder(str(winner), tracking) as folder:
+        from panda_trainable.prediction.predictor import Predictor
+
+        try:
+            predictor = Predictor.load(folder, plm)
+            if isinstance(rows, str | Path):
+                return Predicted(predictor.predict_file(Path(rows), replica))
+            return Predicted(predictor.predict(rows, replica))
+        except ValueError as error:
+            raise Misuse(*problems_of(error)) from error
+
+
 def retrieve(
     given: Given, target: str, *, by: str = "c_mean", top: int | None = None, address: str | None = None
 ) -> Rows:
@@ -216,3 +265,29 @@ def retrieve(
 
     ranked = run(experiment(given), target, by, address)
     return Rows(tuple(row for row in ranked if top is None or row["rank"] <= top))
+
+
+def export(
+    winner: Path | str, to: Path, *, target: str | None = None, form: str = "peft", plm: str | None = None,
+    tracking: str | None = None,
+) -> Path:  # fmt: skip
+    """Writes a winner for others, as `panda-tune export` does.
+
+    Args:
+        winner: with a target, the file of an experiment; else a folder that `train` wrote, a pinned file, or `models:/<name>@champion`.
+        to: a folder that is not there yet, or empty.
+        target: whose confirmed winner.
+        form: `peft`: adapters that peft loads onto the plain model; `own`: a winner's folder.
+        plm: where its PLM is, if not where it was; with a target: which, where there are several.
+        tracking: MLflow's address, for `models:/`.
+
+    Returns:
+        The folder.
+
+    Raises:
+        Misuse: for whatever must be mended.
+    """
+    from tuning.handover.winners import export_from
+
+    export_from(str(winner), to, target, form, plm, tracking)
+    return to

@@ -57,6 +57,16 @@ def export(plans: tuple[Plan, ...], archive: Path) -> tuple[list[str], int]:
     return list(tasks), len(set(found))
 
 
+def is_archive(path: Path) -> bool:
+    """Whether a file is an archive as `export` writes it, and not a prompt made elsewhere; what cannot be read as either is."""
+    try:
+        names = zipfile.ZipFile(path).namelist() if path.is_file() and zipfile.is_zipfile(path) else []
+    except (OSError, zipfile.BadZipFile):
+        names = []
+    known = any(_ARTEFACT.fullmatch(name) or _TASK.fullmatch(name) for name in names)
+    return known or path.suffix == ".zip" or not path.exists()
+
+
 def import_archive(root: Path, archive: Path) -> tuple[list[str], int]:
     """Puts an archive's artefacts into a library; those that are there already stay.
 

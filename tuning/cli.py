@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
+from tuning.cli_export import export
 from tuning.cli_library import library_app
 from tuning.cli_new import new
 from tuning.cli_options import (
@@ -23,6 +24,7 @@ from tuning.cli_options import (
     similarities_known,
     targets_in,
 )
+from tuning.cli_predict import predict
 from tuning.cli_tasks import tasks_app
 from tuning.layout import terminal_width
 
@@ -30,6 +32,8 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 app.command()(new)
 app.add_typer(library_app, name="library")
 app.add_typer(tasks_app, name="tasks")
+app.command()(predict)
+app.command()(export)
 
 EXIT_CODES: Mapping[str, int] = MappingProxyType(dict.fromkeys(("Misuse", "NoRecords", "Deleted"), 2))
 """Exceptions that a user can mend, by name since their modules load late -> exit code."""
@@ -262,10 +266,10 @@ def train(
     file: File,
     override: Overrides,
     output: Annotated[
-        Path | None, typer.Option(help="folder of the prompts; default: <storage>/trained/<name>")
+        Path | None, typer.Option(help="folder of the winner; default: <storage>/trained/<name>")
     ] = None,
 ) -> None:  # fmt: skip
-    """Train the single configuration of a file, as `best --format yaml` prints it; writes its prompts, prints its scores."""
+    """Train the single configuration of a file, as `best --format yaml` prints it; writes its folder, prints its scores."""
     from tuning.experiment.loading import load
     from tuning.run.train import train as run
 

@@ -65,10 +65,21 @@ def library_export(
 
 @library_app.command("import")
 def library_import(
-    file: File, archive: Annotated[Path, typer.Argument(help="zip file from `library export`")], override: Overrides
+    file: File,
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="zip file from `library export`; or a prompt made elsewhere: safetensors, NumPy, torch, a PEFT adapter's folder"
+        ),
+    ],
+    override: Overrides,
+    name: Annotated[str, typer.Option(help="of a prompt, as a source; default: as its file is called")] = "",
+    plm: Annotated[str, typer.Option(help="for which PLM a prompt is, where the experiment has several")] = "",
+    tensor: Annotated[str, typer.Option(help="name of a prompt's tensor, where its file holds several")] = "",
+    shape: Annotated[str, typer.Option(help="of a prompt, as in 100,768; default: as its file has it")] = "",
 ) -> None:
-    """Copy the source prompts of an archive into the experiment's storage."""
-    from tuning.archive import import_archive
+    """Copy source prompts into the experiment's storage: those of an archive, or one that was made elsewhere."""
+    from tuning.archive import import_archive, is_archive
     from tuning.experiment.loading import load
     from tuning.experiment.problems import Misuse
     from tuning.planning.resolve import storage_problems
@@ -76,9 +87,32 @@ def library_import(
     experiment = load(file, override)
     if problems := list(storage_problems(experiment)):
         raise Misuse(*problems)
-    names, fresh = import_archive(experiment.storage_path / "library", archive)
+    if not is_archive(source):
+        from tuning.handover.prompts import import_prompt
+
+        made = import_prompt(experiment, source, name, plm, tensor, _numbers(shape))
+        print(
+            f"{made.name}: a prompt of form {made.form} and length {made.length} for {made.plm}; name it under `imported:` "
+            f"and `sources:`, with prompt: {{form: {made.form}, length: {made.length}}}"
+        )
+        return
+    if name or plm or tensor or shape:
+        refuse(
+            str(source),
+            "is an archive, which says itself what it holds",
+            "leave --name, --plm, --tensor and --shape out",
+        )
+    names, fresh = import_archive(experiment.storage_path / "library", source)
     print(f"{fresh} new artefacts of {', '.join(names)}; name them under `sources:`, their data is not needed")
     next_step(f"panda-tune search {file} --dry-run")
+
+
+def _numbers(shape: str) -> tuple[int, ...]:
+    """The dimensions of a shape as it is written on the command line."""
+    parts = [part for part in shape.split(",") if part.strip()]
+    if not all(part.strip().isdecimal() and int(part) for part in parts):
+        refuse(f"--shape {shape}", "must be positive numbers with commas between them", "as in --shape 100,768")
+    return tuple(map(int, parts))
 
 
 def _library(file: Path, override: list[str]) -> Any:

@@ -39,6 +39,7 @@ def tasks_show(
         print(f"{each.task} on {each.plm}: {each.kind}, {each.readout}")
         for number, row in enumerate(each.rows, 1):
             print("\n".join(f"{number}  {text}" for text in row["reads"]) + f"   [{row['right']}]")
+            print("".join(f"   = {text}\n" for text in row.get("choices", ())), end="")
         for name, words in each.words.items():
             print(f"{name} = {' or '.join(words)}")
 

@@ -140,13 +140,13 @@ def retrieved_table(rows: Sequence[Mapping[str, Any]], width: int | None = None)
     first = rows[0]
     shown = [
         [
-            *([values["plm"]] if several else []), values["source"] + " !" * (values["own_score"] <= values["own_majority"]),
+            *([values["plm"]] if several else []), values["source"] + " !" * _is_poor(values),
             str(values["rank"]), f"{values['similarity']['mean']:.3f}{_spread_of(values['similarity'])}",
-            f"{100 * values['own_score']:.1f}", f"{100 * values['own_majority']:.1f}",
+            *("" if values[name] is None else f"{100 * values[name]:.1f}" for name in ("own_score", "own_majority")),
         ]
         for values in rows
     ]  # fmt: skip
-    poor = any(values["own_score"] <= values["own_majority"] for values in rows)
+    poor = any(map(_is_poor, rows))
     caption = (
         f"similarity of early snapshots, ± standard deviation over {first['similarity']['n']} seeds; own score on "
         "selection rows in percent"
@@ -154,6 +154,11 @@ def retrieved_table(rows: Sequence[Mapping[str, Any]], width: int | None = None)
     notes = (caption, *["! a source that does not beat the best constant answer"] * poor)
     head = (*(["PLM"] if several else []), "source", "rank", first["by"], "own score", "constant")
     return Grid(f"Sources of {first['target']} by {first['by']}", head, tuple(shown), 1 + several, notes).text(width)
+
+
+def _is_poor(values: Mapping[str, Any]) -> bool:
+    """Whether a source's prompt is known to be no better than the best constant answer."""
+    return values["own_score"] is not None and bool(values["own_score"] <= values["own_majority"])
 
 
 def _spread_of(values: Mapping[str, Any]) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 
 VERSIONS: Mapping[str, int] = MappingProxyType(
     {"tokens": 2, "texts": 1, "prompts": 3, "teachers": 3, "embeddings": 2, "study": 3, "confirmed": 3,
-     "models": 1, "projectors": 1, "neurons": 1, "changes": 1, "scores": 1, "counts": 1, "plms": 1}
+     "models": 1, "projectors": 1, "neurons": 1, "changes": 1, "scores": 1, "counts": 1, "plms": 1,
+     "winners": 1}
 )  # fmt: skip
 """Stage -> an integer that is raised when its numbers change; part of every key."""
 

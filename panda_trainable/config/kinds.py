@@ -38,9 +38,18 @@ TEXTS: Mapping[str, tuple[int, int]] = MappingProxyType(
 """Kind -> how many texts its rows have, at least and at most; a choice is a text more."""
 
 OWN_HEAD: Mapping[str, str] = MappingProxyType(
-    {"classification": "verbaliser", "extractive_qa": "generation", "generation": "generation"}
-)
-"""Kind -> how a language model's own head answers it: label words are scored, or the answer is written."""
+    {
+        "classification": "verbaliser", "multiple_choice": "choices", "extractive_qa": "generation",
+        "generation": "generation",
+    }
+)  # fmt: skip
+"""Kind -> how a language model's own head answers it: words, or the choices' texts, are scored, or the answer is written."""
+
+IN_WORDS: Mapping[str, str] = MappingProxyType({"multiple_choice": "verbaliser", "regression": "values"})
+"""Kind -> the same where its wording has words, and that is another way."""
+
+TEXT_ANSWERS = ("choices", "generation")
+"""Ways of OWN_HEAD whose answers are texts of the rows, of at most `train.max_answer` tokens."""
 
 TOKEN_LEVEL = ("tagging", "extractive_qa", "generation")
 """Kinds that are answered place by place: words, tokens of a passage, tokens that are written."""
@@ -54,16 +63,33 @@ Source: Xue & Shen (2003) for BMES; LingPipe for BMEWO. IOB1 is read as BIO, IOE
 """
 
 
-def why_not_answered(kind: str, plm: Plm) -> str:
-    """Why a PLM cannot answer tasks of a kind, and what to do; empty: it can."""
-    how = OWN_HEAD.get(kind)
+def own_head(kind: str, in_words: bool) -> str:
+    """How a language model's own head answers a kind, whose wording has words or has none; empty: it does not."""
+    usual = OWN_HEAD.get(kind, "")
+    return IN_WORDS.get(kind, usual) if in_words else usual
+
+
+def why_not_answered(kind: str, plm: Plm, in_words: bool) -> str:
+    """Why a PLM cannot answer tasks of a kind, whose wording has words or has none, and what to do; empty: it can."""
+    how = own_head(kind, in_words)
     if not plm.has_own_head and kind == "generation":
         return (
             "a generation is written by a causal or encoder-decoder language model's own head, and "
             f"{plm.label} is read by a trained one; name such a plm, with plm.head: lm"
         )
-    if plm.has_own_head and how is None:
+    if plm.has_own_head and not how and kind in IN_WORDS:
+        return (
+            f"a {kind} is not answered by a language model's own head unless its template has `words` that are numbers, "
+            "as ['0', '1', '2']; write them, or use plm.head: linear"
+        )
+    if plm.has_own_head and not how:
         return f"a {kind} is not answered by a language model's own head; use plm.head: linear"
+    if plm.kind == "masked_lm" and how == "choices":
+        return (
+            f"its choices are texts, and {plm.label} is a masked language model, which fills in one token; give it a "
+            "template that names the choices and `words` that answer for them, as in 'A: {first} B: {second} Right: {answer}' "
+            "and [A, B], or name a causal or encoder-decoder plm, or use plm.head: linear"
+        )
     if plm.kind == "masked_lm" and how == "generation":
         return (
             f"its answers are written, and {plm.label} is a masked language model, which fills in one token and writes "

@@ -128,7 +128,7 @@ class TrainSettings(Section):
     eval_every: Annotated[int, Ge(1), Doc("steps between evaluations on selection rows")] = unkeyed(50)
     precision: Annotated[Precision, Doc("of the frozen PLM's matrix products, in sources and teachers too")] = "float32"
     max_answer: Annotated[
-        int, Ge(2), Doc("tokens of an answer that is written, its end included; longer ones are cut")
+        int, Ge(2), Doc("tokens of an answer that is written, its end included, or of a choice's text; longer ones are cut")
     ] = 32  # fmt: skip
 
 

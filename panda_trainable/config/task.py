@@ -6,23 +6,26 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt, Lt
 
+from panda_trainable.config.given import GivenPrompt
 from panda_trainable.config.kinds import (
     CLASSES,
     KINDS,
     METRIC_NAMES,
     OWN_HEAD,
     TEXTS,
+    own_head,
     tag_problems,
     why_not_answered,
 )
 from panda_trainable.config.origin import Origin, Unlocated
 from panda_trainable.config.section import Doc, ReadBy, Section, WrongSetting, as_list, as_name
 from panda_trainable.config.setting import Plm
-from panda_trainable.config.templates import fields_of, template_problem
+from panda_trainable.config.templates import EXTRA_FIELDS, fields_of, template_problem
 from panda_trainable.config.wording import (
     QUESTION,
     TEXT_TO_TEXT,
     Wording,
+    number_problems,
     text_to_text,
     usual_wording,
     wording_problems,
@@ -176,7 +179,7 @@ class TaskSpec:
         located = bool(self.fingerprints)
         open_ = named and not self.classes and not located  # its labels will say
         may_lose_classes = self.labels.rare != "refuse" and not located
-        listed = len(self.choices) == 1 and "{" not in self.choices[0] and not located  # its rows will say how many
+        listed = self._lists_choices and not located  # its rows will say how many
         rules = {
             f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}": self.kind in KINDS,
             f"text of a {self.kind} must name {_count(least, most)}, got {list(self.text)}": least
@@ -211,15 +214,23 @@ class TaskSpec:
         if "entity_f1" in self.metrics and not open_:
             broken += tag_problems(self.classes)
         broken += [said for text in (*self.text, *self.choices) if (said := template_problem(text))]
-        for wording in filter(None, (self.wording, self.t5)) if not broken else ():
-            broken += wording_problems(wording, self.text_fields, len(self.text), self.classes)
+        for wording in filter(None, (self.wording, self.t5)) if not broken and not listed else ():
+            fields = (*self.text_fields, *EXTRA_FIELDS.get(self.prepare, ()))
+            of = [word for words in wording.words for word in words] if self.kind == "regression" else self.classes
+            broken += wording_problems(wording, fields, len(self.text), of or self.choices, bool(self.choices))
+            broken += number_problems(wording.words) if self.kind == "regression" else ()
         if broken:
             raise ValueError(f"task {self.name}: " + "; ".join(broken))
 
     @property
+    def _lists_choices(self) -> bool:
+        """Whether one field holds all choices."""
+        return len(self.choices) == 1 and "{" not in self.choices[0]
+
+    @property
     def readout(self) -> str:
-        """What turns states into answers: a trained `linear` head, or a language model's own by a row of OWN_HEAD."""
-        return OWN_HEAD[self.kind] if self.asked else "linear"
+        """What turns states into answers: a trained `linear` head, or a language model's own by OWN_HEAD."""
+        return own_head(self.kind, bool(self.asked.words)) if self.asked else "linear"
 
     @property
     def outputs(self) -> int:
@@ -231,10 +242,11 @@ class TaskSpec:
 
     def worded(self, form: str) -> "TaskSpec":
         """The task as a language model is asked in a form: `natural`, as it says itself, or `t5`."""
-        if form != TEXT_TO_TEXT or self.kind not in OWN_HEAD:
+        if form != TEXT_TO_TEXT or not own_head(self.kind, in_words=True):
             return self
         usual = Wording(QUESTION) if self.kind == "extractive_qa" else None
-        return replace(self, wording=self.t5 or usual or text_to_text(self.name, self.text, self.classes))
+        made = usual or text_to_text(self.name, self.text, self.classes, () if self._lists_choices else self.choices)
+        return replace(self, wording=self.t5 or made)
 
     def on(self, plm: Plm) -> "TaskSpec":
         """The task as a PLM answers it: asked in words where its own head answers.
@@ -243,18 +255,23 @@ class TaskSpec:
             ValueError: if it cannot be asked in words.
         """
         task = self.unasked
-        if why := why_not_answered(task.kind, plm):
+        wording = task.wording or usual_wording(task.kind, len(task.text))
+        if why := why_not_answered(task.kind, plm, bool(wording and wording.words)):
             raise ValueError(f"task {self.name}: {why}")
         if not plm.has_own_head:
             return task
-        wording = task.wording or usual_wording(task.kind, len(task.text))
         if wording is None:
+            example = (
+                "'It is true that {answer}'"
+                if self.choices
+                else f"'{{{self.text_fields[0]}}} It was {{answer}}.', and words"
+            )
             raise ValueError(
                 f"task {self.name}: nobody says how it is asked of a language model; give it a template, as in "
-                f"'{{{self.text_fields[0]}}} It was {{answer}}.', and words; or use plm.head: linear"
+                f"{example}; or use plm.head: linear"
             )
         asked = replace(task, asked=wording.with_words(self.classes))
-        if OWN_HEAD[task.kind] != "generation":
+        if OWN_HEAD.get(task.kind) != "generation":
             return asked
         return replace(asked, kind="generation", passages=task.kind == "extractive_qa")
 
@@ -350,7 +367,11 @@ class Mixture:
         return tuple(dict.fromkeys(name for task in self.tasks for name in task.classes))
 
 
-def shared_head(source: TaskSpec | Mixture, target: TaskSpec) -> tuple[int, ...] | None:
+AnySource = TaskSpec | Mixture | GivenPrompt
+"""What a prompt may come from."""
+
+
+def shared_head(source: AnySource, target: TaskSpec) -> tuple[int, ...] | None:
     """Which outputs of a source's head answer for the target, in the order of its own outputs.
 
     A head is shared by tasks of one kind with the same class names, in any order; a mixture's is the

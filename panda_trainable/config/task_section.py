@@ -47,7 +47,10 @@ class WordingSection(Section):
     """How a task is asked of a language model in another form."""
 
     template: Annotated[str, Doc("text with fields in braces, and {answer} where the answer stands")]
-    words: Annotated[Words, Doc("label words of each class, in their order; default the class names")] = ()
+    words: Annotated[
+        Words,
+        Doc("label words of each class or choice, in their order, or numbers of a regression; default the class names"),
+    ] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +101,10 @@ class TaskSection(Section):
         ),
     ] = ""
     words: Annotated[
-        Words, Doc("label words of each class, one or a list, in the order of `classes`; default the class names")
+        Words,
+        Doc(
+            "label words of each class, one or a list, in the order of `classes`; default the class names; of choices and regressions, see below"
+        ),
     ] = ()
     t5: Annotated[WordingSection | None, Doc("its text-to-text form; default as T5 names tasks and fields")] = None
     hub: Annotated[Hub | None, Doc("where the Hugging Face hub has it, if its files are not in `data`")] = None

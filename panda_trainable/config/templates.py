@@ -1,6 +1,13 @@
 """Texts of rows: a field, or a template of fields in braces. Imports no torch."""
 
+from collections.abc import Mapping
 from string import Formatter
+from types import MappingProxyType
+
+EXTRA_FIELDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"copa": ("question",), "record": ("query", "entities", "answers")}
+)
+"""Row of PREPARE -> fields that it reads in addition to the task's, which a wording may name, too."""
 
 
 def fields_of(text: str) -> tuple[str, ...]:
@@ -8,6 +15,11 @@ def fields_of(text: str) -> tuple[str, ...]:
     if "{" not in text:
         return (text,)
     return tuple(dict.fromkeys(name for _, name, _, _ in Formatter().parse(text) if name))
+
+
+def as_template(text: str) -> str:
+    """A text as a template of fields."""
+    return text if "{" in text else f"{{{text}}}"
 
 
 def template_problem(text: str) -> str:

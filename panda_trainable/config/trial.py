@@ -21,7 +21,7 @@ from panda_trainable.config.methods import (
 )
 from panda_trainable.config.section import Doc, Section
 from panda_trainable.config.setting import Plm, Setting
-from panda_trainable.config.task import MIXING_CAP, Mixture, TaskSpec
+from panda_trainable.config.task import MIXING_CAP, AnySource, TaskSpec
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Source:
     """A source task in a trial, with its predicted transferability to the target.
 
     Attributes:
-        task: the task, or a mixture of tasks.
+        task: the task, or a mixture of tasks; or a prompt made elsewhere.
         similarity: its weight.
         drop_overlap: whether its train rows that share a text with the target's report rows are dropped
             (False where there are none).
     """
 
-    task: TaskSpec | Mixture
+    task: AnySource
     similarity: float
     drop_overlap: bool = False
 
@@ -252,6 +252,12 @@ class TrialConfig(MethodSettings):
         taken = None if TRAITS[self.method].sources == "all" else 1 + int(knobs.get("partners", 0))
         sources = self.sources[:taken]
         return dataclasses.replace(self, sources=sources, **values)
+
+    @property
+    def knobs(self) -> dict[str, Any]:
+        """Knob -> value, as `with_knobs` takes them."""
+        called = {"lambda": self.lambda_, "partners": len(self.sources) - 1}
+        return {knob: called.get(knob, getattr(self, knob, None)) for knob in TRAITS[self.method].knobs}
 
     @property
     def shares(self) -> tuple[float, ...]:

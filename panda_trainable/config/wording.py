@@ -2,7 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from string import Formatter
+
+from panda_trainable.config.templates import as_template
 
 SLOT = "answer"
 """The name of the slot in a template; every other name is a field of the task, or the number of one of its texts."""
@@ -22,7 +25,8 @@ class Wording:
         template: text with fields in braces, and `{answer}` where the answer stands; `{1}` and `{2}` are the task's
             texts as a whole.
         words: the label words of each class, in the order of the classes: a class is as likely as its words together.
-            Empty: the names of the classes, or nothing where the answer is written.
+            Of a multiple choice those of each choice, of a regression numbers. Empty: the names of the classes, the choices' own texts, or
+            nothing where the answer is written.
     """
 
     template: str
@@ -65,13 +69,18 @@ class Wording:
         names = [name for _, name in self.parts if name]
         return names[-1:] == [SLOT]
 
+    @property
+    def values(self) -> tuple[float, ...]:
+        """The numbers that the words of a regression are."""
+        return tuple(float(word) for (word,) in self.words)
+
     def with_words(self, classes: Sequence[str]) -> "Wording":
         """The same with the names of classes as words where it has none."""
         return self if self.words else Wording(self.template, tuple((name.replace("_", " "),) for name in classes))
 
 
 def usual_wording(kind: str, texts: int) -> Wording | None:
-    """How a task is asked that has no template: of what is written, its texts and then the answer; None: nobody says.
+    """How a task is asked that has no template, where its answer is a text: its texts and then the answer; None: nobody says.
 
     Args:
         kind: of the task.
@@ -79,34 +88,42 @@ def usual_wording(kind: str, texts: int) -> Wording | None:
     """
     if kind == "extractive_qa":
         return Wording(f"{{2}} Question: {{1}} Answer: {{{SLOT}}}")
-    if kind == "generation":
+    if kind in ("generation", "multiple_choice") and texts:
         return Wording(" ".join([*(f"{{{number}}}" for number in range(1, texts + 1)), f"{{{SLOT}}}"]))
     return None
 
 
-def text_to_text(name: str, texts: Sequence[str], classes: Sequence[str]) -> Wording:
+def text_to_text(name: str, texts: Sequence[str], classes: Sequence[str], choices: Sequence[str] = ()) -> Wording:
     """T5's text-to-text form of a task that has none of its own: `<name> <field>: <its text>`, the class names answer.
+
+    Of choices, `choice1: <its text>` and so on stand before the texts, and `choice1` and so on answer.
 
     Args:
         name: of the task.
         texts: each a field, or a template of fields.
         classes: names; empty where they are not known yet.
+        choices: each a field, or a template of fields.
 
     Source: Raffel et al. (arXiv:1910.10683), appendix D.
     """
     called = [f"text{number}" if "{" in text else text for number, text in enumerate(texts, 1)]
     parts = (f"{field}: {{{number}}}" for number, field in enumerate(called, 1))
-    return Wording(" ".join([name, *parts, f"{{{SLOT}}}"]), tuple((each,) for each in classes))
+    named = [f"choice{number}" for number in range(1, len(choices) + 1)]
+    offered = (f"{each}: {as_template(text)}" for each, text in zip(named, choices, strict=True))
+    return Wording(" ".join([name, *offered, *parts, f"{{{SLOT}}}"]), tuple((each,) for each in classes or named))
 
 
-def wording_problems(wording: Wording, fields: Sequence[str], texts: int, classes: Sequence[str]) -> Iterator[str]:
+def wording_problems(
+    wording: Wording, fields: Sequence[str], texts: int, classes: Sequence[str], choices: bool = False
+) -> Iterator[str]:
     """Why a row cannot be asked so, whatever the language model.
 
     Args:
         wording: template and words.
         fields: that the task's texts are made of.
         texts: number of the task's texts.
-        classes: of the task; empty where the labels of its rows will tell them.
+        classes: of the task, or its choices; empty where the labels of its rows will tell them.
+        choices: whether rows have choices, which alone may tell one from another.
     """
     template = wording.template
     try:
@@ -123,7 +140,7 @@ def wording_problems(wording: Wording, fields: Sequence[str], texts: int, classe
     known = [*fields, *map(str, range(1, texts + 1))]
     if unknown := [name for name in names if name != SLOT and name not in known]:
         yield f"template {template!r}: unknown field {', '.join(unknown)}; there are {', '.join(known)} and the slot {SLOT}"
-    elif not [name for name in names if name in known]:
+    elif not [name for name in names if name in known] and (wording.words or not choices or template == f"{{{SLOT}}}"):
         yield f"template {template!r} asks every row the same: it needs a field, one of {', '.join(known)}"
     yield from _word_problems(wording.words, classes)
 
@@ -144,6 +161,20 @@ def _word_problems(words: Sequence[Sequence[str]], classes: Sequence[str]) -> It
                 both = sorted({_called(classes, seen[word.strip()]), _called(classes, number)})
                 yield f"a word answers for one class, once, but {word.strip()!r} is a word of {' and '.join(both)}"
             seen[word.strip()] = number
+
+
+def number_problems(words: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Why words are not the numbers between which a regression lies."""
+    values = [_number(word) for of_value in words for word in of_value]
+    if words and (len(values) != len(words) or None in values or len(set(values)) < max(len(values), 2)):
+        yield f"words of a regression are two or more different numbers, as ['0', '1', '2'], got {[list(each) for each in words]}"
+
+
+def _number(word: str) -> float | None:
+    try:
+        return value if isfinite(value := float(word)) else None
+    except ValueError:
+        return None
 
 
 def _called(classes: Sequence[str], number: int) -> str:

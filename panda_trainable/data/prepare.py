@@ -67,6 +67,11 @@ PREPARE: Mapping[str, Callable[[dict[str, Any]], Iterator[dict[str, Any]]]] = Ma
 LABELLED_BY: Mapping[str, str] = MappingProxyType({"record": "answers"})
 """Row of PREPARE -> the field from which it makes the label."""
 
+MADE_OF: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {"copa": {"joiner": ("question",)}, "record": {"filled": ("query", "entities")}}
+)
+"""Row of PREPARE -> field that it makes -> the fields of which it is made."""
+
 
 def is_whole(value: Any) -> bool:
     """Whether a value is an integer, or a text of one, of at most 18 digits."""

@@ -75,7 +75,7 @@ def examples(task: TaskSpec, split: str, findings: Findings) -> Iterator[Example
             continue
         try:
             whole = fields.of(row)
-            whole = _without_padding(task, whole, findings) if task.kind == "tagging" else whole
+            whole = without_padding(task, whole, findings) if task.kind == "tagging" else whole
             _check_id(task, place, whole, seen)
             for prepared in PREPARE[task.prepare](whole) if task.prepare else (whole,):
                 example = checked_row(task, prepared)
@@ -195,7 +195,7 @@ def words_in(value: Any) -> list[Any] | None:
     return value if isinstance(value, list) else None
 
 
-def _without_padding(task: TaskSpec, row: dict[str, Any], findings: Findings) -> dict[str, Any]:
+def without_padding(task: TaskSpec, row: dict[str, Any], findings: Findings) -> dict[str, Any]:
     """A row of tags without the words that are tagged -100: padding, special tokens and the later pieces of words.
 
     A piece that begins with ## is joined with the word before.

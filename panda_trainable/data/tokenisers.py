@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from panda_trainable.config.kinds import TEXT_ANSWERS
 from panda_trainable.config.setting import PlmKind, Setting
 from panda_trainable.config.task import TaskSpec
 from panda_trainable.config.wording import Wording
 from panda_trainable.data.gold import IGNORED
 from panda_trainable.data.rows import Example
-from panda_trainable.plm.asking import AskedTexts, asked_texts
+from panda_trainable.plm.asking import AskedTexts, asked_texts, words_as_tokens
 from panda_trainable.writing.targets import targets
 
 Arrays = dict[str, NDArray[Any]]
@@ -154,21 +155,21 @@ TOKENISERS: Mapping[str, Tokenise] = MappingProxyType(
 
 
 def tokeniser_of(setting: Setting, task: TaskSpec) -> Tokenise:
-    """How the rows of a task are read: for a trained head, with label words, or with answers to be written."""
+    """How the rows of a task are read: for a trained head, with label words, or with texts that answer."""
     kind, wording = setting.plm.kind, task.asked
     if wording is None:
         return TOKENISERS[task.kind]
-    if task.readout == "generation":
-        return writing(kind, wording, setting.train.max_answer)
-    return asking(kind, wording)
+    if task.readout in TEXT_ANSWERS:
+        return ANSWERED_IN_TEXT[task.readout](kind, wording, setting.train.max_answer)
+    return asking(kind, wording, np.float32 if task.readout == "values" else np.int64)
 
 
-def asking(kind: PlmKind, wording: Wording) -> Tokenise:
-    """The tokeniser of rows that are asked of a language model with its own head."""
+def asking(kind: PlmKind, wording: Wording, label: type = np.int64) -> Tokenise:
+    """The tokeniser of rows that words answer, with labels of a type, by a language model's own head."""
 
     def filled(tokenizer: Any, rows: Sequence[Example], max_length: int) -> tuple[Arrays, list[Any]]:
         texts = asked_texts(tokenizer, kind, wording, [row.values for row in rows], max_length)
-        labels = np.array([row.label for row in rows], np.int64)
+        labels: NDArray[Any] = np.array([row.label for row in rows], label)
         slots, cut = np.array(texts.slots, np.int32)[:, None], np.array(np.mean(texts.cut))
         return {**_read(tokenizer, texts), "slots": slots, "labels": labels, "truncated": cut}, []
 
@@ -192,6 +193,31 @@ def writing(kind: PlmKind, wording: Wording, most: int) -> Tokenise:
         return {**_read(tokenizer, texts), "slots": slots, "labels": labels, "truncated": cut}, gold
 
     return filled
+
+
+def choosing(kind: PlmKind, wording: Wording, most: int) -> Tokenise:
+    """The tokeniser of rows of which a language model scores every choice's text, of which so many tokens count."""
+
+    def filled(tokenizer: Any, rows: Sequence[Example], max_length: int) -> tuple[Arrays, list[Any]]:
+        texts = asked_texts(tokenizer, kind, wording, [row.values for row in rows], max_length)
+        choices = [sequence[-1] for row in rows for sequence in row.texts]
+        whole = words_as_tokens(tokenizer, kind, wording, choices)
+        if lost := [choice for choice, tokens in zip(choices, whole, strict=True) if not tokens]:
+            raise ValueError(f"the choice {lost[0]!r} is no token of its tokenizer, and cannot be scored")
+        kept = [list(tokens[:most]) for tokens in whole]
+        sizes = np.array([len(tokens) for tokens in kept])
+        slots = _padded(kept, sizes, np.int32, -1).reshape(len(rows), -1, sizes.max())
+        cut = np.array(texts.cut) | np.array([len(tokens) > most for tokens in whole]).reshape(len(rows), -1).any(1)
+        labels = np.array([row.label for row in rows], np.int64)
+        return {**_read(tokenizer, texts), "slots": slots, "labels": labels, "truncated": np.array(np.mean(cut))}, []
+
+    return filled
+
+
+ANSWERED_IN_TEXT: Mapping[str, Callable[[PlmKind, Wording, int], Tokenise]] = MappingProxyType(
+    {"choices": choosing, "generation": writing}
+)
+"""Readout of TEXT_ANSWERS -> how its rows are read, of a kind of PLM, a wording, and the most tokens of an answer."""
 
 
 def _read(tokenizer: Any, texts: AskedTexts) -> Arrays:

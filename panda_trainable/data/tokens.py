@@ -1,7 +1,7 @@
 """TokenTable: the rows of one split as the PLM reads them, tokenised once and mapped into memory."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from panda_trainable.config.keys import content_key
+from panda_trainable.config.kinds import TEXT_ANSWERS
 from panda_trainable.config.setting import Setting
 from panda_trainable.config.task import TaskSpec
 from panda_trainable.data.gold import AnswerGold, TagGold, TextGold
 from panda_trainable.data.limits import kept_rows
+from panda_trainable.data.rows import Example
 from panda_trainable.data.tokenisers import tokeniser_of
 from panda_trainable.library import PromptLibrary
 from panda_trainable.origins.texts import shared_text_groups, text_hashes
@@ -28,7 +30,7 @@ GOLD = "gold.json"
 
 @dataclass(frozen=True, eq=False)
 class TokenTable:
-    """The rows of one split. An example is one sequence of tokens, or one per choice, next to each other.
+    """The rows of one split. An example is one sequence of tokens, or, for a trained head, one per choice, next to each other.
 
     Attributes:
         ids: [M, T] token ids of each sequence, padded to the longest.
@@ -39,14 +41,14 @@ class TokenTable:
             learn.
         slots: [N, W] tagging: the token that stands for each word, its first; -1: none. [N, 1] of a task that a
             language model is asked: the token that predicts the answer. [N, A] of one that it writes: the tokens to be
-            written, -1 behind them. Else [N, 0].
+            written, -1 behind them. [N, S, A] of one whose choices it scores: the tokens of each. Else [N, 0].
         answers: [N, T] extractive QA: which tokens are the passage's. Else [N, 0].
         offsets: [N, T, 2] extractive QA: the characters of the passage's tokens. Else [N, 0, 2].
         groups: [N] rows with the same number share a text.
         texts: [N, F] hashes of the texts that are compared.
         questions: [N] rows with the same number answer one question.
         truncated: share of examples that were cut at the maximum length, in [0, 1].
-        gold: file of what metrics need beside labels.
+        gold: what metrics need beside labels [N], or the file that holds it.
     """
 
     ids: Tensor
@@ -60,7 +62,7 @@ class TokenTable:
     texts: NDArray[np.uint64]
     questions: NDArray[np.int64]
     truncated: float
-    gold: Path
+    gold: Path | tuple[Any, ...]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -95,7 +97,7 @@ def tokens_key(setting: Setting, task: TaskSpec, split: str) -> str:
     found = dict(task.fingerprints)[split]
     read = (task.kind, task.classes, task.text, task.choices, task.compared_fields, task.question)
     asked: tuple[Any, ...] = (task.asked, setting.plm.kind) if task.asked else ()
-    asked += (setting.train.max_answer,) if task.readout == "generation" else ()
+    asked += (setting.train.max_answer,) if task.readout in TEXT_ANSWERS else ()
     return content_key("tokens", setting.plm.files, found, read, setting.train.max_length, limit, *asked)
 
 
@@ -118,6 +120,32 @@ def token_table(library: PromptLibrary, setting: Setting, task: TaskSpec, split:
 def _tokenise(draft: Path, setting: Setting, task: TaskSpec, split: str) -> None:
     """Writes the arrays of a TokenTable into a folder."""
     rows, questions = kept_rows(task, split, setting.limit.train if split == "train" else setting.limit.report)
+    arrays, gold = _arrays(setting, task, rows, questions)
+    for name, array in arrays.items():
+        np.save(draft / f"{name}.npy", array, allow_pickle=False)
+    (draft / GOLD).write_text(json.dumps(gold), encoding="utf-8")
+
+
+def table_of(setting: Setting, task: TaskSpec, rows: Sequence[Example], questions: NDArray[np.int64]) -> TokenTable:
+    """The table of rows that belong to no split, in memory alone.
+
+    Args:
+        setting: PLM and length of texts.
+        task: what the rows are of.
+        rows: [N], at least one.
+        questions: [N] rows with the same number answer one question.
+    """
+    arrays, gold = _arrays(setting, task, rows, questions)
+    share = float(arrays.pop("truncated"))
+    tensors: dict[str, Any] = {name: torch.from_numpy(arrays.pop(name)) for name in _TENSORS}
+    others: dict[str, Any] = arrays
+    return TokenTable(**tensors, **others, truncated=share, gold=tuple(gold))
+
+
+def _arrays(
+    setting: Setting, task: TaskSpec, rows: Sequence[Example], questions: NDArray[np.int64]
+) -> tuple[dict[str, NDArray[Any]], list[Any]]:
+    """The arrays of a TokenTable of rows, and what metrics need beside labels."""
     tokenizer = load_tokenizer(setting.plm)
     arrays, gold = tokeniser_of(setting, task)(tokenizer, rows, setting.train.max_length)
     empty = {"slots": np.zeros((len(rows), 0), np.int32), "answers": np.zeros((len(rows), 0), bool)}
@@ -125,15 +153,13 @@ def _tokenise(draft: Path, setting: Setting, task: TaskSpec, split: str) -> None
     arrays["groups"] = shared_text_groups([row.compared for row in rows])
     arrays["texts"] = text_hashes([row.compared for row in rows])
     arrays["questions"] = questions
-    for name, array in arrays.items():
-        np.save(draft / f"{name}.npy", array, allow_pickle=False)
-    (draft / GOLD).write_text(json.dumps(gold), encoding="utf-8")
+    return arrays, gold
 
 
 def gold_of(table: TokenTable, task: TaskSpec, rows: NDArray[np.int64]) -> NDArray[Any]:
     """[n] gold values that metrics compare with predictions: labels, tags of all words, answers, or texts."""
     if make := _GOLD.get(task.kind):
-        said = _gold(table.gold)
+        said = _gold(table.gold) if isinstance(table.gold, Path) else table.gold
         made = np.empty(len(rows), object)
         made[:] = [make(table, task, row, said[row]) for row in rows]
         return made

@@ -94,15 +94,7 @@ class FolderFiles:
     def rows(self, split: str) -> Rows:
         """Pairs (`file:line`, row, note or error message) from the readers of the file formats."""
         for path in self.files(split):
-            try:
-                yield from unnested(self._rows_of(path))
-            except OSError as error:
-                yield str(path), f"cannot be read ({error.strerror or error})"
-
-    def _rows_of(self, path: Path) -> Rows:
-        if path.is_dir():
-            return documents(path)
-        return READERS.get(format_of(path), _text_file)(path, self.reading)
+            yield from file_rows(path, self.reading)
 
     def place(self, split: str = "") -> str:
         """The path of a split's first file, or of the folder."""
@@ -120,6 +112,15 @@ class FolderFiles:
         """The names of the files in the folder."""
         names = sorted(path.name for path in self.folder.iterdir()) if self.folder.is_dir() else []
         return f"it holds {', '.join(names[:MOST_NAMES])}" if names else "it is empty or not there"
+
+
+def file_rows(path: Path, reading: Reading = PLAIN) -> Rows:
+    """Pairs (`file:line`, row, note or error message) of a file of any format, or of a folder of texts."""
+    read = READERS.get(format_of(path), _text_file)
+    try:
+        yield from unnested(documents(path) if path.is_dir() else read(path, reading))
+    except OSError as error:
+        yield str(path), f"cannot be read ({error.strerror or error})"
 
 
 def format_of(path: Path) -> str:

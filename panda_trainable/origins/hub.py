@@ -9,17 +9,13 @@ from typing import Any
 from uuid import uuid4
 
 from panda_trainable.config.task import Hub, TaskSpec
+from panda_trainable.config.templates import EXTRA_FIELDS
 
 UNLABELLED = -1
 """Label that the Hub uses for unlabelled rows."""
 
 OPTIONAL = ("id", "start1", "end1", "start2", "end2", "span1_index", "span2_index")
 """Columns that are kept where present, for checks."""
-
-EXTRA_COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"copa": ("question",), "record": ("query", "entities", "answers")}
-)
-"""Row of PREPARE -> columns that it reads in addition to the task's fields."""
 
 DERIVED_FIELDS: Mapping[str, tuple[str, ...]] = MappingProxyType({"copa": ("joiner",), "record": ("filled", "label")})
 """Row of PREPARE -> fields that it computes, which are no columns on the Hub."""
@@ -99,7 +95,7 @@ def _write(task: TaskSpec, table: Any, path: Path) -> None:
     """Writes the columns that the task reads, as the hub calls them, and the rows with a label and a text."""
     assert task.hub is not None
     derived = DERIVED_FIELDS.get(task.prepare, ())
-    required = [name for name in (*task.fields, *EXTRA_COLUMNS.get(task.prepare, ())) if name not in derived]
+    required = [name for name in (*task.fields, *EXTRA_FIELDS.get(task.prepare, ())) if name not in derived]
     columns = {name: task.hub.columns.get(name, name) for name in required}
     there = {name: _column(theirs, table.column_names) for name, theirs in columns.items()}
     missing = [theirs for name, theirs in columns.items() if not there[name]]

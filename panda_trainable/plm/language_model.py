@@ -121,9 +121,13 @@ class LanguageModel(FrozenEncoder):
         return (1, sum(map(len, rows))) if branched else (len(rows), max(map(len, rows)))
 
     def branches(self, answers: Answers, prompt: Prompts | None) -> bool:
-        """Whether continuations stand behind their text in one row; not behind an input prompt that rows compute."""
+        """Whether the continuations of answers stand behind their text in one row."""
+        return len(answers.continuations) > 1 and self.forks(prompt)
+
+    def forks(self, prompt: Prompts | None) -> bool:
+        """Whether several continuations may stand behind a text in one row; not behind an input prompt that rows compute."""
         computed = isinstance(prompt, Tensor) and prompt.dim() in (3, 4)  # 4: of each row its own, made of several
-        return self.can_fork and len(answers.continuations) > 1 and not computed
+        return self.can_fork and not computed
 
     def _decoded(self, ids: Tensor, lengths: Tensor, read: Tensor) -> Tensor:
         """[n, D, H] the decoder's states of tokens [n, D] that it reads of texts without a prompt."""

@@ -82,7 +82,7 @@ class Branches:
     """Continuations that stand behind a text in its own row: each reads the text and itself.
 
     Attributes:
-        ids: [W] the tokens of all continuations, one behind the other.
+        ids: [W] the tokens of all continuations, one behind the other; [n, W] where each text has its own.
         number: [W] the continuation of each, from 1 on.
         depth: [W] its place in it.
         begin: [R] where each begins.
@@ -101,12 +101,20 @@ class Branches:
         sizes = torch.tensor([len(row) for row in rows], device=device)
         return cls(ids, number, depth, sizes.cumsum(0) - sizes)
 
+    @classmethod
+    def alike(cls, tokens: Tensor) -> "Branches":
+        """The branches of continuations [n, R, B] of each text, all of B tokens."""
+        _, rows, size = tokens.shape
+        number, depth = (torch.arange(each, device=tokens.device) for each in (rows, size))
+        begin = number * size
+        return cls(tokens.flatten(1), (number + 1).repeat_interleave(size), depth.repeat(rows), begin)
+
     def behind(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Places]:
         """[n, T + W] texts [n, T] with the branches behind them, and where their tokens stand."""
         n, longest = ids.shape
         text = torch.arange(longest, device=ids.device)
         position = torch.cat((text.expand(n, -1), lengths[:, None] + self.depth), 1)
-        real = pad(text < lengths[:, None], (0, len(self.ids)), value=True)
+        real = pad(text < lengths[:, None], (0, len(self.number)), value=True)
         branch = pad(self.number, (longest, 0), value=TEXT)
         return torch.cat((ids, self.ids.expand(n, -1)), 1), Places(position, real, branch)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from panda_trainable.config.keys import content, content_key
 from panda_trainable.config.setting import NeuronSettings, SimilaritySettings
-from panda_trainable.config.task import MIXING_CAP, Mixture, TaskSpec
+from panda_trainable.config.task import MIXING_CAP, Mixture
 from panda_trainable.data.limits import capped
 from panda_trainable.data.splits import mixing_size, replica_rows
 from panda_trainable.data.tokens import TokenTable, token_table
@@ -118,7 +118,7 @@ def mean_over_tasks(
     Returns:
         The mean by the tasks' shares: min(N, cap), as they were mixed.
     """
-    task: TaskSpec | Mixture = lineage.task
+    task = lineage.trained_on
     cap, shots = (task.cap, task.shots) if isinstance(task, Mixture) else (MIXING_CAP, ())
     found, sizes = [], []
     for number, each in enumerate(task.tasks):

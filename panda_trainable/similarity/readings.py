@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from panda_trainable.config.given import GivenPrompt
 from panda_trainable.config.setting import SimilaritySettings
 from panda_trainable.library import PromptLibrary
 from panda_trainable.similarity.neurons import USUAL
@@ -26,11 +27,11 @@ class Reading:
 
     Attributes:
         values: of library, names of similarities, source, target, seed and settings: name -> value.
-        undefined: of source and target: why there is no value; empty where there is one.
+        undefined: of source, target and settings: why there is no value; empty where there is one.
     """
 
     values: Values
-    undefined: Callable[[Lineage, Lineage], str] = lambda _source, _target: ""
+    undefined: Callable[[Lineage, Lineage, SimilaritySettings], str] = lambda *_: ""
 
 
 def _compared(
@@ -42,7 +43,7 @@ def _compared(
     return {name: SIMILARITIES[name](*read) for name in names}
 
 
-def _other_starts(source: Lineage, target: Lineage) -> str:
+def _other_starts(source: Lineage, target: Lineage, _: SimilaritySettings) -> str:
     if common_start(source, target):
         return ""
     kinds = dict.fromkeys(lineage.setting.prompt.init.kind for lineage in (source, target))
@@ -50,6 +51,12 @@ def _other_starts(source: Lineage, target: Lineage) -> str:
         f"their prompts do not start as one (prompt.init {', '.join(kinds)}), so that what training changed of them "
         "cannot be compared"
     )
+
+
+def _no_rows(source: Lineage, _target: Lineage, similarity_settings: SimilaritySettings) -> str:
+    if similarity_settings.neurons.inputs == "real" and isinstance(source.task, GivenPrompt):
+        return f"it reads rows, and of {source.task.name} a prompt alone was imported; neurons.inputs: dummy needs none"
+    return ""
 
 
 def _scored(
@@ -73,6 +80,7 @@ READINGS: Mapping[str, Reading] = MappingProxyType(
     {
         **{kind: Reading(partial(_compared, kind)) for kind in REPRESENTATIONS},
         "change": Reading(partial(_compared, "change"), _other_starts),
+        "neurons": Reading(partial(_compared, "neurons"), _no_rows),
         **dict.fromkeys(READ_OF_ROWS, Reading(_scored)),
         "sizes": Reading(partial(_of_source, "sizes")),
         "labels": Reading(partial(_of_source, "labels")),
@@ -81,10 +89,10 @@ READINGS: Mapping[str, Reading] = MappingProxyType(
 """What a similarity reads -> how it is measured."""
 
 
-def undefined(name: str, source: Lineage, target: Lineage) -> str:
+def undefined(name: str, source: Lineage, target: Lineage, similarity_settings: SimilaritySettings = USUAL) -> str:
     """Why a pair has no value of a similarity; empty where it has one."""
     row = SIMILARITIES[name]
-    return row.misfit(source.task, target.task) or READINGS[row.reads].undefined(source, target)
+    return row.misfit(source.task, target.task) or READINGS[row.reads].undefined(source, target, similarity_settings)
 
 
 def mean_similarities(
@@ -106,7 +114,9 @@ def seed_similarities(
     similarity_settings: SimilaritySettings = USUAL,
 ) -> dict[str, list[float]]:  # fmt: skip
     """Name -> similarity of a pair, one per seed; without those that are not defined for it."""
-    found: dict[str, list[float]] = {name: [] for name in names if not undefined(name, source, target)}
+    found: dict[str, list[float]] = {
+        name: [] for name in names if not undefined(name, source, target, similarity_settings)
+    }
     by_reading: dict[str, list[str]] = {}
     for name in found:
         by_reading.setdefault(SIMILARITIES[name].reads, []).append(name)

@@ -8,9 +8,13 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
+from panda_trainable.config.given import GivenPrompt
 from panda_trainable.config.kinds import KINDS
-from panda_trainable.config.task import Mixture, TaskSpec
+from panda_trainable.config.task import AnySource
 from panda_trainable.similarity.scores import label_entropy, leep, logme, source_size
+
+OF_PROMPTS = ("prompt", "neurons", "features")
+"""What similarities read of a source that needs its prompt alone: no row that it was trained on, no start, no head."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,10 @@ class Similarity:
         """The similarity of what was read."""
         return self.measure(*read)
 
-    def misfit(self, source: TaskSpec | Mixture, target: TaskSpec | Mixture) -> str:
+    def misfit(self, source: AnySource, target: AnySource) -> str:
         """Why it is not defined for a pair of tasks; empty where it is."""
+        if isinstance(source, GivenPrompt) and self.reads not in OF_PROMPTS:
+            return f"it reads more than a prompt, and of {source.name} a prompt alone was imported"
         for role, task, kinds in (("source", source, self.of_sources), ("target", target, self.of_targets)):
             others = [each for each in task.tasks if each.kind not in kinds]
             if others:

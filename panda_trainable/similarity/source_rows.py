@@ -55,7 +55,7 @@ def source_rows(library: PromptLibrary, lineage: Lineage, seed: int) -> SourceRo
 
 
 def _count(draft: Path, library: PromptLibrary, lineage: Lineage, seed: int) -> None:
-    task = lineage.task
+    task = lineage.trained_on
     cap, shots = (task.cap, task.shots) if isinstance(task, Mixture) else (sys.maxsize, ())
     sizes, labels = [], torch.zeros(len(task.tasks), max(len(each.classes) for each in task.tasks), dtype=torch.double)
     for number, each in enumerate(task.tasks):

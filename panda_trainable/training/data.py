@@ -97,8 +97,8 @@ def training_data(
 
 
 def label_scale(task: TaskSpec, table: TokenTable, rows: Sequence[Rows]) -> Tensor:
-    """[K, 2] mean and deviation of a regression's labels over each replica's train rows; 0 and 1 of other kinds."""
-    if task.kind != "regression":
+    """[K, 2] mean and deviation of a regression's labels over each replica's train rows; 0 and 1 of other kinds, and of words."""
+    if task.kind != "regression" or task.asked:
         return torch.tensor([0.0, 1.0]).expand(len(rows), 2)
     known = [table.labels[torch.from_numpy(replica.train)] for replica in rows]
     return torch.stack([torch.stack((values.mean(), values.std(correction=0))) for values in known])

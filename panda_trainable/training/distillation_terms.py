@@ -81,14 +81,26 @@ def _term(
     temperature = teacher.temperature or None
 
     def term(outputs: Outputs) -> Tensor:
-        ours = outputs.logits if loss.reads == "logits" else _mapped(outputs, maps)
+        ours, known = outputs.logits, flat_target[outputs.position]
+        if loss.reads == "hidden":
+            ours, known = _of_each_choice(_mapped(outputs, maps), known)
         if loss.joint:  # all of the batch is here, in its order
             each = loss(ours.view(target.shape), target, None, temperature) / rows.shape[1]
             return each.repeat_interleave(rows.shape[1])
         where = None if flat_asked is None else flat_asked[outputs.position, None]
-        return counts[outputs.position] * loss(ours[:, None], flat_target[outputs.position, None], where, temperature)
+        return counts[outputs.position] * loss(ours[:, None], known[:, None], where, temperature)
 
     return term
+
+
+def _of_each_choice(ours: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Vectors of students and teachers [g, H], or [g, S, H] with one for every choice, in the shape of the larger.
+
+    A model that names the right choice has one vector, which then stands for every choice.
+    """
+    if ours.dim() < known.dim():
+        return ours[:, None].expand_as(known), known
+    return ours, known[:, None].expand_as(ours) if known.dim() < ours.dim() else known
 
 
 def _mapped(outputs: Outputs, maps: Tensor | None) -> Tensor:

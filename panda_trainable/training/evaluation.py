@@ -94,7 +94,7 @@ def best_constant(task: TaskSpec, table: TokenTable, rows: NDArray[np.int64]) ->
     if task.kind not in CHOSEN_KINDS:
         return 0
     labels = table.labels.numpy()[rows]
-    outputs = HEADS[task.kind].shape(table, task.outputs or len(task.classes))[-1]
+    outputs = _shape(task, table)[-1]
     frequent = np.bincount(labels[labels >= 0].ravel(), minlength=outputs)
     gold, metric = gold_of(table, task, rows), METRICS[task.metrics[0]]
     scores = [metric(constant_logits(task, answer, table, rows), gold) for answer in range(outputs)]
@@ -112,12 +112,17 @@ def constant_logits(task: TaskSpec, answer: Constant, table: TokenTable, rows: N
     """
     if isinstance(answer, str):
         return np.full(len(rows), answer)
-    logits = np.zeros((len(rows), *HEADS[task.kind].shape(table, task.outputs or len(task.classes))), np.float32)
+    logits = np.zeros((len(rows), *_shape(task, table)), np.float32)
     if task.kind in CHOSEN_KINDS:
         logits[..., answer] = 1
     if task.kind == "extractive_qa":
         logits[~np.broadcast_to(table.answers.numpy()[rows][:, None], logits.shape)] = MASKED
     return logits
+
+
+def _shape(task: TaskSpec, table: TokenTable) -> tuple[int, ...]:
+    """The shape of one example's logits; a language model's own head scores classes or choices, or gives a value."""
+    return (len(task.strata) or 1,) if task.asked else HEADS[task.kind].shape(table, task.outputs)
 
 
 def constant_scores(library: PromptLibrary, setting: Setting, task: TaskSpec, replicas: Sequence[Rows]) -> list[float]:

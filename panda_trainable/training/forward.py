@@ -66,12 +66,12 @@ def forward(
     """
     here = table.on(encoder.device)
     if table.sequences == 1:
-        read = _behind_own(encoder, head.reading(encoder), of_rows), *head.extent(encoder, prompt)
+        read = _behind_own(encoder, head.reading(encoder), of_rows), *head.extent(encoder, prompt, table)
         for made, at, whose, which in length_buckets(encoder, table, prompt, rows, owner, *read):
             logits = head.logits(encoder, made, weight, bias, whose, here, at)
-            yield Outputs(logits, made[:, 0] if made.dim() == 3 else made, which, whose)
+            yield Outputs(logits, made if made.dim() == 2 else made[..., 0, :], which, whose)
         return
-    # The choices of an example are of different lengths, and its loss compares them: all in one piece.
+    # The choices that a trained head reads are of different lengths, and the loss compares them: all in one piece.
     sequences = (rows[:, None] * table.sequences + torch.arange(table.sequences)).flatten()
     owners = owner.repeat_interleave(table.sequences)
     pooled = encoded(encoder, table, prompt, sequences, owners, of_rows)

@@ -1,4 +1,4 @@
-"""READOUTS: what turns states into logits: a linear head per replica, or a language model's own, of label words or of what it writes."""
+"""READOUTS: what turns states into logits: a linear head per replica, or a language model's own, of words, choices or what it writes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class Head:
     shape: Callable[[TokenTable, int], tuple[int, ...]]
     arrange: Callable[[Tensor, TokenTable, Tensor], Tensor]
 
-    def extent(self, _encoder: FrozenEncoder, _prompt: Prompts | None) -> tuple[int, int]:
+    def extent(self, _encoder: FrozenEncoder, _prompt: Prompts | None, _table: TokenTable) -> tuple[int, int]:
         """How often a text is read, and how many tokens stand behind it each time."""
         return 1, 0
 
@@ -76,7 +76,7 @@ class Verbaliser:
 
     answers: Answers
 
-    def extent(self, encoder: FrozenEncoder, prompt: Prompts | None) -> tuple[int, int]:
+    def extent(self, encoder: FrozenEncoder, prompt: Prompts | None, _table: TokenTable) -> tuple[int, int]:
         """How often a text is read, and how many tokens of words stand behind it each time."""
         return _own_head(encoder).extent(self.answers, prompt)
 
@@ -91,6 +91,25 @@ class Verbaliser:
 
 
 @dataclass(frozen=True)
+class Values(Verbaliser):
+    """A language model's own head and words that are numbers: the logit is the mean number, in the labels' own units.
+
+    Attributes:
+        numbers: [C] that the words are.
+    """
+
+    numbers: tuple[float, ...]
+
+    def logits(self, encoder: FrozenEncoder, states: Tensor, *given: Any) -> Tensor:
+        """[n, 1] the numbers' mean, each as likely as its word among the words, of states [n, M, H].
+
+        Source: T5's STS-B (arXiv:1910.10683), whose labels are texts. Deviation: docs/deviations.md#values.
+        """
+        said = super().logits(encoder, states, *given).softmax(1)
+        return said @ said.new_tensor(self.numbers)[:, None]
+
+
+@dataclass(frozen=True)
 class Writer:
     """A language model's own head that writes: the logits are log-probabilities of the tokens that are to be written.
 
@@ -100,7 +119,7 @@ class Writer:
 
     end: int
 
-    def extent(self, _encoder: FrozenEncoder, _prompt: Prompts | None) -> tuple[int, int]:
+    def extent(self, _encoder: FrozenEncoder, _prompt: Prompts | None, _table: TokenTable) -> tuple[int, int]:
         """How often a text is read, and how many tokens stand behind it each time, but for the answer's own."""
         return 1, 0
 
@@ -113,11 +132,7 @@ class Writer:
         rows: Tensor,
     ) -> Tensor:  # fmt: skip
         """[n, A, 1] log-probability of each token, of states [n, W, H]; 0 where there is none. Only these meet the vocabulary."""
-        tokens = table.slots[rows]  # [n, A]
-        asked = tokens >= 0
-        made = _own_head(encoder).logits(states[asked[:, : states.shape[1]]])  # [m, V]
-        said = -cross_entropy(made, tokens[asked].long(), reduction="none")
-        return torch.zeros(asked.shape, device=said.device).masked_scatter(asked, said)[..., None]
+        return _log_probabilities(encoder, states, table.slots[rows])[..., None]
 
     def pads(self, encoder: FrozenEncoder) -> bool:
         """Whether texts of several lengths may be read together."""
@@ -138,6 +153,43 @@ class Writer:
         )
         texts = [UNWRITTEN if NOT_FINITE in row else text.strip() for row, text in zip(rows, said, strict=True)]
         return np.array(texts, np.str_)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """A language model's own head and texts to choose from: the logits are their log-probabilities, each as a whole."""
+
+    def extent(self, encoder: FrozenEncoder, prompt: Prompts | None, table: TokenTable) -> tuple[int, int]:
+        """How often a text is read, and how many tokens of choices stand behind it each time."""
+        _, choices, longest = table.slots.shape
+        plm = _own_head(encoder)
+        return (1, choices * (longest - 1)) if plm.forks(prompt) else (choices, longest - 1)
+
+    def reading(self, encoder: FrozenEncoder) -> Callable[..., Tensor]:
+        """What gives the states behind texts and behind the tokens of their choices [n, S, W, H]."""
+        return partial(target_states, _own_head(encoder))
+
+    def logits(
+        self, encoder: FrozenEncoder, states: Tensor, _weight: Tensor, _bias: Tensor, _owner: Tensor, table: TokenTable,
+        rows: Tensor,
+    ) -> Tensor:  # fmt: skip
+        """[n, S] log-probability of each choice, of states [n, S, W, H]: the sum over its tokens, not divided by their number.
+
+        Source: rank classification of T0 (arXiv:2110.08207); lm-evaluation-harness, `acc`. Deviation:
+        docs/deviations.md#choices.
+        """
+        return _log_probabilities(encoder, states, table.slots[rows]).sum(-1)
+
+
+def _log_probabilities(encoder: FrozenEncoder, states: Tensor, tokens: Tensor) -> Tensor:
+    """[…, A] log-probability of tokens [..., A], of states [..., W, H]; 0 where there is none (-1).
+
+    Only states that predict one meet the vocabulary.
+    """
+    asked = tokens >= 0
+    made = _own_head(encoder).logits(states[asked[..., : states.shape[-2]]])  # [m, V]
+    said = -cross_entropy(made, tokens[asked].long(), reduction="none")
+    return torch.zeros(asked.shape, device=said.device).masked_scatter(asked, said)
 
 
 def _own_head(encoder: FrozenEncoder) -> LanguageModel:
@@ -220,15 +272,23 @@ def _verbaliser(encoder: FrozenEncoder, task: TaskSpec) -> Verbaliser:
     return Verbaliser(_own_head(encoder).answers(task.asked))
 
 
+def _values(encoder: FrozenEncoder, task: TaskSpec) -> Values:
+    assert task.asked, "a task that is answered in words is asked in words"
+    return Values(_own_head(encoder).answers(task.asked), task.asked.values)
+
+
 def _writer(encoder: FrozenEncoder, _task: TaskSpec) -> Writer:
     return Writer(end_of_text(_own_head(encoder).tokenizer))
 
 
-AnyHead = Head | Verbaliser | Writer
+AnyHead = Head | Verbaliser | Choices | Writer
 
 READOUTS: Mapping[str, Callable[[FrozenEncoder, TaskSpec], AnyHead]] = MappingProxyType(
-    {"linear": lambda _, task: HEADS[task.kind], "verbaliser": _verbaliser, "generation": _writer}
-)
+    {
+        "linear": lambda _, task: HEADS[task.kind], "verbaliser": _verbaliser, "choices": lambda *_: Choices(),
+        "values": _values, "generation": _writer,
+    }
+)  # fmt: skip
 """`TaskSpec.readout` -> what reads the states of a PLM for a task."""
 
 

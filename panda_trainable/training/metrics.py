@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from panda_trainable.data.gold import AnswerGold, TagGold, TextGold
 
@@ -106,21 +105,23 @@ def _values(logits: Array, gold: Array) -> Rows:
     return np.stack([logits[:, 0], _labels(gold)], 1).astype(float)
 
 
-def _correlation(measure: Callable[[Array, Array], Any]) -> Callable[[Rows], float]:
-    """A correlation in [-1, 1]; 0 where predictions or values are constant."""
+def _correlation(measure: str) -> Callable[[Rows], float]:
+    """A correlation in [-1, 1], a function of SciPy's statistics; 0 where predictions or values are constant."""
 
     def score(rows: Rows) -> float:
+        from scipy import stats  # it takes half a second, which prediction without labels need not wait for
+
         if np.isfinite(rows).all() and (np.ptp(rows, axis=0) == 0).any():
             return 0.0
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return float(measure(rows[:, 0], rows[:, 1])[0])
+            return float(getattr(stats, measure)(rows[:, 0], rows[:, 1])[0])
 
     return score
 
 
-_pearson = _correlation(stats.pearsonr)
-_spearman = _correlation(stats.spearmanr)
+_pearson = _correlation("pearsonr")
+_spearman = _correlation("spearmanr")
 
 
 def _questions(logits: Array, gold: Array) -> Rows:
@@ -200,7 +201,13 @@ def _count_share(rows: Rows) -> float:
 
 
 def answer(logits: Array, gold: AnswerGold) -> str:
-    """The answer that start and end logits [2, T] choose: the best span of at most ANSWER_TOKENS tokens."""
+    """The answer that start and end logits [2, T] choose."""
+    first, last = answer_tokens(logits)
+    return gold.passage[gold.offsets[first, 0] : gold.offsets[last, 1]]
+
+
+def answer_tokens(logits: Array) -> tuple[int, int]:
+    """First and last token that start and end logits [2, T] choose: the best span of at most ANSWER_TOKENS tokens."""
     start, end = logits
     best, chosen = -np.inf, (0, 0)
     for length in range(min(ANSWER_TOKENS, len(start))):
@@ -208,7 +215,7 @@ def answer(logits: Array, gold: AnswerGold) -> str:
         first = int(sums.argmax())
         if sums[first] > best:
             best, chosen = float(sums[first]), (first, first + length)
-    return gold.passage[gold.offsets[chosen[0], 0] : gold.offsets[chosen[1], 1]]
+    return chosen
 
 
 def normalised_answer(text: str) -> str:

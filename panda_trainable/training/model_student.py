@@ -1,7 +1,8 @@
 """ModelStudent: full fine-tuning under the same protocol, each replica on a private copy of the PLM."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ from panda_trainable.training.student import Block, Heads, Student, drawn_heads,
 
 HEAD = "head."
 """Before the names of a head's tensors, in files of whole models."""
+
+_NOTHING: Mapping[str, Tensor] = MappingProxyType({})
 
 
 def read_model_heads(files: Sequence[Path]) -> Heads:
@@ -105,8 +108,8 @@ class ModelStudent(Student):
             texts[at.numpy()] = writer.texts(self.copies[k], made)
         return texts.astype(np.str_)
 
-    def save_model(self, replica: int, path: Path) -> None:
-        """Writes all weights of a replica and its head as safetensors."""
+    def save_model(self, replica: int, path: Path, more: Mapping[str, Tensor] = _NOTHING) -> None:
+        """Writes all weights of a replica and its head as safetensors, and what else belongs to it."""
         parts = {f"{HEAD}{name}": part for name, part in zip(HEAD_PARTS, self.own_heads[replica], strict=True)}
-        tensors = {**dict(self.copies[replica].whole.named_parameters()), **parts}
+        tensors = {**dict(self.copies[replica].whole.named_parameters()), **parts, **more}
         save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, path)

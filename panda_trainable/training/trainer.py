@@ -174,9 +174,10 @@ class Trainer:
 
     def prompts(self) -> list[SoftPrompt]:
         """[K] the prompts and heads as they are now, with the scale of the labels; none where there is no prompt."""
-        return [prompt.scaled(scale) for prompt, scale in zip(self.student.prompts(), self._scales(), strict=False)]
+        return [prompt.scaled(scale) for prompt, scale in zip(self.student.prompts(), self.label_scales, strict=False)]
 
-    def _scales(self) -> Tensor:
+    @property
+    def label_scales(self) -> Tensor:
         """[K, 2, O] mean and deviation of the labels that each output was trained on."""
         parts = self.data.parts
         return torch.cat([part.scale[..., None].expand(-1, -1, part.task.outputs) for part in parts], 2)

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from panda_trainable.config.given import GivenPrompt
 from panda_trainable.config.keys import content_key
 from panda_trainable.config.setting import Setting
-from panda_trainable.config.task import Mixture, TaskSpec
+from panda_trainable.config.task import AnySource, Mixture, TaskSpec
 from panda_trainable.library import PromptLibrary
 from panda_trainable.prompt.initialisers import INITIALISERS, InitContext
 from panda_trainable.prompt.product import ProductPrompts, unit_parts
@@ -36,7 +37,7 @@ class Lineage:
 
     Attributes:
         setting: what the plan shares.
-        task: the task it was tuned on.
+        task: the task it was tuned on; of a prompt made elsewhere, that prompt, whatever the training here would be.
         steps: steps so far; a snapshot of a longer run is the run of so many steps.
         learning_rate: constant.
         start: (share, lineage) of the prompts it starts from, averaged; empty: as `setting.prompt.init` says.
@@ -47,7 +48,7 @@ class Lineage:
     """
 
     setting: Setting
-    task: TaskSpec | Mixture
+    task: AnySource
     steps: int
     learning_rate: float
     start: tuple[tuple[float, "Lineage"], ...] = ()
@@ -61,7 +62,7 @@ class Lineage:
 
     @classmethod
     def of_source(
-        cls, setting: Setting, task: TaskSpec | Mixture, steps: int, learning_rate: float,
+        cls, setting: Setting, task: AnySource, steps: int, learning_rate: float,
         exclude_overlap_with: TaskSpec | None = None,
     ) -> "Lineage":  # fmt: skip
         """The source prompt of a task under a plan's setting; whoever names a source prompt calls this."""
@@ -77,7 +78,22 @@ class Lineage:
 
     def key(self, seed: int) -> str:
         """The content key of one seed's prompt."""
+        if isinstance(self.task, GivenPrompt):
+            return self.task.key
         return content_key(self.kind, self, seed)
+
+    @property
+    def trained_on(self) -> TaskSpec | Mixture:
+        """The task whose rows it is trained on.
+
+        Raises:
+            ValueError: if it was made elsewhere: what is not there of it cannot be trained.
+        """
+        if isinstance(self.task, GivenPrompt):
+            raise ValueError(
+                f"the imported prompt {self.task.name} is missing in the library, or damaged; import its file again"
+            )
+        return self.task
 
     def at(self, steps: int) -> "Lineage":
         """The same training run at another step."""
@@ -88,7 +104,7 @@ def starting_prompts(library: PromptLibrary, lineage: Lineage, seeds: Sequence[i
     """[K, L, 2, heads, P, d] or [K, P, E] the prompts that a lineage starts from."""
     if not lineage.start:
         encoder, initial = encoder_of(lineage.setting), INITIALISERS[lineage.setting.prompt.init.kind]
-        return torch.stack([initial(InitContext(encoder, lineage.setting, lineage.task, seed)) for seed in seeds])
+        return torch.stack([initial(InitContext(encoder, lineage.setting, lineage.trained_on, seed)) for seed in seeds])
     shares = tuple(share for share, _ in lineage.start)
     parents = [[p.prompt for p in tuned_prompts(library, parent, seeds)] for _, parent in lineage.start]
     return torch.stack([average_prompt(list(of_seed), shares) for of_seed in zip(*parents, strict=True)])
@@ -139,12 +155,12 @@ def _train(library: PromptLibrary, lineage: Lineage, seeds: Sequence[int], stops
 def _opened(library: PromptLibrary, lineage: Lineage, seeds: Sequence[int]) -> Trainer:
     student: Student
     if lineage.trains == "model":
-        student = ModelStudent(lineage.setting, lineage.task, seeds)
+        student = ModelStudent(lineage.setting, lineage.trained_on, seeds)
     else:
         start = starting_prompts(library, lineage, seeds)
-        student = prompt_student(lineage.setting, lineage.task, seeds, start, around=_around(lineage, start))
+        student = prompt_student(lineage.setting, lineage.trained_on, seeds, start, around=_around(lineage, start))
     data = training_data(
-        library, lineage.setting, lineage.task, seeds, lineage.steps, student.encoder.device,
+        library, lineage.setting, lineage.trained_on, seeds, lineage.steps, student.encoder.device,
         lineage.exclude_overlap_with,
     )  # fmt: skip
     return Trainer(student, data, Recipe(lineage.steps, lineage.learning_rate, "constant"))
@@ -206,6 +222,6 @@ def tuned_student(lineage: Lineage, seeds: Sequence[int], folders: Sequence[Path
     """
     if lineage.trains == "model":
         files = [folder / MODEL_FILE for folder in folders]
-        return ModelStudent(lineage.setting, lineage.task, seeds, files, read_model_heads(files))
+        return ModelStudent(lineage.setting, lineage.trained_on, seeds, files, read_model_heads(files))
     stored = [SoftPrompt.load(folder / FILE) for folder in folders]
-    return stored_student(lineage.setting, lineage.task, seeds, stored)
+    return stored_student(lineage.setting, lineage.trained_on, seeds, stored)

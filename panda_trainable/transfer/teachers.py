@@ -18,6 +18,7 @@ from panda_trainable.config.trial import TrialConfig
 from panda_trainable.data.splits import data_order, replica_rows
 from panda_trainable.data.tokens import token_table
 from panda_trainable.library import PromptLibrary
+from panda_trainable.training.data import label_scale
 from panda_trainable.training.distillation import KD_LOSSES
 from panda_trainable.training.distillation_terms import Teacher
 from panda_trainable.training.evaluation import report_scores
@@ -138,9 +139,25 @@ def _teacher_plm_says(library: PromptLibrary, config: TrialConfig, weights: Mapp
     if taught:
         check_places(library, config.setting, lineage.setting, config.target)
     return [
-        Teacher(weight, teacher_outputs(library, config, lineage, KD_LOSSES[kd].reads), kd, config.temperature)
+        Teacher(weight, _in_its_units(library, config, lineage, KD_LOSSES[kd].reads), kd, config.temperature)
         for kd, weight in taught.items()
     ]
+
+
+def _in_its_units(
+    library: PromptLibrary, config: TrialConfig, lineage: Lineage, reads: Literal["logits", "hidden"]
+) -> tuple[Tensor, ...]:
+    """[K] what another PLM's teacher says, values in the student's units: words have the labels', a trained head scaled ones."""
+    outputs = teacher_outputs(library, config, lineage, reads)
+    (task,) = lineage.task.tasks
+    if task.kind != "regression" or reads != "logits" or bool(task.asked) == bool(config.target.asked):
+        return outputs
+    setting, table = lineage.setting, token_table(library, lineage.setting, task, "train")
+    rows = [replica_rows(library, setting, task, seed, lineage.exclude_overlap_with) for seed in config.seeds]
+    pairs = zip(outputs, label_scale(task.unasked, table, rows), strict=True)
+    if config.target.asked:
+        return tuple(said * deviation + mean for said, (mean, deviation) in pairs)
+    return tuple((said - mean) / deviation for said, (mean, deviation) in pairs)
 
 
 def check_places(library: PromptLibrary, setting: Setting, other: Setting, task: TaskSpec) -> None:

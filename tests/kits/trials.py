@@ -22,6 +22,13 @@ def small_setting(plm: Path) -> Setting:
     )
 
 
+def setting_on(plm: Plm, form: str = "input", **train: Any) -> Setting:
+    """A small setting on a PLM, with prompts that start from its vocabulary."""
+    setting = replace(small_setting(Path(plm.source)), plm=plm)
+    prompt = PromptSettings(form, 3, InitSettings("vocabulary"))
+    return replace(setting, prompt=prompt, train=replace(setting.train, **{"max_length": 24, **train}))
+
+
 def short_trial(
     folder: Path, setting: Setting, wide: Plm, method: str = "prompt_tuning", sources: int = 1, **changes: Any
 ) -> TrialConfig:

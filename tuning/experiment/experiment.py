@@ -103,7 +103,10 @@ class Experiment(TrialKeys, SimilaritySettings):
         dict[TaskName, Annotated[Names, MinLen(1)]],
         Doc("name: [tasks] that train one prompt together; a source by that name"),
     ] = field(default_factory=dict)
-    sources: Annotated[Names, Doc("source tasks and mixtures")] = field(default_factory=list)
+    imported: Annotated[Names, Doc("prompts that `library import` took in; sources by these names")] = field(
+        default_factory=list
+    )
+    sources: Annotated[Names, Doc("source tasks, mixtures and imported prompts")] = field(default_factory=list)
     targets: Annotated[Names, MinLen(1), Doc("target tasks")]
     methods: Annotated[Names, Doc(f"methods; {BASELINE} is always there")] = field(default_factory=list)
     pairs: Annotated[dict[str, Names], Doc("target: its sources, where not all of them")] = field(default_factory=dict)
@@ -146,8 +149,10 @@ class Experiment(TrialKeys, SimilaritySettings):
     @classmethod
     def _known_tasks(cls, names: list[str], info: ValidationInfo) -> list[str]:
         own = (info.context or {}).get("tasks", info.data.get("tasks", {}))
-        mixtures = (info.context or {}).get("mixtures", info.data.get("mixtures", {}))
-        return check_known(names, [*TASKS, *own, *(mixtures if info.field_name == "sources" else ())], "task")
+        others = [
+            name for key in ("mixtures", "imported") for name in (info.context or {}).get(key, info.data.get(key, ()))
+        ]
+        return check_known(names, [*TASKS, *own, *(others if info.field_name == "sources" else ())], "task")
 
     @field_validator("mixtures")
     @classmethod
@@ -158,6 +163,14 @@ class Experiment(TrialKeys, SimilaritySettings):
             if name in TASKS or name in own:
                 raise ValueError(f"{name} is a task already; give the mixture another name")
         return mixtures
+
+    @field_validator("imported")
+    @classmethod
+    def _known_imported(cls, names: list[str], info: ValidationInfo) -> list[str]:
+        taken = {*TASKS, *info.data.get("tasks", {}), *info.data.get("mixtures", {})}
+        if clash := [name for name in names if name in taken]:
+            raise ValueError(f"{', '.join(clash)} is a task or mixture already; import the prompt under another name")
+        return check_known(names, names, "imported prompt")
 
     @field_validator("kd")
     @classmethod
@@ -225,6 +238,7 @@ class Experiment(TrialKeys, SimilaritySettings):
     def placed(cls, raw: Mapping[str, Any], folder: Path) -> "Experiment":
         """The experiment of a file's values; its paths are relative to the folder."""
         named = {key: list(raw[key]) for key in ("tasks", "mixtures") if isinstance(raw.get(key), Mapping)}
+        named |= {"imported": as_list(raw["imported"])} if isinstance(raw.get("imported"), str | list) else {}
         return _within(_ADAPTER.validate_python(raw, context=named), folder)
 
     def changed(self, **values: Any) -> "Experiment":
@@ -290,13 +304,17 @@ class Experiment(TrialKeys, SimilaritySettings):
     @property
     def members(self) -> list[str]:
         """The tasks whose rows it reads, by name: targets, sources, and what mixtures hold."""
-        sources = [task for name in self.sources for task in self.mixtures.get(name, [name])]
+        sources = [
+            task for name in self.sources if name not in self.imported for task in self.mixtures.get(name, [name])
+        ]
         return list(dict.fromkeys([*self.targets, *sources]))
 
     @property
     def projected(self) -> list[str]:
         """The tasks that train the projector, by name."""
-        return list(self.projector.tasks) or [name for name in self.sources if name not in self.mixtures]
+        return list(self.projector.tasks) or [
+            name for name in self.sources if name not in self.mixtures and name not in self.imported
+        ]
 
     @property
     def similarity_settings(self) -> SimilaritySettings:

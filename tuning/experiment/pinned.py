@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from panda_trainable.config.methods import BASELINE, KNOBS, TRAITS
+from panda_trainable.config.methods import BASELINE, TRAITS
 from panda_trainable.config.section import as_filed, file_key, settings_of
 from panda_trainable.config.task import Mixture
 from panda_trainable.config.trial import (
@@ -36,7 +36,7 @@ def pinned(experiment: Experiment, config: TrialConfig, pair_source: str | None)
         **_sources(filed, config, pair_source),
         **trial_settings(experiment, config),
         **_projected(config),
-        "space": {method: _knobs(config)},
+        "space": {method: config.knobs},
         "confirm": {"seeds": list(experiment.train.seeds)},
     }
 
@@ -64,12 +64,6 @@ def _trained_as(config: TrialConfig) -> str:
     return BASELINE if TRAITS[config.method].as_long_as else config.method
 
 
-def _knobs(config: TrialConfig) -> dict[str, Any]:
-    """One value of each knob."""
-    called = {"lambda": config.lambda_, "partners": len(config.sources) - 1}
-    return {knob: called.get(knob, getattr(config, knob, None)) for knob in KNOBS[config.method]}
-
-
 def _tasks(config: TrialConfig) -> Iterator[str]:
     """The tasks that it reads, by name."""
     yield config.target.name
@@ -84,8 +78,10 @@ def _sources(filed: dict[str, Any], config: TrialConfig, pair_source: str | None
         return {}
     target = config.target.name
     mixed = {name: filed["mixtures"][name] for name in names if name in filed["mixtures"]}
+    given = [name for name in names if name in filed["imported"]]
     return {
         **({"mixtures": mixed} if mixed else {}),
+        **({"imported": given} if given else {}),
         "sources": names,
         "pairs": {target: [pair_source] if pair_source else names},
         "weigh_by": {target: {source.task.name: source.similarity for source in config.sources}},

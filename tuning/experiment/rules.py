@@ -57,12 +57,14 @@ def projector_tasks(experiment: Experiment) -> Broken:
             "list it once",
         )
     strangers = [name for name in experiment.projector.tasks if name not in experiment.sources]
-    strangers += [name for name in experiment.projector.tasks if name in experiment.mixtures]
+    strangers += [name for name in experiment.projector.tasks if name in {*experiment.mixtures, *experiment.imported}]
     if strangers:
         yield (
             ("projector", "tasks"),
             f"a projector needs a prompt of each task on both PLMs, and {', '.join(strangers)} is none of the source tasks",
-            "name source tasks, no mixtures",
+            "name source tasks, no mixtures and no imported prompts"
+            if experiment.imported
+            else "name source tasks, no mixtures",
         )
 
 

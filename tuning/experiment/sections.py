@@ -120,6 +120,9 @@ class TrackingSection(Section):
     """Where MLflow is."""
 
     uri: Annotated[str | None, Doc("default: sqlite in the storage")] = None
+    register: Annotated[
+        bool, Doc("register each target's winner as the model `<name>.<target>` under the alias champion")
+    ] = True
 
     def __post_init__(self) -> None:
         if self.uri is None or self.uri.startswith(STORES):

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from panda_trainable.config.kinds import TOKEN_LEVEL
+from panda_trainable.config.given import GivenPrompt
+from panda_trainable.config.kinds import TEXT_ANSWERS, TOKEN_LEVEL
 from panda_trainable.config.methods import TRAITS
 from panda_trainable.config.setting import InitSettings, Setting
 from panda_trainable.config.task import TaskSpec
@@ -26,7 +27,7 @@ from panda_trainable.transfer.shared_words import shared_words
 from panda_trainable.transfer.teachers import check_places
 from panda_trainable.worker import device, load_encoder
 from tuning.experiment.problems import Problem, problems_of
-from tuning.planning.imported import source_artefacts
+from tuning.planning.imported import given_problems, source_artefacts
 from tuning.planning.jobs import source_lineage_of, target_lineage_of
 from tuning.planning.losses import methods_weighing, weak_losses
 from tuning.planning.overlap import overlap_problems, shared_texts
@@ -100,9 +101,9 @@ def prompt_form_fits(_: Checked, setting: Setting) -> None:
 
 
 def positions_suffice(checked: Checked, setting: Setting) -> Iterator[Finding]:
-    """Prompt, text and what is written behind it are together no longer than the PLM's positions; so is what a decoder writes."""
-    encoder, writes = _encoder(setting), any(task.readout == "generation" for task in checked.plan.tasks.values())
-    most = setting.train.max_answer if writes else 0
+    """Prompt, text and the text that answers are together no longer than the PLM's positions; so is what a decoder reads."""
+    encoder, in_text = _encoder(setting), any(task.readout in TEXT_ANSWERS for task in checked.plan.tasks.values())
+    most = setting.train.max_answer if in_text else 0
     behind = most if setting.plm.kind == "causal_lm" else 0
     encoder.check_room(setting.prompt.length, setting.train.max_length, setting.prompt.form, behind)
     if setting.plm.kind == "seq2seq_lm" and encoder.max_tokens is not None and most > encoder.max_tokens:
@@ -163,7 +164,7 @@ def pairs_without(plan: Plan, name: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for source, target in plan.measured:
         lineages = source_lineage_of(plan, plan.source(source)), target_lineage_of(plan, plan.tasks[target])
-        if why := undefined(name, *lineages):
+        if why := undefined(name, *lineages, plan.experiment.similarity_settings):
             found.setdefault(why, []).append(f"{target} ← {source}")
     return found
 
@@ -209,6 +210,16 @@ def imported_prompts_are_whole(checked: Checked, task: TaskSpec) -> Iterator[Fin
             f"and seeds ({', '.join(sorted(set(missing)))})"
         )
         yield Problem(f"task {task.name}", rule, remedy="use the settings they were made with, or bring the data")
+
+
+def given_prompts_fit(checked: Checked, plan: Plan) -> Iterator[Finding]:
+    """Imported prompts are whole, and of the form and length of the experiment; notes that their texts are not known."""
+    yield from given_problems(checked.library, plan)
+    if names := [source.name for source in plan.sources if isinstance(source, GivenPrompt)]:
+        yield (
+            f"nothing is known of what {', '.join(names)} was trained on: texts shared with targets are not found, and "
+            "similarities that read more than a prompt have no value"
+        )
 
 
 def reading_notes(_: Checked, task: TaskSpec) -> Iterator[Finding]:

@@ -1,14 +1,19 @@
-"""Sources known by imported prompts alone, without their data."""
+"""Sources known by imported prompts alone, without their data: of an archive, or made elsewhere."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from panda_trainable.config.keys import content
+from panda_trainable.config.given import GivenPrompt
+from panda_trainable.config.keys import content, content_key
 from panda_trainable.config.origin import Imported
+from panda_trainable.config.setting import Plm
 from panda_trainable.config.task import TaskSpec
+from panda_trainable.library import CARD, PromptLibrary
+from tuning.experiment.experiment import Experiment
+from tuning.experiment.problems import Problem
 from tuning.planning.plan import Plan
 
 
@@ -73,3 +78,49 @@ def source_counts(plan: Plan, task: TaskSpec) -> Iterator[tuple[str, str]]:
     train = plan.experiment.source_train
     early = Lineage.of_source(plan.setting, task, train.early_step, train.learning_rate)
     yield from (("counts", counts_key(early, seed)) for seed in plan.experiment.train.seeds)
+
+
+def given_prompts(experiment: Experiment, plm: Plm) -> dict[str, GivenPrompt]:
+    """Name -> prompt made elsewhere, of those that the experiment's sources name and that were imported for a PLM."""
+    found = {}
+    for name in experiment.imported:
+        path = given_card(experiment.storage_path / "library", name)
+        keys = json.loads(path.read_text(encoding="utf-8"))["prompts"] if path.is_file() else {}
+        if name in experiment.sources and plm.files in keys:
+            found[name] = GivenPrompt(name, keys[plm.files])
+    return found
+
+
+def given_card(root: Path, name: str) -> Path:
+    """Where a library says which imported prompt a name has: a key for each PLM, by the hash of its files."""
+    return root / "given" / f"{name}.json"
+
+
+def given_key(plm: Plm, digest: str) -> str:
+    """The content key of an imported prompt.
+
+    Args:
+        plm: of which files it is.
+        digest: of its numbers.
+    """
+    return content_key("prompts", {"imported": digest, "plm": plm.files})
+
+
+def given_problems(library: PromptLibrary, plan: Plan) -> Iterator[Problem]:
+    """What is wrong with the imported prompts that serve as sources: damaged, or of another form or length."""
+    asked = plan.setting.prompt
+    for given in (source for source in plan.sources if isinstance(source, GivenPrompt)):
+        place = f"imported {given.name}"
+        if not library.sound("prompts", given.key):
+            yield Problem(place, "its prompt in the library is missing or damaged", remedy="import its file again")
+            continue
+        card = json.loads((library.path("prompts", given.key) / CARD).read_text(encoding="utf-8"))
+        form, length = form_and_length(card["shape"])
+        if (form, length) != (asked.form, asked.length):
+            rule = f"its prompt has form {form} and length {length}, and prompt has form {asked.form} and length {asked.length}"
+            yield Problem(place, rule, remedy=f"use prompt: {{form: {form}, length: {length}}}")
+
+
+def form_and_length(shape: Sequence[int]) -> tuple[str, int]:
+    """The form and the number of tokens of a prompt [P, E] or [L, 2, heads, P, d]."""
+    return ("input" if len(shape) == 2 else "prefix"), shape[-2]

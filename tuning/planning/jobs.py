@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from panda_trainable.config.given import GivenPrompt
 from panda_trainable.config.setting import SimilaritySettings
-from panda_trainable.config.task import Mixture, TaskSpec
+from panda_trainable.config.task import AnySource, TaskSpec
 from panda_trainable.similarity.neurons import USUAL, neurons_key
 from panda_trainable.similarity.representations import change_key, embedding_key
-from panda_trainable.similarity.similarities import SIMILARITIES
+from panda_trainable.similarity.similarities import OF_PROMPTS, SIMILARITIES
 from panda_trainable.similarity.target_rows import scored
 from panda_trainable.transfer.lineage import Lineage
 from tuning.planning.plan import Plan
@@ -43,7 +44,7 @@ class Job:
         return self.lineage.at(min(self.also, default=self.lineage.steps))
 
 
-def source_lineage_of(plan: Plan, task: TaskSpec | Mixture) -> Lineage:
+def source_lineage_of(plan: Plan, task: AnySource) -> Lineage:
     """A source prompt's last state."""
     train = plan.experiment.source_train
     return Lineage.of_source(plan.setting, task, train.steps, train.learning_rate)
@@ -52,13 +53,17 @@ def source_lineage_of(plan: Plan, task: TaskSpec | Mixture) -> Lineage:
 def source_jobs(plan: Plan) -> list[Job]:
     """The source prompts of the plan."""
     seeds, early = tuple(plan.experiment.train.seeds), plan.experiment.source_train.early_step
-    return [Job(source_lineage_of(plan, task), seeds, (early,), *_measured(plan)) for task in plan.sources]
+    return [Job(source_lineage_of(plan, task), seeds, (early,), *_measured(plan, task)) for task in plan.sources]
 
 
-def _measured(plan: Plan) -> tuple[tuple[str, ...], SimilaritySettings]:
-    """What the plan's similarities read, and how."""
+def _measured(plan: Plan, task: AnySource) -> tuple[tuple[str, ...], SimilaritySettings]:
+    """What the plan's similarities read of a task's prompt, and how."""
+    settings = plan.experiment.similarity_settings
     reads = dict.fromkeys(SIMILARITIES[name].reads for name in plan.experiment.similarities)
-    return tuple(kind for kind in reads if kind in KEPT), plan.experiment.similarity_settings
+    if isinstance(task, GivenPrompt):
+        rows = {"neurons"} if settings.neurons.inputs == "real" else set()
+        reads = dict.fromkeys(kind for kind in reads if kind in OF_PROMPTS and kind not in rows)
+    return tuple(kind for kind in reads if kind in KEPT), settings
 
 
 def target_lineage_of(plan: Plan, task: TaskSpec) -> Lineage:
@@ -71,7 +76,9 @@ def target_jobs(plan: Plan) -> list[Job]:
     """A short plain tuning of each target that is compared with sources."""
     seeds = tuple(plan.experiment.train.seeds)
     names = dict.fromkeys(target for _, target in plan.measured)
-    return [Job(target_lineage_of(plan, plan.tasks[name]), seeds, (), *_measured(plan)) for name in names]
+    return [
+        Job(target_lineage_of(plan, plan.tasks[name]), seeds, (), *_measured(plan, plan.tasks[name])) for name in names
+    ]
 
 
 @dataclass(frozen=True)

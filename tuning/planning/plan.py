@@ -1,10 +1,11 @@
 """A plan: an experiment on one PLM, its tasks and pairs, and the trial that a pair's study varies. Imports no torch and no Ray."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from panda_trainable.config.given import GivenPrompt
 from panda_trainable.config.setting import Plm, Setting
-from panda_trainable.config.task import Mixture, TaskSpec
+from panda_trainable.config.task import AnySource, TaskSpec
 from panda_trainable.config.trial import TrialConfig
 from search_spaces.space import Space
 from tuning.experiment.experiment import Experiment, sources_of
@@ -81,6 +82,7 @@ class Plan:
         teacher_plm: the larger PLM, where a method needs it.
         source_plm: the PLM whose prompts are projected or moved, where a method needs it.
         left_out: pairs whose method takes over a source's head, which does not fit.
+        given: name -> source that is an imported prompt of this PLM.
     """
 
     experiment: Experiment
@@ -90,22 +92,25 @@ class Plan:
     teacher_plm: Plm | None = None
     source_plm: Plm | None = None
     left_out: tuple[Pair, ...] = ()
+    given: Mapping[str, GivenPrompt] = field(default_factory=dict)
 
     @property
     def is_complete(self) -> bool:
-        """Whether all tasks of its experiment were found."""
-        return set(self.experiment.members) <= set(self.tasks)
+        """Whether all tasks and imported prompts of its experiment were found."""
+        given = {*self.experiment.imported} & {*self.experiment.sources}
+        return set(self.experiment.members) <= set(self.tasks) and given <= set(self.given)
 
     @property
-    def sources(self) -> list[TaskSpec | Mixture]:
+    def sources(self) -> list[AnySource]:
         """The sources that some pair uses."""
         used = {name for target in self.experiment.targets for name in sources_of(self.experiment, target)}
-        names = [n for n in self.experiment.sources if set(self.experiment.mixtures.get(n, [n])) <= set(self.tasks)]
+        known = {*self.tasks, *self.given}
+        names = [n for n in self.experiment.sources if set(self.experiment.mixtures.get(n, [n])) <= known]
         return [self.source(name) for name in names if name in used]
 
-    def source(self, name: str) -> TaskSpec | Mixture:
+    def source(self, name: str) -> AnySource:
         """A source by name."""
-        return self.experiment.source(name, self.tasks)
+        return self.given.get(name) or self.experiment.source(name, self.tasks)
 
     def search_seed(self, repeat: int) -> int:
         """The seed of a repeat's search: a repeat is what a file with that `search.seed` would search."""

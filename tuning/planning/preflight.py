@@ -58,6 +58,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "teacher": Check("task", checks.tokens_match_those_of_teacher, after=("tokenizer",)),
         "truncation": Check("task", checks.truncated_rows, after=("classes",)),
         "imbalance": Check("task", checks.imbalanced_classes),
+        "given": Check("plan", checks.given_prompts_fit),
         "distillation": Check("plan", checks.weak_distillation, after=(LOCATED,)),
         "seeds": Check("plan", checks.one_seed_may_be_meant_as_count),
         "heads": Check("plan", checks.pairs_without_shared_head),

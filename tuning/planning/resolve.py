@@ -29,7 +29,7 @@ from panda_trainable.pretrained.kinds import kind_in, used_as
 from tuning.experiment.experiment import Experiment, sources_of
 from tuning.experiment.loading import read
 from tuning.experiment.problems import Misuse, Problem, problems_of
-from tuning.planning.imported import imported_task
+from tuning.planning.imported import given_prompts, imported_task
 from tuning.planning.losses import undefined_losses
 from tuning.planning.plan import Pair, Plan
 
@@ -67,7 +67,8 @@ class Resolved:
         left_out = tuple(pair for pair in pairs if pair not in able)
         said, file = self.init
         setting = setting_of(self.experiment, plm, said or usual_init(plm, self.experiment.prompt.form), file)
-        return Plan(self.experiment, setting, tasks, tuple(able), **self.others, left_out=left_out)
+        given = given_prompts(self.experiment, plm)
+        return Plan(self.experiment, setting, tasks, tuple(able), **self.others, left_out=left_out, given=given)
 
     def tasks_on(self, plm: Plm) -> dict[str, TaskSpec]:
         """Name -> task as a PLM answers it; one that it cannot answer is left out, which is a problem."""
@@ -161,6 +162,19 @@ def _located(experiment: Experiment, name: str, *, fetches: bool) -> TaskSpec:
     if imported and name not in experiment.targets and not is_here(task, data):
         return imported
     return located(task, data, fetch if fetches else None)
+
+
+def plms_of(experiment: Experiment) -> tuple[Plm, ...]:
+    """The PLMs of an experiment, identified; no task is looked for.
+
+    Raises:
+        Misuse: if one is not there.
+    """
+    problems: list[Problem] = []
+    plms = [plm for section in experiment.plm if (plm := _plm(experiment, section, problems))]
+    if problems:
+        raise Misuse(*problems)
+    return tuple(_told_apart(plms))
 
 
 def _plm(experiment: Experiment, section: PlmSettings, problems: list[Problem]) -> Plm | None:
@@ -285,13 +299,26 @@ def _rows_that_were_not_imported(resolved: Resolved) -> Iterator[Problem]:
     experiment = resolved.experiment
     absent = [name for name, task in resolved.tasks.items() if not task.origin.has_rows]
     mixed = {member for name in experiment.sources for member in experiment.mixtures.get(name, [])}
+    given = {*experiment.imported} & {*experiment.sources}
+    absent += sorted(given)
     readers = {f"mixtures of {name}": {name} & mixed for name in absent}
-    readers |= {method: set(experiment.members) for method in experiment.methods if TRAITS[method].mixes}
+    readers |= {method: {*experiment.members, *given} for method in experiment.methods if TRAITS[method].mixes}
     readers |= {method: set(experiment.projected) for method in experiment.projecting}
     for reader, names in readers.items():
         if gone := [name for name in absent if name in names]:
             rule = f"trains on rows of {', '.join(gone)}, of which prompts were imported but no data is here"
             yield Problem(reader, rule, remedy="bring it")
+
+
+def _prompts_not_imported(resolved: Resolved) -> Iterator[Problem]:
+    """Imported prompts that are not in the library, or there for other PLMs alone."""
+    experiment = resolved.experiment
+    for plm in resolved.plms:
+        there = given_prompts(experiment, plm)
+        for name in experiment.imported:
+            if name in experiment.sources and name not in there:
+                rule = f"no prompt of that name was imported for {plm.label} into {experiment.storage_path}"
+                yield Problem(f"imported {name}", rule, remedy=f"panda-tune library import FILE PROMPT --name {name}")
 
 
 def _tasks_not_answered(resolved: Resolved) -> Iterator[Problem]:
@@ -334,7 +361,7 @@ def _forms_not_taken(resolved: Resolved) -> Iterator[Problem]:
 
 CHECKS: tuple[Callable[[Resolved], Iterator[Problem]], ...] = (
     _undefined_losses, _starts_without_class_names, _heads_of_nobody, _projectors_of_nothing,
-    _rows_that_were_not_imported, _repeated_plms,
+    _rows_that_were_not_imported, _prompts_not_imported, _repeated_plms,
     _tasks_not_answered, _heads_to_train, _forms_not_taken,
 )  # fmt: skip
 """What of an experiment cannot be done with the tasks and PLMs that it names, without reading a row or a weight."""
@@ -342,6 +369,8 @@ CHECKS: tuple[Callable[[Resolved], Iterator[Problem]], ...] = (
 
 def _shares_its_head(experiment: Experiment, tasks: Mapping[str, TaskSpec], pair: Pair) -> bool:
     """Whether a pair's method finds the head it takes over; true for those that take none."""
+    if pair.source in experiment.imported:  # a prompt without a head
+        return not TRAITS[pair.method].shares_head or pair.target not in tasks or tasks[pair.target].asked is not None
     members = experiment.mixtures.get(pair.source or "", [pair.source])
     if not TRAITS[pair.method].shares_head or pair.source is None or not {*members, pair.target} <= set(tasks):
         return True

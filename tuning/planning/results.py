@@ -14,6 +14,7 @@ from panda_trainable.config.keys import content_key
 from panda_trainable.config.methods import TRAITS
 from panda_trainable.config.trial import TrialConfig
 from panda_trainable.library import PromptLibrary
+from panda_trainable.prediction.winner import CARD
 from tuning.planning.plan import Study
 
 LOGITS, SCORES, ROWS, CONTRIBUTIONS = "logits.parquet", "scores.json", "rows.npy", "contributions.npy"
@@ -174,6 +175,19 @@ class Winner:
 def confirm_key(config: TrialConfig) -> str:
     """The key of a confirmed configuration; its report rows count too."""
     return content_key("confirmed", config, config.setting.limit.report)
+
+
+def winner_key(config: TrialConfig) -> str:
+    """The key of a winner's folder, of a configuration whose confirmed run keeps none."""
+    return content_key("winners", config)
+
+
+def kept_winner(library: PromptLibrary, config: TrialConfig) -> Path | None:
+    """The winner's folder of a confirmed configuration: beside its scores, or made on its own; None where neither is there."""
+    for kind, key in (("confirmed", confirm_key(config)), ("winners", winner_key(config))):
+        if library.has(kind, key) and (library.path(kind, key) / CARD).is_file():
+            return library.get(kind, key)
+    return None
 
 
 def read_confirmed(library: PromptLibrary, config: TrialConfig) -> Confirmed:

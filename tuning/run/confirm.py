@@ -15,11 +15,12 @@ from optuna.trial import FixedTrial
 from analysis.statistics.contributions import contributions
 from analysis.statistics.crossed import gains
 from analysis.statistics.gains import Gain, excess
-from panda_trainable.config.methods import BASELINE
+from panda_trainable.config.methods import BASELINE, TRAITS
 from panda_trainable.config.trial import TrialConfig
 from panda_trainable.data.splits import replica_rows, selection_split
 from panda_trainable.data.tokens import gold_of, token_table
 from panda_trainable.library import PromptLibrary
+from panda_trainable.prediction.folder import write_files
 from panda_trainable.training.evaluation import best_constant, constant_logits, constant_scores, scores_on
 from panda_trainable.training.metrics import METRICS
 from panda_trainable.training.trainer import Trainer
@@ -42,11 +43,12 @@ from tuning.planning.results import (
     confirm_key,
     read_confirmed,
     twin,
+    winner_key,
 )
 
 
 def confirm_trial(root: str, config: TrialConfig) -> None:
-    """Trains a configuration with its seeds and keeps scores and report logits. Runs on a worker."""
+    """Trains a configuration with its seeds and keeps scores, report logits, and what a winner's folder holds. Runs on a worker."""
     single_threaded()
     library = PromptLibrary(Path(root))
     card = {
@@ -88,6 +90,30 @@ def _confirm(draft: Path, library: PromptLibrary, config: TrialConfig) -> None:
     np.save(draft / ROWS, rows, allow_pickle=False)
     np.save(draft / CONTRIBUTIONS, np.stack([contributions(own, metric.score) for own in rows]), allow_pickle=False)
     _logits_frame(config.seeds, logits).to_parquet(draft / LOGITS, index=False)
+    if TRAITS[config.method].trains != "model":  # all weights of all candidates would fill the storage
+        write_files(draft, config, trainer, {"selection": selected["selection"], "report": report})
+
+
+def make_winner(root: str, config: TrialConfig) -> None:
+    """Trains a configuration again whose confirmed run kept no winner's folder, and keeps one. Runs on a worker."""
+    single_threaded()
+    library = PromptLibrary(Path(root))
+    card = {
+        "method": config.method,
+        "target": config.target.name,
+        "plm": config.setting.plm.label,
+        "seeds": config.seeds,
+    }
+    library.get_or_make("winners", winner_key(config), lambda draft: _keep_winner(draft, library, config), card)
+
+
+def _keep_winner(draft: Path, library: PromptLibrary, config: TrialConfig) -> None:
+    from panda_trainable.transfer.methods import open_trainer
+
+    trainer = open_trainer(library, config)
+    trainer.advance(config.steps)
+    scores = json.loads((library.get("confirmed", confirm_key(config)) / SCORES).read_text(encoding="utf-8"))
+    write_files(draft, config, trainer, {split: scores[split] for split in ("selection", "report")})
 
 
 def _select(trainer: Trainer, library: PromptLibrary, config: TrialConfig) -> dict[str, Any]:

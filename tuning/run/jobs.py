@@ -64,9 +64,9 @@ def measure(library: PromptLibrary, plan: Plan) -> dict[tuple[str, str], dict[st
 
 
 def source_cards(library: PromptLibrary, job: Job) -> Iterator[dict[str, Any]]:
-    """The cards of a source's prompts, one per seed: score and majority beside it."""
+    """The cards of a source's prompts, one per seed: score and majority beside it; an imported one has one card, without them."""
     import json
 
-    for seed in job.seeds:
-        folder = library.get(job.lineage.kind, job.lineage.key(seed))
+    for key in dict.fromkeys(map(job.lineage.key, job.seeds)):
+        folder = library.get(job.lineage.kind, key)
         yield json.loads((folder / "card.json").read_text(encoding="utf-8"))

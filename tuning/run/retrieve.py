@@ -36,7 +36,7 @@ def retrieve(
 
     Returns:
         A row per PLM and source that has the similarity: rank, similarity {mean, std, n} over seeds of early snapshots,
-        its own selection score, whether that beats its best constant answer, and the folders of its last prompts, one per seed.
+        its own selection score, whether that beats its best constant answer (None of imported prompts), and the folders of its last prompts, one per seed.
 
     Raises:
         Misuse: before anything starts, for whatever the user must mend.
@@ -100,7 +100,10 @@ def _similarity(values: Sequence[float]) -> dict[str, Any]:
 
 def _own(library: PromptLibrary, job: Job) -> dict[str, Any]:
     cards = list(source_cards(library, job))
-    score, majority = (float(np.mean([card[name] for card in cards])) for name in ("score", "majority"))
+    known = all("score" in card for card in cards)  # of an imported prompt nobody knows
+    score, majority = (
+        float(np.mean([card[name] for card in cards])) if known else None for name in ("score", "majority")
+    )
     folders = [str(library.path(job.lineage.kind, job.lineage.key(seed))) for seed in job.seeds]
     return {"own_score": score, "own_majority": majority, "prompts": folders}
 

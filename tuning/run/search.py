@@ -21,13 +21,14 @@ from tuning.planning.overlap import shared_texts
 from tuning.planning.partners import record_study, study_path
 from tuning.planning.plan import Plan, Study
 from tuning.planning.preflight import preflight
-from tuning.planning.results import Winner, confirm_key
+from tuning.planning.results import Winner, confirm_key, kept_winner
 from tuning.planning.studies import make_studies
 from tuning.run import cluster
-from tuning.run.confirm import candidates, confirm_trial, jobs_of, twins_needed, winners
+from tuning.run.confirm import candidates, confirm_trial, jobs_of, make_winner, twins_needed, winners
 from tuning.run.jobs import is_made, is_scored, make, measure, score, source_cards
 from tuning.run.progress import CHECKING, Progress
 from tuning.run.watch import Watcher
+from tuning.tracking.registry import Registry
 from tuning.tracking.study_runs import of_plan
 from tuning.tracking.tracker import RunUpdate, Tracker
 from tuning.tracking.trial_runs import of_trial
@@ -248,6 +249,23 @@ class Run:
         names = [f"{config.target.name} · {config.method}" for config in missing.values()]
         self.run_all(stage, confirm_trial, [(str(self.library.root), config) for config in missing.values()], names)
 
+    def register(self) -> None:
+        """Registers each target's winner in MLflow, its files made first where confirmation kept none."""
+        if not self.experiment.tracking.register or not self.winners or self.tracker.is_behind:
+            return
+        registry = Registry(self.tracker.uri, self.experiment.name, self.progress.say)
+        entries = registry.missing(self.winners)
+        lacking = [
+            winner.confirmed.config for winner in entries if kept_winner(self.library, winner.confirmed.config) is None
+        ]
+        calls = [(str(self.library.root), config) for config in lacking]
+        if calls:
+            self.run_all("files of winners", make_winner, calls, [f"{c.target.name} · {c.method}" for c in lacking])
+        for winner in entries:
+            if folder := kept_winner(self.library, winner.confirmed.config):
+                self.progress.doing(f"registering {winner.study.pair.name}")
+                registry.register(winner, folder)
+
     def outcome(self) -> Outcome:
         """What the call came to."""
         if self.studies:
@@ -305,6 +323,7 @@ def _experiment(run: Run) -> None:
     run.confirm()
     run.is_over = True
     run.show()
+    run.register()
     if run.tracker.is_behind:
         run.progress.say(
             f"MLflow at {run.tracker.uri} still does not answer: run the same command again once it does; "

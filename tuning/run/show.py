@@ -30,8 +30,9 @@ class ShownTask:
         plm: its label.
         kind: of the PLM.
         readout: what turns states into answers.
-        words: class -> its label words; empty where a trained head answers.
-        rows: a text for each sequence of a row, with MARK where the answer stands; and what is right.
+        words: class, or choice -> its label words; `value` -> those of a regression; empty where no words answer.
+        rows: a text for each sequence of a row, with MARK where the answer stands; what is right; and the texts that are
+            scored in its place, of choices.
     """
 
     task: str
@@ -74,10 +75,19 @@ def _shown(setting: Setting, task: TaskSpec, count: int) -> ShownTask:
     except ValueError as error:
         raise Misuse(*problems_of(error, place)) from error
     each = len(texts) // len(found)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"reads": texts[i * each : (i + 1) * each], "right": _right(task, row.label)} for i, row in enumerate(found)
     ]
-    words = {c: list(of_class) for c, of_class in zip(task.classes, wording.words, strict=True)} if wording else {}
+    if task.readout == "choices":
+        scored = [[tokenizer.decode(c[c >= 0].tolist()).strip() for c in choices] for choices in arrays["slots"]]
+        rows = [{**row, "choices": texts} for row, texts in zip(rows, scored, strict=True)]
+    words: dict[str, list[str]] = {}
+    for name, of_one in (
+        zip(task.strata or ["value"] * len(wording.words), wording.words, strict=True)
+        if wording and wording.words
+        else ()
+    ):
+        words.setdefault(name, []).extend(of_one)
     return ShownTask(task.name, setting.plm.label, setting.plm.kind, task.readout, words, rows)
 
 
@@ -90,8 +100,9 @@ def _text(tokenizer: Any, setting: Setting, task: TaskSpec, arrays: dict[str, An
     ids = arrays["ids"][number, : arrays["lengths"][number]].tolist()
     if not task.asked:
         return str(tokenizer.decode(ids))
-    slot, at = KINDS[setting.plm.kind].slot, int(arrays["slots"][number, 0])
+    slot = KINDS[setting.plm.kind].slot
     if slot == "mask":
+        at = int(arrays["slots"][number, 0])
         return f"{tokenizer.decode(ids[:at])} {MARK} {tokenizer.decode(ids[at + 1 :])}"
     if slot == "end":
         return f"{tokenizer.decode(ids)} {MARK}"
@@ -101,9 +112,9 @@ def _text(tokenizer: Any, setting: Setting, task: TaskSpec, arrays: dict[str, An
 
 def _right(task: TaskSpec, label: Any) -> str:
     """What is right of a row, for people."""
-    if task.kind == "classification":
-        name = task.classes[int(label)]
-        return f"{name}: {' or '.join(task.asked.words[int(label)])}" if task.asked else name
+    if task.strata and (task.classes or task.asked):
+        name = task.strata[int(label)]
+        return f"{name}: {' or '.join(task.asked.words[int(label)])}" if task.asked and task.asked.words else name
     if task.readout == "generation":
         return " or ".join(each if isinstance(each, str) else each[1] for each in label)
     return str(label)

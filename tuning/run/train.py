@@ -1,4 +1,4 @@
-"""One pinned configuration, trained here and now, without Ray: what `best` found, again, anywhere."""
+"""One pinned configuration, trained here and now, without Ray, and written as a winner's folder."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,19 +26,20 @@ PARTS = 100
 
 
 def train(experiment: Experiment, output: Path | None = None, progress: Progress | None = None) -> dict[str, Any]:
-    """Trains the one configuration of a pinned experiment file and writes its prompts.
+    """Trains the one configuration of a pinned experiment file and writes it as a winner's folder (docs/prompt-format.md).
 
     Args:
         experiment: names one target and at most one method and source, every knob a single value.
-        output: folder of the prompts; None: `<storage>/trained/<name>`.
+        output: the folder; None: `<storage>/trained/<name>`.
         progress: where it is shown.
 
     Returns:
-        Scores on selection and report rows, and the files of the prompts, one per seed.
+        Scores on selection and report rows, the folder, and the files of the prompts in it, one per seed.
 
     Raises:
         Misuse: if the file leaves a choice open.
     """
+    from panda_trainable.prediction.folder import write_winner
     from panda_trainable.worker import single_threaded
 
     single_threaded()
@@ -48,18 +49,18 @@ def train(experiment: Experiment, output: Path | None = None, progress: Progress
         trainer = _trained(library, config, shown)
         shown.doing("scoring")
         selection, (report, _, _) = trainer.select(), trainer.report()
-    folder = output or experiment.storage_path / "trained" / experiment.slug
-    folder.mkdir(parents=True, exist_ok=True)
-    files = []
-    prompts = trainer.prompts()  # model tuning has none
-    for seed, prompt in zip(config.seeds, prompts, strict=bool(prompts)):
-        files.append(folder / f"seed-{seed}.safetensors")
-        prompt.save(files[-1])
+    folder = output or trained_folder(experiment)
+    files = write_winner(folder, config, trainer, {"selection": selection, "report": report})
     return {
         "target": config.target.name, "method": config.method, "seeds": list(config.seeds),
         "losses": trainer.losses(), "selection": _by_metric(selection), "report": _by_metric(report),
-        "prompts": [str(file) for file in files],
+        "winner": str(folder), "prompts": [str(file) for file in files if trainer.student.prompt() is not None],
     }  # fmt: skip
+
+
+def trained_folder(experiment: Experiment) -> Path:
+    """Where `train` writes a winner, where nobody says it."""
+    return experiment.storage_path / "trained" / experiment.slug
 
 
 def _trained(library: PromptLibrary, config: TrialConfig, progress: Progress) -> Any:

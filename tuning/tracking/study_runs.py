@@ -32,11 +32,17 @@ def of_plan(
 
 
 def _at_majority(card: Mapping[str, Any]) -> bool:
-    """Whether a source prompt is no better than its best constant answer."""
-    return bool(card["score"] <= card["majority"])
+    """Whether a source prompt is no better than its best constant answer; of an imported one nobody knows."""
+    return "score" in card and bool(card["score"] <= card["majority"])
 
 
 def _of_source(card: Mapping[str, Any]) -> RunUpdate:
+    if "imported" in card:
+        return RunUpdate(
+            f"source:{card['key']}", f"{card['task']} · imported",
+            tags={records.STAGE: "source", records.SOURCE: card["task"], records.PLM: card["plm"]},
+            params={name: card[name] for name in ("imported", "shape")},
+        )  # fmt: skip
     return RunUpdate(
         f"source:{card['key']}", f"{card['task']} · seed {card['seed']}",
         tags={records.STAGE: "source", records.SOURCE: card["task"], records.PLM: card["plm"], "at_majority": str(_at_majority(card)).lower()},

@@ -14,7 +14,6 @@ from analysis.records.studies import Estimate, Outcome
 from analysis.records.studies import Winner as WinnerRecord
 from analysis.statistics.gains import gap_closed, relative_error_reduction, relative_performance, spread
 from analysis.statistics.speedups import Curve, speedups
-from panda_trainable.config.methods import KNOBS
 from panda_trainable.config.trial import TrialConfig
 from tuning.experiment.experiment import Experiment
 from tuning.experiment.pinned import pinned
@@ -52,8 +51,7 @@ def confirmed_id(study: Study, config: TrialConfig) -> str:
 
 
 def _knobs(config: TrialConfig) -> dict[str, Any]:
-    known = {"lambda": config.lambda_, "partners": len(config.sources) - 1}
-    said = {name: known.get(name, getattr(config, name, None)) for name in KNOBS[config.method] if name != "partners"}
+    said = {name: value for name, value in config.knobs.items() if name != "partners"}
     said |= {"seeds": list(config.seeds)}
     if config.sources:
         said |= {"sources": [source.task.name for source in config.sources]}

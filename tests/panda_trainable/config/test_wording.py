@@ -1,6 +1,7 @@
 """Wordings: templates filled by hand, and every rule that a template or a word can break."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -8,9 +9,11 @@ from panda_trainable.config.setting import Plm
 from panda_trainable.config.task import Mixture, TaskSpec, shared_head
 from panda_trainable.config.task_section import TaskSection, WordingSection
 from panda_trainable.config.wording import Wording, text_to_text
+from panda_trainable.data.task_table import TASKS
 
 TASK = TaskSpec("t", "classification", ("premise", "hypothesis"), "label", ("no", "yes"), ("accuracy",))
 ASKED = Wording("{premise} Is it so: {2}? {answer}.", (("No",), ("Yes", "Sure")))
+MASKED = Plm("tiny", "c0ffee", kind="masked_lm", head="lm")
 LM, LINEAR = Plm("tiny", "c0ffee", kind="causal_lm"), Plm("tiny", "c0ffee", kind="causal_lm", head="linear")
 
 
@@ -86,6 +89,58 @@ def test_a_task_is_asked_in_words_where_a_language_models_own_head_answers() -> 
     assert task.on(LINEAR) == task.on(LM).on(LINEAR) == task
     assert (task.readout, task.outputs) == ("linear", 2)
     assert Mixture("m", (task,)).on(LM).outputs == 0
+
+
+CHOICE = replace(TASK, kind="multiple_choice", text=("event",), classes=(), choices=("first", "the {second}"))
+NAMED = Wording("{first} {second} {1} {answer}", (("one",), ("two", "second")))
+
+
+def test_the_texts_of_choices_answer_or_words_that_name_them() -> None:
+    assert CHOICE.on(LM).asked == Wording("{1} {answer}")
+    assert (CHOICE.on(LM).readout, CHOICE.on(LM).outputs) == ("choices", 0)
+    named = replace(CHOICE, wording=NAMED)
+    assert [(named.on(plm).readout, named.on(plm).asked) for plm in (LM, MASKED)] == [("verbaliser", NAMED)] * 2
+    assert (CHOICE.on(LINEAR).readout, CHOICE.on(LM).unasked) == ("linear", CHOICE)
+    told = replace(CHOICE, text=(), wording=Wording("It is true that {answer}"))
+    assert told.on(LM).asked == told.wording
+
+
+def test_t5_offers_choices_by_number_and_their_numbers_answer() -> None:
+    form = "t choice1: {first} choice2: the {second} event: {1} {answer}"
+    assert CHOICE.worded("t5").wording == Wording(form, (("choice1",), ("choice2",)))
+    listed = replace(CHOICE, choices=("endings",))
+    assert listed.worded("t5").wording == Wording("t event: {1} {answer}")  # nobody knows yet how many there are
+    assert replace(listed, wording=Wording("{endings.0} {endings.1} {1} {answer}", (("A",), ("B",)))).wording
+    assert TASKS["copa"].worded("t5").on(LM).asked == Wording(
+        "copa choice1: {choice1} choice2: {choice2} premise: {premise} question: {question} {answer}",
+        (("choice1",), ("choice2",)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "plm", "rule"),
+    [
+        ({}, MASKED, "its choices are texts, and tiny is a masked language model, which fills in one token"),
+        ({"text": ()}, LM, "nobody says how it is asked.*'It is true that {answer}'"),
+    ],
+)
+def test_choices_that_cannot_be_asked_are_refused(changes: dict[str, Any], plm: Plm, rule: str) -> None:
+    with pytest.raises(ValueError, match=rule):
+        replace(CHOICE, **changes).on(plm)
+
+
+@pytest.mark.parametrize(
+    ("wording", "rule"),
+    [
+        (Wording("{1} {answer}", (("one",),)), "words must be of each of 2 classes (first, the {second}), got 1"),
+        (Wording("{answer}"), "asks every row the same"),
+        (Wording("Which? {answer}", NAMED.words), "asks every row the same"),
+    ],
+)
+def test_words_of_choices_are_one_of_each_and_need_what_they_name(wording: Wording, rule: str) -> None:
+    with pytest.raises(ValueError) as refused:
+        replace(CHOICE, wording=wording)
+    assert rule in str(refused.value)
 
 
 def test_a_task_that_cannot_be_asked_in_words_is_refused() -> None:

@@ -396,7 +396,7 @@ def test_choices_of_the_hub_may_be_a_list_inside_of_a_column(
     ]  # fmt: skip
     repository("you/own", "default", features, train=rows, validation=rows)
     section = TaskSection(kind="multiple_choice", text=("question",), choices=("choices.text",), label="answerKey", hub=Hub("you/own"))  # fmt: skip
-    changes = {name: getattr(section.spec("copa"), name) for name in ("text", "choices", "label", "hub", "prepare", "compared")}  # fmt: skip
+    changes = {name: getattr(section.spec("copa"), name) for name in ("text", "choices", "label", "hub", "prepare", "compared", "wording", "t5")}  # fmt: skip
     task = found("copa", **changes)
     assert read(task)[:2] == [((("w0", "a"), ("w0", "b"), ("w0", "c")), 0), ((("w1", "a"), ("w1", "b"), ("w1", "c")), 1)]  # fmt: skip
     assert read_table(Path(task.origin.place("train"))).column_names == ["question", "choices", "answerKey"]

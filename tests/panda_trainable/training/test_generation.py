@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from panda_trainable.config.origin import Unlocated
-from panda_trainable.config.setting import InitSettings, Plm, PromptSettings, Setting
+from panda_trainable.config.setting import Plm
 from panda_trainable.config.task import TaskSpec
 from panda_trainable.config.trial import Projection, Source, TeacherPlm, TrialConfig
 from panda_trainable.config.wording import Wording
@@ -31,7 +31,7 @@ from panda_trainable.transfer.teachers import check_places, source_lineage, teac
 from tests.kits.language_models import PlainLm, lm_plm, save_lm
 from tests.kits.tasks import own_task, small_task, task_of_kind
 from tests.kits.trainers import loss_curve, order_of, prompt_trainer, random_starts, same, state_of_trained
-from tests.kits.trials import small_setting
+from tests.kits.trials import setting_on
 
 CLOSE: dict[str, Any] = {"rtol": 0, "atol": 1e-5}
 SOURCE_RATE = 0.02
@@ -60,13 +60,6 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Tasks:
     """Located tasks of a kind: tasks("generation", "name", seed=0)."""
     folder = tmp_path_factory.mktemp("tasks")
     return lambda kind="generation", name="t", **changes: task_of_kind(folder / kind, kind, name, **changes)
-
-
-def setting_on(plm: Plm, form: str = "input", **train: Any) -> Setting:
-    """A small setting on a language model."""
-    setting = replace(small_setting(Path(plm.source)), plm=plm)
-    prompt = PromptSettings(form, 3, InitSettings("vocabulary"))
-    return replace(setting, prompt=prompt, train=replace(setting.train, **{"max_length": 24, **train}))
 
 
 def said_by_hand(plain: PlainLm, plm: LanguageModel, table: TokenTable, row: int, prompt: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """What is learnt and written behind prompts is what the plain language model says, one example and one token at a time."""
 
+from argparse import Namespace
 from functools import cache
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from panda_trainable.config.setting import PlmKind
 from panda_trainable.config.wording import Wording
 from panda_trainable.plm.language_model import LanguageModel
-from panda_trainable.training.heads import Writer
+from panda_trainable.training.heads import Choices, Writer
 from panda_trainable.writing.decoding import NOT_FINITE, Texts, _cache_fits, _fits, greedy, takes_lengths
 from panda_trainable.writing.states import target_states
 from panda_trainable.writing.targets import targets
@@ -93,6 +94,62 @@ def test_each_token_to_write_is_as_likely_as_the_plain_model_says(name: str, for
     torch.testing.assert_close(ours, torch.cat(alone), **CLOSE)
     gradients = [torch.autograd.grad(each.sum(), prompt, retain_graph=True)[0] for each in (ours, torch.cat(alone))]
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
+
+
+CHOICES = torch.tensor(
+    [[[9, 10, 4], [11, -1, -1]], [[11, 4, -1], [9, 10, 8]], [[30, -1, -1], [31, -1, -1]], [[12, 13, 14], [12, 13, -1]]]
+)
+"""Two choices of each row, of several lengths, some of which begin alike."""
+CHOOSING = [(name, form) for name in NAMES for form in ("input", "prefix")]
+CHOOSING += [(name, "input") for name in (*WITHOUT_PREFIX, *MORE_CAUSAL)]
+
+
+@pytest.mark.parametrize(("name", "form"), CHOOSING)
+def test_each_choice_is_as_likely_as_the_plain_model_says_of_it_alone(name: str, form: str) -> None:
+    plm, plain, ids, owner = plm_of(name), plain_of(name), random_ids(), torch.tensor([0, 1, 2, 1])
+    prompt = (1.0 if form == "prefix" else 0.3) * torch.randn(
+        3, *plm.prompt_shape(P, form), generator=torch.Generator().manual_seed(9)
+    )
+    prompt.requires_grad_()
+    table = Namespace(slots=CHOICES)
+    lengths = LENGTHS if plm.takes_padding else torch.full_like(LENGTHS, LONGEST)
+    expected = torch.stack(
+        [
+            said_by_hand(plain, plm, ids[row, :length], prompt[owner[row]], tokens)[
+                torch.arange(len(tokens)), tokens
+            ].sum()
+            for row, length in enumerate(lengths.tolist())
+            for tokens in (choice[choice >= 0] for choice in CHOICES[row])
+        ]
+    ).view(4, 2)
+    (wanted,) = torch.autograd.grad((expected * WEIGHTS).sum(), prompt)
+    for front in (plm.in_front(prompt), prompt):  # an input prompt that is computed once, or by every row
+        states = Choices().reading(plm)(ids, torch.zeros_like(ids), lengths, prompt=front, owner=owner, slots=CHOICES)
+        ours = Choices().logits(plm, states, prompt, prompt, owner, table, torch.arange(4))
+        torch.testing.assert_close(ours, expected, **CLOSE)
+        (found,) = torch.autograd.grad((ours * WEIGHTS).sum(), prompt)
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+WEIGHTS = torch.tensor([[1.0, -2.0], [0.5, 1.0], [-1.0, 1.5], [2.0, 0.7]])
+"""Of the choices in a sum, so that none of their gradients cancel."""
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3", "t5"])
+def test_a_text_is_read_once_for_all_its_choices(name: str) -> None:
+    plm, ids = plm_of(name), random_ids()
+    tokens: list[int] = []
+    embed = plm.model.get_input_embeddings()
+    hook = embed.register_forward_pre_hook(lambda _, given: tokens.append(given[0].numel()))
+    extent = Choices().extent(plm, None, Namespace(slots=CHOICES))
+    try:
+        states = target_states(plm, ids, torch.zeros_like(ids), LENGTHS, slots=CHOICES)
+    finally:
+        hook.remove()
+    assert states.shape[:3] == (4, 2, 3)
+    assert sum(tokens) == ids.numel() + (0 if plm.start else 4 * 2 * 2)  # a decoder has its own embeddings
+    assert extent == ((2, 2) if plm.start else (1, 4))
+    torch.testing.assert_close(states[:, 0, 0], states[:, 1, 0], **CLOSE)  # behind the text
 
 
 def written_by_hand(plain: PlainLm, plm: LanguageModel, ids: Tensor, prompt: Tensor | None, end: int) -> list[int]:

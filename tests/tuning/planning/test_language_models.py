@@ -121,10 +121,24 @@ def test_prompts_start_as_the_plm_and_the_form_have_it_where_nobody_says(
     assert make_plans(again)[0].setting.prompt == plan.setting.prompt
 
 
+CHOICE = {"kind": "multiple_choice", "text": "a", "choices": ["a", "{label}"], "template": "{a} {answer}"}
 BROKEN = [
     ({"tasks": dict.fromkeys(TASKS, OWN)}, "task t: nobody says how it is asked of a language model"),
     ({"tasks": {**TASKS, "t": {"kind": "regression", "text": "a"}}, "methods": []}, "a regression is not answered"),
     ({"methods": ["linear_probe"]}, "linear_probe trains a head alone"),
+    (
+        {"tasks": {**TASKS, "t": {**CHOICE, "words": ["great", "very", "a"]}}},
+        "words must be of each of 2 classes (a, {label})",
+    ),
+    (
+        {
+            "tasks": {
+                **TASKS,
+                "t": {"kind": "regression", "text": "a", "template": "{a} {answer}", "words": ["0", "great"]},
+            }
+        },
+        "words of a regression are two or more different numbers",
+    ),
     (
         {"tasks": {**TASKS, "t": {**ASKED, "words": ["terrible", "wonderful"]}}},
         "'wonderful' is no word of its tokenizer",

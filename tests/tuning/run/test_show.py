@@ -1,6 +1,7 @@
 """`panda-tune tasks show`: rows of a task as a PLM reads them."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,9 @@ from typing import Any
 import pytest
 
 from tests.kits.command import experiment_file, panda_tune_here
-from tests.kits.language_models import save_lm
+from tests.kits.language_models import save_lm, with_digits
 from tests.kits.small import OWN
-from tests.kits.tasks import rows_of, write_task
+from tests.kits.tasks import kind_rows, rows_of, write_task
 
 ASKED = {**OWN, "template": "{a} It was {answer}.", "words": ["terrible", ["great", "very"]]}
 TASKS = dict.fromkeys(("s1", "s2", "t"), ASKED)
@@ -54,6 +55,50 @@ def test_three_rows_are_shown_as_the_plm_reads_them(lms: Lms, data: Path, name: 
     assert all(line.startswith(f"{i}  [CLS] w1 ") for i, line in enumerate(lines[1:4], 1))
     assert name == "llama" or all(line.rpartition("   [")[0].endswith(ends.removeprefix(". ")) for line in lines[1:4])
     assert lines[4:] == ["negative = terrible", "positive = great"]
+
+
+@pytest.mark.parametrize("template", ["natural", "t5"])
+@pytest.mark.parametrize("name", ["llama", "t5"])
+def test_choices_are_shown_behind_what_is_asked(lms: Lms, tmp_path: Path, name: str, template: str) -> None:
+    row = {"premise": "w1 w2", "choice1": "w3 is great", "choice2": "w4 was a place", "question": "effect", "label": 1}
+    rows = [{**row, "premise": f"w1 x{i}", "label": (i + 1) % 2} for i in range(8)]
+    write_task(tmp_path / "data" / "copa", [row, *rows[1:]], rows)
+    file = experiment_file(
+        tmp_path, lms(name), template=template, targets=["copa"], sources=[], methods=[],
+        tasks={} if template == "natural" else {"copa": ASKED_AS_T5},
+    )  # fmt: skip
+    lines = show("copa", "--file", file, "--rows", 1)
+    assert lines[0].endswith("choices" if template == "natural" else "verbaliser")
+    behind = " [SEP] | [PAD] [CLS] ⟨answer⟩" if name == "t5" else " ⟨answer⟩"
+    if template == "natural":
+        asked = "w1 w2 [UNK]"
+        assert lines[1:] == [f"1  [CLS] {asked}{behind}   [choice2]", "   = w3 is great", "   = w4 was a place"]
+    else:
+        asked = "w3 is great . w4 was a place . w1 w2 [UNK]"
+        assert lines[1:] == [f"1  [CLS] {asked}{behind}   [choice2: time]", "choice1 = person", "choice2 = time"]
+
+
+ASKED_AS_T5 = {
+    "kind": "multiple_choice", "text": "{premise} {joiner}", "choices": ["choice1", "choice2"], "prepare": "copa",
+    "template": "t5",
+    "t5": {"template": "{choice1} . {choice2} . {premise} {question} {answer}", "words": ["person", "time"]},
+}  # fmt: skip
+"""T5's form, of words that the tokenizer knows."""
+
+
+def test_numbers_that_answer_a_regression_are_shown(lms: Lms, tmp_path: Path) -> None:
+    folder = with_digits(shutil.copytree(lms("llama"), tmp_path / "digits"))
+    write_task(tmp_path / "own" / "t", kind_rows("regression", 12), kind_rows("regression", 6))
+    task = {
+        "kind": "regression",
+        "text": "a",
+        "template": "{a} {answer}",
+        "words": ["0", "5"],
+        "path": str(tmp_path / "own" / "t"),
+    }
+    file = experiment_file(tmp_path, folder, tasks={"t": task}, sources=[], methods=[])
+    lines = show("t", "--file", file, "--rows", 2)
+    assert [line.rpartition("   ")[2] for line in lines[1:]] == ["[0.0]", "[1.01]", "value = 0 or 5"]
 
 
 def test_a_row_that_a_trained_head_answers_has_no_slot(lms: Lms, data: Path) -> None:

@@ -1,0 +1,123 @@
+"""What is exported: a target's confirmed winner, or a winner's folder; checked, with its PLM here."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from panda_trainable.library import DamagedArtefact, PromptLibrary
+from panda_trainable.prediction.folder import copy_winner
+from panda_trainable.prediction.predictor import found_plm
+from panda_trainable.prediction.winner import CARD, read_winner
+from tuning.experiment.experiment import Experiment
+from tuning.experiment.problems import Misuse, Problem, check_target, problems_of
+
+
+def export_from(
+    where: str, to: Path, target: str | None = None, form: str = "peft", plm: str | None = None,
+    tracking: str | None = None,
+) -> list[str]:  # fmt: skip
+    """Writes a winner for others, wherever it is; the other arguments are those of `export`.
+
+    Args:
+        where: with a target, the experiment's file; else a folder that `train` wrote, a pinned file, or a model of
+            MLflow's registry.
+        to: a folder that is not there yet, or empty.
+        target: whose confirmed winner.
+        form: `peft` or `own`.
+        plm: where the PLM is, if not where it was; with a target: which, where there are several.
+        tracking: MLflow's address, for `models:/`.
+    """
+    from tuning.experiment.loading import load
+    from tuning.prediction.places import winner_folder
+
+    if target is not None:
+        return export(winner_of_target(load(Path(where)), target, plm or ""), to, form)
+    with winner_folder(where, tracking) as folder:
+        return export(folder, to, form, plm)
+
+
+def export(folder: Path, to: Path, form: str = "peft", plm: str | None = None) -> list[str]:
+    """Writes a winner for others: as PEFT adapters, or as a winner's folder.
+
+    Args:
+        folder: of the winner.
+        to: a folder that is not there yet, or empty.
+        form: `peft` or `own`.
+        plm: where its PLM is, if not where it was.
+
+    Returns:
+        What was written, in words.
+
+    Raises:
+        Misuse: if the folder is none, or damaged; if its PLM is not here or another; if PEFT cannot say it.
+    """
+    from tuning.handover.adapters import check_place, export_adapters
+
+    check_place(to)
+    try:
+        winner = read_winner(folder)
+        if form == "own":
+            if to.is_dir():
+                to.rmdir()
+            copy_winner(winner.folder, to)
+            return [f"{len(winner.seeds)} replicas as a winner's folder"]
+        return export_adapters(replace(winner, plm=found_plm(winner.plm, plm)), to)
+    except ValueError as error:
+        raise Misuse(*problems_of(error)) from error
+    except OSError as error:
+        shutil.rmtree(to, ignore_errors=True)
+        rule = f"cannot be written ({error.strerror or error})"
+        raise Misuse(Problem(f"--to {to}", rule, remedy="name another folder")) from error
+
+
+def winner_of_target(experiment: Experiment, target: str, plm: str = "") -> Path:
+    """The folder of a target's confirmed winner in the library: the one that `panda-tune best` names.
+
+    Args:
+        experiment: its file, searched.
+        target: one of its targets.
+        plm: on which PLM, by label; empty: the best over all.
+
+    Raises:
+        Misuse: if nothing of it is confirmed, or it was confirmed before winners were kept.
+    """
+    from analysis.findings.best import best
+    from analysis.records.reader import NoRecords
+
+    check_target(target, experiment.targets)
+    try:
+        rows = best(experiment.tracking_uri, experiment.name, target)
+    except NoRecords as error:
+        raise Misuse(Problem(experiment.name, str(error))) from error
+    row = next((row for row in rows if plm == row["plm"] or (not plm and row["best_plm"])), None)
+    if row is None:
+        labels = ", ".join(each["plm"] for each in rows)
+        raise Misuse(Problem(f"--plm {plm}", f"has no winner of {target}", remedy=f"there are those on {labels}"))
+    return _confirmed(experiment, row["config"])
+
+
+def _confirmed(experiment: Experiment, config: Mapping[str, Any]) -> Path:
+    """The folder of a pinned configuration's confirmed run."""
+    from tuning.experiment.loading import from_values
+    from tuning.planning.results import confirm_key
+    from tuning.run.train import pinned_trial
+
+    library = PromptLibrary(experiment.storage_path / "library")
+    pinned = from_values({**config, "storage": str(experiment.storage_path)}, experiment.folder)
+    key = confirm_key(pinned_trial(pinned, library))
+    try:
+        folder = library.get("confirmed", key)
+    except DamagedArtefact as error:
+        raise Misuse(
+            Problem(pinned.name, f"its confirmed run is not in the library ({error})", remedy=_ANEW)
+        ) from error
+    if not (folder / CARD).is_file():
+        raise Misuse(Problem(pinned.name, "was confirmed without keeping its prompts", remedy=_ANEW))
+    return folder
+
+
+_ANEW = (
+    "train it: panda-tune best FILE --target T --format yaml, panda-tune train, and export the folder that it writes"
+)
