@@ -50,7 +50,7 @@ def test_deviations_that_the_code_names_are_told() -> None:
 
 def test_the_readme_names_every_kind_of_command() -> None:
     assert {command[1] for command in COMMANDS} == {
-        "search", "best", "retrieve", "analyze", "correlate", "train", "ui", "library", "schema",
+        "new", "search", "best", "retrieve", "analyze", "correlate", "train", "predict", "export", "ui", "library", "schema",
     }  # fmt: skip
 
 
@@ -63,6 +63,7 @@ def readers(searched: tuple[Path, Path, str]) -> Path:
     for name, header, column in (("scores", "score", ""), ("similarities", "metric,similarity", "c_mean,")):
         lines = [f"source,target,{header}", *(f"s{i},t,{column}0.{i}" for i in range(1, 6))]
         (folder / f"{name}.csv").write_text("\n".join([*lines, ""]), encoding="utf-8")
+    (folder / "rows.csv").write_text("a\nsome words\n", encoding="utf-8")
     return folder
 
 
