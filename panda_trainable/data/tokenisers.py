@@ -169,7 +169,7 @@ def asking(kind: PlmKind, wording: Wording, label: type = np.int64) -> Tokenise:
 
     def filled(tokenizer: Any, rows: Sequence[Example], max_length: int) -> tuple[Arrays, list[Any]]:
         texts = asked_texts(tokenizer, kind, wording, [row.values for row in rows], max_length)
-        labels = np.array([row.label for row in rows], label)
+        labels: NDArray[Any] = np.array([row.label for row in rows], label)
         slots, cut = np.array(texts.slots, np.int32)[:, None], np.array(np.mean(texts.cut))
         return {**_read(tokenizer, texts), "slots": slots, "labels": labels, "truncated": cut}, []
 

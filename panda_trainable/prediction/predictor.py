@@ -156,8 +156,8 @@ class Predictor:
             yield [said[k] for k in which], gold_of(table, task, every)
 
     def _in_units(self, said: Sequence[Array], which: Sequence[int]) -> list[Array]:
-        """A regression's logits as values; others as they are."""
-        if self.winner.task.kind != "regression":
+        """The logits of a regression's trained head as values; others as they are."""
+        if self.winner.task.kind != "regression" or self.winner.task.asked:
             return list(said)
         return [made * self._scales[k][1] + self._scales[k][0] for k, made in zip(which, said, strict=True)]
 

@@ -208,6 +208,20 @@ def save_lm(
     return folder
 
 
+DIGITS: Mapping[str, str] = MappingProxyType({"terrible": "0", "great": "1", "place": "2", "time": "5"})
+"""Word of VOCABULARY -> the digit in its place, where a tokenizer is to know numbers."""
+
+
+def with_digits(folder: Path) -> Path:
+    """The folder of a language model whose tokenizer now knows DIGITS."""
+    file = folder / "tokenizer.json"
+    text = file.read_text(encoding="utf-8")
+    for word, digit in DIGITS.items():
+        text = text.replace(f'"{word}"', f'"{digit}"')
+    file.write_text(text, encoding="utf-8")
+    return folder
+
+
 def lm_plm(folder: Path, head: Any = None) -> Plm:
     """The PLM of a folder, as a plan has it."""
     kind, used = used_as(kind_in(folder), head)

@@ -16,7 +16,7 @@ from panda_trainable.config.trial import TrialConfig
 from panda_trainable.config.wording import Wording
 from panda_trainable.library import PromptLibrary
 from panda_trainable.prediction.predictor import Predictor
-from tests.kits.language_models import lm_plm, save_lm
+from tests.kits.language_models import lm_plm, save_lm, with_digits
 from tests.kits.tasks import HEADED, task_of_kind
 from tests.kits.trials import asked_trial, short_trial, small_setting
 from tuning.planning.results import LOGITS, SCORES, confirm_key
@@ -100,15 +100,37 @@ def test_label_words_predict_as_they_were_confirmed(
 
 
 @pytest.mark.parametrize("form", ["prefix", "input"])
-@pytest.mark.parametrize(("name", "kind"), [("llama", "generation"), ("t5", "generation"), ("t5", "extractive_qa")])
-def test_what_is_written_is_what_was_confirmed(
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("llama", "generation"),
+        ("t5", "generation"),
+        ("t5", "extractive_qa"),
+        ("llama", "multiple_choice"),
+        ("t5", "multiple_choice"),
+    ],
+)
+def test_what_is_written_or_chosen_by_its_text_is_what_was_confirmed(
     library: PromptLibrary, lms: Callable[[str], Plm], wide_plm: Plm, tmp_path: Path, name: str, kind: str, form: str
 ) -> None:
     plm = lms(name)
     setting = small_setting(Path(plm.source))
     setting = replace(setting, plm=plm, prompt=replace(setting.prompt, form=form))
-    target = task_of_kind(tmp_path / "kinds", kind).on(plm)
+    wording = {"multiple_choice": Wording("{a} so {answer}")}.get(kind)
+    target = task_of_kind(tmp_path / "kinds", kind, wording=wording).on(plm)
     check_predicts_as_confirmed(library, short_trial(tmp_path, setting, wide_plm, target=target))
+
+
+def test_the_mean_of_numbers_is_what_was_confirmed(library: PromptLibrary, wide_plm: Plm, tmp_path: Path) -> None:
+    plm = lm_plm(with_digits(save_lm(tmp_path / "lm", "llama")), "lm")
+    setting = replace(small_setting(Path(plm.source)), plm=plm)
+    wording = Wording("{a} It is {answer}", (("0",), ("1",), ("2.5",)))
+    target = task_of_kind(tmp_path / "kinds", "regression", wording=wording).on(plm)
+    config = short_trial(tmp_path, setting, wide_plm, target=target)
+    check_predicts_as_confirmed(library, config)
+    predictor, rows = Predictor.load(confirmed(library, config)), rows_of(config)
+    values = [row["prediction"] for row in predictor.predict(rows, replica=1).rows()]
+    np.testing.assert_allclose(values, predictor.logits(rows)[1][:, 0], **CLOSE)
 
 
 def test_wordings_are_kept(lms: Callable[[str], Plm], library: PromptLibrary, wide_plm: Plm, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from panda_trainable.training.heads import Values
 from panda_trainable.training.metrics import METRICS
 from panda_trainable.transfer.methods import open_trainer
 from panda_trainable.transfer.teachers import teacher_outputs, teacher_plm_lineage
-from tests.kits.language_models import PlainLm, lm_plm, save_lm
+from tests.kits.language_models import PlainLm, lm_plm, save_lm, with_digits
 from tests.kits.tasks import small_task
 from tests.kits.trainers import loss_curve, order_of, prompt_trainer, random_starts, said_of_selection
 from tests.kits.trials import asked_trial, setting_on
@@ -29,7 +29,6 @@ CLOSE: dict[str, Any] = {"rtol": 0, "atol": 1e-5}
 NUMBERS = Wording("{a} It is {answer}", (("0",), ("1",), ("2.5",)))
 SINGLE = Wording("{a} It is {answer} .", (("0",), ("1",), ("2",)))
 """Of one token each, as a mask needs them."""
-DIGITS = {"terrible": "0", "great": "1", "place": "2", "time": "5"}
 Lms = Callable[[str], Plm]
 Tasks = Callable[..., TaskSpec]
 
@@ -41,12 +40,7 @@ def lms(tmp_path_factory: pytest.TempPathFactory) -> Lms:
 
     def plm(name: str) -> Plm:
         if name not in made:
-            file = save_lm(tmp_path_factory.mktemp("lm") / name, name) / "tokenizer.json"
-            text = file.read_text(encoding="utf-8")
-            for word, digit in DIGITS.items():
-                text = text.replace(f'"{word}"', f'"{digit}"')
-            file.write_text(text, encoding="utf-8")
-            made[name] = lm_plm(file.parent, "lm")
+            made[name] = lm_plm(with_digits(save_lm(tmp_path_factory.mktemp("lm") / name, name)), "lm")
         return made[name]
 
     return plm

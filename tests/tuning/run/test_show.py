@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.kits.command import experiment_file, panda_tune_here
-from tests.kits.language_models import save_lm
+from tests.kits.language_models import save_lm, with_digits
 from tests.kits.small import OWN
 from tests.kits.tasks import kind_rows, rows_of, write_task
 
@@ -87,9 +87,7 @@ ASKED_AS_T5 = {
 
 
 def test_numbers_that_answer_a_regression_are_shown(lms: Lms, tmp_path: Path) -> None:
-    folder = shutil.copytree(lms("llama"), tmp_path / "digits")
-    text = (folder / "tokenizer.json").read_text(encoding="utf-8")
-    (folder / "tokenizer.json").write_text(text.replace('"great"', '"0"').replace('"time"', '"5"'), encoding="utf-8")
+    folder = with_digits(shutil.copytree(lms("llama"), tmp_path / "digits"))
     write_task(tmp_path / "own" / "t", kind_rows("regression", 12), kind_rows("regression", 6))
     task = {
         "kind": "regression",
