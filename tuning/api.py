@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tuning.experiment.experiment import Experiment
 
@@ -128,6 +128,27 @@ def experiment(given: Given) -> Experiment:
     if isinstance(given, Experiment):
         return given
     return load(Path(given)) if isinstance(given, str | Path) else from_values(given, Path.cwd())
+
+
+def new(
+    data: Path | str, folder: Path | str = ".", *, target: str | None = None, plm: str | None = None,
+    preset: Literal["small", "standard", "paper"] = "standard",
+) -> str:  # fmt: skip
+    """The text of a commented experiment file for a folder of data, as `panda-tune new` writes it.
+
+    Args:
+        data: the `data` folder, the folder of one task, or a file of rows.
+        folder: where the file will lie: its paths are relative to it.
+        target: the task to be good at; None: the smallest of one's own.
+        plm: None: one that is installed, or else a small one of the hub.
+        preset: how much is trained: `small` ends within an hour on this machine, `paper` is the published setting.
+
+    Raises:
+        Misuse: if there is no task that could be used, or no such target.
+    """
+    from tuning.draft.draft import new as drafted
+
+    return drafted(Path(data), Path(folder), target=target, plm=plm, preset=preset)
 
 
 def search(given: Given, *, address: str | None = None) -> SearchResult:

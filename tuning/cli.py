@@ -10,12 +10,26 @@ import typer
 
 from tuning.cli_export import export
 from tuning.cli_library import library_app
-from tuning.cli_options import SERIALISERS, Address, File, Form, Overrides, as_json, refuse, refuse_all
+from tuning.cli_new import new
+from tuning.cli_options import (
+    SERIALISERS,
+    Address,
+    File,
+    Form,
+    Overrides,
+    as_json,
+    next_step,
+    refuse,
+    refuse_all,
+    similarities_known,
+    targets_in,
+)
 from tuning.cli_predict import predict
 from tuning.cli_tasks import tasks_app
 from tuning.layout import terminal_width
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+app.command()(new)
 app.add_typer(library_app, name="library")
 app.add_typer(tasks_app, name="tasks")
 app.command()(predict)
@@ -62,6 +76,7 @@ def search(
         from tuning.run.dry_run import describe
 
         print(describe(experiment))
+        next_step(f"panda-tune search {file}")
         return
     _search(experiment, file, address)
 
@@ -75,7 +90,7 @@ def _search(experiment: Any, file: Path, address: str | None) -> None:
         width = terminal_width()
         print(study_table(experiment, width))
         print(best_table(experiment, width=width))
-        print(f"\nNext: panda-tune best {file} --format yaml   or   panda-tune ui {file}")
+        next_step(f"panda-tune best {file} --format yaml", f"panda-tune analyze {file}", f"panda-tune ui {file}")
     if not outcome.computed:
         print("All results were there already: nothing was computed.", file=sys.stderr)
     for failure in outcome.failures:
@@ -102,7 +117,7 @@ def quickstart(address: Address = None) -> None:
 def best(
     file: File,
     override: Overrides,
-    target: Annotated[str | None, typer.Option(help="print this target task alone")] = None,
+    target: Annotated[str | None, typer.Option(help="print this target task alone", autocompletion=targets_in)] = None,
     form: Form = "table",
 ) -> None:
     """Print the best configuration per target task, as recorded in MLflow; with --format yaml as files for `train`."""
@@ -116,6 +131,8 @@ def best(
         check_target(target, experiment.targets)
     if form == "table":
         print(best_table(experiment, target, terminal_width()))
+        one = target or experiment.targets[0]
+        next_step(f"panda-tune best {file} --target {one} --format yaml > {one}.yaml, then panda-tune train {one}.yaml")
     else:
         print(SERIALISERS[form](best_of(experiment.tracking_uri, experiment.name, target)))
 
@@ -168,9 +185,14 @@ def analyze(
 @app.command()
 def retrieve(
     file: File,
-    target: Annotated[str, typer.Option(help="target task for which sources are ranked", show_default=False)],
+    target: Annotated[
+        str,
+        typer.Option(help="target task for which sources are ranked", show_default=False, autocompletion=targets_in),
+    ],
     override: Overrides,
-    by: Annotated[str, typer.Option(help="similarity by which they are ranked")] = "c_mean",
+    by: Annotated[
+        str, typer.Option(help="similarity by which they are ranked", autocompletion=similarities_known)
+    ] = "c_mean",
     top: Annotated[int | None, typer.Option(min=1, help="print the first so many")] = None,
     address: Address = None,
     form: Form = "table",
@@ -196,6 +218,9 @@ def retrieve(
     print(retrieved_table(rows, terminal_width()))
     if kept:
         print(kept_table(kept, terminal_width()))
+    if rows:
+        first = ", ".join(str(row["source"]) for row in rows[:3])
+        next_step(f"panda-tune search {file} -o 'pairs={{{target}: [{first}]}}'")
 
 
 @app.command()

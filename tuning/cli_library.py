@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tuning.cli_options import File, Overrides, as_json, refuse
+from tuning.cli_options import File, Overrides, as_json, next_step, refuse
 
 library_app = typer.Typer(
     help="Look into the trained prompts and other artefacts, check, export and import them.", no_args_is_help=True
@@ -60,6 +60,7 @@ def library_export(
 
     names, count = export(make_plans(load_whole(file, override)), archive)
     print(f"{archive}: {count} artefacts of {', '.join(names)}")
+    next_step(f"panda-tune library import FILE {archive}, with an experiment file of the same plm")
 
 
 @library_app.command("import")
@@ -103,6 +104,7 @@ def library_import(
         )
     names, fresh = import_archive(experiment.storage_path / "library", source)
     print(f"{fresh} new artefacts of {', '.join(names)}; name them under `sources:`, their data is not needed")
+    next_step(f"panda-tune search {file} --dry-run")
 
 
 def _numbers(shape: str) -> tuple[int, ...]:

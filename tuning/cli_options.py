@@ -1,7 +1,9 @@
 """What the commands share: their arguments, how answers are written, and how mistakes are refused."""
 
 import json
-from collections.abc import Callable, Mapping
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, NoReturn
@@ -25,6 +27,36 @@ Address = Annotated[
 Form = Annotated[Literal["table", "json", "yaml"], typer.Option("--format", help="output format")]
 
 
+def targets_in(context: typer.Context, incomplete: str) -> Iterator[str]:
+    """The targets of the file that is named already, for the shell."""
+    from contextlib import suppress
+
+    from tuning.experiment.problems import Misuse
+    from tuning.experiment.yaml_file import read_yaml
+
+    # While an option still lacks its value the arguments before it are not told apart: the file is among them.
+    words = [context.params.get("file"), *context.args, *os.environ.get("COMP_WORDS", "").split()]
+    file = next((Path(word) for word in words if word and Path(word).is_file()), None)
+    with suppress(Misuse):
+        targets = read_yaml(file)[0].get("targets", []) if file else []
+        names = [targets] if isinstance(targets, str) else targets
+        yield from (name for name in map(str, names) if name.startswith(incomplete))
+
+
+def tasks_known(incomplete: str) -> Iterator[str]:
+    """The tasks known by name, for the shell."""
+    from panda_trainable.data.task_table import TASKS
+
+    yield from (name for name in TASKS if name.startswith(incomplete))
+
+
+def similarities_known(incomplete: str) -> Iterator[str]:
+    """The similarities, for the shell."""
+    from panda_trainable.config.methods import SIMILARITY_NAMES
+
+    yield from (name for name in SIMILARITY_NAMES if name.startswith(incomplete))
+
+
 def as_yaml(answer: Any) -> str:
     """An answer as YAML."""
     import yaml
@@ -39,6 +71,11 @@ def as_json(answer: Any) -> str:
 
 SERIALISERS: Mapping[str, Callable[[Any], str]] = MappingProxyType({"json": as_json, "yaml": as_yaml})
 """Format of a machine-readable answer -> its text."""
+
+
+def next_step(*commands: str) -> None:
+    """Names the commands that go on from here, on stderr: stdout is the answer."""
+    print(f"Next: {'   or   '.join(commands)}", file=sys.stderr)
 
 
 def refuse(place: str, rule: str, remedy: str = "") -> NoReturn:

@@ -5,14 +5,14 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from tuning.cli_options import SERIALISERS, Form, Overrides, refuse
+from tuning.cli_options import SERIALISERS, Form, Overrides, refuse, tasks_known
 
 tasks_app = typer.Typer(help="Look at tasks, and at what a PLM reads of them.", no_args_is_help=True)
 
 
 @tasks_app.command("show")
 def tasks_show(
-    task: Annotated[str, typer.Argument(help="name of a task", show_default=False)],
+    task: Annotated[str, typer.Argument(help="name of a task", show_default=False, autocompletion=tasks_known)],
     override: Overrides,
     plm: Annotated[
         str | None, typer.Option(help="hub id, folder, or package:<module>/<folder>; default that of --file")

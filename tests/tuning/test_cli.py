@@ -57,7 +57,7 @@ def told(*arguments: Any) -> str:
 @pytest.mark.parametrize("command", ["search", "best", "analyze", "ui"])
 def test_a_file_that_is_not_there_is_a_mistake_with_what_to_do(tmp_path: Path, command: str) -> None:
     assert told(command, tmp_path / "no.yaml") == (
-        f"{tmp_path}/no.yaml: no such file; write one (docs/experiment-file.md) or try: panda-tune quickstart\n"
+        f"{tmp_path}/no.yaml: no such file; write one by panda-tune new FOLDER of your data, or try: panda-tune quickstart\n"
     )
 
 

@@ -14,6 +14,7 @@ from panda_trainable.config.task_section import TaskSection
 from tuning.experiment.experiment import Experiment
 from tuning.experiment.explanations import remedy_of, rule_of
 from tuning.experiment.problems import Misuse, Problem, near
+from tuning.experiment.questions import questions
 from tuning.experiment.rules import RULES
 from tuning.experiment.sections import MAPPING, TEXT, details
 from tuning.experiment.yaml_file import KeyPath, parse_yaml, read_yaml
@@ -45,11 +46,14 @@ def read(file: Path, overrides: Sequence[str] = ()) -> tuple[Experiment | None, 
     """The experiment of a file and what is wrong with it; with problems it is what is right of it, None if nothing is.
 
     Raises:
-        Misuse: if the file is no YAML, of which nothing else can be told.
+        Misuse: if the file is no YAML, or asks something still: then nothing else of it can be told.
     """
     values, lines = read_yaml(file)
     places = {path: f"{file}:{line}" for path, line in lines.items()}
     problems = [problem for override in overrides if (problem := _override(values, places, override))]
+    text = file.read_text(encoding="utf-8").splitlines()
+    if asked := list(questions(values, places, lines, text)):
+        raise Misuse(*problems, *asked)  # what hangs on an answer cannot be checked
     return _checked(file, values, places, problems)
 
 
@@ -59,6 +63,8 @@ def from_values(values: Mapping[str, Any], folder: Path) -> Experiment:
     Raises:
         Misuse: with every problem of the values.
     """
+    if asked := list(questions(values, {}, {}, ())):
+        raise Misuse(*asked)
     experiment, problems = _checked(folder / "experiment", copy.deepcopy(dict(values)), {}, [])
     if experiment is None or problems:
         raise Misuse(*(replace(problem, place=problem.place.replace(f"{folder}/", "")) for problem in problems))

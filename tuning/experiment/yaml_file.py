@@ -53,7 +53,9 @@ def read_yaml(file: Path) -> tuple[dict[str, Any], Mapping[KeyPath, int]]:
         values = loader.construct_document(node) if node else None
     except FileNotFoundError:
         missing = Problem(
-            str(file), "no such file", remedy="write one (docs/experiment-file.md) or try: panda-tune quickstart"
+            str(file),
+            "no such file",
+            remedy="write one by panda-tune new FOLDER of your data, or try: panda-tune quickstart",
         )
         raise Misuse(missing) from None
     except (OSError, UnicodeDecodeError) as error:

@@ -10,16 +10,16 @@ from panda_trainable.config.methods import TRAITS
 from panda_trainable.library import PromptLibrary
 from panda_trainable.worker import single_threaded
 from tuning.engine.journal import Journal
-from tuning.experiment.experiment import Experiment, sources_of
+from tuning.experiment.experiment import Experiment
 from tuning.planning.bases import steps_of, study_base
 from tuning.planning.jobs import Job, score_jobs, source_jobs, target_jobs
 from tuning.planning.overlap import shared_texts
 from tuning.planning.partners import study_path
-from tuning.planning.plan import Pair, Plan
+from tuning.planning.plan import Plan
 from tuning.planning.preflight import preflight
-from tuning.planning.studies import budget_of, make_studies
+from tuning.planning.studies import make_studies
 from tuning.run.confirm import jobs_of
-from tuning.run.estimate import measured, seconds
+from tuning.run.estimate import budget, measured, seconds
 from tuning.run.jobs import is_made, is_scored, measure
 from tuning.run.progress import CHECKING, Progress, duration
 
@@ -47,15 +47,15 @@ def _described(plan: Plan, library: PromptLibrary, notes: list[str]) -> str:
     to_score = [job for job in score_jobs(plan) if not is_scored(library, job)]
     measurable = len(made) == len(jobs) and not to_score
     there = _trials_there(plan, library) if measurable else _trials_of_before(plan)
-    budgets = {pair: _budget(plan, pair) for pair in plan.pairs}
+    budgets = {pair: budget(plan, pair) for pair in plan.pairs}
     repeats = experiment.search.repeats
     trials = repeats * sum(budgets.values())
     made_there = [job for job in others if is_made(library, job)]
     to_go = [job for job in (*jobs, *others) if job not in (*made, *made_there)]
     prompts = sum(job.lineage.steps for job in to_go)
-    confirmed = repeats * sum(min(experiment.confirm.top, budget) for budget in budgets.values())
+    confirmed = repeats * sum(min(experiment.confirm.top, most) for most in budgets.values())
     costs = {name: measured(plan, library, name) for name in experiment.targets}
-    to_run = {pair: round(repeats * budget * (1 - there / max(trials, there, 1))) for pair, budget in budgets.items()}
+    to_run = {pair: round(repeats * most * (1 - there / max(trials, there, 1))) for pair, most in budgets.items()}
     sources = sum(job.lineage.steps for job in (*source_jobs(plan), *others))
     expected = seconds(plan, costs, to_run, prompts, sources, [job.target.task.name for job in to_score])
     shared = [f"{source} and {target} share {n} texts" for (source, target), n in shared_texts(library, plan).items()]
@@ -92,13 +92,6 @@ def _on_other_plms(plan: Plan) -> list[Job]:
     )
     own = plan.setting.plm
     return [job for job in jobs_of([study_base(plan, pair, ())[0] for pair in pairs]) if job.lineage.setting.plm != own]
-
-
-def _budget(plan: Plan, pair: Pair) -> int:
-    """Trials of a pair's study at most: with all sources as partners, of which some may not be similar enough."""
-    partners = max(len(sources_of(plan.experiment, pair.target)) - 1, 0) if pair.source else 0
-    space = plan.experiment.method_space(pair.method).resolved(steps_of(plan.experiment, pair.method), partners)
-    return budget_of(plan, space)
 
 
 def _trials_of_before(plan: Plan) -> int:

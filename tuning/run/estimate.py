@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from panda_trainable.config.methods import BASELINE, TRAITS
 from panda_trainable.library import PromptLibrary
 from search_spaces.space import Choice
+from tuning.experiment.experiment import sources_of
 from tuning.planning.bases import steps_of, study_base
 from tuning.planning.plan import Pair, Plan
+from tuning.planning.studies import budget_of
 
 MEASURED_STEPS = 4
 STARTING_S = 20.0
@@ -73,6 +75,22 @@ def seconds(
         total += trials * (run + PER_TRIAL_S) + confirmed * fresh * (steps * cost.step + 2 * cost.evaluation)
         total += (1 + fresh) * _teacher_steps(plan, pair) * cost.step
     return STARTING_S + total / _cores()
+
+
+def seconds_from_nothing(plan: Plan, costs: Mapping[str, Cost]) -> float:
+    """Seconds of a search of which nothing is there yet; sources need not be located, only named."""
+    experiment = plan.experiment
+    sources = len(experiment.sources) * experiment.source_train.steps
+    targets = len(experiment.targets) * experiment.source_train.early_step if experiment.sources else 0
+    budgets = {pair: experiment.search.repeats * budget(plan, pair) for pair in plan.pairs}
+    return seconds(plan, costs, budgets, sources + targets, sources)
+
+
+def budget(plan: Plan, pair: Pair) -> int:
+    """Trials of a pair's study at most: with all sources as partners, of which some may not be similar enough."""
+    partners = max(len(sources_of(plan.experiment, pair.target)) - 1, 0) if pair.source else 0
+    space = plan.experiment.method_space(pair.method).resolved(steps_of(plan.experiment, pair.method), partners)
+    return budget_of(plan, space)
 
 
 def _teacher_steps(plan: Plan, pair: Pair) -> int:

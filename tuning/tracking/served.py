@@ -4,9 +4,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pandas as pd
 from mlflow.models import ModelSignature
+from mlflow.pyfunc import PythonModel, save_model
 from mlflow.types import DataType
 from mlflow.types.schema import Array, ColSpec, Map, Schema
 
@@ -23,7 +23,7 @@ set_model(WinnerModel())
 """What stands in the model's folder: nothing is pickled, and the code is that of the installed package."""
 
 
-class WinnerModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # a library without types
+class WinnerModel(PythonModel):
     """Answers rows of a data frame, a line each; the mean of all replicas."""
 
     def load_context(self, context: Any) -> None:
@@ -35,7 +35,7 @@ class WinnerModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # a library
     def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
         """A line per row: prediction, and the probabilities where there are such."""
         frame = model_input if isinstance(model_input, pd.DataFrame) else pd.DataFrame(model_input)
-        rows = [{name: _plain(value) for name, value in row.items()} for row in frame.to_dict("records")]
+        rows = [{str(name): _plain(value) for name, value in row.items()} for row in frame.to_dict("records")]
         return pd.DataFrame(self.predictor.predict(rows).rows())
 
 
@@ -90,7 +90,7 @@ _ANSWERS: dict[str, list[ColSpec]] = {
 def signature(task: TaskSpec) -> ModelSignature:
     """What the model takes and gives."""
     asked = [ColSpec(Array(DataType.string) if _is_list(task, f) else DataType.string, f) for f in input_fields(task)]
-    return ModelSignature(Schema(asked), Schema([ColSpec(DataType.long, "row"), *_ANSWERS[task.kind]]))
+    return ModelSignature(Schema([*asked]), Schema([ColSpec(DataType.long, "row"), *_ANSWERS[task.kind]]))
 
 
 def save(winner: Path, task: TaskSpec, folder: Path) -> None:
@@ -103,7 +103,7 @@ def save(winner: Path, task: TaskSpec, folder: Path) -> None:
     """
     code = winner.parent / "model.py"
     code.write_text(CODE, encoding="utf-8")
-    mlflow.pyfunc.save_model(
+    save_model(
         str(folder), python_model=str(code), artifacts={ARTEFACT: str(winner)}, signature=signature(task),
         input_example=pd.DataFrame([input_example(task)]), pip_requirements=[f"panda-tune=={version('panda-tune')}"],
     )  # fmt: skip
