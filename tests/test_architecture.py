@@ -26,7 +26,7 @@ ORDER = {
     "tuning": [
         "experiment", "planning", "engine", "tracking", "layout", "tables", "correlation_tables", "archive", "run",
         "prediction", "handover", "draft", "api",
-        "cli_options", "cli_library", "cli_tasks", "cli_predict", "cli_export", "cli_new", "cli", "__main__",
+        "cli_library", "cli_tasks", "cli_export", "cli_new", "cli", "__main__",
     ],
 }  # fmt: skip
 """Package -> its rooms and modules, each importing only from those before it."""

@@ -6,7 +6,8 @@ from typing import Any
 
 import pandas as pd
 from mlflow.models import ModelSignature
-from mlflow.pyfunc import PythonModel, save_model
+from mlflow.pyfunc import save_model
+from mlflow.pyfunc.model import PythonModel
 from mlflow.types import DataType
 from mlflow.types.schema import Array, ColSpec, Map, Schema
 
