@@ -25,7 +25,7 @@ ORDER = {
     "analysis": ["wording", "statistics", "records", "external", "findings", "figures", "report", "analyze"],
     "tuning": [
         "experiment", "planning", "engine", "tracking", "layout", "tables", "correlation_tables", "archive", "run",
-        "prediction", "handover", "draft", "api",
+        "cli_options", "prediction", "handover", "draft", "api",
         "cli_library", "cli_tasks", "cli_export", "cli_new", "cli", "__main__",
     ],
 }  # fmt: skip
