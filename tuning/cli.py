@@ -24,9 +24,9 @@ from tuning.cli_options import (
     similarities_known,
     targets_in,
 )
-from tuning.cli_predict import predict
 from tuning.cli_tasks import tasks_app
 from tuning.layout import terminal_width
+from tuning.prediction.command import predict
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 app.command()(new)
