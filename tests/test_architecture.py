@@ -24,7 +24,7 @@ ORDER = {
     "search_spaces": ["space", "defaults"],
     "analysis": ["wording", "statistics", "records", "external", "findings", "figures", "report", "analyze"],
     "tuning": [
-        "experiment", "planning", "engine", "tracking", "layout", "tables", "correlation_tables", "archive", "run",
+        "experiment", "planning", "engine", "tracking", "layout", "tables", "correlation_tables", "run",
         "prediction", "handover", "draft", "api",
         "cli_options", "cli_library", "cli_tasks", "cli_predict", "cli_export", "cli_new", "cli", "__main__",
     ],

@@ -55,7 +55,7 @@ def library_export(
     file: File, archive: Annotated[Path, typer.Argument(help="zip file to write")], override: Overrides
 ) -> None:
     """Write the trained source prompts of an experiment into an archive, without data, for others to start from."""
-    from tuning.archive import export
+    from tuning.handover.archive import export
     from tuning.planning.resolve import load_whole, make_plans
 
     names, count = export(make_plans(load_whole(file, override)), archive)
@@ -79,9 +79,9 @@ def library_import(
     shape: Annotated[str, typer.Option(help="of a prompt, as in 100,768; default: as its file has it")] = "",
 ) -> None:
     """Copy source prompts into the experiment's storage: those of an archive, or one that was made elsewhere."""
-    from tuning.archive import import_archive, is_archive
     from tuning.experiment.loading import load
     from tuning.experiment.problems import Misuse
+    from tuning.handover.archive import import_archive, is_archive
     from tuning.planning.resolve import storage_problems
 
     experiment = load(file, override)

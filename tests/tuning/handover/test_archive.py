@@ -24,11 +24,11 @@ from panda_trainable.similarity.representations import embedding_key
 from panda_trainable.transfer.lineage import tuned_prompts
 from tests.kits.command import experiment_file, panda_tune, panda_tune_here
 from tests.kits.small import OWN, like, rewritten
-from tuning.archive import export, import_archive
 from tuning.cli import app
 from tuning.experiment.loading import load
 from tuning.experiment.pinned import pinned
 from tuning.experiment.problems import Misuse
+from tuning.handover.archive import export, import_archive
 from tuning.planning.imported import source_artefacts
 from tuning.planning.jobs import source_jobs, source_lineage_of, target_jobs
 from tuning.planning.overlap import overlap_problems, shared_texts
