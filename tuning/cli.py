@@ -273,7 +273,9 @@ def train(
     from tuning.experiment.loading import load
     from tuning.run.train import train as run
 
-    print(as_json(run(load(file, override), output)))
+    trained = run(load(file, override), output)
+    print(as_json(trained))
+    next_step(f"panda-tune predict {trained['winner']} ROWS")
 
 
 @app.command()
