@@ -259,7 +259,7 @@ PLANNED: dict[str, tuple[Change, tuple[str, ...]]] = {
     ),
     "no PLM": (
         values(plm={"from": "./nowhere"}),
-        ("PLM './nowhere': nowhere is no folder with a config.json; give a hub id, a folder or package:",),
+        ("PLM './nowhere': nowhere is no folder with a config.json and no .gguf file; give a hub id, a folder, a .gguf",),
     ),
     "no such PLM on the hub": (values(plm={"from": "nobody/nothing"}), ("PLM 'nobody/nothing': not found as a folder",)),
     "package that is not there": (
@@ -704,7 +704,7 @@ def test_the_installed_command_refuses_in_the_same_words(ran: Ran, file: Path, t
 def test_a_sound_experiment_is_planned(ran: Ran, file: Path) -> None:
     """What the mistakes above are made of has none itself."""
     code, out, said = ran("search", file, "--dry-run")
-    assert (code, said) == (0, "")
+    assert (code, said) == (0, f"Next: panda-tune search {file}\n")
     assert "small: 5 studies" in out
 
 
