@@ -51,13 +51,13 @@ def confirm_trial(root: str, config: TrialConfig) -> None:
     """Trains a configuration with its seeds and keeps scores, report logits, and what a winner's folder holds. Runs on a worker."""
     single_threaded()
     library = PromptLibrary(Path(root))
-    card = {
-        "method": config.method,
-        "target": config.target.name,
-        "plm": config.setting.plm.label,
-        "seeds": config.seeds,
-    }
-    library.get_or_make("confirmed", confirm_key(config), lambda draft: _confirm(draft, library, config), card)
+    library.get_or_make("confirmed", confirm_key(config), lambda draft: _confirm(draft, library, config), _card(config))
+
+
+def _card(config: TrialConfig) -> dict[str, Any]:
+    """What a configuration is, for people."""
+    of = config.setting.plm.label
+    return {"method": config.method, "target": config.target.name, "plm": of, "seeds": config.seeds}
 
 
 def _confirm(draft: Path, library: PromptLibrary, config: TrialConfig) -> None:
@@ -98,13 +98,9 @@ def make_winner(root: str, config: TrialConfig) -> None:
     """Trains a configuration again whose confirmed run kept no winner's folder, and keeps one. Runs on a worker."""
     single_threaded()
     library = PromptLibrary(Path(root))
-    card = {
-        "method": config.method,
-        "target": config.target.name,
-        "plm": config.setting.plm.label,
-        "seeds": config.seeds,
-    }
-    library.get_or_make("winners", winner_key(config), lambda draft: _keep_winner(draft, library, config), card)
+    library.get_or_make(
+        "winners", winner_key(config), lambda draft: _keep_winner(draft, library, config), _card(config)
+    )
 
 
 def _keep_winner(draft: Path, library: PromptLibrary, config: TrialConfig) -> None:
