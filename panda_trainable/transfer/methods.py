@@ -145,8 +145,10 @@ def head_alone(library: PromptLibrary, config: TrialConfig) -> Start:
     return Start(random_start(library, config).prompt, source_heads(library, config))
 
 
-def source_heads(library: PromptLibrary, config: TrialConfig) -> Heads:
+def source_heads(library: PromptLibrary, config: TrialConfig) -> Heads | None:
     """The source's heads [K, O, H] and [K, O], outputs in the order of the target's classes.
+
+    None where a language model's own head answers: no source is trained for it.
 
     Raises:
         ValueError: if the two tasks cannot share a head.
@@ -155,6 +157,8 @@ def source_heads(library: PromptLibrary, config: TrialConfig) -> Heads:
     shared = shared_head(source, config.target)
     if shared is None:
         raise ValueError(f"{config.target.name} cannot take over the head of {source.name}: they have other classes")
+    if config.target.asked:
+        return None
     tuned = tuned_prompts(library, source_lineage(config, 0), config.seeds)
     rows = torch.tensor(shared, dtype=torch.long)
     return torch.stack([p.weight[rows] for p in tuned]), torch.stack([p.bias[rows] for p in tuned])
@@ -200,6 +204,11 @@ def sources_products(config: TrialConfig) -> list[Lineage]:
     return [sources_product(config)]
 
 
+def sources_of_heads(config: TrialConfig) -> list[Lineage]:
+    """The sources whose heads are taken over; none where a language model's own head answers."""
+    return [] if config.target.asked else source_lineages(config)
+
+
 def target_mixtures(config: TrialConfig) -> list[Lineage]:
     """The prompt that is trained on the sources and the target together."""
     return [target_mixture(config)]
@@ -233,7 +242,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         ),
         "mpt": Method(from_product, no_teacher, "MPT, Wang et al. (2023), without distillation", sources_products),
         "zero_shot": Method(whole_source, no_teacher, _SU, source_lineages),
-        "random_prompt": Method(head_alone, no_teacher, _SU + ", their random prompt", source_lineages),
+        "random_prompt": Method(head_alone, no_teacher, _SU + ", their random prompt", sources_of_heads),
         "panda": Method(random_start, target_like_teachers, "PANDA (2022)", source_lineages, target_like),
         "panda_as_released": Method(
             random_start, target_like_teachers, "PANDA's released code", source_lineages, target_like
@@ -243,9 +252,9 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             random_start, both_teachers, "PANDA (2022) with " + _YUAN, source_lineages, target_like
         ),
         "tpt_model": Method(projected, no_teacher, _SU + ", TPT_MODEL"),
-        "tpt_model_zero_shot": Method(projected_whole, no_teacher, _SU + ", cross-model zero-shot", source_lineages),
+        "tpt_model_zero_shot": Method(projected_whole, no_teacher, _SU + ", cross-model zero-shot", sources_of_heads),
         "tpt_relative": Method(moved, no_teacher, _WU + ", as a start"),
-        "tpt_relative_zero_shot": Method(moved_whole, no_teacher, _WU, source_lineages),
+        "tpt_relative_zero_shot": Method(moved_whole, no_teacher, _WU, sources_of_heads),
     }
 )
 """Name -> method; `config.TRAITS` has what it takes."""

@@ -25,7 +25,7 @@ from panda_trainable.training.model_student import ModelStudent
 from panda_trainable.training.student import PromptStudent
 from panda_trainable.training.trainer import Trainer
 from panda_trainable.transfer.lineage import Lineage, tuned, tuned_prompts, tuned_student
-from panda_trainable.transfer.methods import open_trainer
+from panda_trainable.transfer.methods import needed, open_trainer
 from panda_trainable.transfer.projector import on_own_plm, on_source_plm
 from panda_trainable.transfer.teachers import source_lineage, target_mixture, teacher_outputs, teacher_plm_lineage
 from tests.kits.language_models import lm_plm, save_lm
@@ -111,7 +111,9 @@ def test_the_prompt_of_a_source_with_other_classes_answers_untrained(
     with torch.no_grad():
         plain.trainables["prompt"].copy_(torch.stack(tuned))
     assert all(np.array_equal(a, b) for a, b in zip(said_of_selection(plain), said, strict=True))
-    control = said_of_selection(open_trainer(library, replace(config, method="random_prompt")))
+    alone = replace(config, method="random_prompt")
+    assert (needed(config), needed(alone)) == ([source_lineage(config, 0)], [])
+    control = said_of_selection(open_trainer(library, alone))
     assert not any(np.allclose(a, b) for a, b in zip(control, said, strict=True))
 
 
