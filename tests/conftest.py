@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from panda_trainable.config.setting import Setting
+from panda_trainable.config.setting import Plm, Setting
 from panda_trainable.config.task import TaskSpec
 from panda_trainable.library import PromptLibrary
 from panda_trainable.worker import single_threaded
 from tests.kits.command import experiment_file, panda_tune_here
+from tests.kits.language_models import lm_plm, save_lm
 from tests.kits.plms import save_plm
 from tests.kits.tasks import small_task
 from tests.kits.trials import small_setting
@@ -54,6 +55,19 @@ def plms(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         return made[family]
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def lms(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Plm]:
+    """Random language models that answer with their own head, as files, made once."""
+    made: dict[str, Plm] = {}
+
+    def plm(name: str) -> Plm:
+        if name not in made:
+            made[name] = lm_plm(save_lm(tmp_path_factory.mktemp("lm") / name, name), "lm")
+        return made[name]
+
+    return plm
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """`panda-tune new`: a first experiment file from a folder of data."""
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -27,13 +26,14 @@ def new(
     _check_free(out, force=force)
     from tuning.draft.draft import new as drafted
     from tuning.experiment.questions import OPEN
+    from tuning.prediction.output import write
     from tuning.run.progress import Progress
 
     with Progress() as progress:
         progress.doing("reading rows" if preset != "small" else "reading rows and measuring a step")
         text = drafted(folder, out.parent, target=target, plm=plm, preset=preset)
     _check_free(out, force=force)
-    _write(out, text)
+    write(text, out)
     print(out)
     for asked in (line.strip() for line in text.splitlines() if f": {OPEN}" in line):
         print(f"to be said: {asked}", file=sys.stderr)
@@ -45,13 +45,3 @@ def _check_free(out: Path, *, force: bool) -> None:
         refuse(f"--out {out}", "is a folder", f"name a file: {out / 'experiment.yaml'}")
     if out.exists() and not force:
         refuse(str(out), "is there already", "name another file by --out, or overwrite it with --force")
-
-
-def _write(out: Path, text: str) -> None:
-    """The whole file, or none of it."""
-    half = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        half.write_text(text, encoding="utf-8")
-        half.replace(out)
-    except OSError as error:
-        refuse(f"--out {out}", f"cannot be written ({error.strerror or error})", "name a file in another folder")

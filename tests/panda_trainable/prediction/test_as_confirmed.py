@@ -1,7 +1,7 @@
 """The rows that a configuration was confirmed on give the numbers that confirmation wrote: every kind, form and readout."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -72,18 +72,6 @@ def test_whatever_a_method_keeps_predicts_as_it_was_confirmed(
     library: PromptLibrary, trial: Callable[..., TrialConfig], method: str
 ) -> None:
     check_predicts_as_confirmed(library, trial(method, sources=2 if TRAITS[method].sources == "all" else 1))
-
-
-@pytest.fixture(scope="module")
-def lms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Plm]]:
-    made: dict[str, Plm] = {}
-
-    def plm(name: str) -> Plm:
-        if name not in made:
-            made[name] = lm_plm(save_lm(tmp_path_factory.mktemp("lm") / name, name), "lm")
-        return made[name]
-
-    return plm
 
 
 @pytest.mark.parametrize(

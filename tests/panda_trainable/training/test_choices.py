@@ -26,7 +26,7 @@ from panda_trainable.training.heads import Choices, Verbaliser
 from panda_trainable.training.metrics import METRICS
 from panda_trainable.transfer.methods import open_trainer
 from panda_trainable.transfer.teachers import source_lineage, teacher_outputs, teacher_plm_lineage
-from tests.kits.language_models import PlainLm, lm_plm, save_lm
+from tests.kits.language_models import PlainLm
 from tests.kits.tasks import task_of_kind
 from tests.kits.trainers import loss_curve, order_of, prompt_trainer, random_starts, said_of_selection, same
 from tests.kits.trials import asked_trial, setting_on
@@ -37,19 +37,6 @@ NAMED = Wording("{c0} . {c1} . {c2} . {a} It is {answer}", (("place",), ("time",
 Lms = Callable[[str], Plm]
 Tasks = Callable[..., TaskSpec]
 every_way = pytest.mark.parametrize("name", ["llama", "t5"])
-
-
-@pytest.fixture(scope="module")
-def lms(tmp_path_factory: pytest.TempPathFactory) -> Lms:
-    """Language models as files, made once."""
-    made: dict[str, Plm] = {}
-
-    def plm(name: str) -> Plm:
-        if name not in made:
-            made[name] = lm_plm(save_lm(tmp_path_factory.mktemp("lm") / name, name), "lm")
-        return made[name]
-
-    return plm
 
 
 @pytest.fixture(scope="module")

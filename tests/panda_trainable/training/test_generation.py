@@ -43,19 +43,6 @@ every_way = pytest.mark.parametrize("name", ["llama", "t5"])
 
 
 @pytest.fixture(scope="module")
-def lms(tmp_path_factory: pytest.TempPathFactory) -> Lms:
-    """Language models as files, made once."""
-    made: dict[str, Plm] = {}
-
-    def plm(name: str) -> Plm:
-        if name not in made:
-            made[name] = lm_plm(save_lm(tmp_path_factory.mktemp("lm") / name, name))
-        return made[name]
-
-    return plm
-
-
-@pytest.fixture(scope="module")
 def tasks(tmp_path_factory: pytest.TempPathFactory) -> Tasks:
     """Located tasks of a kind: tasks("generation", "name", seed=0)."""
     folder = tmp_path_factory.mktemp("tasks")

@@ -40,19 +40,6 @@ Trials = Callable[..., TrialConfig]
 
 
 @pytest.fixture(scope="module")
-def lms(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Plm]:
-    """Language models as files, made once."""
-    made: dict[str, Plm] = {}
-
-    def plm(name: str) -> Plm:
-        if name not in made:
-            made[name] = lm_plm(save_lm(tmp_path_factory.mktemp("lm") / name, name), "lm")
-        return made[name]
-
-    return plm
-
-
-@pytest.fixture(scope="module")
 def trials(tmp_path_factory: pytest.TempPathFactory, lms: Callable[[str], Plm], wide_plm: Plm) -> Trials:
     """Trials on a language model: trials("llama", "panda", wide=..., form="prefix")."""
     folder = tmp_path_factory.mktemp("tasks")

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,6 @@ from panda_trainable.transfer.methods import open_trainer
 from tests.kits import adapter_reader
 from tests.kits.command import panda_tune_here
 from tests.kits.families import FAMILIES, save_family
-from tests.kits.language_models import lm_plm, save_lm
 from tests.kits.plms import FAMILIES as USUAL
 from tests.kits.tasks import HEADED, task_of_kind
 from tests.kits.trials import asked_trial, short_trial, small_setting
@@ -38,18 +37,6 @@ BEST = 1
 """The seed with the best selection score."""
 
 Lms = Callable[[str], Plm]
-
-
-@pytest.fixture(scope="module")
-def lms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lms]:
-    made: dict[str, Plm] = {}
-
-    def plm(name: str) -> Plm:
-        if name not in made:
-            made[name] = lm_plm(save_lm(tmp_path_factory.mktemp("lm") / name, name), "lm")
-        return made[name]
-
-    return plm
 
 
 def far(config: TrialConfig) -> TrialConfig:
