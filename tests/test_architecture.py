@@ -25,8 +25,7 @@ ORDER = {
     "analysis": ["wording", "statistics", "records", "external", "findings", "figures", "report", "analyze"],
     "tuning": [
         "experiment", "planning", "engine", "tracking", "layout", "tables", "correlation_tables", "run",
-        "cli_options", "prediction", "handover", "draft", "api",
-        "cli_library", "cli_tasks", "cli_export", "cli_new", "cli", "__main__",
+        "prediction", "handover", "draft", "api", "commands", "cli", "__main__",
     ],
 }  # fmt: skip
 """Package -> its rooms and modules, each importing only from those before it."""

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
-from tuning.cli_export import export
-from tuning.cli_library import library_app
-from tuning.cli_new import new
-from tuning.cli_options import (
+from tuning.commands.export import export
+from tuning.commands.library import library_app
+from tuning.commands.new import new
+from tuning.commands.options import (
     SERIALISERS,
     Address,
     File,
@@ -24,9 +24,9 @@ from tuning.cli_options import (
     similarities_known,
     targets_in,
 )
-from tuning.cli_tasks import tasks_app
+from tuning.commands.predict import predict
+from tuning.commands.tasks import tasks_app
 from tuning.layout import terminal_width
-from tuning.prediction.command import predict
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 app.command()(new)

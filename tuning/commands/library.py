@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tuning.cli_options import File, Overrides, as_json, next_step, refuse
+from tuning.commands.options import File, Overrides, as_json, next_step, refuse
 
 library_app = typer.Typer(
     help="Look into the trained prompts and other artefacts, check, export and import them.", no_args_is_help=True

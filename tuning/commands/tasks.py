@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from tuning.cli_options import SERIALISERS, Form, Overrides, refuse, tasks_known
+from tuning.commands.options import SERIALISERS, Form, Overrides, refuse, tasks_known
 
 tasks_app = typer.Typer(help="Look at tasks, and at what a PLM reads of them.", no_args_is_help=True)
 

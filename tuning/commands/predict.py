@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tuning.cli_options import refuse_all
+from tuning.commands.options import refuse_all
 
 
 def predict(

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tuning.cli_options import next_step, refuse
+from tuning.commands.options import next_step, refuse
 
 
 def new(
