@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from tuning.commands.options import Overrides, next_step
+
 
 def export(
     winner: Annotated[
@@ -15,6 +17,7 @@ def export(
         ),
     ],
     to: Annotated[Path, typer.Option(help="folder to write, not there yet", show_default=False)],
+    override: Overrides,
     target: Annotated[str | None, typer.Option(help="of an experiment: its confirmed winner")] = None,
     form: Annotated[
         Literal["peft", "own"], typer.Option(help="adapters that peft loads onto the plain model, or a winner's folder")
@@ -27,5 +30,7 @@ def export(
     """Write a winner for others: PEFT adapters (one per seed, tried with peft first) with head and model card."""
     from tuning.handover.winners import export_from
 
-    made = export_from(winner, to, target, form, plm, tracking)
+    made = export_from(winner, to, target, form, plm, tracking, override)
     print(f"{to}: {', '.join(made)}")
+    if form == "own":
+        next_step(f"panda-tune predict {to} ROWS")

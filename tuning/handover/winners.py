@@ -1,7 +1,7 @@
 """What is exported: a target's confirmed winner, or a winner's folder; checked, with its PLM here."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from tuning.experiment.problems import Misuse, Problem, check_target, problems_o
 
 def export_from(
     where: str, to: Path, target: str | None = None, form: str = "peft", plm: str | None = None,
-    tracking: str | None = None,
+    tracking: str | None = None, override: Sequence[str] = (),
 ) -> list[str]:  # fmt: skip
     """Writes a winner for others, wherever it is; the other arguments are those of `export`.
 
@@ -28,12 +28,16 @@ def export_from(
         form: `peft` or `own`.
         plm: where the PLM is, if not where it was; with a target: which, where there are several.
         tracking: MLflow's address, for `models:/`.
+        override: values of the experiment's file set anew, as `-o` has them; only with a target.
     """
     from tuning.experiment.loading import load
     from tuning.prediction.places import winner_folder
 
     if target is not None:
-        return export(winner_of_target(load(Path(where)), target, plm or ""), to, form)
+        return export(winner_of_target(load(Path(where), override), target, plm or "", where), to, form)
+    if override:
+        rule = "changes the experiment that a target is taken from"
+        raise Misuse(Problem(f"-o {override[0]}", rule, remedy="name the experiment's file and --target"))
     with winner_folder(where, tracking) as folder:
         return export(folder, to, form, plm)
 
@@ -72,13 +76,14 @@ def export(folder: Path, to: Path, form: str = "peft", plm: str | None = None) -
         raise Misuse(Problem(f"--to {to}", rule, remedy="name another folder")) from error
 
 
-def winner_of_target(experiment: Experiment, target: str, plm: str = "") -> Path:
+def winner_of_target(experiment: Experiment, target: str, plm: str = "", file: str = "FILE") -> Path:
     """The folder of a target's confirmed winner in the library: the one that `panda-tune best` names.
 
     Args:
         experiment: its file, searched.
         target: one of its targets.
         plm: on which PLM, by label; empty: the best over all.
+        file: of the experiment, for what is said.
 
     Raises:
         Misuse: if nothing of it is confirmed, or it was confirmed before winners were kept.
@@ -95,11 +100,19 @@ def winner_of_target(experiment: Experiment, target: str, plm: str = "") -> Path
     if row is None:
         labels = ", ".join(each["plm"] for each in rows)
         raise Misuse(Problem(f"--plm {plm}", f"has no winner of {target}", remedy=f"there are those on {labels}"))
-    return _confirmed(experiment, row["config"])
+    try:
+        return _confirmed(experiment, row["config"])
+    except ValueError as error:
+        anew = f"panda-tune best {file} --target {target} --format yaml > {target}.yaml; panda-tune train {target}.yaml"
+        raise Misuse(Problem(target, str(error), remedy=f"{anew}; then export the folder that it names")) from error
 
 
 def _confirmed(experiment: Experiment, config: Mapping[str, Any]) -> Path:
-    """The folder of a pinned configuration's confirmed run."""
+    """The folder of a pinned configuration's confirmed run.
+
+    Raises:
+        ValueError: if it is not there, or without prompts.
+    """
     from tuning.experiment.loading import from_values
     from tuning.planning.results import confirm_key
     from tuning.run.train import pinned_trial
@@ -110,14 +123,7 @@ def _confirmed(experiment: Experiment, config: Mapping[str, Any]) -> Path:
     try:
         folder = library.get("confirmed", key)
     except DamagedArtefact as error:
-        raise Misuse(
-            Problem(pinned.name, f"its confirmed run is not in the library ({error})", remedy=_ANEW)
-        ) from error
+        raise ValueError(f"its confirmed run is not in the library ({error})") from error
     if not (folder / CARD).is_file():
-        raise Misuse(Problem(pinned.name, "was confirmed without keeping its prompts", remedy=_ANEW))
+        raise ValueError("was confirmed without keeping its prompts")
     return folder
-
-
-_ANEW = (
-    "train it: panda-tune best FILE --target T --format yaml, panda-tune train, and export the folder that it writes"
-)

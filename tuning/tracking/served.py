@@ -33,7 +33,7 @@ class WinnerModel(PythonModel):
 
         self.predictor = Predictor.load(context.artifacts[ARTEFACT])
 
-    def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> Any:
         """A line per row: prediction, and the probabilities where there are such."""
         frame = model_input if isinstance(model_input, pd.DataFrame) else pd.DataFrame(model_input)
         rows = [{str(name): _plain(value) for name, value in row.items()} for row in frame.to_dict("records")]

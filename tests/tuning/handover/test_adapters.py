@@ -1,6 +1,7 @@
 """Exported adapters: peft alone gives our logits, and what it cannot say is refused by the part, with nothing written."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -229,3 +230,19 @@ def test_the_winner_that_best_names_is_exported_from_a_search(searched: tuple[Pa
     assert score == pytest.approx(row["selection_score"])
     said = panda_tune_here("export", file, "--target", "u", "--to", tmp_path / "b", code=2).stderr
     assert "--target u: is no target of the experiment" in said
+    said = panda_tune_here("export", tmp_path / "own", "--to", tmp_path / "b", "-o", "name=x", code=2).stderr
+    assert "-o name=x: changes the experiment that a target is taken from" in said
+
+
+@pytest.mark.slow
+def test_a_winner_whose_prompts_were_not_kept_is_refused_with_the_commands_that_make_it(
+    searched: tuple[Path, Path, str], tmp_path: Path
+) -> None:
+    folder, file, _ = searched
+    bare = tmp_path / "bare"
+    shutil.copytree(folder / "runs/library", bare / "library", ignore=shutil.ignore_patterns("winner.json"))
+    tracking = f"tracking.uri=sqlite:///{folder / 'runs/mlflow.db'}"
+    options = ("-o", f"storage={bare}", "-o", tracking, "--to", tmp_path / "x")
+    said = panda_tune_here("export", file, "--target", "t", *options, code=2).stderr
+    assert f"panda-tune best {file} --target t --format yaml > t.yaml; panda-tune train t.yaml" in said
+    assert not (tmp_path / "x").exists()
