@@ -48,7 +48,8 @@ def model_card(winner: Winner, plain: Plain, seed: int, task_type: str) -> str:
 
 
 def _front_matter(plain: Plain) -> Iterator[str]:
-    yield from ("---", f"base_model: {json.dumps(plain.base)}", "library_name: peft", "tags: [soft-prompt, panda-tune]")
+    base = json.dumps(plain.base) if plain.on_hub else "# to be filled in"
+    yield from ("---", f"base_model: {base}", "library_name: peft", "tags: [soft-prompt, panda-tune]")
     yield from ("license: # to be filled in", "datasets: # to be filled in", "language: # to be filled in", "---")
 
 
@@ -57,14 +58,14 @@ def _what(winner: Winner, plain: Plain, seed: int) -> str:
     made = f" (dequantised from {winner.plm.source})" if winner.plm.folder else ""
     return (
         f"A soft {form} of {winner.length} tokens for the {winner.task.kind.replace('_', ' ')} {winner.task.name}, on the frozen "
-        f"{plain.base}{made}, whose files have the hash {winner.plm.files}. Replica of seed {seed} of {len(winner.seeds)}; "
+        f"{plain.name}{made}, whose files have the hash {winner.plm.files}. Replica of seed {seed} of {len(winner.seeds)}; "
         "nothing of the model was changed."
     )
 
 
 def _loading(winner: Winner, plain: Plain, task_type: str) -> Iterator[str]:
     options = "".join(f", {name}={value}" for name, value in plain.settings.items())
-    body = f"{plain.loader}.from_pretrained({plain.base!r}{options})" + (".get_encoder()" if plain.encodes else "")
+    body = f"{plain.loader}.from_pretrained(base{options})" + (".get_encoder()" if plain.encodes else "")
     answers, own = reads(winner), winner.plm.has_own_head
     yield from (
         "```python",
@@ -72,8 +73,9 @@ def _loading(winner: Winner, plain: Plain, task_type: str) -> Iterator[str]:
         *([] if own else ["from safetensors.torch import load_file"]),
     )
     yield from (f"from transformers import AutoTokenizer, {plain.loader}", "")
+    yield f"base = {plain.base!r}" + ("" if plain.on_hub else "  # where it was exported: put your own place here")
     yield f"model = PeftModel.from_pretrained({body}, 'this folder').eval()"
-    yield f"row = AutoTokenizer.from_pretrained({plain.base!r})({_text(winner)}, return_tensors='pt')"
+    yield f"row = AutoTokenizer.from_pretrained(base)({_text(winner)}, return_tensors='pt')"
     if own:
         given = ", decoder_input_ids=start" if answers == "decoder" else ""
         yield f"logits = model(**row{given}).logits"
@@ -123,7 +125,7 @@ def _training(winner: Winner) -> Iterator[str]:
     for source in winner.sources:
         yield f"- source: {source.task} (similarity {source.similarity:.3f})"
     for name, value in winner.knobs.items():
-        yield f"- {'λ' if name == 'lambda' else name}: {value}"
+        yield f"- {'λ' if name == 'lambda' else name}: {f'{value:.4g}' if isinstance(value, float) else value}"
     yield f"- seeds: {', '.join(map(str, winner.seeds))}; the adapter in the folder itself is that of {winner.best_seed}, the best in selection"
     if winner.precision != "float32":
         yield f"- trained in {winner.precision}; the adapter was compared in float32"

@@ -22,12 +22,16 @@ class Plain:
         settings: that `from_pretrained` is given beside the place.
         encodes: whether of an encoder-decoder the encoder alone is used.
         base: its place: hub id, or folder.
+        on_hub: whether others find it there.
+        name: what it is called among people: hub id, or the end of its place.
     """
 
     loader: str
     settings: Mapping[str, Any]
     encodes: bool
     base: str
+    on_hub: bool
+    name: str
 
     def load(self, folder: Path) -> Any:
         """The model, of files on this machine."""
@@ -43,11 +47,13 @@ def plain_model(winner: Winner) -> Plain:
     plm = winner.plm
     folder = checked_folder(plm)
     named = plm.source.count("/") <= 1 and not plm.source.startswith(("package:", ".", "/", "~")) and not plm.folder
-    base = plm.source if named and not Path(plm.source).exists() else str(folder)
+    on_hub = named and not Path(plm.source).exists()
+    base = plm.source if on_hub else str(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     encodes = bool(config.get("is_encoder_decoder")) and not plm.has_own_head
     settings = {} if plm.layers is None else {"num_hidden_layers": plm.layers}
-    return Plain(KINDS[plm.kind].loader if plm.has_own_head else "AutoModel", settings, encodes, base)
+    loader = KINDS[plm.kind].loader if plm.has_own_head else "AutoModel"
+    return Plain(loader, settings, encodes, base, on_hub, base if on_hub else plm.label)
 
 
 SLOTS: Mapping[str, str] = MappingProxyType({"masked_lm": "mask", "causal_lm": "last", "seq2seq_lm": "decoder"})

@@ -18,6 +18,7 @@ from panda_trainable.config.trial import TrialConfig
 from panda_trainable.data.tokens import token_table
 from panda_trainable.library import PromptLibrary
 from panda_trainable.prediction.folder import write_winner
+from panda_trainable.prediction.predictor import Predictor
 from panda_trainable.prediction.winner import Winner, read_winner
 from panda_trainable.pretrained.files import load_tokenizer, plm_files
 from panda_trainable.prompt.foreign import read_foreign
@@ -114,10 +115,17 @@ def test_an_adapter_gives_our_logits_and_says_what_it_is(library: PromptLibrary,
     assert torch.equal(read_foreign(adapter), read_foreign(adapter / f"seed-{BEST}"))
     card = (adapter / "README.md").read_text()
     for said in (
-        "library_name: peft", "license: # to be filled in", "- method: spot", "- source: s0 (similarity 0.5", plm.files,
+        "library_name: peft", "base_model: # to be filled in", "license: # to be filled in", "- method: spot", "- source: s0 (similarity 0.5", plm.files,
         "| report | accuracy | 0.5000 |", "states[:, 0] @ head['weight'].T",
     ):  # fmt: skip
         assert said in card, said
+    found: dict[str, Any] = {}
+    exec(card.split("```python")[1].split("```")[0].replace("this folder", str(adapter)), found)  # noqa: S102
+    row = {field: field for field in winner.task.text_fields}
+    (ours,) = Predictor.load(winner.folder).predict([row], replica=BEST).answers
+    assert ours.probabilities is not None
+    theirs = found["logits"].softmax(-1)[0].tolist()
+    assert list(ours.probabilities.values()) == pytest.approx(theirs, abs=1e-5)
 
 
 def winner_of(library: PromptLibrary, config: TrialConfig, folder: Path) -> Winner:
