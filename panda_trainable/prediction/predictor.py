@@ -99,6 +99,8 @@ class Predictor:
             raise ValueError(
                 f"{path}: is not there; give a file of rows (jsonl, json, csv, tsv, parquet, conll, arrow, txt)"
             )
+        if path.is_fifo() or path.is_char_device():
+            raise ValueError(f"{path}: is a pipe, and rows are read more than once; write them into a file")
         return self._predict(file_rows(path, self.winner.reading), replica, batch)
 
     def logits(self, rows: Iterable[Mapping[str, Any]], batch: int = BATCH) -> list[Array]:

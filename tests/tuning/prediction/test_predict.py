@@ -105,6 +105,7 @@ def test_scores_of_one_replica_are_one_line() -> None:
         (["nowhere", "ROWS"], "nowhere: is not there; give a folder that panda-tune train wrote"),
         (["ROWS", "ROWS"], "is a file; give a folder"),
         (["WINNER", "none.csv"], "none.csv: is not there; give a file of rows"),
+        (["WINNER", "/dev/null"], "/dev/null: is a pipe, and rows are read more than once"),
         (["WINNER", "BAD"], "bad.jsonl:1: needs the field a; it has b"),
         (["WINNER", "ROWS", "--replica", "7"], "replica 7: the winner has those of seeds 0, 1; name one"),
         (["WINNER", "ROWS", "--plm", "OTHER"], "are not those of the winner, whose hash is"),
