@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from analysis.wording import counted
 from panda_trainable.config.methods import TRAITS
 from panda_trainable.library import PromptLibrary
 from panda_trainable.worker import single_threaded
@@ -60,7 +61,7 @@ def _described(plan: Plan, library: PromptLibrary, notes: list[str]) -> str:
     expected = seconds(plan, costs, to_run, prompts, sources, [job.target.task.name for job in to_score])
     shared = [f"{source} and {target} share {n} texts" for (source, target), n in shared_texts(library, plan).items()]
     lines = [
-        f"{experiment.name}: {repeats * len(plan.pairs)} studies = {len(experiment.targets)} targets × methods and sources{_repeated(repeats)}, on {plan.setting.plm.label}",
+        f"{experiment.name}: {counted(repeats * len(plan.pairs), 'study')} = {counted(len(experiment.targets), 'target')} × methods and sources{_repeated(repeats)}, on {plan.setting.plm.label}",
         *(f"  {pair.name}" for pair in plan.pairs),
         (
             f"prompts: {len(jobs)} runs (sources and embeddings) and {len(others)} of other PLMs, {len(made) + len(made_there)} reused, "

@@ -23,7 +23,7 @@ TRAIN = {"steps": 8, "eval_every": 4, "batch_size": 4, "max_length": 16, "seeds"
 
 def test_studies_trials_prompts_and_steps_are_told(planned: Planned) -> None:
     lines = describe(planned(search={"trials": 3}, confirm={"top": 2, "seeds": [10]}).experiment).splitlines()
-    assert lines[0].startswith("small: 5 studies = 1 targets")
+    assert lines[0].startswith("small: 5 studies = 1 target")
     assert lines[1:6] == ["  t · prompt_tuning", *(f"  t ← {s} · {m}" for m in ("spot", "panda") for s in ("s1", "s2"))]
     assert lines[6].startswith(
         "prompts: 3 runs (sources and embeddings) and 0 of other PLMs, 0 reused, 20 steps to go, 2 seeds"
@@ -35,8 +35,8 @@ def test_studies_trials_prompts_and_steps_are_told(planned: Planned) -> None:
 def test_repeats_of_the_search_are_counted(planned: Planned) -> None:
     changes: dict[str, Any] = {"methods": ["spot"], "confirm": {"top": 2, "seeds": [10]}}
     once, thrice = (describe(planned(search={"trials": 4, "repeats": r}, **changes).experiment) for r in (1, 3))
-    assert "small: 3 studies = 1 targets × methods and sources, on" in once
-    assert "small: 9 studies = 1 targets × methods and sources × 3 searches, on" in thrice
+    assert "small: 3 studies = 1 target × methods and sources, on" in once
+    assert "small: 9 studies = 1 target × methods and sources × 3 searches, on" in thrice
     assert "search: 12 trials of 8 steps at most, 0 there" in once
     assert "search: 36 trials of 8 steps at most, 0 there" in thrice
     assert "confirm: 18 configurations at most" in thrice
@@ -67,7 +67,7 @@ def test_each_plm_has_its_own_plan(plms: Callable[[str], Path], tmp_path: Path) 
     for part, plan in zip(parts, (first, second), strict=True):
         label = plan.setting.plm.label
         lines = part.splitlines()
-        assert lines[0] == f"small: 3 studies = 1 targets × methods and sources, on {label}"
+        assert lines[0] == f"small: 3 studies = 1 target × methods and sources, on {label}"
         assert lines[1] == f"  t · prompt_tuning · {label}"
         assert "prompts: 3 runs (sources and embeddings) and 0 of other PLMs, 0 reused" in lines[4]
 
@@ -83,7 +83,7 @@ def test_methods_with_one_configuration_have_one_trial_and_other_plms_are_counte
 ) -> None:
     lines = describe(planned(**every_method(plms)).experiment).splitlines()
     # 10 methods of the target, 9 of each of three sources; 5 of these are single points.
-    assert lines[0].startswith("small: 37 studies = 1 targets")
+    assert lines[0].startswith("small: 37 studies = 1 target")
     # Sources s1, s2, pool of 8 steps, t of 4; the larger PLM on t of 8, and t, s1, s2 of 8 on the one that is projected from.
     assert lines[38].startswith(
         "prompts: 4 runs (sources and embeddings) and 4 of other PLMs, 0 reused, 60 steps to go"
