@@ -14,6 +14,8 @@ from uuid import uuid4
 from filelock import SoftFileLease, Timeout
 
 CARD = "card.json"
+CARD_MIB = 16
+"""MiB of a card at most."""
 LEASE_S = 60.0
 """Seconds without a sign of life after which a lock's holder is superseded; one that is known to be dead is at once."""
 
@@ -142,19 +144,34 @@ def _remove_unsigned(path: Path) -> None:
 
 
 def verify(folder: Path) -> None:
-    """Checks an artefact's files against its card.
+    """Checks an artefact's files against its card, which may come from others: no name in it leads out of the folder.
 
     Raises:
         DamagedArtefact: if the card or a file is missing, unreadable or changed.
     """
     try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        found = {name: _checksum(folder / name) for name in card["sha256"]}
-    except (OSError, KeyError, ValueError, TypeError) as error:
+        sums = dict(_card_of(folder)["sha256"])
+        lost = [name for name in sums if name != Path(name).name or not (folder / name).is_file()]
+        wrong = [] if lost else [name for name, checksum in sums.items() if _checksum(folder / name) != checksum]
+    except (OSError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise DamagedArtefact(f"{folder}: cannot be read ({error})") from error
-    wrong = [name for name, checksum in card["sha256"].items() if found[name] != checksum]
+    if lost or not sums:
+        said = f"lists {', '.join(map(repr, lost))}, which it does not hold" if lost else "lists no file"
+        raise DamagedArtefact(f"{folder}: {said}")
     if wrong:
         raise DamagedArtefact(f"{folder}: {', '.join(wrong)} changed since it was written")
+
+
+def _card_of(folder: Path) -> Any:
+    """The card of an artefact; a huge one is none.
+
+    Raises:
+        OSError, ValueError: if it cannot be read.
+    """
+    path = folder / CARD
+    if path.stat().st_size > CARD_MIB * 2**20:
+        raise ValueError(f"a card has at most {CARD_MIB} MiB")
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _checksum(path: Path) -> str:
