@@ -108,10 +108,11 @@ class PromptLibrary:
         """The cards of all artefacts, by kind and key."""
         for path in sorted(self.root.glob(f"*/*/{CARD}")):
             if not path.parent.name.startswith("."):
+                of = {"kind": path.parent.parent.name, "key": path.parent.name}
                 try:
-                    yield json.loads(path.read_text(encoding="utf-8"))
-                except ValueError:
-                    yield {"kind": path.parent.parent.name, "key": path.parent.name, "task": "a damaged card"}
+                    yield {**_card_of(path.parent), **of}
+                except (OSError, ValueError, TypeError, RecursionError):
+                    yield {**of, "task": "a damaged card"}
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
