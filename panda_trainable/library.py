@@ -16,6 +16,8 @@ from filelock import SoftFileLease, Timeout
 CARD = "card.json"
 CARD_MIB = 16
 """MiB of a card at most."""
+STORAGE_MODE = 0o750
+"""Permissions of a new storage, less those that the umask takes."""
 LEASE_S = 60.0
 """Seconds without a sign of life after which a lock's holder is superseded; one that is known to be dead is at once."""
 
@@ -90,6 +92,7 @@ class PromptLibrary:
         """Creates an artefact; if another process has created it meanwhile, that one is kept."""
         folder = self.path(kind, key)
         draft = folder.with_name(f".{key}-{uuid4().hex[:8]}")
+        make_storage(self.root.parent)
         draft.mkdir(parents=True)
         try:
             make(draft)
@@ -124,6 +127,7 @@ class PromptLibrary:
             name: what is locked: part of a file name.
         """
         path = self.root / "locks" / f"{name}.lock"
+        make_storage(self.root.parent)
         path.parent.mkdir(parents=True, exist_ok=True)
         lease = SoftFileLease(path, lease_duration=LEASE_S, poll_interval=POLL_S)
         while not lease.is_locked:
@@ -142,6 +146,24 @@ def _remove_unsigned(path: Path) -> None:
         found = path.stat()
         if not found.st_size and time.time() - found.st_mtime > LEASE_S:
             path.unlink()
+
+
+def make_storage(storage: Path) -> None:
+    """Makes a storage that is not there for its owner and group alone: prompts and logits tell of the data.
+
+    One that is there keeps the mode that its owner gave it.
+    """
+    if not storage.exists():
+        storage.parent.mkdir(parents=True, exist_ok=True)
+        storage.mkdir(mode=STORAGE_MODE, exist_ok=True)
+
+
+def set_aside(path: Path) -> Path:
+    """Keeps a damaged file beside as `<name>.damaged-<n>`; where it is then."""
+    number = 1
+    while (kept := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    return path.replace(kept)
 
 
 def verify(folder: Path) -> None:

@@ -77,7 +77,8 @@ class Grid:
         yield ""
         for row in self.rows:
             named = [
-                f"{name} {printable(cell)}" if cell not in ("", UNKNOWN) else "" for name, cell in zip(self.head, row, strict=True)
+                f"{name} {printable(cell)}" if cell not in ("", UNKNOWN) else ""
+                for name, cell in zip(self.head, row, strict=True)
             ]
             yield from wrapped(map(printable, row[:1]), width)
             for part in (named[1 : self.texts], named[self.texts :]):

@@ -212,9 +212,7 @@ def _of_card(folder: Path) -> Winner:
     """
     card = folder / CARD
     try:
-        if card.stat().st_size > CARD_MIB * 2**20:
-            raise ValueError(f"a card has at most {CARD_MIB} MiB")
-        data = json.loads(card.read_text(encoding="utf-8"))
+        data = json.loads(_card_text(card))
         version = data.pop("format")
         is_later = isinstance(version, int) and version > FORMAT
         winner = None if is_later else replace(of_data(Winner, data), folder=folder)
@@ -223,6 +221,12 @@ def _of_card(folder: Path) -> Winner:
     if winner is None:
         raise ValueError(f"{card}: has format {version}, and this version reads {FORMAT}: update panda-tune")
     return winner
+
+
+def _card_text(card: Path) -> str:
+    if card.stat().st_size > CARD_MIB * 2**20:
+        raise ValueError(f"a card has at most {CARD_MIB} MiB")
+    return card.read_text(encoding="utf-8")
 
 
 ANEW = "have it written again by panda-tune train"

@@ -9,7 +9,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from panda_trainable.config.task import TaskSpec
-from panda_trainable.library import DamagedArtefact, PromptLibrary, verify
+from panda_trainable.library import DamagedArtefact, PromptLibrary, make_storage, verify
 from tuning.experiment.problems import Misuse, Problem
 from tuning.handover.trust import artefact_problem, is_known, size_problem, task_names
 from tuning.planning.imported import source_artefacts, source_counts, task_card
@@ -92,9 +92,7 @@ def import_archive(root: Path, archive: Path) -> tuple[list[str], int]:
         remedy = "name a file that library export wrote"
         raise Misuse(Problem(str(archive), f"cannot be read as an archive ({reason})", remedy=remedy)) from error
     except (DamagedArtefact, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Misuse(
-            Problem(str(archive), f"is damaged: {_reason(error)}", remedy="have it exported again")
-        ) from error
+        raise Misuse(Problem(str(archive), f"is damaged: {_reason(error)}", remedy="have it exported again")) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
@@ -116,6 +114,7 @@ def _unpack(file: zipfile.ZipFile, archive: Path, draft: Path) -> None:
         raise Misuse(Problem(str(archive), rule, remedy="name a file that export wrote"))
     if problem := size_problem(entries, archive, draft.parent):
         raise Misuse(Problem(str(archive), problem, remedy="have it exported again"))
+    make_storage(draft.parents[1])
     draft.mkdir(parents=True)
     for entry in entries:
         target = draft / entry.filename

@@ -156,6 +156,15 @@ def test_an_imported_source_is_planned_with_the_same_keys_and_nothing_left_to_tr
     assert keys[0] == keys[1]
 
 
+def test_what_an_archive_said_of_a_task_is_named_where_it_is_damaged(ours: Path, archive: Path, tmp_path: Path) -> None:
+    file = file_without_source(ours, tmp_path / "theirs")
+    import_archive(tmp_path / "theirs/runs/library", archive)
+    card = tmp_path / "theirs/runs/library/tasks/s1.json"
+    card.write_text('{"is": ')
+    with pytest.raises(Misuse, match=r"s1.json: is damaged .*; import its archive again"):
+        make_plans(load(file))
+
+
 def test_no_prompt_of_an_imported_source_is_trained_again(ours: Path, theirs: Callable[..., Plan]) -> None:
     plan = theirs()
     library = PromptLibrary(plan.experiment.storage_path / "library")
@@ -499,9 +508,10 @@ def test_a_huge_card_and_an_entry_that_is_there_twice_are_refused(tmp_path: Path
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as held:
         held.writestr(f"texts/{KEY}/card.json", b" " * (17 * 2**20))
     assert "17.0 MiB, and at most 16 MiB" in refused(tmp_path / "inside/library", tmp_path / "a.zip")
-    with zipfile.ZipFile(tmp_path / "b.zip", "w") as held, pytest.warns(UserWarning, match="Duplicate name"):
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as held:
         held.writestr(f"texts/{KEY}/card.json", "{}")
-        held.writestr(f"texts/{KEY}/card.json", "{}")
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            held.writestr(f"texts/{KEY}/card.json", "{}")
     assert "card.json twice" in refused(tmp_path / "inside/library", tmp_path / "b.zip")
 
 
