@@ -1,6 +1,18 @@
 """Numbers and names as figures and reports write them."""
 
+import re
 from collections.abc import Mapping, Sequence
+from typing import Any
+
+GUARDED = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""What a text may begin with that spreadsheets take for a formula."""
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+def guarded(value: Any) -> Any:
+    """A value as a cell of a CSV file: a text that would be a formula begins with an apostrophe, numbers stay as they are."""
+    is_formula = isinstance(value, str) and value.startswith(GUARDED) and not _NUMBER.fullmatch(value)
+    return f"'{value}" if is_formula else value
 
 
 def points(value: float, signed: bool = True) -> str:

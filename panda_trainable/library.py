@@ -14,6 +14,10 @@ from uuid import uuid4
 from filelock import SoftFileLease, Timeout
 
 CARD = "card.json"
+CARD_MIB = 16
+"""MiB of a card at most."""
+STORAGE_MODE = 0o750
+"""Permissions of a new storage, less those that the umask takes."""
 LEASE_S = 60.0
 """Seconds without a sign of life after which a lock's holder is superseded; one that is known to be dead is at once."""
 
@@ -88,6 +92,7 @@ class PromptLibrary:
         """Creates an artefact; if another process has created it meanwhile, that one is kept."""
         folder = self.path(kind, key)
         draft = folder.with_name(f".{key}-{uuid4().hex[:8]}")
+        make_storage(self.root.parent)
         draft.mkdir(parents=True)
         try:
             make(draft)
@@ -106,10 +111,11 @@ class PromptLibrary:
         """The cards of all artefacts, by kind and key."""
         for path in sorted(self.root.glob(f"*/*/{CARD}")):
             if not path.parent.name.startswith("."):
+                of = {"kind": path.parent.parent.name, "key": path.parent.name}
                 try:
-                    yield json.loads(path.read_text(encoding="utf-8"))
-                except ValueError:
-                    yield {"kind": path.parent.parent.name, "key": path.parent.name, "task": "a damaged card"}
+                    yield {**_card_of(path.parent), **of}
+                except (OSError, ValueError, TypeError, RecursionError):
+                    yield {**of, "task": "a damaged card"}
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
@@ -121,6 +127,7 @@ class PromptLibrary:
             name: what is locked: part of a file name.
         """
         path = self.root / "locks" / f"{name}.lock"
+        make_storage(self.root.parent)
         path.parent.mkdir(parents=True, exist_ok=True)
         lease = SoftFileLease(path, lease_duration=LEASE_S, poll_interval=POLL_S)
         while not lease.is_locked:
@@ -141,20 +148,53 @@ def _remove_unsigned(path: Path) -> None:
             path.unlink()
 
 
+def make_storage(storage: Path) -> None:
+    """Makes a storage that is not there for its owner and group alone: prompts and logits tell of the data.
+
+    One that is there keeps the mode that its owner gave it.
+    """
+    if not storage.exists():
+        storage.parent.mkdir(parents=True, exist_ok=True)
+        storage.mkdir(mode=STORAGE_MODE, exist_ok=True)
+
+
+def set_aside(path: Path) -> Path:
+    """Keeps a damaged file beside as `<name>.damaged-<n>`; where it is then."""
+    number = 1
+    while (kept := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    return path.replace(kept)
+
+
 def verify(folder: Path) -> None:
-    """Checks an artefact's files against its card.
+    """Checks an artefact's files against its card, which may come from others: no name in it leads out of the folder.
 
     Raises:
         DamagedArtefact: if the card or a file is missing, unreadable or changed.
     """
     try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        found = {name: _checksum(folder / name) for name in card["sha256"]}
-    except (OSError, KeyError, ValueError, TypeError) as error:
+        sums = dict(_card_of(folder)["sha256"])
+        lost = [name for name in sums if name != Path(name).name or not (folder / name).is_file()]
+        wrong = [] if lost else [name for name, checksum in sums.items() if _checksum(folder / name) != checksum]
+    except (OSError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise DamagedArtefact(f"{folder}: cannot be read ({error})") from error
-    wrong = [name for name, checksum in card["sha256"].items() if found[name] != checksum]
+    if lost or not sums:
+        said = f"lists {', '.join(map(repr, lost))}, which it does not hold" if lost else "lists no file"
+        raise DamagedArtefact(f"{folder}: {said}")
     if wrong:
         raise DamagedArtefact(f"{folder}: {', '.join(wrong)} changed since it was written")
+
+
+def _card_of(folder: Path) -> Any:
+    """The card of an artefact; a huge one is none.
+
+    Raises:
+        OSError, ValueError: if it cannot be read.
+    """
+    path = folder / CARD
+    if path.stat().st_size > CARD_MIB * 2**20:
+        raise ValueError(f"a card has at most {CARD_MIB} MiB")
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _checksum(path: Path) -> str:

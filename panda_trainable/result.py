@@ -1,7 +1,9 @@
 """TrialResult: what one evaluation of a trial found, as a frozen value. Imports neither torch nor Ray."""
 
+import errno
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -14,6 +16,10 @@ METRIC = "score"
 LOST = "its process was lost"
 """Why a trial failed that could not report so itself."""
 
+STORAGE_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Numbers of errors of the storage: whoever writes next meets them, too."""
+
+_NUMBER = re.compile(r"\[Errno (\d+)\] *(.*)")
 _RESULT = "result"
 _REASON_LENGTH = 500
 
@@ -108,6 +114,17 @@ class TrialResult:
         kept["scores"] = {metric: _seeds(seeds) for metric, seeds in kept["scores"].items()}
         kept["losses"] = _seeds(kept["losses"])
         return cls(**kept)
+
+
+def storage_failure(reason: str) -> OSError | None:
+    """The error of the storage that another process met; None where something else went wrong there.
+
+    Args:
+        reason: as it told it.
+    """
+    found = _NUMBER.search(reason)
+    is_storage = found is not None and int(found[1]) in STORAGE_FAILS
+    return OSError(int(found[1]), found[2]) if found and is_storage else None
 
 
 def _seeds(kept: Mapping[str, float]) -> dict[int, float]:

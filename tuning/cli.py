@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, NoReturn
 import typer
 
 from tuning.commands.export import export
+from tuning.commands.faults import explained, failed
 from tuning.commands.library import library_app
 from tuning.commands.new import new
 from tuning.commands.options import (
@@ -25,7 +26,9 @@ from tuning.commands.options import (
     targets_in,
 )
 from tuning.commands.predict import predict
+from tuning.commands.stopping import Stopping, said
 from tuning.commands.tasks import tasks_app
+from tuning.experiment.names import printable
 from tuning.layout import terminal_width
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
@@ -35,14 +38,13 @@ app.add_typer(tasks_app, name="tasks")
 app.command()(predict)
 app.command()(export)
 
-EXIT_CODES: Mapping[str, int] = MappingProxyType(dict.fromkeys(("Misuse", "NoRecords", "Deleted"), 2))
-"""Exceptions that a user can mend, by name since their modules load late -> exit code."""
+EXIT_CODES: Mapping[str, int] = MappingProxyType({**dict.fromkeys(("Misuse", "NoRecords", "Deleted"), 2), "Failed": 1})
+"""Exceptions that say themselves what to do, by name since their modules load late -> exit code."""
+
+EXPECTED = frozenset(EXIT_CODES)
 
 INTERRUPTED = 130
-"""Exit code of a command that is stopped by Ctrl-C."""
-GOES_ON = "stopped; the same command goes on from here"
-STOPPED: Mapping[str, str] = MappingProxyType(dict.fromkeys(("search", "quickstart", "retrieve"), GOES_ON))
-"""Command -> what is said when it is stopped, where that is more than that it is."""
+"""What typer makes of an interrupt."""
 
 
 def _print_version(asked: bool) -> None:
@@ -85,7 +87,8 @@ def _search(experiment: Any, file: Path, address: str | None) -> None:
     from tuning.run.search import search as run
     from tuning.tables import best_table, study_table
 
-    outcome = run(experiment, address)
+    with explained(experiment.search_path, EXPECTED):
+        outcome = run(experiment, address)
     if outcome.winners:
         width = terminal_width()
         print(study_table(experiment, width))
@@ -209,7 +212,8 @@ def retrieve(
         refuse(
             f"--by {by}", f"is no similarity{near(by, SIMILARITY_NAMES)}", f"there are {', '.join(SIMILARITY_NAMES)}"
         )
-    ranked = library.retrieve(experiment, target, by, address)
+    with explained(experiment.search_path, EXPECTED):
+        ranked = library.retrieve(experiment, target, by, address)
     rows = [row for row in ranked if top is None or row["rank"] <= top]
     kept = library.kept(experiment, by, target)
     if form != "table":
@@ -273,7 +277,9 @@ def train(
     from tuning.experiment.loading import load
     from tuning.run.train import train as run
 
-    trained = run(load(file, override), output)
+    experiment = load(file, override)
+    with explained(experiment.search_path, EXPECTED):
+        trained = run(experiment, output)
     print(as_json(trained))
     next_step(f"panda-tune predict {trained['winner']} ROWS")
 
@@ -304,17 +310,18 @@ def schema() -> None:
 
 
 def main() -> NoReturn:
-    """The console script: a user's mistake is one message and exit code 2, never a traceback."""
+    """The console script: a user's mistake is one message and exit code 2, anything else one and 1, never a traceback."""
+    stopping = Stopping()
+    stopping.listen()
     try:
         app(standalone_mode=True)
     except (KeyboardInterrupt, SystemExit) as ended:  # typer makes an exit of an interrupt
         if isinstance(ended, SystemExit) and ended.code != INTERRUPTED:
             raise
-        print(STOPPED.get(next(iter(sys.argv[1:]), ""), "stopped"), file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    except Exception as error:
-        if type(error).__name__ not in EXIT_CODES:
-            raise
-        print(error, file=sys.stderr)
-        sys.exit(EXIT_CODES[type(error).__name__])
+        print(said(next(iter(sys.argv[1:]), "")), file=sys.stderr)
+        sys.exit(stopping.exit_code)
+    except Exception as error:  # noqa: BLE001  # the edge: whatever it is, people read one sentence
+        told = error if type(error).__name__ in EXIT_CODES else failed(error)
+        print(printable(str(told)), file=sys.stderr)
+        sys.exit(EXIT_CODES[type(told).__name__])
     sys.exit(0)

@@ -6,6 +6,7 @@ from io import StringIO
 from typing import Any
 
 from analysis.statistics.correlation import Correlation, OfTarget
+from analysis.wording import guarded
 from tuning.layout import UNKNOWN, Grid, wrapped
 
 PER_SIMILARITY = (
@@ -129,7 +130,7 @@ def correlation_csv(found: Sequence[Correlation]) -> str:
     text = StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(row for one in found for row in _rows(one))
+    writer.writerows({name: guarded(value) for name, value in row.items()} for one in found for row in _rows(one))
     return text.getvalue()
 
 

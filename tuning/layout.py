@@ -11,6 +11,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from tuning.experiment.names import printable
+
 WIDTH = 200
 """Columns of a table that no terminal shows."""
 UNKNOWN = "–"
@@ -63,7 +65,7 @@ class Grid:
                 name, justify="left" if number < self.texts else "right", no_wrap=is_whole, overflow="fold"
             )
         for row in self.rows:
-            table.add_row(*row)
+            table.add_row(*map(printable, row))
         console = Console(file=StringIO(), width=WIDTH, color_system=None)
         console.print(table)
         written = console.file
@@ -75,9 +77,10 @@ class Grid:
         yield ""
         for row in self.rows:
             named = [
-                f"{name} {cell}" if cell not in ("", UNKNOWN) else "" for name, cell in zip(self.head, row, strict=True)
+                f"{name} {printable(cell)}" if cell not in ("", UNKNOWN) else ""
+                for name, cell in zip(self.head, row, strict=True)
             ]
-            yield from wrapped(row[:1], width)
+            yield from wrapped(map(printable, row[:1]), width)
             for part in (named[1 : self.texts], named[self.texts :]):
                 yield from filled(filter(None, part), width)
             yield ""

@@ -9,6 +9,7 @@ from analysis.findings.choice import Choice, choose, difference, reported
 from analysis.records.evidence import Evidence
 from analysis.records.studies import StudyRecord
 from analysis.statistics.gains import LEVEL, ROUNDING
+from analysis.wording import guarded
 
 BEST, TIE, PLAIN = "best", "tie", ""
 SIGNS = {BEST: "*", TIE: "=", PLAIN: " "}
@@ -106,7 +107,8 @@ def as_csv(table: MethodTable) -> str:
     for method in table.methods:
         known = [table.cells.get((method, target)) for target in table.targets]
         rows.append([method, *(field for cell in known for field in _fields(cell))])
-    return pd.DataFrame(rows, columns=["method", *names]).to_csv(index=False, lineterminator="\n")
+    frame = pd.DataFrame(rows, columns=[*map(guarded, ["method", *names])]).map(guarded)
+    return frame.to_csv(index=False, lineterminator="\n")
 
 
 def _fields(cell: Cell | None) -> list[str]:

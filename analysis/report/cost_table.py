@@ -7,7 +7,7 @@ from analysis.findings.costs import ACCOUNTS, IN_FULL
 from analysis.findings.equal_cost import WHOLE, AtCost, EqualCost
 from analysis.findings.method_table import latex_text
 from analysis.report.page import Cell, Table, number
-from analysis.wording import listed, points
+from analysis.wording import guarded, listed, points
 
 SHARE_NAMES: Mapping[float, str] = MappingProxyType(
     {0.125: "1/8", 0.25: "1/4", 0.5: "1/2", 1.0: "1", WHOLE: "whole search"}
@@ -113,7 +113,7 @@ def as_csv(found: EqualCost) -> str:
     """A line per account, method and budget."""
     import pandas as pd
 
-    return pd.DataFrame(cost_rows(found)).to_csv(index=False, lineterminator="\n", float_format="%.6g")
+    return pd.DataFrame(cost_rows(found)).map(guarded).to_csv(index=False, lineterminator="\n", float_format="%.6g")
 
 
 def as_latex(found: EqualCost) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 
 from panda_trainable.config.origin import Row
 from panda_trainable.config.setting import Plm
@@ -17,7 +18,7 @@ from panda_trainable.origins.folder import file_rows
 from panda_trainable.prediction.answers import ANSWERS, Answer, together, widened
 from panda_trainable.prediction.new_rows import NewRow, new_rows, questions_of
 from panda_trainable.prediction.students import HOLDS, label_scales
-from panda_trainable.prediction.winner import Winner, read_winner
+from panda_trainable.prediction.winner import ANEW, Winner, read_winner
 from panda_trainable.pretrained.files import checked_folder, plm_files, plm_place
 from panda_trainable.pretrained.gguf import dequantised
 from panda_trainable.training.evaluation import is_finite
@@ -77,7 +78,11 @@ class Predictor:
             ValueError: if it is no such folder or damaged, or its PLM is not there or another one.
         """
         winner = read_winner(Path(where))
-        return cls(replace(winner, plm=found_plm(winner.plm, plm)))
+        winner = replace(winner, plm=found_plm(winner.plm, plm))
+        try:
+            return cls(winner)
+        except (SafetensorError, KeyError, TypeError, IndexError) as error:
+            raise ValueError(f"{where}: its files hold not what its card says ({error!r}); {ANEW}") from error
 
     def predict(self, rows: Iterable[Mapping[str, Any]], replica: int | None = None, batch: int = BATCH) -> Predictions:
         """Answers to rows, with or without labels.

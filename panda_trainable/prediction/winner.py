@@ -20,6 +20,8 @@ FORMAT = 1
 """Version of the folder's format, raised when readers of the old one could not read the new."""
 
 CARD = "winner.json"
+CARD_MIB = 16
+"""MiB of a card at most."""
 INSIDE = "artifacts/winner"
 """Where a model of MLflow's registry holds the folder."""
 
@@ -198,7 +200,7 @@ def read_winner(where: Path) -> Winner:
         raise ValueError(f"{where}: {problem}")
     winner = _of_card(folder)
     if wrong := list(_changed(winner)):
-        raise ValueError(f"{where}: is damaged: {', '.join(wrong)}; {_ANEW}")
+        raise ValueError(f"{where}: is damaged: {', '.join(wrong)}; {ANEW}")
     return winner
 
 
@@ -210,18 +212,24 @@ def _of_card(folder: Path) -> Winner:
     """
     card = folder / CARD
     try:
-        data = json.loads(card.read_text(encoding="utf-8"))
+        data = json.loads(_card_text(card))
         version = data.pop("format")
         is_later = isinstance(version, int) and version > FORMAT
         winner = None if is_later else replace(of_data(Winner, data), folder=folder)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ValueError(f"{card}: is damaged ({error}); {_ANEW}") from error
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise ValueError(f"{card}: is damaged ({error}); {ANEW}") from error
     if winner is None:
         raise ValueError(f"{card}: has format {version}, and this version reads {FORMAT}: update panda-tune")
     return winner
 
 
-_ANEW = "have it written again by panda-tune train"
+def _card_text(card: Path) -> str:
+    if card.stat().st_size > CARD_MIB * 2**20:
+        raise ValueError(f"a card has at most {CARD_MIB} MiB")
+    return card.read_text(encoding="utf-8")
+
+
+ANEW = "have it written again by panda-tune train"
 
 
 def _why_none(folder: Path) -> str:

@@ -67,7 +67,7 @@ def read_adapter(folder: Path) -> Tensor:
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         kind = config["peft_type"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{folder / CONFIG} cannot be read ({error!r})") from error
     if kind not in (PREFIX, INPUT):
         raise ValueError(f"{folder} is an adapter of type {kind}, which is no prompt; there are {PREFIX} and {INPUT}")
@@ -80,7 +80,7 @@ def read_adapter(folder: Path) -> Tensor:
         if kind == INPUT or parts == 1:
             shape = (length, config["token_dim"]) if kind == INPUT else _prefix(config)
             return of_tokens(tokens.reshape(length, -1), shape).reshape(shape)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise ValueError(f"{folder / WEIGHTS} is damaged, or not of its {CONFIG} ({error})") from error
     raise ValueError(
         f"{folder} is a prefix of an encoder-decoder's decoder; prefixes stand in the encoder here: no prompt to import"

@@ -16,6 +16,11 @@ from torch import Tensor
 from panda_trainable.prompt.adapters import CONFIG, TENSOR, read_adapter
 from panda_trainable.prompt.soft_prompt import of_tokens
 
+MOST = 2**28
+"""Numbers of a prompt at most: a GiB in float32."""
+DEEPEST = 8
+"""Levels of names inside of others."""
+
 USUAL = ("prompt", TENSOR)
 """Names under which a file of several tensors is taken to hold its prompt."""
 
@@ -37,6 +42,8 @@ def read_foreign(path: Path, name: str = "", declared: Sequence[int] = ()) -> Te
     else:
         found = dict(_tensors("", READERS[_format(path)](path)))
         tensor = _chosen(path, found, name)
+    if tensor.numel() > MOST:
+        raise ValueError(f"{path} holds a tensor of shape {[*tensor.shape]}: a prompt has at most {MOST} numbers")
     shape = [*tensor.shape]
     while len(shape) > 2 and shape[0] == 1:
         shape = shape[1:]
@@ -81,12 +88,17 @@ def _format(path: Path) -> str:
     Raises:
         ValueError: if it cannot be read, or is nothing that is known.
     """
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is no file that ends, but a pipe or a device; name a file")
     try:
         with path.open("rb") as file:
             head = file.read(16)
-        inside = zipfile.ZipFile(path).namelist() if zipfile.is_zipfile(path) else []
+        entries = zipfile.ZipFile(path).infolist() if zipfile.is_zipfile(path) else []
     except (OSError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} cannot be read ({error})") from error
+    inside = [entry.filename for entry in entries]
+    if (size := sum(entry.file_size for entry in entries)) > 4 * MOST + path.stat().st_size:
+        raise ValueError(f"{path} unpacks to {size / 2**20:.0f} MiB, more than any prompt; save the prompt alone")
     if any(name.endswith("data.pkl") for name in inside):
         return "torch"
     if inside and all(name.endswith(".npy") for name in inside):
@@ -109,11 +121,32 @@ def _safetensors(path: Path) -> Any:
 
 def _numpy(path: Path) -> Any:
     try:
+        _check_declared(path)
         made = np.load(path, allow_pickle=False)
         return torch.from_numpy(made) if isinstance(made, np.ndarray) else {n: torch.from_numpy(made[n]) for n in made}
-    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, TypeError, MemoryError, OverflowError, zipfile.BadZipFile) as error:
         rule = "holds Python objects, which may run code" if "pickle" in str(error) else f"is damaged ({error})"
         raise ValueError(f"{path} {rule}: only arrays of numbers are read") from error
+
+
+def _check_declared(path: Path) -> None:
+    """Refuses an array that declares more numbers than its file has, before they get memory."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                with archive.open(entry) as inside:
+                    _check_header(inside, entry.file_size)
+    else:
+        with path.open("rb") as file:
+            _check_header(file, path.stat().st_size)
+
+
+def _check_header(file: Any, size: int) -> None:
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, kind = read(file)
+    if not kind.hasobject and prod(shape) * kind.itemsize > size:
+        raise ValueError(f"it declares shape {[*shape]}, and has {size} bytes")
 
 
 def _torch(path: Path) -> Any:
@@ -132,13 +165,13 @@ READERS: Mapping[str, Callable[[Path], Any]] = MappingProxyType(
 """Format -> what reads a file of it: a tensor, or names with tensors."""
 
 
-def _tensors(name: str, held: Any) -> Iterator[tuple[str, Tensor]]:
-    """All tensors of what was read, with their names; `a.b` inside of others."""
+def _tensors(name: str, held: Any, depth: int = 0) -> Iterator[tuple[str, Tensor]]:
+    """All tensors of what was read, with their names; `a.b` inside of others. Files may hold what holds itself."""
     if isinstance(held, Tensor):
         yield name, held.detach()
-    elif isinstance(held, Mapping):
+    elif isinstance(held, Mapping) and depth < DEEPEST:
         for key, value in held.items():
-            yield from _tensors(f"{name}.{key}".lstrip("."), value)
+            yield from _tensors(f"{name}.{key}".lstrip("."), value, depth + 1)
 
 
 def _chosen(path: Path, found: Mapping[str, Tensor], name: str) -> Tensor:

@@ -15,10 +15,12 @@ library_app = typer.Typer(
 @library_app.command("list")
 def library_list(file: File, override: Overrides) -> None:
     """List the artefacts of an experiment's storage: a line each with kind, key and what it is."""
+    from tuning.experiment.names import printable
+
     for card in _cards(file, override):
         what = card.get("task") or f"{card.get('target')} · {card.get('method')}"
         facts = [f"{name} {card[name]}" for name in ("split", "seed", "seeds", "steps", "holds") if name in card]
-        print(f"{card['kind']:<11} {card['key']}  {what}  {', '.join(facts)}")
+        print(printable(f"{card['kind']:<11} {card['key']}  {what}  {', '.join(facts)}"))
 
 
 @library_app.command("show")
@@ -38,6 +40,7 @@ def library_show(
 def library_verify(file: File, override: Overrides) -> None:
     """Check all artefacts against their checksums; exit code 1 if one is damaged."""
     from panda_trainable.library import DamagedArtefact, verify
+    from tuning.experiment.names import printable
 
     library, cards, damaged = _library(file, override), _cards(file, override), 0
     for card in cards:
@@ -45,7 +48,7 @@ def library_verify(file: File, override: Overrides) -> None:
             verify(library.path(card["kind"], card["key"]))
         except DamagedArtefact as error:
             damaged += 1
-            print(f"damaged: {error}; the next search sets it aside and makes it again")
+            print(f"damaged: {printable(str(error))}; the next search sets it aside and makes it again")
     print(f"{len(cards)} artefacts, {damaged} damaged")
     raise typer.Exit(1 if damaged else 0)
 

@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -10,13 +10,17 @@ from typing import IO, Any
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from panda_trainable.library import make_storage, set_aside
 from panda_trainable.result import LOST, TrialResult
 from search_spaces.space import Space
+from tuning.engine.sealed import RESULT, Log, SealedBackend, mended, write_mended
 from tuning.experiment.problems import Misuse, Problem
+
+UNREADABLE = (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError)
+"""What Optuna raises of lines that it did not write."""
 
 _FAILURE = "failure"
 
@@ -59,6 +63,7 @@ def only_driver(folder: Path) -> IO[str]:
         Misuse: if another process searches here, or the folder cannot be written.
     """
     try:
+        make_storage(folder.parents[1])
         folder.mkdir(parents=True, exist_ok=True)
         claim = (folder / "driver.lock").open("a+")
     except OSError as error:
@@ -87,19 +92,39 @@ class Journal:
     Args:
         key: name of the study.
         path: of the file. A line that a killed driver left half written is cut off first: it would swallow the
-            next one and poison the file.
+            next one and poison the file. Lines that changed since they were written are set aside with it.
+
+    Attributes:
+        damage: what was wrong with the file, and what is done about it; empty: nothing.
     """
 
     def __init__(self, key: str, path: Path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            with path.open("rb+") as file:
-                file.truncate(file.read().rfind(b"\n") + 1)
-        name = str(path.resolve())
-        self._storage = JournalStorage(JournalFileBackend(name, JournalFileOpenLock(name)))
+        self.damage = ""
+        try:
+            self._storage = JournalStorage(SealedBackend(str(path.resolve()), self._sound(key, path)))
+        except UNREADABLE as error:  # lines of older versions, without checksums, that make no sense together
+            self.damage = (
+                f"{path} cannot be read ({error!r}); it is kept as {set_aside(path).name}, and its trials run again"
+            )
+            self._storage = JournalStorage(SealedBackend(str(path.resolve()), ()))
         if all(study.study_name != key for study in self._storage.get_all_studies()):  # creating anew appends a line
             self._storage.create_new_study([StudyDirection.MAXIMIZE], key)
         self._study = self._storage.get_study_id_from_name(key)
+
+    def _sound(self, key: str, path: Path) -> Sequence[Log]:
+        """What a file says; it is written anew where something in it is damaged."""
+        if not path.exists():
+            return ()
+        with path.open("rb+") as file:
+            *lines, torn = file.read().split(b"\n")
+            if torn:
+                file.seek(-len(torn), os.SEEK_END)
+                file.truncate()
+        left = mended(lines, key)
+        if left.damaged:
+            self.damage = f"{path}: {left}; it is kept as {write_mended(path, left.logs).name}"
+        return left.logs
 
     @property
     def trials(self) -> list[FrozenTrial]:
@@ -177,7 +202,7 @@ def failure_of(trial: FrozenTrial) -> TrialResult | None:
 
 
 def _attribute(step: int) -> str:
-    return f"result/{step}"
+    return f"{RESULT}{step}"
 
 
 def _is_whole(trial: FrozenTrial, steps: int) -> bool:

@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 import optuna
+import ray
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FixedTrial, TrialState
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
-from panda_trainable.result import METRIC, TrialResult
+from panda_trainable.result import METRIC, TrialResult, storage_failure
 from tuning.engine.journal import Journal, StudyHandle
 
 REDUCTION = 3
@@ -76,6 +77,7 @@ class StudySearcher(Searcher):
         asked: key -> trials that its journal holds.
         running: Tune's id -> the trial that runs under it.
         tune_trials: Tune's id -> Tune's trial, as the scheduler saw it begin.
+        given_up: Tune's id -> why a trial's process was ended.
     """
 
     def __init__(self, studies: Sequence[StudyHandle], policy: SearchPolicy):
@@ -90,6 +92,7 @@ class StudySearcher(Searcher):
         self.asked = {key: len(journal.trials) for key, journal in self.journals.items()}
         self.running: dict[str, _RunningTrial] = {}
         self.tune_trials: dict[str, Trial] = {}
+        self.given_up: dict[str, str] = {}
 
     def remaining(self) -> int:
         """Trials still to run, those to run again included."""
@@ -123,6 +126,22 @@ class StudySearcher(Searcher):
         for trial_id, trial in list(self.tune_trials.items()):
             if trial_id in self.running and trial.is_finished():
                 self.on_trial_complete(trial_id, error=True)
+
+    def at_work(self) -> list[str]:
+        """Tune's ids of the trials that have a process of their own now, and wait for none."""
+        known = ((trial_id, self.tune_trials.get(trial_id)) for trial_id in self.running)
+        return [
+            trial_id
+            for trial_id, trial in known
+            if trial and trial_id not in self.given_up and trial.temporary_state.ray_actor is not None
+        ]
+
+    def give_up(self, trial_id: str, reason: str) -> None:
+        """Ends the process of a trial, which then fails with this reason and is not begun again."""
+        trial = self.tune_trials[trial_id]
+        self.given_up[trial_id] = reason
+        trial.max_failures = 0
+        ray.kill(trial.temporary_state.ray_actor)
 
     def _has_next(self, key: str) -> bool:
         return bool(self.requeued[key]) or self.asked[key] < self.studies[key].budget
@@ -167,7 +186,13 @@ class StudySearcher(Searcher):
         return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
 
     def record(self, trial_id: str, result: TrialResult) -> None:
-        """Keeps a result in the journal; one that is begun again on another worker reports old steps, which stay."""
+        """Keeps a result in the journal; one that is begun again on another worker reports old steps, which stay.
+
+        Raises:
+            OSError: if it failed since the storage does: then it is no fault of the trial, which runs again some day.
+        """
+        if failure := storage_failure(result.failure):
+            raise failure
         trial = self.running[trial_id]
         if result.step > trial.last_step and not result.failure:
             self.journals[trial.key].record(trial.number, result)
@@ -202,7 +227,8 @@ class StudySearcher(Searcher):
         self.tune_trials.pop(trial_id, None)
         trial = self.running.pop(trial_id, None)
         if trial is not None:
-            last = TrialResult.from_ray(None if error else result)
+            reason = self.given_up.pop(trial_id, "")
+            last = TrialResult.failed(reason) if reason else TrialResult.from_ray(None if error else result)
             self.journals[trial.key].end(trial.number, last, trial.is_stopped)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:

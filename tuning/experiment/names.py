@@ -6,6 +6,9 @@ from hashlib import sha256
 MOST = 200
 """Characters of a name."""
 
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What moves a terminal's cursor, colours or hides text, or turns its direction; tabs and ends of lines do not."""
+
 SLUG = 80
 """Characters of a folder's name before its hash."""
 
@@ -19,6 +22,11 @@ def readable(name: str) -> str:
     if not name.strip() or len(name) > MOST or not name.isprintable():
         raise ValueError(f"a name has 1 to {MOST} characters that can be printed, on one line, got {name[:60]!r}")
     return name
+
+
+def printable(text: str) -> str:
+    """Text of others as it may be shown on a terminal: characters that would control it are written as escapes."""
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def slug(name: str) -> str:

@@ -4,6 +4,8 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tuning.experiment.names import printable
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -26,7 +28,7 @@ class Problem:
         got = f", got {self.value}" if self.value else ""
         remedy = f"; {self.remedy}" if self.remedy else ""
         place = f"{self.place}: " if self.place else ""
-        return " ".join(f"{place}{self.rule}{got}{remedy}".splitlines())
+        return printable(" ".join(f"{place}{self.rule}{got}{remedy}".splitlines()))
 
 
 def problems_of(error: Exception, place: str = "") -> list[Problem]:

@@ -84,6 +84,14 @@ class SearchSection(Section):
     hours: Annotated[float | None, Field(gt=0, allow_inf_nan=True), Doc("no new trial starts after so many hours")] = (
         None
     )
+    trial_timeout: Annotated[
+        float | None,
+        Field(gt=0),
+        Doc(
+            "seconds between two results of a trial, after which it hangs, is ended and counts as failed; its first also "
+            "takes what is made for it, such as teachers; default never, and a long silence is told"
+        ),
+    ] = None
     sampler: Annotated[Literal["tpe", "random"], Doc("how trials are suggested")] = "tpe"
     scheduler: Annotated[Literal["asha", "none"], Doc("whether poor trials stop early")] = "asha"
     per_study: Annotated[int, Ge(1), Doc("live trials of a study at most")] = 4

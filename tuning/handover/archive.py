@@ -1,7 +1,7 @@
 """Source prompts for others: exported with all that starting from them needs, but for the data; and imported."""
 
+import errno
 import json
-import re
 import shutil
 import zipfile
 import zlib
@@ -9,13 +9,14 @@ from pathlib import Path
 from uuid import uuid4
 
 from panda_trainable.config.task import TaskSpec
-from panda_trainable.library import DamagedArtefact, PromptLibrary, verify
+from panda_trainable.library import DamagedArtefact, PromptLibrary, make_storage, verify
 from tuning.experiment.problems import Misuse, Problem
+from tuning.handover.trust import artefact_problem, is_known, size_problem, task_names
 from tuning.planning.imported import source_artefacts, source_counts, task_card
 from tuning.planning.plan import Plan
 
-_ARTEFACT = re.compile(r"(prompts|embeddings|texts|counts)/[0-9a-f]{20}/[A-Za-z0-9_.-]+")
-_TASK = re.compile(r"tasks/[A-Za-z0-9_][A-Za-z0-9_.-]*\.json")
+STORAGE_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+"""What goes wrong with the storage, not with an archive."""
 
 
 def export(plans: tuple[Plan, ...], archive: Path) -> tuple[list[str], int]:
@@ -63,8 +64,7 @@ def is_archive(path: Path) -> bool:
         names = zipfile.ZipFile(path).namelist() if path.is_file() and zipfile.is_zipfile(path) else []
     except (OSError, zipfile.BadZipFile):
         names = []
-    known = any(_ARTEFACT.fullmatch(name) or _TASK.fullmatch(name) for name in names)
-    return known or path.suffix == ".zip" or not path.exists()
+    return any(map(is_known, names)) or path.suffix == ".zip" or not path.exists()
 
 
 def import_archive(root: Path, archive: Path) -> tuple[list[str], int]:
@@ -83,39 +83,54 @@ def import_archive(root: Path, archive: Path) -> tuple[list[str], int]:
     draft = root / f".import-{uuid4().hex[:8]}"
     try:
         with zipfile.ZipFile(archive) as file:
-            names = [name for name in file.namelist() if not name.endswith("/")]
-            strange = [name for name in names if not (_ARTEFACT.fullmatch(name) or _TASK.fullmatch(name))]
-            if strange or not names:
-                rule = f"is no archive of panda-tune library export; it holds {strange[:3] or 'nothing'}"
-                raise Misuse(Problem(str(archive), rule, remedy="name a file that export wrote"))
-            draft.mkdir(parents=True)
-            for name in names:
-                target = draft / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with file.open(name) as inside, target.open("wb") as out:
-                    shutil.copyfileobj(inside, out)
+            _unpack(file, archive, draft)
         return _moved(draft, root)
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError) as error:
-        raise Misuse(
-            Problem(
-                str(archive), f"cannot be read as an archive ({error})", remedy="name a file that library export wrote"
-            )
-        ) from error
+        if getattr(error, "errno", None) in STORAGE_FAILS and getattr(error, "filename", None) != str(archive):
+            raise
+        reason = _reason(error)
+        remedy = "name a file that library export wrote"
+        raise Misuse(Problem(str(archive), f"cannot be read as an archive ({reason})", remedy=remedy)) from error
     except (DamagedArtefact, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Misuse(Problem(str(archive), f"is damaged: {error!r}", remedy="have it exported again")) from error
+        raise Misuse(Problem(str(archive), f"is damaged: {_reason(error)}", remedy="have it exported again")) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
 
+def _reason(error: Exception) -> str:
+    return repr(error) if isinstance(error, KeyError) else str(error) or type(error).__name__
+
+
+def _unpack(file: zipfile.ZipFile, archive: Path, draft: Path) -> None:
+    """Unpacks the entries that `export` writes.
+
+    Raises:
+        Misuse: before anything is written, if others are there or it would be too large.
+    """
+    entries = [entry for entry in file.infolist() if not entry.filename.endswith("/")]
+    strange = [entry.filename for entry in entries if not is_known(entry.filename)]
+    if strange or not entries:
+        rule = f"is no archive of panda-tune library export; it holds {strange[:3] or 'nothing'}"
+        raise Misuse(Problem(str(archive), rule, remedy="name a file that export wrote"))
+    if problem := size_problem(entries, archive, draft.parent):
+        raise Misuse(Problem(str(archive), problem, remedy="have it exported again"))
+    make_storage(draft.parents[1])
+    draft.mkdir(parents=True)
+    for entry in entries:
+        target = draft / entry.filename
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with file.open(entry) as inside, target.open("wb") as out:  # reads the declared size at most
+            shutil.copyfileobj(inside, out)
+
+
 def _moved(draft: Path, root: Path) -> tuple[list[str], int]:
-    """Moves verified artefacts and task cards into the library."""
+    """Moves artefacts and task cards into the library, all of them checked before."""
     artefacts = sorted(folder for folder in draft.glob("*/*") if folder.is_dir())
     for folder in artefacts:
         verify(folder)
-    cards = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(draft.glob("tasks/*.json"))]
-    names = [str(card["task"]) for card in cards]
-    for card in cards:  # what `imported_task` will read
-        _ = card["is"].items(), [(s, str(d)) for s, d in card["fingerprints"]], [(s, [*c]) for s, c in card["counts"]]
+        if problem := artefact_problem(folder):
+            raise ValueError(problem)
+    names = list(task_names(draft / "tasks"))
     fresh = 0
     for folder in artefacts:
         target = root / folder.relative_to(draft)

@@ -22,7 +22,7 @@ from panda_trainable.worker import load_encoder
 from tuning.experiment.experiment import Experiment
 from tuning.experiment.explanations import TASK_NAME
 from tuning.experiment.problems import Misuse, Problem, near
-from tuning.planning.imported import form_and_length, given_card, given_key
+from tuning.planning.imported import form_and_length, given_card, given_key, given_keys
 from tuning.planning.resolve import plms_of
 
 
@@ -115,8 +115,7 @@ def _save(prompt: SoftPrompt, draft: Path) -> None:
 
 def _record(path: Path, name: str, plm: Plm, key: str) -> None:
     """Says which prompt a name has for a PLM, beside those for others."""
-    keys = json.loads(path.read_text(encoding="utf-8"))["prompts"] if path.is_file() else {}
-    held = {"name": name, "prompts": {**keys, plm.files: key}}
+    held = {"name": name, "prompts": {**given_keys(path), plm.files: key}}
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}-{uuid4().hex[:8]}")
     draft.write_text(json.dumps(held, indent=1), encoding="utf-8")

@@ -13,7 +13,7 @@ from panda_trainable.config.setting import Plm
 from panda_trainable.config.task import TaskSpec
 from panda_trainable.library import CARD, PromptLibrary
 from tuning.experiment.experiment import Experiment
-from tuning.experiment.problems import Problem
+from tuning.experiment.problems import Misuse, Problem
 from tuning.planning.plan import Plan
 
 
@@ -35,15 +35,22 @@ def imported_task(root: Path, task: TaskSpec) -> TaskSpec | None:
     Args:
         root: of the library.
         task: as the experiment knows it.
+
+    Raises:
+        Misuse: if what says so is damaged.
     """
     path = root / "tasks" / f"{task.name}.json"
     if not path.is_file():
         return None
-    card = json.loads(path.read_text(encoding="utf-8"))
-    if card["is"] != json.loads(json.dumps(_identity(task))):
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        fingerprints = tuple((split, digest) for split, digest in card["fingerprints"])
+        counts = tuple((split, tuple(sizes)) for split, sizes in card["counts"])
+        identity = card["is"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise Misuse(Problem(str(path), f"is damaged ({error!r})", remedy="import its archive again")) from error
+    if identity != json.loads(json.dumps(_identity(task))):
         return None
-    fingerprints = tuple((split, digest) for split, digest in card["fingerprints"])
-    counts = tuple((split, tuple(sizes)) for split, sizes in card["counts"])
     return replace(task, origin=Imported(), fingerprints=fingerprints, counts=counts)
 
 
@@ -84,8 +91,7 @@ def given_prompts(experiment: Experiment, plm: Plm) -> dict[str, GivenPrompt]:
     """Name -> prompt made elsewhere, of those that the experiment's sources name and that were imported for a PLM."""
     found = {}
     for name in experiment.imported:
-        path = given_card(experiment.storage_path / "library", name)
-        keys = json.loads(path.read_text(encoding="utf-8"))["prompts"] if path.is_file() else {}
+        keys = given_keys(given_card(experiment.storage_path / "library", name))
         if name in experiment.sources and plm.files in keys:
             found[name] = GivenPrompt(name, keys[plm.files])
     return found
@@ -94,6 +100,14 @@ def given_prompts(experiment: Experiment, plm: Plm) -> dict[str, GivenPrompt]:
 def given_card(root: Path, name: str) -> Path:
     """Where a library says which imported prompt a name has: a key for each PLM, by the hash of its files."""
     return root / "given" / f"{name}.json"
+
+
+def given_keys(path: Path) -> dict[str, str]:
+    """Hash of a PLM's files -> key of its prompt, of such a card; none where it is not there, or damaged: then it is imported again."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8"))["prompts"]) if path.is_file() else {}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return {}
 
 
 def given_key(plm: Plm, digest: str) -> str:

@@ -4,9 +4,11 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from panda_trainable.config.keys import content_key
 from panda_trainable.config.trial import TrialConfig
+from panda_trainable.library import set_aside
 from search_spaces.space import Choice, Int, Space
 from tuning.experiment.experiment import Experiment
 from tuning.planning.plan import Pair, Plan, Study
@@ -45,13 +47,25 @@ class StudyCard:
     without_partners: str
 
 
-def recorded_studies(experiment: Experiment) -> list[StudyCard]:
-    """The cards of an experiment's studies, the oldest first."""
+def recorded_studies(experiment: Experiment) -> tuple[list[StudyCard], list[str]]:
+    """The cards of an experiment's studies, the oldest first; and what is to be said of those that are damaged.
+
+    A damaged card is set aside; the study's next search writes it again.
+    """
+    cards, notes = [], []
     paths = (experiment.search_path / "studies").glob("*.json")
-    cards = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(paths, key=lambda p: p.stat().st_mtime)]
-    return [
-        StudyCard(card["key"], tuple(card["pair"]), tuple(card["partners"]), card["without_partners"]) for card in cards
-    ]
+    for path in sorted(paths, key=lambda p: p.stat().st_mtime):
+        try:
+            cards.append(_card_of(json.loads(path.read_text(encoding="utf-8"))))
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            kept = set_aside(path).name
+            notes.append(f"{path} is damaged ({error!r}); it is kept as {kept} and written again")
+    return cards, notes
+
+
+def _card_of(kept: Mapping[str, Any]) -> StudyCard:
+    target, source, method = kept["pair"]
+    return StudyCard(kept["key"], (target, source, method), tuple(kept["partners"]), kept["without_partners"])
 
 
 def cards_of(cards: Sequence[StudyCard], pair: Pair, sources: Collection[str]) -> Iterator[StudyCard]:

@@ -33,8 +33,8 @@ def make_studies(plan: Plan, similarities: Similarities, shared: Shared | None =
     partners are all still among the sources goes on with them, so that a larger file extends.
     The repeats of a study, after all first searches, are the same but for the seed of the search.
     """
-    studies, notes = [], []
-    cards = recorded_studies(plan.experiment)
+    studies = []
+    cards, notes = recorded_studies(plan.experiment)
     for pair in plan.pairs:
         weights = _weights(plan, pair, similarities) if TRAITS[pair.method].sources != "none" else {}
         if pair.source and "lambda" in KNOBS[pair.method] and weights[pair.source] <= 0:

@@ -9,10 +9,8 @@ from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
 
+from analysis.wording import guarded
 from tuning.experiment.problems import Misuse, Problem
-
-GUARDED = ("=", "+", "-", "@", "\t", "\r")
-"""What a text may begin with that spreadsheets take for a formula."""
 
 Answers = Sequence[Mapping[str, Any]]
 
@@ -42,10 +40,7 @@ def _flattened(row: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
 
 
 def _cell(value: Any) -> Any:
-    """A value as a cell; a text that would be a formula begins with an apostrophe, numbers stay numbers."""
-    if isinstance(value, list | dict):
-        return json.dumps(value, ensure_ascii=False)
-    return f"'{value}" if isinstance(value, str) and value.startswith(GUARDED) else value
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else guarded(value)
 
 
 WRITERS: Mapping[str, Callable[[Answers], str]] = MappingProxyType({"jsonl": as_json_lines, "csv": as_csv})

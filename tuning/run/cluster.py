@@ -3,9 +3,11 @@
 import logging
 import os
 import shutil
+import signal
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,13 +56,17 @@ def connected(address: str | None) -> Iterator[None]:
     staged = Path(tempfile.mkdtemp(prefix="panda-tune-"))
     try:
         _stage(staged)
-        ray.init(
-            address=address or "local", log_to_driver=False,
-            logging_level=logging.ERROR, include_dashboard=False if address is None else None,
-            runtime_env={"working_dir": str(staged), "env_vars": {"TOKENIZERS_PARALLELISM": "false", **_passed_on()}},
-        )  # fmt: skip
-    except (ConnectionError, ValueError, RuntimeError) as error:
+        with _own_signals():
+            ray.init(
+                address=address or "local", log_to_driver=False,
+                logging_level=logging.ERROR, include_dashboard=False if address is None else None,
+                runtime_env={"working_dir": str(staged), "env_vars": {"TOKENIZERS_PARALLELISM": "false", **_passed_on()}},
+            )  # fmt: skip
+    except BaseException as error:
         shutil.rmtree(staged, ignore_errors=True)
+        if not isinstance(error, ConnectionError | ValueError | RuntimeError):
+            ray.shutdown()  # stopped in the midst of it
+            raise
         raise Misuse(
             Problem(
                 f"--address {address or 'of this machine'}", f"no Ray cluster: {error}",
@@ -72,8 +78,38 @@ def connected(address: str | None) -> Iterator[None]:
         logging.getLogger("ray.tune").setLevel(logging.ERROR)
         yield
     finally:
+        session = None if address else _session_folder()
         ray.shutdown()
         shutil.rmtree(staged, ignore_errors=True)
+        if session:
+            _remove_session(session)
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keeps this process's handlers of signals: Ray puts its own in their place, which ends it in the midst of things."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in kept.items():
+                signal.signal(number, handler)
+
+
+def _session_folder() -> Path | None:
+    """Where the Ray that this process started keeps its logs and sockets."""
+    from ray._private.worker import _global_node
+
+    return Path(_global_node.get_session_dir_path()) if _global_node else None
+
+
+def _remove_session(folder: Path) -> None:
+    """Removes the folder of a Ray that has ended, and the link that names it the latest."""
+    shutil.rmtree(folder, ignore_errors=True)
+    latest = folder.with_name("session_latest")
+    if latest.is_symlink() and not latest.exists():
+        latest.unlink(missing_ok=True)
 
 
 def check_address(address: str | None) -> None:

@@ -11,6 +11,7 @@ from optuna.trial import FixedTrial
 from ray import tune
 
 from panda_trainable.library import PromptLibrary
+from panda_trainable.result import storage_failure
 from panda_trainable.trainable import PandaTrainable
 from tuning.engine.journal import StudyHandle, only_driver
 from tuning.engine.scheduler import StudyScheduler
@@ -34,6 +35,8 @@ from tuning.tracking.tracker import RunUpdate, Tracker
 from tuning.tracking.trial_runs import of_trial
 from tuning.tracking.winner_runs import Learnt, of_study_end, of_unconfirmed, of_winner
 
+NAMED = 3
+"""Parts that failed for one reason and are named."""
 WORKER_LOSSES = 3
 """How often a trial is begun again when its process or node dies."""
 
@@ -104,6 +107,8 @@ class Run:
                 for plan, studies in self.studies for s in studies
             ]  # fmt: skip
             self._searcher = StudySearcher(handles, self._policy())
+            for damage in filter(None, (journal.damage for journal in self._searcher.journals.values())):
+                self.progress.say(damage)
         return self._searcher
 
     def asked(self) -> dict[str, float]:
@@ -124,9 +129,13 @@ class Run:
         asked = self.asked()
         self.progress.stage(stage, len(calls))
         failed = cluster.run_all(function, calls, asked, lambda number, _: self.progress.advance(names[number]))
+        kinds: dict[str, list[str]] = {}
         for number, reason in failed:
             self.progress.advance(names[number])
-            self.failures.append(f"{stage}, {names[number]}: {reason}")
+            if failure := storage_failure(reason):
+                raise failure
+            kinds.setdefault(reason, []).append(names[number])
+        self.failures += [f"{stage}, {_listed(who)}: {reason}" for reason, who in kinds.items()]
 
     def make_prompts(self, stage: str, jobs: Sequence[Job]) -> None:
         """Trains the prompts that are missing."""
@@ -202,7 +211,8 @@ class Run:
             return
         self.searcher.policy = self._policy(cluster.slots(self.asked()))
         self.progress.stage("search", remaining)
-        watcher = Watcher(self.tracker, self.progress, {study.key: study for study in self.all_studies}, self.searcher)
+        studies = {study.key: study for study in self.all_studies}
+        watcher = Watcher(self.tracker, self.progress, studies, self.searcher, self.experiment.search.trial_timeout)
         self._tune(watcher)
         self.failures += watcher.failures
         if self.searcher.remaining():
@@ -273,6 +283,11 @@ class Run:
         else:
             unconfirmed = tuple(pair.name for plan in self.plans for pair in plan.pairs)
         return Outcome(tuple(self.winners), unconfirmed, tuple(self.failures), self.computed)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{', '.join(names[:NAMED])}{more}"
 
 
 def search(experiment: Experiment, address: str | None = None, progress: Progress | None = None) -> Outcome:

@@ -6,8 +6,9 @@ from typing import Any
 from ray import tune
 from ray.tune.experiment import Trial
 
-from tuning.engine.journal import failure_of
+from tuning.engine.journal import failure_of, results_of
 from tuning.engine.searcher import StudySearcher
+from tuning.engine.silence import Silence
 from tuning.planning.plan import Study
 from tuning.run.progress import Progress
 from tuning.tracking.tracker import Tracker
@@ -20,11 +21,19 @@ class Watcher(tune.Callback):
     Ray pickles callbacks: what is open stays behind.
     """
 
-    def __init__(self, tracker: Tracker, progress: Progress, studies: dict[str, Study], searcher: StudySearcher):
+    def __init__(
+        self,
+        tracker: Tracker,
+        progress: Progress,
+        studies: dict[str, Study],
+        searcher: StudySearcher,
+        trial_timeout: float | None = None,
+    ):
         self.tracker, self.progress, self.studies, self.searcher = tracker, progress, studies, searcher
         self.first_failure: dict[str, str] = {}
         self.failed: Counter[str] = Counter()
         self.best: dict[str, tuple[float, str]] = {}
+        self.silence = Silence(trial_timeout)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -42,9 +51,26 @@ class Watcher(tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         """An evaluation. The last is in the journal, and is written, when the trial ends."""
+        self.silence.hear(trial.trial_id)
         if not result["done"]:
             study, number = self._study(trial), trial.config["number"]
             self.tracker.write(of_trial(study, self.searcher.journals[study.key].trials[number]))
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Tells which trials said nothing for long, and ends those that hang."""
+        self.silence.watch(self.searcher.at_work())
+        for trial_id, seconds in self.silence.to_tell():
+            remedy = "" if self.silence.timeout else "; search.trial_timeout ends trials that hang"
+            self.progress.say(f"no result for {seconds / 60:.0f} min: {self._named(trial_id)}{remedy}")
+        for trial_id, seconds in self.silence.hanging():
+            self.searcher.give_up(trial_id, f"hung: no result for {seconds:.0f} s")
+
+    def _named(self, trial_id: str) -> str:
+        """A running trial in words, with where it last ran."""
+        running = self.searcher.running[trial_id]
+        told = results_of(self.searcher.journals[running.key].trials[running.number])
+        where = f" on {told[-1].node}" if told else ", which is to tell its first"
+        return f"trial {running.number} of {self.studies[running.key].name}{where}"
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial ended by itself or was stopped."""

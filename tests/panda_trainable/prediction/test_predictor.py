@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from panda_trainable.config.setting import Plm, Setting
@@ -22,6 +23,7 @@ from panda_trainable.prediction.answers import ANSWERS, ClassAnswer, together, w
 from panda_trainable.prediction.folder import write_winner
 from panda_trainable.prediction.new_rows import NewRow, new_rows
 from panda_trainable.prediction.predictor import Predictor
+from panda_trainable.prediction.winner import CARD, checksum
 from panda_trainable.pretrained.files import checked_folder
 from panda_trainable.transfer.methods import open_trainer
 from tests.kits.plms import save_wide_plm
@@ -224,6 +226,20 @@ def test_a_replica_that_diverged_is_named_and_others_answer(
     with pytest.raises(ValueError, match="replica 1 of the winner diverged"):
         predictor.predict(rows_of(2))
     assert len(predictor.predict(rows_of(2), replica=0).rows()) == 2
+
+
+@pytest.mark.parametrize("content", [b"x" * 40, safetensors.torch.save({"other": torch.zeros(2)})])
+def test_files_that_are_none_of_a_winner_are_refused_though_their_checksums_hold(
+    library: PromptLibrary, trial: Trials, tmp_path: Path, content: bytes
+) -> None:
+    folder = made(library, trial(steps=2), tmp_path / "winner")
+    card = json.loads((folder / CARD).read_text())
+    for name in card["files"]:
+        (folder / name).write_bytes(content)
+        card["files"][name] = checksum(folder / name)
+    (folder / CARD).write_text(json.dumps(card))
+    with pytest.raises(ValueError, match="its files hold not what its card says"):
+        Predictor.load(folder)
 
 
 def test_all_weights_answer_as_they_were_trained(library: PromptLibrary, trial: Trials, tmp_path: Path) -> None:

@@ -111,6 +111,13 @@ def test_a_card_that_says_what_cannot_be_is_refused(folder: Path, change: dict[s
         read_winner(folder)
 
 
+def test_a_card_without_end_or_of_many_megabytes_is_refused(folder: Path) -> None:
+    for content, told in (("[" * 100_000, "is damaged"), (" " * (17 * 2**20), "a card has at most 16 MiB")):
+        (folder / CARD).write_text(content)
+        with pytest.raises(ValueError, match=told):
+            read_winner(folder)
+
+
 def test_changed_and_missing_files_are_named(folder: Path) -> None:
     save_file({**load_file(folder / "seed-0.safetensors"), "bias": torch.ones(2)}, folder / "seed-0.safetensors")
     (folder / "seed-1.safetensors").unlink()

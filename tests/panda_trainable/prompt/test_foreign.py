@@ -1,7 +1,10 @@
 """Prompts made elsewhere: every format gives the numbers that were written, and nothing in a file is ever run."""
 
 import json
+import os
 import pickle
+import zipfile
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +100,46 @@ def objects(path: Path) -> Path:
     return path
 
 
+def link(path: Path, to: str) -> Path:
+    path.symlink_to(to)
+    return path
+
+
+def pipe(path: Path) -> Path:
+    os.mkfifo(path)
+    return path
+
+
+def header_alone(path: Path, shape: tuple[int, ...]) -> Path:
+    """An array that says it has a shape, and has eight bytes."""
+    held = BytesIO()
+    np.lib.format.write_array_header_1_0(held, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    return written(path, held.getvalue() + bytes(8))
+
+
+def zipped(path: Path, name: str, content: bytes) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, content)
+    return path
+
+
+def bomb(path: Path) -> Path:
+    """3 MB that would become 3 GiB."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr("a.npy", b"x")
+    content = bytearray(path.read_bytes())
+    place = content.index(b"PK\x01\x02") + 24  # the declared size in the directory
+    content[place : place + 4] = (3 * 2**30).to_bytes(4, "little")
+    path.write_bytes(content)
+    return path
+
+
+def within_itself() -> bytes:
+    held: dict[str, Any] = {}
+    held["a"] = held
+    return _torch(held)
+
+
 def without_weights(folder: Path) -> Path:
     (bad_adapter(folder) / "adapter_model.safetensors").unlink()
     (folder / "adapter_model.bin").write_bytes(b"\x80")
@@ -110,6 +153,14 @@ BAD: dict[str, tuple[Any, str]] = {
     "not there": (lambda p: p / "nowhere", "cannot be read"),
     "cut safetensors": (lambda p: written(p / "a", b'\x10\x00\x00\x00\x00\x00\x00\x00{"a":'), "is damaged: it cannot be read as safetensors"),
     "cut array": (lambda p: written(p / "a", b"\x93NUMPY\x01\x00"), "is damaged"),
+    "a pipe": (lambda p: pipe(p / "a"), "no file that ends"),
+    "a device": (lambda p: link(p / "a", "/dev/zero"), "no file that ends"),
+    "an array of a petabyte": (lambda p: header_alone(p / "a.npy", (10**9, 10**6)), "declares shape [1000000000, 1000000], and has"),
+    "an array of a petabyte in an archive": (lambda p: zipped(p / "a.npz", "a.npy", header_alone(p / "x", (10**15,)).read_bytes()), "declares shape"),
+    "an archive of gigabytes": (lambda p: bomb(p / "a.npz"), "unpacks to 3072 MiB, more than any prompt"),
+    "one number a billion times": (lambda p: written(p / "a", _torch(torch.zeros(1).expand(10**6, 10**6))), "a prompt has at most"),
+    "a file that holds itself": (lambda p: written(p / "a", within_itself()), "holds no tensor"),
+    "an adapter without end": (lambda p: bad_adapter(p / "a", "[" * 100_000), "adapter_config.json cannot be read"),
     "infinite": (lambda p: written(p / "a", _torch(PROMPT / 0)), "numbers that are not finite"),
     "words": (lambda p: written(p / "a", _torch({"steps": 3})), "holds no tensor"),
     "a folder": (lambda p: p, "it is no PEFT adapter"),

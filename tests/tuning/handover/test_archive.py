@@ -6,6 +6,8 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +154,15 @@ def test_an_imported_source_is_planned_with_the_same_keys_and_nothing_left_to_tr
     measured = {("s1", "t"): like(0.8)}
     keys = [[study.key for study in make_studies(each, measured)[0]] for each in (mine, plan)]
     assert keys[0] == keys[1]
+
+
+def test_what_an_archive_said_of_a_task_is_named_where_it_is_damaged(ours: Path, archive: Path, tmp_path: Path) -> None:
+    file = file_without_source(ours, tmp_path / "theirs")
+    import_archive(tmp_path / "theirs/runs/library", archive)
+    card = tmp_path / "theirs/runs/library/tasks/s1.json"
+    card.write_text('{"is": ')
+    with pytest.raises(Misuse, match=r"s1.json: is damaged .*; import its archive again"):
+        make_plans(load(file))
 
 
 def test_no_prompt_of_an_imported_source_is_trained_again(ours: Path, theirs: Callable[..., Plan]) -> None:
@@ -418,6 +429,90 @@ FOREIGN: dict[str, dict[str, bytes | str]] = {
     "a task without what it is": {"tasks/s1.json": '{"task": "s1"}'},
     "a task without counts": {"tasks/s1.json": '{"task": "s1", "is": {"kind": "x"}, "fingerprints": [["train", "a"]]}'},
 }
+
+
+def artefact(kind: str, file: str, content: bytes, /, **card: Any) -> dict[str, bytes | str]:
+    """The entries of an artefact whose checksums hold; `card` overrides what its card says."""
+    told = {"kind": kind, "key": KEY, "task": "s1", "sha256": {file: sha256(content).hexdigest()}, **card}
+    return {f"{kind}/{KEY}/{file}": content, f"{kind}/{KEY}/card.json": json.dumps(told)}
+
+
+def as_npy(array: Any) -> bytes:
+    held = BytesIO()
+    np.save(held, array, allow_pickle=True)
+    return held.getvalue()
+
+
+def as_safetensors(**tensors: Any) -> bytes:
+    from safetensors.numpy import save
+
+    return save({name: np.zeros(2, np.float32) for name in ("prompt", "weight", "bias")} | tensors)
+
+
+PROMPT, TEXTS = "prompt.safetensors", as_npy(np.arange(3, dtype=np.uint64))
+ZEROS = {"sha256": {"/dev/zero": "0" * 64, PROMPT: "0"}}
+HOSTILE: dict[str, tuple[dict[str, bytes | str], str]] = {
+    "a sum of /dev/zero": (artefact("prompts", PROMPT, as_safetensors(), **ZEROS), "lists '/dev/zero'"),
+    "a sum of another's file": (
+        artefact("prompts", PROMPT, as_safetensors(), sha256={"../../../../../../etc/passwd": "0"}), "etc/passwd",
+    ),
+    "no sums": (artefact("prompts", PROMPT, as_safetensors(), sha256={}), "lists no file"),
+    "sums that are a list": (artefact("prompts", PROMPT, as_safetensors(), sha256=[PROMPT]), "cannot be read"),
+    "another key": (artefact("prompts", PROMPT, as_safetensors(), key=KEY[::-1]), f"its card says prompts/{KEY[::-1]}"),
+    "another kind": (artefact("prompts", PROMPT, as_safetensors(), kind="texts"), f"its card says texts/{KEY}"),
+    "another file": (artefact("prompts", "model.safetensors", as_safetensors()), "is no archive"),
+    "a file of another kind": (artefact("prompts", "texts.npy", TEXTS), "is no archive"),
+    "a file that no sum tells": (
+        {**artefact("texts", "texts.npy", TEXTS), f"texts/{KEY}/embedding.npy": b"x"}, "is no archive",
+    ),
+    "a card of the card alone": (artefact("prompts", PROMPT, as_safetensors(), sha256={"card.json": "0"}), "changed since"),
+    "no prompt": (artefact("prompts", PROMPT, b"x" * 40), "prompt.safetensors: "),
+    "no numbers": (artefact("texts", "texts.npy", b"x" * 40), "texts.npy: "),
+    "objects that run code": (artefact("texts", "texts.npy", as_npy(np.array([{}]))), "texts.npy: "),
+    "numbers of another type": (artefact("texts", "texts.npy", as_npy(np.zeros(3))), "has numbers of type float64"),
+    "counts of words": (artefact("counts", "counts.json", b'{"sizes": [1], "labels": [["a"]]}'), "counts.json: "),
+    "a card without end": ({**artefact("texts", "texts.npy", TEXTS), f"texts/{KEY}/card.json": "[" * 100_000}, "cannot be read"),
+    "a task of another name": ({"tasks/s1.json": '{"task": "s2"}'}, "tasks/s1.json is the card of 's2'"),
+    "a task that speaks to the terminal": ({"tasks/s1.json": '{"task": "\\u001b[2J"}'}, "is the card of"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_hostile_archive_is_refused_with_what_it_does(tmp_path: Path, what: str) -> None:
+    members, told = HOSTILE[what]
+    said = refused(tmp_path / "inside/library", zipped(tmp_path / "a.zip", members))
+    assert told in said
+    assert said.isprintable()
+
+
+def test_a_card_is_not_replaced_by_reading_it(archive: Path, tmp_path: Path) -> None:
+    """What the hostile archives are made of is taken, where nothing in it is wrong."""
+    members = {**artefact("prompts", PROMPT, as_safetensors()), **artefact("texts", "texts.npy", TEXTS)}
+    with zipfile.ZipFile(archive) as held:
+        members["tasks/s1.json"] = held.read("tasks/s1.json")
+    assert import_archive(tmp_path / "library", zipped(tmp_path / "a.zip", members)) == (["s1"], 2)
+
+
+def test_a_small_archive_that_unpacks_to_a_lot_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as held:
+        with held.open(f"texts/{KEY}/texts.npy", "w") as inside:
+            for _ in range(80):
+                inside.write(bytes(2**20))
+        held.writestr(f"texts/{KEY}/card.json", "{}")
+    said = refused(tmp_path / "inside/library", tmp_path / "a.zip")
+    assert "to 80.0 MiB, more than 50 times its size" in said
+    assert not (tmp_path / "inside/library").exists()
+
+
+def test_a_huge_card_and_an_entry_that_is_there_twice_are_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as held:
+        held.writestr(f"texts/{KEY}/card.json", b" " * (17 * 2**20))
+    assert "17.0 MiB, and at most 16 MiB" in refused(tmp_path / "inside/library", tmp_path / "a.zip")
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as held:
+        held.writestr(f"texts/{KEY}/card.json", "{}")
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            held.writestr(f"texts/{KEY}/card.json", "{}")
+    assert "card.json twice" in refused(tmp_path / "inside/library", tmp_path / "b.zip")
 
 
 @pytest.mark.parametrize("what", FOREIGN)

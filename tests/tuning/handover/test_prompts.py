@@ -231,6 +231,21 @@ def test_what_is_asked_wrongly_is_refused_and_nothing_is_written(
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_damaged_name_of_an_imported_prompt_is_as_if_it_had_not_been_imported(
+    tmp_path: Path, plms: Callable[[str], Path]
+) -> None:
+    torch.save(torch.ones(3, H), tmp_path / "elsewhere.pt")
+    file = experiment_file(tmp_path, plms("bert"), **SETTINGS)
+    panda_tune_here("library", "import", file, tmp_path / "elsewhere.pt")
+    given = tmp_path / "runs/library/given/elsewhere.json"
+    sound = given.read_text()
+    given.write_text("{")
+    with pytest.raises(Misuse, match="no prompt of that name was imported .*; panda-tune library import"):
+        preflight(load(file), PromptLibrary(tmp_path / "runs/library"))
+    panda_tune_here("library", "import", file, tmp_path / "elsewhere.pt")
+    assert given.read_text() == sound
+
+
 def test_a_prompt_of_another_width_is_refused(tmp_path: Path, plms: Callable[[str], Path]) -> None:
     torch.save(torch.ones(3, 768), tmp_path / "elsewhere.pt")
     file = experiment_file(tmp_path, plms("bert"), **SETTINGS)

@@ -15,7 +15,7 @@ from tests.kits.tasks import rows_of, write_task
 from tuning.experiment.loading import load
 from tuning.experiment.problems import Misuse
 from tuning.planning.checks import Checked
-from tuning.planning.partners import partner_order, record_study, study_path
+from tuning.planning.partners import partner_order, record_study, recorded_studies, study_path
 from tuning.planning.plan import Pair, Plan, Study
 from tuning.planning.preflight import CHECKS, preflight
 from tuning.planning.studies import make_studies
@@ -106,6 +106,22 @@ def test_a_study_that_began_with_partners_keeps_them_and_its_key_when_a_source_i
     assert partners_of(after["t ← s1 · spot"]) == ["s2"]
     assert partners_of(after["t ← s3 · spot"]) == ["s1", "s2"]
     assert partners_of(studies_of(planned(**with_third(tmp_path), name="anew"))["t ← s1 · spot"]) == ["s3", "s2"]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"key": 1}', "[" * 10_000, '{"key": "k", "pair": 3}'])
+def test_a_damaged_card_of_a_study_is_named_set_aside_and_written_again(planned: Planned, content: str) -> None:
+    plan = planned()
+    study = studies_of(plan)["t ← s1 · spot"]
+    record_study(plan, study)
+    path = study_path(plan.experiment, study, "json")
+    sound = path.read_text()
+    path.write_text(content)
+    cards, (said,) = recorded_studies(plan.experiment)
+    assert cards == []
+    assert said.startswith(f"{path} is damaged (")
+    assert path.with_name(f"{path.name}.damaged-1").read_text() == content
+    record_study(plan, study)
+    assert path.read_text() == sound
 
 
 def test_partners_of_a_study_that_was_another_are_not_kept(planned: Planned, tmp_path: Path) -> None:
