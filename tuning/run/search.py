@@ -12,6 +12,10 @@ from ray import tune
 
 from panda_trainable.library import PromptLibrary
 from panda_trainable.trainable import PandaTrainable
+from tuning.cluster.address import check_address
+from tuning.cluster.calls import run_all
+from tuning.cluster.connection import connected
+from tuning.cluster.resources import slots, trial_resources
 from tuning.engine.journal import StudyHandle, only_driver
 from tuning.engine.scheduler import StudyScheduler
 from tuning.engine.searcher import SearchPolicy, StudySearcher
@@ -23,7 +27,6 @@ from tuning.planning.plan import Plan, Study
 from tuning.planning.preflight import preflight
 from tuning.planning.results import Winner, confirm_key, kept_winner
 from tuning.planning.studies import make_studies
-from tuning.run import cluster
 from tuning.run.confirm import candidates, confirm_trial, jobs_of, make_winner, twins_needed, winners
 from tuning.run.jobs import is_made, is_scored, make, measure, score, source_cards
 from tuning.run.progress import CHECKING, Progress
@@ -110,8 +113,8 @@ class Run:
         """Resources of a trial; connects to Ray at the first call."""
         if self._asked is None:
             self.progress.doing("connecting to Ray" if self.address else "starting Ray")
-            self.stack.enter_context(cluster.connected(self.address))
-            self._asked = cluster.resources(self.experiment)
+            self.stack.enter_context(connected(self.address))
+            self._asked = trial_resources(self.experiment)
         return self._asked
 
     def run_all(
@@ -123,7 +126,7 @@ class Run:
             return
         asked = self.asked()
         self.progress.stage(stage, len(calls))
-        failed = cluster.run_all(function, calls, asked, lambda number, _: self.progress.advance(names[number]))
+        failed = run_all(function, calls, asked, lambda number, _: self.progress.advance(names[number]))
         for number, reason in failed:
             self.progress.advance(names[number])
             self.failures.append(f"{stage}, {names[number]}: {reason}")
@@ -200,7 +203,7 @@ class Run:
             count = sum(study.budget for study in self.all_studies)
             self.progress.say(f"search: all {count} trials of {len(self.all_studies)} studies are there")
             return
-        self.searcher.policy = self._policy(cluster.slots(self.asked()))
+        self.searcher.policy = self._policy(slots(self.asked()))
         self.progress.stage("search", remaining)
         watcher = Watcher(self.tracker, self.progress, {study.key: study for study in self.all_studies}, self.searcher)
         self._tune(watcher)
@@ -286,7 +289,7 @@ def search(experiment: Experiment, address: str | None = None, progress: Progres
     Raises:
         Misuse, Deleted: before anything starts, for whatever the user must mend, the latter in MLflow.
     """
-    cluster.check_address(address)
+    check_address(address)
     with ExitStack() as stack:
         progress = stack.enter_context(progress or Progress())
         progress.doing(CHECKING)

@@ -1,0 +1,82 @@
+"""Connects to Ray: the cluster's nodes get our four packages, and its chatter stays off."""
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tuning.cluster.address import check_address
+from tuning.cluster.staging import passed_on, stage
+from tuning.experiment.problems import Misuse, Problem
+
+QUIET = {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # paths stay what they are
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's own tells interrupted trials as ended; ours run again
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # the journals are the state; Tune's snapshot is not used
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_MAX_PENDING_TRIALS_PG": "1",  # a suggestion waits until there is room for it
+}
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """A connection to Ray for the time of a block; one that this process already has is used, and left open.
+
+    Args:
+        address: None starts Ray on this machine; `auto` or `host:port` joins a running cluster.
+
+    Raises:
+        Misuse: for a `ray://` address, a cluster that cannot be reached, or another than this process is connected to.
+    """
+    import ray
+
+    check_address(address)
+    os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
+    if ray.is_initialized():
+        _check_connection(address)
+        yield
+        return
+    staged = Path(tempfile.mkdtemp(prefix="panda-tune-"))
+    try:
+        stage(staged)
+        ray.init(
+            address=address or "local", log_to_driver=False,
+            logging_level=logging.ERROR, include_dashboard=False if address is None else None,
+            runtime_env={"working_dir": str(staged), "env_vars": {"TOKENIZERS_PARALLELISM": "false", **passed_on()}},
+        )  # fmt: skip
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise Misuse(
+            Problem(
+                f"--address {address or 'of this machine'}", f"no Ray cluster: {error}",
+                remedy="start one (ray start --head) or correct the address" if address else "",
+            )
+        ) from error  # fmt: skip
+    try:
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        logging.getLogger("ray.tune").setLevel(logging.ERROR)
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def _check_connection(address: str | None) -> None:
+    """Refuses to search on one cluster where another was asked for."""
+    import ray
+
+    connected_to = ray.get_runtime_context().gcs_address
+    if address not in (None, "auto", connected_to):
+        rule, remedy = (
+            f"this process is connected to {connected_to}",
+            "leave the address out, or call ray.shutdown() before",
+        )
+        raise Misuse(Problem(f"--address {address}", rule, remedy=remedy))
