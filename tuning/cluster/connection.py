@@ -2,12 +2,12 @@
 
 import logging
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from tuning.cluster.access import check_access, private
 from tuning.cluster.address import check_address
 from tuning.cluster.staging import passed_on, stage
 from tuning.experiment.problems import Misuse, Problem
@@ -17,6 +17,7 @@ QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "0",
+    "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",  # a Ray job's working directory is its driver's alone
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's own tells interrupted trials as ended; ours run again
@@ -24,6 +25,8 @@ QUIET = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_MAX_PENDING_TRIALS_PG": "1",  # a suggestion waits until there is room for it
 }
+
+START = "start one (ray start --head) or correct the address"
 
 
 @contextmanager
@@ -44,29 +47,53 @@ def connected(address: str | None) -> Iterator[None]:
         _check_connection(address)
         yield
         return
-    staged = Path(tempfile.mkdtemp(prefix="panda-tune-"))
-    try:
+    with ExitStack() as stack:
+        folder = tempfile.TemporaryDirectory(prefix="panda-tune-", ignore_cleanup_errors=True)
+        staged = Path(stack.enter_context(folder))
         stage(staged)
+        if address in (None, "local"):
+            stack.enter_context(private())
+        else:
+            check_access(_head_of(address), f"--address {address}")
+        _connect(address, staged)
+        stack.callback(ray.shutdown)
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        logging.getLogger("ray.tune").setLevel(logging.ERROR)
+        yield
+
+
+def _head_of(address: str) -> str:
+    """host:port of the head node that an address means.
+
+    Raises:
+        Misuse: if `auto` finds none.
+    """
+    from ray._private.services import canonicalize_bootstrap_address
+
+    try:
+        return str(canonicalize_bootstrap_address(address))
+    except (ConnectionError, ValueError, OSError) as error:
+        rule = "no Ray runs on this machine, and RAY_ADDRESS names none" if address == "auto" else f"no Ray: {error}"
+        raise Misuse(Problem(f"--address {address}", rule, remedy=START)) from error
+
+
+def _connect(address: str | None, staged: Path) -> None:
+    """Starts or joins a Ray whose workers get a staged folder.
+
+    Raises:
+        Misuse: if that fails.
+    """
+    import ray
+
+    try:
         ray.init(
             address=address or "local", log_to_driver=False,
             logging_level=logging.ERROR, include_dashboard=False if address is None else None,
             runtime_env={"working_dir": str(staged), "env_vars": {"TOKENIZERS_PARALLELISM": "false", **passed_on()}},
         )  # fmt: skip
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        shutil.rmtree(staged, ignore_errors=True)
-        raise Misuse(
-            Problem(
-                f"--address {address or 'of this machine'}", f"no Ray cluster: {error}",
-                remedy="start one (ray start --head) or correct the address" if address else "",
-            )
-        ) from error  # fmt: skip
-    try:
-        logging.getLogger("ray").setLevel(logging.ERROR)
-        logging.getLogger("ray.tune").setLevel(logging.ERROR)
-        yield
-    finally:
-        ray.shutdown()
-        shutil.rmtree(staged, ignore_errors=True)
+    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.AuthenticationError) as error:
+        place = f"--address {address or 'of this machine'}"
+        raise Misuse(Problem(place, f"no Ray cluster: {error}", remedy=START if address else "")) from error
 
 
 def _check_connection(address: str | None) -> None:

@@ -63,12 +63,14 @@ class Run:
 
     Attributes:
         trainable: what Tune runs as a trial.
+        wait_s: seconds to wait for nodes that fit a trial.
         studies: of each PLM's plan, once they are made.
         winners: once they are confirmed.
         is_over: whether studies without a winner will have none.
     """
 
     trainable: type[PandaTrainable] = PandaTrainable
+    wait_s: float = 0
 
     def __init__(self, plans: Sequence[Plan], address: str | None, progress: Progress, stack: ExitStack):
         self.plans, self.address, self.progress, self.stack = plans, address, progress, stack
@@ -114,7 +116,7 @@ class Run:
         if self._asked is None:
             self.progress.doing("connecting to Ray" if self.address else "starting Ray")
             self.stack.enter_context(connected(self.address))
-            self._asked = trial_resources(self.experiment)
+            self._asked = trial_resources(self.experiment, self.wait_s, self.progress.say)
         return self._asked
 
     def run_all(
@@ -278,13 +280,16 @@ class Run:
         return Outcome(tuple(self.winners), unconfirmed, tuple(self.failures), self.computed)
 
 
-def search(experiment: Experiment, address: str | None = None, progress: Progress | None = None) -> Outcome:
+def search(
+    experiment: Experiment, address: str | None = None, progress: Progress | None = None, wait_s: float = 0
+) -> Outcome:
     """Runs an experiment, or what is left of it.
 
     Args:
         experiment: its file, checked.
         address: of a running Ray cluster; None starts Ray here.
         progress: where it is shown.
+        wait_s: seconds to wait for nodes that fit a trial.
 
     Raises:
         Misuse, Deleted: before anything starts, for whatever the user must mend, the latter in MLflow.
@@ -296,6 +301,7 @@ def search(experiment: Experiment, address: str | None = None, progress: Progres
         plans, notes = preflight(experiment, PromptLibrary(experiment.storage_path / "library"))
         stack.enter_context(only_driver(experiment.search_path))
         run = Run(plans, address, progress, stack)
+        run.wait_s = wait_s
         run.tracker.check()
         stack.callback(run.tracker.close_left_running)
         for note in notes:
