@@ -17,9 +17,9 @@ import yaml
 from benchmarks.cases import Case, saved_plm, written_task
 from panda_trainable.result import TrialResult
 from panda_trainable.trainable import PandaTrainable
+from tuning.cluster.resources import slots
 from tuning.experiment.loading import load
 from tuning.planning.resolve import make_plans
-from tuning.run import cluster
 from tuning.run.progress import Progress
 from tuning.run.search import Run
 from tuning.tracking.tracker import RunUpdate, Tracker
@@ -93,7 +93,7 @@ def measured(trials: int, studies: int) -> dict[str, Any]:
         for plan in run.plans:
             run.make_studies(plan)
         run.show()
-        slots = cluster.slots(run.asked())
+        fit = slots(run.asked())
         tracker.spent, began = 0.0, time.perf_counter()
         run.search()
         ended = time.perf_counter()
@@ -105,7 +105,7 @@ def measured(trials: int, studies: int) -> dict[str, Any]:
         return (part[-1][0] - part[0][0]) / (len(part) - 1) / RESULTS
 
     return {
-        "trials": len(marks.marks), "studies": len(run.all_studies), "slots": slots, "failures": failures,
+        "trials": len(marks.marks), "studies": len(run.all_studies), "slots": fit, "failures": failures,
         "seconds": ended - began, "seconds_per_trial": (ended - began) / len(marks.marks),
         "mlflow_seconds_per_trial": tracker.spent / len(marks.marks),
         "first_seconds_per_result": per_result(first), "last_seconds_per_result": per_result(last),

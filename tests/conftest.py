@@ -18,7 +18,7 @@ from tests.kits.language_models import lm_plm, save_lm
 from tests.kits.plms import save_plm
 from tests.kits.tasks import small_task
 from tests.kits.trials import small_setting
-from tuning.run.cluster import connected
+from tuning.cluster.connection import connected
 
 pytest_plugins = ("tests.kits.processor_seconds",)
 

@@ -151,12 +151,13 @@ def new(
     return drafted(Path(data), Path(folder), target=target, plm=plm, preset=preset)
 
 
-def search(given: Given, *, address: str | None = None) -> SearchResult:
+def search(given: Given, *, address: str | None = None, wait_s: float = 0) -> SearchResult:
     """Runs an experiment, or what is left of it, as `panda-tune search` does.
 
     Args:
         given: the experiment.
         address: of a running Ray cluster; None: the connection that this process has, or Ray is started here.
+        wait_s: seconds to wait for nodes of that cluster that fit a trial.
 
     Raises:
         Misuse: before anything starts, for whatever must be mended.
@@ -164,7 +165,7 @@ def search(given: Given, *, address: str | None = None) -> SearchResult:
     from tuning.run.search import search as run
 
     asked = experiment(given)
-    outcome = run(asked, address)
+    outcome = run(asked, address, wait_s=wait_s)
     found = best(asked) if outcome.winners else Rows(())
     return SearchResult(found, tuple(outcome.failures), tuple(outcome.unconfirmed), outcome.computed)
 

@@ -18,6 +18,7 @@ from tuning.commands.options import (
     File,
     Form,
     Overrides,
+    Wait,
     as_json,
     next_step,
     refuse,
@@ -67,12 +68,14 @@ def options(
 
 @app.command()
 def search(
-    file: File, override: Overrides, address: Address = None,
+    file: File, override: Overrides, address: Address = None, wait_for_nodes: Wait = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and start nothing")] = False,
 ) -> None:  # fmt: skip
     """Run, resume or extend a hyperparameter search, and print the best configuration per target task."""
     from tuning.planning.resolve import load_whole
 
+    if wait_for_nodes and not address:
+        refuse("--wait-for-nodes", "there are no nodes to wait for on this machine alone", "add --address")
     experiment = load_whole(file, override)
     if dry_run:
         from tuning.run.dry_run import describe
@@ -80,15 +83,15 @@ def search(
         print(describe(experiment))
         next_step(f"panda-tune search {file}")
         return
-    _search(experiment, file, address)
+    _search(experiment, file, address, wait_for_nodes)
 
 
-def _search(experiment: Any, file: Path, address: str | None) -> None:
+def _search(experiment: Any, file: Path, address: str | None, wait_s: float = 0) -> None:
     from tuning.run.search import search as run
     from tuning.tables import best_table, study_table
 
     with explained(experiment.search_path, EXPECTED):
-        outcome = run(experiment, address)
+        outcome = run(experiment, address, wait_s=wait_s)
     if outcome.winners:
         width = terminal_width()
         print(study_table(experiment, width))

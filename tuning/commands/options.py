@@ -24,6 +24,13 @@ Overrides = Annotated[
 Address = Annotated[
     str | None, typer.Option(help="running Ray cluster: auto or host:port; default: start Ray on this machine")
 ]
+Wait = Annotated[
+    float,
+    typer.Option(
+        "--wait-for-nodes", min=0, metavar="S", show_default=False,
+        help="wait up to S seconds for a node that fits a trial; with resources: auto, for a second node",
+    ),
+]  # fmt: skip
 Form = Annotated[Literal["table", "json", "yaml"], typer.Option("--format", help="output format")]
 
 

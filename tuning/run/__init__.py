@@ -1,1 +1,1 @@
-"""What the commands do: search, confirm, train, retrieve, dry run, and Ray's part of it."""
+"""What the commands do: search, confirm, train, retrieve and dry run."""

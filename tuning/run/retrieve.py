@@ -10,13 +10,13 @@ from analysis.findings.retrieval import retrieval_rows
 from analysis.records.reader import NoRecords
 from analysis.statistics.gains import spread
 from panda_trainable.library import PromptLibrary
+from tuning.cluster.address import check_address
 from tuning.experiment.experiment import Experiment, sources_of
 from tuning.experiment.problems import Misuse, Problem, check_target
 from tuning.planning.checks import pairs_without
 from tuning.planning.jobs import Job, source_jobs, source_lineage_of, target_jobs, target_lineage_of
 from tuning.planning.plan import Plan
 from tuning.planning.preflight import preflight
-from tuning.run import cluster
 from tuning.run.jobs import source_cards
 from tuning.run.progress import CHECKING, Progress
 from tuning.run.search import Run
@@ -43,7 +43,7 @@ def retrieve(
 
     Source: SPoT (arXiv:2110.07904): early checkpoints are the library's keys, last ones its values.
     """
-    cluster.check_address(address)
+    check_address(address)
     check_target(target, experiment.targets)
     if not sources_of(experiment, target):
         raise Misuse(Problem(f"--target {target}", "has no sources to choose from", remedy="add `sources: [...]`"))

@@ -13,6 +13,10 @@ from ray import tune
 from panda_trainable.library import PromptLibrary
 from panda_trainable.result import storage_failure
 from panda_trainable.trainable import PandaTrainable
+from tuning.cluster.address import check_address
+from tuning.cluster.calls import run_all
+from tuning.cluster.connection import connected
+from tuning.cluster.resources import slots, trial_resources
 from tuning.engine.journal import StudyHandle, only_driver
 from tuning.engine.scheduler import StudyScheduler
 from tuning.engine.searcher import SearchPolicy, StudySearcher
@@ -24,7 +28,6 @@ from tuning.planning.plan import Plan, Study
 from tuning.planning.preflight import preflight
 from tuning.planning.results import Winner, confirm_key, kept_winner
 from tuning.planning.studies import make_studies
-from tuning.run import cluster
 from tuning.run.confirm import candidates, confirm_trial, jobs_of, make_winner, twins_needed, winners
 from tuning.run.jobs import is_made, is_scored, make, measure, score, source_cards
 from tuning.run.progress import CHECKING, Progress
@@ -63,12 +66,14 @@ class Run:
 
     Attributes:
         trainable: what Tune runs as a trial.
+        wait_s: seconds to wait for nodes that fit a trial.
         studies: of each PLM's plan, once they are made.
         winners: once they are confirmed.
         is_over: whether studies without a winner will have none.
     """
 
     trainable: type[PandaTrainable] = PandaTrainable
+    wait_s: float = 0
 
     def __init__(self, plans: Sequence[Plan], address: str | None, progress: Progress, stack: ExitStack):
         self.plans, self.address, self.progress, self.stack = plans, address, progress, stack
@@ -115,8 +120,8 @@ class Run:
         """Resources of a trial; connects to Ray at the first call."""
         if self._asked is None:
             self.progress.doing("connecting to Ray" if self.address else "starting Ray")
-            self.stack.enter_context(cluster.connected(self.address))
-            self._asked = cluster.resources(self.experiment)
+            self.stack.enter_context(connected(self.address))
+            self._asked = trial_resources(self.experiment, self.wait_s, self.progress.say)
         return self._asked
 
     def run_all(
@@ -128,7 +133,7 @@ class Run:
             return
         asked = self.asked()
         self.progress.stage(stage, len(calls))
-        failed = cluster.run_all(function, calls, asked, lambda number, _: self.progress.advance(names[number]))
+        failed = run_all(function, calls, asked, lambda number, _: self.progress.advance(names[number]))
         kinds: dict[str, list[str]] = {}
         for number, reason in failed:
             self.progress.advance(names[number])
@@ -209,7 +214,7 @@ class Run:
             count = sum(study.budget for study in self.all_studies)
             self.progress.say(f"search: all {count} trials of {len(self.all_studies)} studies are there")
             return
-        self.searcher.policy = self._policy(cluster.slots(self.asked()))
+        self.searcher.policy = self._policy(slots(self.asked()))
         self.progress.stage("search", remaining)
         studies = {study.key: study for study in self.all_studies}
         watcher = Watcher(self.tracker, self.progress, studies, self.searcher, self.experiment.search.trial_timeout)
@@ -290,24 +295,28 @@ def _listed(names: Sequence[str]) -> str:
     return f"{', '.join(names[:NAMED])}{more}"
 
 
-def search(experiment: Experiment, address: str | None = None, progress: Progress | None = None) -> Outcome:
+def search(
+    experiment: Experiment, address: str | None = None, progress: Progress | None = None, wait_s: float = 0
+) -> Outcome:
     """Runs an experiment, or what is left of it.
 
     Args:
         experiment: its file, checked.
         address: of a running Ray cluster; None starts Ray here.
         progress: where it is shown.
+        wait_s: seconds to wait for nodes that fit a trial.
 
     Raises:
         Misuse, Deleted: before anything starts, for whatever the user must mend, the latter in MLflow.
     """
-    cluster.check_address(address)
+    check_address(address)
     with ExitStack() as stack:
         progress = stack.enter_context(progress or Progress())
         progress.doing(CHECKING)
         plans, notes = preflight(experiment, PromptLibrary(experiment.storage_path / "library"))
         stack.enter_context(only_driver(experiment.search_path))
         run = Run(plans, address, progress, stack)
+        run.wait_s = wait_s
         run.tracker.check()
         stack.callback(run.tracker.close_left_running)
         for note in notes:

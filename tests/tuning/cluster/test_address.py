@@ -17,7 +17,7 @@ WRONG = {
 EACH = """
 import sys
 from tuning.experiment.problems import Misuse
-from tuning.run.cluster import check_address
+from tuning.cluster.address import check_address
 for address in sys.argv[1:]:
     try:
         check_address(address)
