@@ -99,8 +99,9 @@ def explanation(error: BaseException, folder: Path | None = None) -> tuple[str, 
         folder: that the command writes, where the error names no file.
     """
     for each in _causes(error):
-        if isinstance(each, OSError) and each.errno in BY_NUMBER:
-            happened, remedy = BY_NUMBER[each.errno]
+        number = each.errno or 0 if isinstance(each, OSError) else 0
+        if number in BY_NUMBER:
+            happened, remedy = BY_NUMBER[number]
             return _at(getattr(each, "filename", None) or folder, happened), remedy
         if type(each).__name__ in BY_NAME:
             return BY_NAME[type(each).__name__]

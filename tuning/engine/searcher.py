@@ -141,7 +141,8 @@ class StudySearcher(Searcher):
         trial = self.tune_trials[trial_id]
         self.given_up[trial_id] = reason
         trial.max_failures = 0
-        ray.kill(trial.temporary_state.ray_actor)
+        if actor := trial.temporary_state.ray_actor:
+            ray.kill(actor)
 
     def _has_next(self, key: str) -> bool:
         return bool(self.requeued[key]) or self.asked[key] < self.studies[key].budget

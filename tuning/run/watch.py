@@ -1,6 +1,7 @@
 """Watcher: shows every result of a search in MLflow and on the terminal."""
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ray import tune
@@ -13,6 +14,9 @@ from tuning.planning.plan import Study
 from tuning.run.progress import Progress
 from tuning.tracking.tracker import Tracker
 from tuning.tracking.trial_runs import of_trial
+
+NAMED = 3
+"""Studies whose trials failed alike and that are named."""
 
 
 class Watcher(tune.Callback):
@@ -30,7 +34,7 @@ class Watcher(tune.Callback):
         trial_timeout: float | None = None,
     ):
         self.tracker, self.progress, self.studies, self.searcher = tracker, progress, studies, searcher
-        self.first_failure: dict[str, str] = {}
+        self.first_failure: dict[str, tuple[int, str]] = {}
         self.failed: Counter[str] = Counter()
         self.best: dict[str, tuple[float, str]] = {}
         self.silence = Silence(trial_timeout)
@@ -40,12 +44,23 @@ class Watcher(tune.Callback):
 
     @property
     def failures(self) -> list[str]:
-        """A line per study with failed trials: how many, and why the first failed."""
-        return [
-            f"{count} of {self.studies[key].budget} trials of {self.studies[key].name} failed, "
-            f"the first: {self.first_failure[key]}"
-            for key, count in self.failed.items()
-        ]
+        """A line per study with failed trials, how many and why the first failed; one for many that failed alike."""
+        alike: dict[str, list[str]] = {}
+        for key, (_, reason) in self.first_failure.items():
+            alike.setdefault(reason, []).append(key)
+        return [line for reason, keys in alike.items() for line in self._failed_alike(reason, keys)]
+
+    def _failed_alike(self, reason: str, keys: Sequence[str]) -> Iterator[str]:
+        if len(keys) > NAMED:
+            count = sum(self.failed[key] for key in keys)
+            names = ", ".join(self.studies[key].name for key in keys[:NAMED])
+            yield f"{count} trials of {len(keys)} studies ({names} and others) failed: {reason}"
+            return
+        for key in keys:
+            study, number = self.studies[key], self.first_failure[key][0]
+            yield (
+                f"{self.failed[key]} of {study.budget} trials of {study.name} failed, the first: trial {number}: {reason}"
+            )
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
@@ -85,17 +100,18 @@ class Watcher(tune.Callback):
         ended = self.searcher.journals[study.key].trials[number]
         self.tracker.write(of_trial(study, ended))
         if failure := failure_of(ended):
-            self._count_failure(study, f"trial {number}: {failure.failure}")
+            self._count_failure(study, number, failure.failure)
         elif ended.value is not None:
             score = ended.value, study.name
             self.best[study.pair.target] = max(self.best.get(study.pair.target, score), score)
         self.progress.advance(self._note(study.pair.target))
 
-    def _count_failure(self, study: Study, reason: str) -> None:
-        """The first failure of a study is told at once, later ones are counted."""
+    def _count_failure(self, study: Study, number: int, reason: str) -> None:
+        """The first failure of a study is told at once, if none was of that kind; later ones are counted."""
         if not self.failed[study.key]:
-            self.first_failure[study.key] = reason
-            self.progress.say(f"{study.name}, {reason}; the search goes on")
+            if all(reason != known for _, known in self.first_failure.values()):
+                self.progress.say(f"{study.name}, trial {number}: {reason}; the search goes on")
+            self.first_failure[study.key] = number, reason
         self.failed[study.key] += 1
 
     def _study(self, trial: Trial) -> Study:
