@@ -10,18 +10,18 @@ from tuning.engine.journal import failure_of
 from tuning.engine.searcher import StudySearcher
 from tuning.planning.plan import Study
 from tuning.run.progress import Progress
-from tuning.tracking.tracker import Tracker
-from tuning.tracking.trial_runs import of_trial
+from tuning.tracking.trial_runs import of_trial, trial_id
+from tuning.tracking.writer import Writer
 
 
 class Watcher(tune.Callback):
-    """Writes a run per trial, as its journal has it, and keeps the progress line.
+    """Leaves a run per trial, as its journal has it, to be written, and keeps the progress line.
 
     Ray pickles callbacks: what is open stays behind.
     """
 
-    def __init__(self, tracker: Tracker, progress: Progress, studies: dict[str, Study], searcher: StudySearcher):
-        self.tracker, self.progress, self.studies, self.searcher = tracker, progress, studies, searcher
+    def __init__(self, writer: Writer, progress: Progress, studies: dict[str, Study], searcher: StudySearcher):
+        self.writer, self.progress, self.studies, self.searcher = writer, progress, studies, searcher
         self.first_failure: dict[str, str] = {}
         self.failed: Counter[str] = Counter()
         self.best: dict[str, tuple[float, str]] = {}
@@ -43,8 +43,7 @@ class Watcher(tune.Callback):
     ) -> None:
         """An evaluation. The last is in the journal, and is written, when the trial ends."""
         if not result["done"]:
-            study, number = self._study(trial), trial.config["number"]
-            self.tracker.write(of_trial(study, self.searcher.journals[study.key].trials[number]))
+            self._write(self._study(trial), trial.config["number"])
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial ended by itself or was stopped."""
@@ -57,13 +56,18 @@ class Watcher(tune.Callback):
     def _end(self, trial: Trial) -> None:
         study, number = self._study(trial), trial.config["number"]
         ended = self.searcher.journals[study.key].trials[number]
-        self.tracker.write(of_trial(study, ended))
+        self._write(study, number)
         if failure := failure_of(ended):
             self._count_failure(study, f"trial {number}: {failure.failure}")
         elif ended.value is not None:
             score = ended.value, study.name
             self.best[study.pair.target] = max(self.best.get(study.pair.target, score), score)
         self.progress.advance(self._note(study.pair.target))
+
+    def _write(self, study: Study, number: int) -> None:
+        """Leaves a trial's run to the writer, which makes it of the journal when its turn comes."""
+        journal = self.searcher.journals[study.key]
+        self.writer.put(trial_id(study, number), lambda: of_trial(study, journal.trials[number]))
 
     def _count_failure(self, study: Study, reason: str) -> None:
         """The first failure of a study is told at once, later ones are counted."""
