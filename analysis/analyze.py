@@ -17,9 +17,10 @@ from analysis.findings.method_table import PAPERS, paper_table
 from analysis.findings.repeats import OverSearches, of_study
 from analysis.findings.retrieval import RetrievalSummary, retrieval_metrics, retrieval_summaries
 from analysis.findings.search_history import SearchHistory, search_history
+from analysis.records.connection import NoRecords
 from analysis.records.evidence import Evidence, gather
 from analysis.records.measures import MEASURES, SCOPES, spreads, value
-from analysis.records.reader import NoRecords, winner_config
+from analysis.records.reader import winner_config
 from analysis.records.studies import StudyRecord
 from analysis.records.writer import write_analysis
 from analysis.report.cost_table import COST_FILES, cost_rows

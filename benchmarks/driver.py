@@ -22,7 +22,8 @@ from tuning.experiment.loading import load
 from tuning.planning.resolve import make_plans
 from tuning.run.progress import Progress
 from tuning.run.search import Run
-from tuning.tracking.tracker import RunUpdate, Tracker
+from tuning.tracking.tracker import Tracker
+from tuning.tracking.updates import RunUpdate
 
 RESULTS = 4
 """Evaluations of a trial."""

@@ -158,7 +158,7 @@ def analyze(
     from analysis.analyze import analyze as run
     from analysis.analyze import publish
     from analysis.findings.method_table import paper_table
-    from analysis.records.reader import NoRecords
+    from analysis.records.connection import NoRecords
     from tuning.experiment.loading import load
     from tuning.run.progress import Progress
     from tuning.tables import methods_text

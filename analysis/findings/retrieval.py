@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from analysis.findings.choice import choose
+from analysis.records.connection import NoRecords
 from analysis.records.contributions import stacked
 from analysis.records.evidence import Evidence
-from analysis.records.reader import NoRecords, confirmed_studies
+from analysis.records.reader import confirmed_studies
 from analysis.records.studies import StudyRecord
 from analysis.statistics.gains import Floats
 from analysis.statistics.means import Mean, mean_of

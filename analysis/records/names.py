@@ -3,6 +3,9 @@
 ID = "panda.id"
 """Tag by which a run is found before it is made: its stage and key."""
 
+TWIN_OF = "panda.twin_of"
+"""Tag of a run that was made twice and is deleted: MLflow's id of the one that is kept."""
+
 STAGE, TARGET, SOURCE, METHOD, PLM = "stage", "target", "source", "method", "plm"
 STUDY, TRIAL, CURRENT, STATE, FAILURE, NODE = "study", "trial", "current", "state", "failure", "node"
 SIGNAL, PROTOCOL, WINNER_RUN, CONSTRUCTED = "signal", "protocol", "winner_run", "constructed"

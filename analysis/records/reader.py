@@ -1,11 +1,9 @@
 """The only reader of MLflow: studies and trials as values."""
 
 import json
-import os
 import tempfile
-from collections.abc import Container, Iterator
+from collections.abc import Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,94 +11,27 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from analysis.records.address import log_in
+from analysis.records.connection import NoRecords, answering, client, reason_of, runs
 from analysis.records.contributions import Contributions, from_csv
 from analysis.records.conversion import study_of_run, trial_of_run
-from analysis.records.moved import follow
 from analysis.records.names import CONFIG_FILE, CONTRIBUTIONS_FILE, CURRENT, STAGE, STUDY, UNCONFIRMED
 from analysis.records.studies import StudyRecord, TrialRecord, with_repeats
+from analysis.records.twins import one_of_each
 
 AT_ONCE = 8
 """Runs of which artifacts are asked for at the same time."""
 
 
-class NoRecords(Exception):
-    """There is nothing to read: no such experiment, or no finished study in it."""
-
-
-class Deleted(NoRecords):
-    """MLflow has marked the experiment as deleted: it takes no runs and shows none."""
-
-
-def client(uri: str, reads: bool = False) -> Any:
-    """MLflow's client of a store; mlflow is imported here, since that takes a second."""
-    path = Path(uri.removeprefix("sqlite:///"))
-    if uri.startswith("sqlite:") and reads and not path.exists():
-        raise NoRecords(f"{uri}: nothing recorded yet: run `panda-tune search` on the file first")
-    if uri.startswith("sqlite:"):
-        follow(path)
-    from mlflow import MlflowClient
-
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
-
-
-def experiment_of(store: Any, experiment: str) -> Any:
-    """An experiment as MLflow has it; None where there is none of that name.
-
-    Raises:
-        Deleted: if somebody has deleted it, with what to do.
-    """
-    found = store.get_experiment_by_name(experiment)
-    if found is not None and found.lifecycle_stage == "deleted":
-        raise Deleted(
-            f"MLflow experiment {experiment!r} at {store.tracking_uri} is deleted; restore it "
-            f"(MLFLOW_TRACKING_URI={store.tracking_uri} mlflow experiments restore --experiment-id {found.experiment_id}), "
-            "or give the file another `name`"
-        )
-    return found
-
-
-def runs(store: Any, experiment: str, condition: str = "") -> Iterator[Any]:
-    """All runs of an experiment that meet a condition, page by page.
-
-    Raises:
-        NoRecords: if there is no such experiment, or it is deleted.
-    """
-    found = experiment_of(store, experiment)
-    if found is None:
-        raise NoRecords(f"MLflow has no experiment {experiment!r} yet: run `panda-tune search` on its file first")
-    token: str | None = None
-    while True:
-        page = store.search_runs([found.experiment_id], condition, max_results=1000, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
 def read(uri: str, experiment: str, condition: str) -> list[Any]:
-    """The runs of an experiment that meet a condition.
+    """The runs of an experiment that meet a condition, one of each id.
 
     Raises:
         NoRecords: if there is no such experiment, or MLflow does not answer.
     """
+    store = client(uri, reads=True)
     with answering(uri, "does not answer"):
-        return list(runs(client(uri, reads=True), experiment, condition))
-
-
-@contextmanager
-def answering(uri: str, what: str) -> Iterator[None]:
-    """Turns whatever a store or its artifacts fail with into a message.
-
-    Raises:
-        NoRecords: `what` is what MLflow does.
-    """
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        yield
-    except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise NoRecords(f"MLflow at {uri} {what} ({str(error).splitlines()[0]})") from error
+        return one_of_each(runs(store, experiment, condition))
 
 
 def confirmed_studies(uri: str, experiment: str, target: str | None = None) -> list[StudyRecord]:
@@ -114,7 +45,11 @@ def confirmed_studies(uri: str, experiment: str, target: str | None = None) -> l
     Raises:
         NoRecords: if there is none, with why.
     """
-    records = current_studies(uri, experiment)
+    return confirmed_of(current_studies(uri, experiment), experiment, target)
+
+
+def confirmed_of(records: Sequence[StudyRecord], experiment: str, target: str | None = None) -> list[StudyRecord]:
+    """Those of some studies whose winners are confirmed, wherever they were read; as `confirmed_studies`."""
     confirmed = [record for record in records if record.is_confirmed]
     if not any(target in (None, record.target) for record in confirmed):
         raise NoRecords(
@@ -210,13 +145,12 @@ def _artifact(uri: str, run_id: str, folder: str, name: str) -> str:
         path = Path(url2pathname(urlsplit(folder).path)) / name
         if path.is_file():
             return path.read_text(encoding="utf-8")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
     with tempfile.TemporaryDirectory() as copy:
         try:
-            made = download_artifacts(run_id=run_id, artifact_path=name, dst_path=copy, tracking_uri=uri)
+            made = download_artifacts(run_id=run_id, artifact_path=name, dst_path=copy, tracking_uri=log_in(uri))
         except (MlflowException, OSError) as error:
-            raise NoRecords(f"{name} of run {run_id} cannot be read ({str(error).splitlines()[0]})") from error
+            raise NoRecords(f"{name} of run {run_id} cannot be read ({reason_of(error)})") from error
         return Path(made).read_text(encoding="utf-8")

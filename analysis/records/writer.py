@@ -1,14 +1,14 @@
 """The writer of an analysis: its run in MLflow, with figures, tables and coefficients."""
 
-import os
 import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from analysis.records.connection import answering, client
 from analysis.records.names import CURRENT, STAGE, SUPERSEDED
-from analysis.records.reader import answering, client, read
+from analysis.records.reader import read
 
 BATCH = 500
 """Metrics that one request may hold, with room."""
@@ -34,7 +34,6 @@ def write_analysis(
     Raises:
         NoRecords: if there is no such experiment, or MLflow does not take the run.
     """
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     earlier = read(uri, experiment, f"tags.{STAGE} = 'analysis'")
     store = client(uri, reads=True)
     with answering(uri, "does not take the run of the analysis"):

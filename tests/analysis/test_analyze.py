@@ -10,9 +10,9 @@ import pytest
 
 from analysis.analyze import Analysis, analyze, publish
 from analysis.records import reader as records
+from analysis.records.connection import NoRecords
 from analysis.records.conversion import study_run
 from analysis.records.evidence import gather
-from analysis.records.reader import NoRecords
 from tests.kits.worlds import SOURCES, World, made, stored, unconfirmed
 
 SMALL = World(

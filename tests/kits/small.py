@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from analysis.records import names as records
-from analysis.records.reader import client
+from analysis.records.connection import client
 from analysis.statistics.contributions import contributions
 from panda_trainable.config.methods import TRAITS
 from panda_trainable.config.trial import TrialConfig
@@ -37,7 +37,8 @@ from tuning.planning.results import (
 from tuning.planning.studies import make_studies
 from tuning.run.confirm import _logits_frame, winners
 from tuning.tracking.study_runs import of_plan
-from tuning.tracking.tracker import RunUpdate, Tracker
+from tuning.tracking.tracker import Tracker
+from tuning.tracking.updates import RunUpdate
 from tuning.tracking.winner_runs import of_study_end, of_winner
 
 OWN = {"kind": "classification", "text": ["a"], "classes": ["no", "yes"], "metrics": ["accuracy"]}

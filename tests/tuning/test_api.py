@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from analysis.records.reader import NoRecords
+from analysis.records.connection import NoRecords
 from tests.kits.command import experiment_file, panda_tune_here
 from tuning import api
 from tuning.experiment.problems import Misuse

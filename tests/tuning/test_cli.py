@@ -20,7 +20,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from analysis.records.reader import client
+from analysis.records.connection import client
 from panda_trainable.library import PromptLibrary
 from tests.kits.command import experiment_file, panda_tune
 from tests.kits.small import new_store, plan_of, recorded, studies_of

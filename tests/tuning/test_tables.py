@@ -17,7 +17,7 @@ from tuning.experiment.experiment import Experiment
 from tuning.experiment.loading import load
 from tuning.layout import WIDTH, Grid
 from tuning.tables import best_table, kept_table, methods_text, retrieved_table, study_table
-from tuning.tracking.tracker import RunUpdate
+from tuning.tracking.updates import RunUpdate
 
 Shown = Callable[..., tuple[str, str]]
 SIGNS = {

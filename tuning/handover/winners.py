@@ -89,7 +89,7 @@ def winner_of_target(experiment: Experiment, target: str, plm: str = "", file: s
         Misuse: if nothing of it is confirmed, or it was confirmed before winners were kept.
     """
     from analysis.findings.best import best
-    from analysis.records.reader import NoRecords
+    from analysis.records.connection import NoRecords
 
     check_target(target, experiment.targets)
     try:

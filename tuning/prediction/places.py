@@ -65,7 +65,7 @@ def _registered(where: str, tracking: str, folder: str) -> Path:
     Raises:
         Misuse: if there is no such model, alias or version, or MLflow does not answer.
     """
-    from analysis.records.reader import NoRecords, client
+    from analysis.records.connection import NoRecords, client
 
     try:
         store = client(tracking, reads=True)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from analysis.findings.retrieval import retrieval_rows
-from analysis.records.reader import NoRecords
+from analysis.records.connection import NoRecords
 from analysis.statistics.gains import spread
 from panda_trainable.library import PromptLibrary
 from tuning.cluster.address import check_address

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
 from typing import Any
 
 from optuna.trial import FixedTrial
@@ -32,11 +34,14 @@ from tuning.run.confirm import candidates, confirm_trial, jobs_of, make_winner, 
 from tuning.run.jobs import is_made, is_scored, make, measure, score, source_cards
 from tuning.run.progress import CHECKING, Progress
 from tuning.run.watch import Watcher
+from tuning.tracking.local import LocalRecords, local_records
 from tuning.tracking.registry import Registry
 from tuning.tracking.study_runs import of_plan
-from tuning.tracking.tracker import RunUpdate, Tracker
+from tuning.tracking.tracker import Tracker
 from tuning.tracking.trial_runs import of_trial
+from tuning.tracking.updates import RunUpdate
 from tuning.tracking.winner_runs import Learnt, of_study_end, of_unconfirmed, of_winner
+from tuning.tracking.writer import Writer
 
 NAMED = 3
 """Parts that failed for one reason and are named."""
@@ -53,12 +58,14 @@ class Outcome:
         unconfirmed: names of the studies that have none.
         failures: what failed and why.
         computed: whether anything had to be computed.
+        records: its studies as MLflow shows them, or will: made of the library and the journals.
     """
 
     winners: tuple[Winner, ...]
     unconfirmed: tuple[str, ...]
     failures: tuple[str, ...]
     computed: bool
+    records: LocalRecords
 
 
 class Run:
@@ -70,6 +77,7 @@ class Run:
         studies: of each PLM's plan, once they are made.
         winners: once they are confirmed.
         is_over: whether studies without a winner will have none.
+        is_recorded: whether MLflow has all of it.
     """
 
     trainable: type[PandaTrainable] = PandaTrainable
@@ -82,6 +90,8 @@ class Run:
         self.tracker = Tracker(
             self.experiment.tracking_uri, self.experiment.name, self.experiment.search_path, self.updates, progress.say
         )
+        self.writer = Writer(self.tracker, progress.say)
+        self.is_recorded = False
         self.failures: list[str] = []
         self.studies: list[tuple[Plan, list[Study]]] = []
         self.winners: list[Winner] = []
@@ -173,13 +183,16 @@ class Run:
 
     def updates(self) -> Iterator[RunUpdate]:
         """All that MLflow should show so far, parents first, from the plan, the library and the journals."""
-        for plan, studies in self.studies:
-            yield from of_plan(plan, source_jobs(plan), studies, lambda job: list(source_cards(self.library, job)))
+        yield from self._study_beginnings()
         for study in self.all_studies:
             yield from (of_trial(study, trial) for trial in self.searcher.journals[study.key].trials)
         for winner in self.winners:
             yield from of_winner(winner)
         yield from self._study_ends()
+
+    def _study_beginnings(self) -> Iterator[RunUpdate]:
+        for plan, studies in self.studies:
+            yield from of_plan(plan, source_jobs(plan), studies, lambda job: list(source_cards(self.library, job)))
 
     def _study_ends(self) -> Iterator[RunUpdate]:
         curves = {winner.study.key: self._curves(winner) for winner in self.winners}
@@ -202,10 +215,14 @@ class Run:
         return Learnt(trials[0].scores, next(won, {}))
 
     def show(self) -> None:
-        """Makes MLflow show all of this call so far, and its studies alone as current."""
+        """Lets MLflow show all of this call so far, and its studies alone as current; waits for nothing."""
+        assert self.searcher, "made here, before another thread reads its journals"
+        self.writer.show({study.key for study in self.all_studies})
+
+    def show_all(self) -> None:
+        """The same, once nothing more is to come: waits for MLflow as long as it answers."""
         self.progress.doing("writing to MLflow")
-        self.tracker.write_everything()
-        self.tracker.mark_current({study.key for study in self.all_studies})
+        self.is_recorded = self.writer.show_all({study.key for study in self.all_studies})
 
     def search(self) -> None:
         """Runs what is left of all studies in one Tuner."""
@@ -217,7 +234,7 @@ class Run:
         self.searcher.policy = self._policy(slots(self.asked()))
         self.progress.stage("search", remaining)
         studies = {study.key: study for study in self.all_studies}
-        watcher = Watcher(self.tracker, self.progress, studies, self.searcher, self.experiment.search.trial_timeout)
+        watcher = Watcher(self.writer, self.progress, studies, self.searcher, self.experiment.search.trial_timeout)
         self._tune(watcher)
         self.failures += watcher.failures
         if self.searcher.remaining():
@@ -266,10 +283,10 @@ class Run:
 
     def register(self) -> None:
         """Registers each target's winner in MLflow, its files made first where confirmation kept none."""
-        if not self.experiment.tracking.register or not self.winners or self.tracker.is_behind:
+        if not (self.experiment.tracking.register and self.winners and self.is_recorded):
             return
         registry = Registry(self.tracker.uri, self.experiment.name, self.progress.say)
-        entries = registry.missing(self.winners)
+        entries = self.writer.done(lambda: registry.missing(self.winners))
         lacking = [
             winner.confirmed.config for winner in entries if kept_winner(self.library, winner.confirmed.config) is None
         ]
@@ -279,7 +296,7 @@ class Run:
         for winner in entries:
             if folder := kept_winner(self.library, winner.confirmed.config):
                 self.progress.doing(f"registering {winner.study.pair.name}")
-                registry.register(winner, folder)
+                self.writer.done(partial(registry.register, winner, folder))
 
     def outcome(self) -> Outcome:
         """What the call came to."""
@@ -287,7 +304,11 @@ class Run:
             unconfirmed = tuple(study.name for study in self.unconfirmed())
         else:
             unconfirmed = tuple(pair.name for plan in self.plans for pair in plan.pairs)
-        return Outcome(tuple(self.winners), unconfirmed, tuple(self.failures), self.computed)
+        updates = chain(self._study_beginnings(), self._study_ends()) if self.winners else ()
+        return Outcome(
+            tuple(self.winners), unconfirmed, tuple(self.failures), self.computed,
+            local_records(updates, self.tracker.run_ids),
+        )  # fmt: skip
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -318,7 +339,7 @@ def search(
         run = Run(plans, address, progress, stack)
         run.wait_s = wait_s
         run.tracker.check()
-        stack.callback(run.tracker.close_left_running)
+        stack.callback(run.writer.close)
         for note in notes:
             progress.say(note)
         try:
@@ -346,10 +367,10 @@ def _experiment(run: Run) -> None:
     run.search()
     run.confirm()
     run.is_over = True
-    run.show()
+    run.show_all()
     run.register()
-    if run.tracker.is_behind:
+    if not run.is_recorded:
         run.progress.say(
-            f"MLflow at {run.tracker.uri} still does not answer: run the same command again once it does; "
-            "it computes nothing and writes what is missing"
+            f"MLflow at {run.tracker.place} still does not answer, and lacks what is new: run the same command again once "
+            "it does; it computes nothing and writes what is missing"
         )

@@ -12,28 +12,28 @@ from tuning.engine.searcher import StudySearcher
 from tuning.engine.silence import Silence
 from tuning.planning.plan import Study
 from tuning.run.progress import Progress
-from tuning.tracking.tracker import Tracker
-from tuning.tracking.trial_runs import of_trial
+from tuning.tracking.trial_runs import of_trial, trial_id
+from tuning.tracking.writer import Writer
 
 NAMED = 3
 """Studies whose trials failed alike and that are named."""
 
 
 class Watcher(tune.Callback):
-    """Writes a run per trial, as its journal has it, and keeps the progress line.
+    """Leaves a run per trial, as its journal has it, to be written, and keeps the progress line.
 
     Ray pickles callbacks: what is open stays behind.
     """
 
     def __init__(
         self,
-        tracker: Tracker,
+        writer: Writer,
         progress: Progress,
         studies: dict[str, Study],
         searcher: StudySearcher,
         trial_timeout: float | None = None,
     ):
-        self.tracker, self.progress, self.studies, self.searcher = tracker, progress, studies, searcher
+        self.writer, self.progress, self.studies, self.searcher = writer, progress, studies, searcher
         self.first_failure: dict[str, tuple[int, str]] = {}
         self.failed: Counter[str] = Counter()
         self.best: dict[str, tuple[float, str]] = {}
@@ -68,17 +68,16 @@ class Watcher(tune.Callback):
         """An evaluation. The last is in the journal, and is written, when the trial ends."""
         self.silence.hear(trial.trial_id)
         if not result["done"]:
-            study, number = self._study(trial), trial.config["number"]
-            self.tracker.write(of_trial(study, self.searcher.journals[study.key].trials[number]))
+            self._write(self._study(trial), trial.config["number"])
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Tells which trials said nothing for long, and ends those that hang."""
         self.silence.watch(self.searcher.at_work())
-        for trial_id, seconds in self.silence.to_tell():
+        for silent, seconds in self.silence.to_tell():
             remedy = "" if self.silence.timeout else "; search.trial_timeout ends trials that hang"
-            self.progress.say(f"no result for {seconds / 60:.0f} min: {self._named(trial_id)}{remedy}")
-        for trial_id, seconds in self.silence.hanging():
-            self.searcher.give_up(trial_id, f"hung: no result for {seconds:.0f} s")
+            self.progress.say(f"no result for {seconds / 60:.0f} min: {self._named(silent)}{remedy}")
+        for silent, seconds in self.silence.hanging():
+            self.searcher.give_up(silent, f"hung: no result for {seconds:.0f} s")
 
     def _named(self, trial_id: str) -> str:
         """A running trial in words, with where it last ran."""
@@ -98,13 +97,18 @@ class Watcher(tune.Callback):
     def _end(self, trial: Trial) -> None:
         study, number = self._study(trial), trial.config["number"]
         ended = self.searcher.journals[study.key].trials[number]
-        self.tracker.write(of_trial(study, ended))
+        self._write(study, number)
         if failure := failure_of(ended):
             self._count_failure(study, number, failure.failure)
         elif ended.value is not None:
             score = ended.value, study.name
             self.best[study.pair.target] = max(self.best.get(study.pair.target, score), score)
         self.progress.advance(self._note(study.pair.target))
+
+    def _write(self, study: Study, number: int) -> None:
+        """Leaves a trial's run to the writer, which makes it of the journal when its turn comes."""
+        journal = self.searcher.journals[study.key]
+        self.writer.put(trial_id(study, number), lambda: of_trial(study, journal.trials[number]))
 
     def _count_failure(self, study: Study, number: int, reason: str) -> None:
         """The first failure of a study is told at once, if none was of that kind; later ones are counted."""

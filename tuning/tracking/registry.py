@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from analysis.findings.best import winners as target_winners
-from analysis.records.reader import client, confirmed_studies
+from analysis.records.connection import client
+from analysis.records.reader import confirmed_studies
 from analysis.records.studies import StudyRecord
 from tuning.planning.results import Winner, confirm_key
 

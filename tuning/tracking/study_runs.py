@@ -17,7 +17,7 @@ from tuning.experiment.pinned import trial_settings
 from tuning.planning.jobs import Job
 from tuning.planning.plan import Plan, Study
 from tuning.tracking.costs import runs_tag, study_runs
-from tuning.tracking.tracker import RUNNING, RunUpdate
+from tuning.tracking.updates import RUNNING, RunUpdate
 
 
 def of_plan(

@@ -1,17 +1,19 @@
 """MLflow's only writer: one run per source, study, trial and confirmed configuration, found by tag before it is made."""
 
 import logging
-import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from analysis.records import names as records
-from analysis.records.reader import Deleted, client, experiment_of, runs
+from analysis.records.address import cleaned
+from analysis.records.connection import Deleted, client, experiment_of, reason_of, runs
+from analysis.records.twins import one_of_each, others
 from tuning.experiment.names import slug
+from tuning.tracking.known import KnownRun, Lacking
+from tuning.tracking.updates import RUNNING, RunUpdate
 
 PATIENCE_S = 20.0
 """Seconds between two attempts to reach an MLflow server that is away."""
@@ -25,88 +27,36 @@ EXPERIMENT_TAGS = {
     ),
 }
 
-RUNNING, FINISHED, FAILED = "RUNNING", "FINISHED", "FAILED"
-
 LOGGER = logging.getLogger(__name__)
 ANSWERS = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST")
 """Errors of a server that is there."""
 MOST_METRICS = 500
 """Metrics of a call; MLflow takes 1,000 at most, params and tags included."""
+GOES_ON = "the search goes on"
 
-
-@dataclass(frozen=True)
-class RunUpdate:
-    """What MLflow must show of one run; writing it twice changes nothing.
-
-    Attributes:
-        id: `stage:key`, by which the run is found.
-        name: for people.
-        parent: id of the parent run; empty: none.
-        tags: set, later ones win.
-        params: written once.
-        metrics: name -> value, without a step: later ones win.
-        history: step -> name -> value, by rising steps; those that the run has are skipped.
-        links: tag -> id of another run, whose MLflow id becomes the tag's value.
-        status: RUNNING, FINISHED or FAILED.
-        artifacts: file name -> text, for small ones.
-        files: paths of files that are already on disk.
-    """
-
-    id: str
-    name: str
-    parent: str = ""
-    tags: Mapping[str, str] = field(default_factory=dict)
-    params: Mapping[str, Any] = field(default_factory=dict)
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    history: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
-    links: Mapping[str, str] = field(default_factory=dict)
-    status: str = FINISHED
-    artifacts: Mapping[str, str] = field(default_factory=dict)
-    files: tuple[str, ...] = ()
-
-
-@dataclass
-class _KnownRun:
-    """What a run in MLflow holds."""
-
-    id: str
-    status: str = RUNNING
-    tags: dict[str, str] = field(default_factory=dict)
-    params: set[str] = field(default_factory=set)
-    metrics: dict[str, float] = field(default_factory=dict)
-    last_step: int = -1
-
-    @classmethod
-    def of(cls, run: Any) -> "_KnownRun":
-        """As MLflow's search gives it; only its protocol buffer has the steps of metrics."""
-        data = run.data
-        last_step = max((metric.step for metric in data.to_proto().metrics), default=-1)
-        return cls(run.info.run_id, run.info.status, dict(data.tags), set(data.params), dict(data.metrics), last_step)
-
-    def unseen_metrics(self, update: RunUpdate) -> list[tuple[int, str, float]]:
-        """Step, name and value of the metrics that the run lacks: of later steps, or without steps and of another value."""
-        changed = [(0, name, float(v)) for name, v in update.metrics.items() if self.metrics.get(name) != v]
-        later = [
-            (step, name, float(value))
-            for step, values in sorted(update.history.items())
-            if step > self.last_step
-            for name, value in values.items()
-        ]
-        return changed + later
+T = TypeVar("T")
 
 
 class Tracker:
     """Makes MLflow show what the plan, the library and the journals hold.
 
-    While the server is away, updates are left out, and nothing waits anywhere: since all of them can be made again,
-    everything is written anew as soon as it answers, and only what it lacks is sent.
+    While the server is away, updates are left out, and nothing waits here: since all of them can be made again,
+    everything is written anew as soon as it answers, and only what it lacks is sent. No request is ever sent again
+    before MLflow was asked what it holds: it may have done what it did not answer.
 
     Args:
         uri: of MLflow.
         experiment: the experiment's name.
         folder: of the search; with sqlite the artifacts lie in its storage.
         everything: all updates that can be made so far, parents first.
-        notify: told once, when the server stops answering.
+        notify: told when the server stops answering, and when it answers again.
+
+    Attributes:
+        is_behind: whether MLflow lacks something.
+        is_away: whether it did not answer when it was asked last.
+        is_stopped: whether what is being written is to be left.
+        answered_at: time.monotonic() of its last answer.
+        waiting: how many runs have something to be written, for what is told.
     """
 
     def __init__(
@@ -119,24 +69,38 @@ class Tracker:
     ):
         self.uri, self.experiment, self.folder = uri, experiment, folder
         self.everything, self.notify = everything, notify
-        self.is_behind = False
+        self.is_behind = self.is_away = self._is_unsure = False
+        self.is_stopped = False
         self.retry_at = 0.0
+        self.answered_at = time.monotonic()
+        self.waiting: Callable[[], int] = int
         self._store: Any = None
-        self._runs: dict[str, _KnownRun] = {}
+        self._runs: dict[str, KnownRun] = {}
+
+    @property
+    def place(self) -> str:
+        """MLflow's address for people: without its password."""
+        return cleaned(self.uri)
+
+    @property
+    def run_ids(self) -> dict[str, str]:
+        """Id of an update -> MLflow's id of its run, as far as it is known."""
+        return {name: run.id for name, run in self._runs.items()}
 
     def check(self) -> None:
-        """Refuses an experiment that is deleted; a server that does not answer now may do so later.
+        """Refuses an experiment that is deleted; a server that does not answer is told, and may do so later.
 
         Raises:
             Deleted: with what to do.
         """
-        _prepare()
+        if self.uri.startswith("sqlite:") and not Path(self.uri.removeprefix("sqlite:///")).exists():
+            return
         try:
             experiment_of(client(self.uri, reads=True), self.experiment)
         except Deleted:
             raise
-        except Exception as error:  # noqa: BLE001  # as below: told when there is something to write
-            LOGGER.debug("MLflow at %s does not answer: %s", self.uri, error)
+        except Exception as error:  # noqa: BLE001  # as below: all mean "later"
+            self._note_failure(error)
 
     def write(self, *updates: RunUpdate) -> bool:
         """Writes updates, and first whatever was left out before; whether MLflow has it all now."""
@@ -146,10 +110,12 @@ class Tracker:
 
     def write_everything(self) -> bool:
         """Writes all updates that can be made so far, however short ago the server was away; whether MLflow has them."""
+        if self._is_unsure:
+            self._store, self._is_unsure = None, False  # what was not answered may have been made after we asked
         return self._write(self.everything())
 
     def _write(self, updates: Iterable[RunUpdate]) -> bool:
-        self.is_behind = not all(self._is_done(self._log, update) for update in updates)
+        self.is_behind = not all(not self.is_stopped and self._is_done(self._log, update) for update in updates)
         return not self.is_behind
 
     def mark_current(self, keys: set[str]) -> None:
@@ -182,32 +148,54 @@ class Tracker:
             self._connect()
             action(*arguments)
         except Exception as error:  # noqa: BLE001  # MLflow raises its own, requests' and SQLAlchemy's: all mean "later"
-            self._store, self.retry_at = None, time.monotonic() + PATIENCE_S
-            if not self.is_behind:
-                rest = "the search goes on, and what is missing is written as soon as it answers"
-                self.notify(f"{self._reason(error)}; {rest}")
+            self._note_failure(error)
             return False
+        self.answered_at = time.monotonic()
+        if self.is_away:
+            self.is_away = False
+            self.notify(f"MLflow at {self.place} answers again: what it lacks is being written{self._told_waiting()}")
         return True
+
+    def _note_failure(self, error: Exception) -> None:
+        self._store, self.retry_at = None, time.monotonic() + PATIENCE_S
+        if not self.is_away:
+            self.is_away = True
+            rest = f"{GOES_ON}, and what is missing is written as soon as it answers"
+            self.notify(f"{self._reason(error)}; {rest}{self._told_waiting()}")
+
+    def _told_waiting(self) -> str:
+        count = self.waiting()
+        return f" ({count} {'run waits' if count == 1 else 'runs wait'})" if count else ""
 
     def _reason(self, error: Exception) -> str:
         """Why something was not written: a server that answers with an error may have lost the experiment."""
         if getattr(error, "error_code", "") in ANSWERS:
             try:
-                self.check()
+                experiment_of(client(self.uri, reads=True), self.experiment)
             except Deleted as deleted:
                 error = deleted
+            except Exception:  # noqa: BLE001  # then the first error is what is to be told
+                LOGGER.debug("MLflow at %s does not say why", self.place)
         if isinstance(error, Deleted):
             return str(error)
-        return f"MLflow at {self.uri} does not answer ({_first_line(error)})"
+        return f"MLflow at {self.place} does not answer ({reason_of(error.__cause__ or error)})"
 
     def _connect(self) -> None:
         if self._store is not None:
             return
-        _prepare()
         store = client(self.uri)
         self._experiment_id = self._experiment_of(store)
-        self._runs = {run.data.tags.get(records.ID, ""): _KnownRun.of(run) for run in runs(store, self.experiment)}
+        every = list(self._heard(runs(store, self.experiment)))
+        for twin, kept in others(every):
+            _merge(store, twin, kept)
+        found = one_of_each(every)
+        self._runs = {run.data.tags.get(records.ID, ""): KnownRun.of(run) for run in found}
         self._store = store
+
+    def _heard(self, answers: Iterable[T]) -> Iterator[T]:
+        for answer in answers:
+            self.answered_at = time.monotonic()
+            yield answer
 
     def _experiment_of(self, store: Any) -> str:
         found = experiment_of(store, self.experiment)
@@ -221,39 +209,34 @@ class Tracker:
         """Sends what a run lacks, its status last: a run that has ended in MLflow is complete there."""
         run = self._runs.get(update.id) or self._new_run(update)
         links = {name: self._runs[other].id for name, other in update.links.items()}
-        tags = {name: str(value) for name, value in {**update.tags, **links}.items()}
-        tags = {name: value for name, value in tags.items() if run.tags.get(name) != value}
-        params = {name: str(value) for name, value in update.params.items() if name not in run.params}
-        metrics = run.unseen_metrics(update)
-        if tags or params or metrics or run.status != update.status:
+        lacking = run.lacks(update, {**self._parent(update), **links})
+        if lacking or run.status != update.status:
             self._log_files(run, update)
-            self._log_batch(run, metrics, params, tags)
+            if lacking:
+                self._log_batches(run, lacking)
             self._set_status(run, update.status)
 
-    def _log_files(self, run: _KnownRun, update: RunUpdate) -> None:
+    def _log_files(self, run: KnownRun, update: RunUpdate) -> None:
         for name, text in update.artifacts.items():
             self._store.log_text(run.id, text, name)
         for path in update.files:
             self._store.log_artifact(run.id, path)
 
-    def _log_batch(
-        self, run: _KnownRun, metrics: Sequence[tuple[int, str, float]], params: dict[str, str], tags: dict[str, str]
-    ) -> None:
+    def _log_batches(self, run: KnownRun, lacking: Lacking) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
-        now = int(time.time() * 1000)
-        for part in _parts(metrics):
+        now = run.next_time()
+        *before, last = list(_parts(lacking.metrics)) or [[]]
+        for part in before:
             self._store.log_batch(run.id, [Metric(name, value, now, step) for step, name, value in part])
-            run.metrics |= {name: value for _, name, value in part}
-            run.last_step = max(run.last_step, part[-1][0])
-        if params or tags:
-            self._store.log_batch(
-                run.id, params=[Param(*item) for item in params.items()], tags=[RunTag(*item) for item in tags.items()]
-            )
-        run.params |= set(params)
-        run.tags |= tags
+            run.add(part)
+        self._store.log_batch(
+            run.id, [Metric(name, value, now, step) for step, name, value in last],
+            [Param(*item) for item in lacking.params.items()], [RunTag(*item) for item in lacking.tags.items()],
+        )  # fmt: skip
+        run.add(last, lacking.params, lacking.tags)
 
-    def _set_status(self, run: _KnownRun, status: str) -> None:
+    def _set_status(self, run: KnownRun, status: str) -> None:
         if run.status == status:
             return
         if status == RUNNING:
@@ -262,11 +245,24 @@ class Tracker:
             self._store.set_terminated(run.id, status)
         run.status = status
 
-    def _new_run(self, update: RunUpdate) -> _KnownRun:
-        tags = {records.ID: update.id, **({records.PARENT: self._runs[update.parent].id} if update.parent else {})}
-        made = self._store.create_run(self._experiment_id, tags=tags, run_name=update.name)
-        self._runs[update.id] = _KnownRun(made.info.run_id, tags=tags)
+    def _new_run(self, update: RunUpdate) -> KnownRun:
+        tags = {records.ID: update.id, **self._parent(update)}
+        try:
+            made = self._store.create_run(self._experiment_id, tags=tags, run_name=update.name)
+        except Exception:
+            self._is_unsure = True
+            raise
+        self._runs[update.id] = KnownRun(made.info.run_id, tags=tags)
         return self._runs[update.id]
+
+    def _parent(self, update: RunUpdate) -> dict[str, str]:
+        return {records.PARENT: self._runs[update.parent].id} if update.parent else {}
+
+
+def _merge(store: Any, twin: Any, kept: Any) -> None:
+    """Leaves one of two runs that stand for the same thing: whatever it lacks is written again from the journals."""
+    store.set_tag(twin.info.run_id, records.TWIN_OF, kept.info.run_id)
+    store.delete_run(twin.info.run_id)
 
 
 def _parts(metrics: Sequence[tuple[int, str, float]]) -> Iterator[list[tuple[int, str, float]]]:
@@ -279,15 +275,3 @@ def _parts(metrics: Sequence[tuple[int, str, float]]) -> Iterator[list[tuple[int
         part.append(metric)
     if part:
         yield part
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
-
-
-def _prepare() -> None:
-    """We retry ourselves, without blocking, and tell ourselves, in one line, that a store does not answer."""
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    for name in ("mlflow", "alembic", "mlflow.store.db.utils"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -11,7 +11,7 @@ from tuning.engine.journal import failure_of, results_of
 from tuning.planning.plan import Study
 from tuning.tracking.costs import runs_tag, spent_by, trial_runs
 from tuning.tracking.study_runs import study_tags
-from tuning.tracking.tracker import FAILED, FINISHED, RUNNING, RunUpdate
+from tuning.tracking.updates import FAILED, FINISHED, RUNNING, RunUpdate
 
 STATES: Mapping[TrialState, tuple[str, str]] = MappingProxyType(
     {

@@ -20,7 +20,7 @@ from tuning.experiment.pinned import pinned
 from tuning.planning.plan import Study
 from tuning.planning.results import LOGITS, Confirmed, Winner, by_pick, confirm_key
 from tuning.tracking.study_runs import study_record, study_tags
-from tuning.tracking.tracker import FAILED, RunUpdate
+from tuning.tracking.updates import FAILED, RunUpdate
 
 
 def of_winner(winner: Winner) -> Iterator[RunUpdate]:

@@ -12,7 +12,8 @@ import pytest
 
 from analysis.findings.best import best, corrected, over_plms, row, winners
 from analysis.records import names as records
-from analysis.records.reader import NoRecords, client, confirmed_studies
+from analysis.records.connection import NoRecords, client
+from analysis.records.reader import confirmed_studies
 from analysis.records.studies import Estimate
 from panda_trainable.library import PromptLibrary
 from tests.kits.small import new_store, plan_of, recorded, study_entry, told

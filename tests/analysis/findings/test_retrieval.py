@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from analysis.findings.choice import choose
 from analysis.findings.retrieval import TopK, chosen_gain, hindsight_gains, random_order, ranked, retrieval_rows, top_k
 from analysis.records import names as records
+from analysis.records.connection import NoRecords
 from analysis.records.contributions import Contributions
-from analysis.records.reader import NoRecords
 from analysis.records.studies import Estimate, StudyRecord
 from tests.kits.small import new_store, study_entry, told
 from tests.kits.worlds import changed, record

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from analysis.records.connection import client
 from analysis.records.moved import follow
-from analysis.records.reader import client
 
 
 def uri(storage: Path) -> str:

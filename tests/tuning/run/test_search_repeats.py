@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from analysis.records.connection import client, runs
 from analysis.records.names import REPEAT, STAGE, STUDY
-from analysis.records.reader import client, current_studies, runs
+from analysis.records.reader import current_studies
 from tests.kits.command import experiment_file, panda_tune_here
 from tests.kits.small import rewritten
 from tuning.experiment.loading import load

@@ -14,8 +14,8 @@ from tests.tuning.tracking.test_entries import ended, evaluation
 from tuning.planning.plan import Plan
 from tuning.tracking.costs import study_runs
 from tuning.tracking.study_runs import of_plan
-from tuning.tracking.tracker import RunUpdate
 from tuning.tracking.trial_runs import of_trial
+from tuning.tracking.updates import RunUpdate
 
 Planned = Callable[..., Plan]
 ALONE = {"panda": {"partners": 0}, "spot": {"partners": 0}}

@@ -14,7 +14,8 @@ import pytest
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from analysis.records import names as records
-from analysis.records.reader import client, runs, winner_config
+from analysis.records.connection import client, runs
+from analysis.records.reader import winner_config
 from panda_trainable.config.methods import KNOBS, TRAITS
 from panda_trainable.library import PromptLibrary
 from panda_trainable.result import TrialResult
@@ -24,8 +25,9 @@ from tuning.planning.jobs import Job, source_jobs
 from tuning.planning.plan import Plan, Study
 from tuning.planning.results import twin
 from tuning.tracking.study_runs import of_plan
-from tuning.tracking.tracker import FAILED, FINISHED, RUNNING, Tracker
+from tuning.tracking.tracker import Tracker
 from tuning.tracking.trial_runs import of_trial
+from tuning.tracking.updates import FAILED, FINISHED, RUNNING
 from tuning.tracking.winner_runs import _knobs, of_unconfirmed, of_winner
 
 Plms = Callable[[str], Path]

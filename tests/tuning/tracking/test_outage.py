@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from analysis.records.reader import client, runs
+from analysis.records.connection import client, runs
 from tests.kits.small import new_store
 from tuning.engine.journal import Journal, results_of
 from tuning.experiment.experiment import Experiment

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from analysis.records.reader import client
+from analysis.records.connection import client
 from panda_trainable.data.task_table import TASKS
 from panda_trainable.library import PromptLibrary
 from panda_trainable.prediction.folder import write_winner

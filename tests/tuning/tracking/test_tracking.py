@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from analysis.records.connection import Deleted, client, runs
 from analysis.records.names import PARENT
-from analysis.records.reader import Deleted, client, read, runs
+from analysis.records.reader import read
 from tuning.tracking import tracker as module
-from tuning.tracking.tracker import FAILED, FINISHED, RUNNING, RunUpdate, Tracker
+from tuning.tracking.tracker import Tracker
+from tuning.tracking.updates import FAILED, FINISHED, RUNNING, RunUpdate
 
 TRIAL = RunUpdate(
     "trial:a/0", "trial 0", parent="study:a", params={"lambda": 0.5}, history={2: {"score": 0.25}}, status=RUNNING
