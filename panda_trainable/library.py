@@ -35,10 +35,20 @@ class PromptLibrary:
 
     An artefact is written under a temporary name and then renamed, so that it is complete or absent;
     it is verified when a process first reads it. Nothing in it is ever unpickled.
+
+    Attributes:
+        root: of the artefacts.
+        uses: a folder in which an experiment's artefacts are noted, as empty files `<kind>/<key>`, when they are made or
+            first read: what no experiment uses can be removed. None: nothing is noted.
     """
 
     root: Path
+    uses: Path | None = None
     _verified: set[Path] = field(default_factory=set, compare=False, repr=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process verifies for itself."""
+        return PromptLibrary, (self.root, self.uses)
 
     def path(self, kind: str, key: str) -> Path:
         """The folder of an artefact, whether it exists or not."""
@@ -57,8 +67,16 @@ class PromptLibrary:
         folder = self.path(kind, key)
         if folder not in self._verified:
             verify(folder)
+            self.note_use(kind, key)
             self._verified.add(folder)
         return folder
+
+    def note_use(self, kind: str, key: str) -> None:
+        """Notes that an artefact is used; deleting the folder of uses takes that back."""
+        if self.uses is not None:
+            path = self.uses / kind / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
 
     def get_or_make(self, kind: str, key: str, make: Callable[[Path], None], card: dict[str, Any]) -> Path:
         """The folder of an artefact, made first where it is missing or damaged.
@@ -99,6 +117,7 @@ class PromptLibrary:
             sums = {path.name: _checksum(path) for path in sorted(draft.iterdir())}
             card = {"kind": kind, "key": key, **card, "sha256": sums}
             (draft / CARD).write_text(json.dumps(card, indent=1), encoding="utf-8")
+            self.note_use(kind, key)
             try:
                 draft.rename(folder)
             except OSError:

@@ -27,18 +27,21 @@ class PandaTrainable(tune.Trainable):
     result with a `failure`, so that the actor lives and the search goes on.
     """
 
-    def setup(self, config: dict[str, Any], library: str = "", bases: Mapping[str, TrialConfig] | None = None) -> None:
+    def setup(
+        self, config: dict[str, Any], library: PromptLibrary | None = None,
+        bases: Mapping[str, TrialConfig] | None = None,
+    ) -> None:  # fmt: skip
         """Opens the first trial.
 
         Args:
             config: `study`, `number` and `knobs`, as the searcher suggests them.
-            library: root of the library.
+            library: of the search; None only where Tune asks what a trainable is.
             bases: study key -> the trial that knobs are put into.
         """
         single_threaded()
         node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else ""
         self.node = f"{socket.gethostname()}/{node[:8]}"
-        self.library, self.bases = PromptLibrary(Path(library)), bases or {}
+        self.library, self.bases = library or PromptLibrary(Path()), bases or {}
         self._open(config)
 
     def _open(self, config: dict[str, Any]) -> None:

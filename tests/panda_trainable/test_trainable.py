@@ -39,7 +39,7 @@ def actor(library: PromptLibrary) -> Callable[..., PandaTrainable]:
             """As Tune binds it."""
 
             def setup(self, config: dict[str, Any]) -> None:
-                super().setup(config, library=str(library.root), bases={"study": base})
+                super().setup(config, library=library, bases={"study": base})
 
         return Bound(asked(**knobs))
 

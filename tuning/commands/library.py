@@ -1,5 +1,6 @@
 """`panda-tune library`: what an experiment's storage holds, checked, exported and imported."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -84,6 +85,7 @@ def library_import(
     """Copy source prompts into the experiment's storage: those of an archive, or one that was made elsewhere."""
     from tuning.experiment.loading import load
     from tuning.experiment.problems import Misuse
+    from tuning.experiment.storage import library_of
     from tuning.handover.archive import import_archive, is_archive
     from tuning.planning.resolve import storage_problems
 
@@ -105,9 +107,38 @@ def library_import(
             "is an archive, which says itself what it holds",
             "leave --name, --plm, --tensor and --shape out",
         )
-    names, fresh = import_archive(experiment.storage_path / "library", source)
+    names, fresh = import_archive(library_of(experiment), source)
     print(f"{fresh} new artefacts of {', '.join(names)}; name them under `sources:`, their data is not needed")
     next_step(f"panda-tune search {file} --dry-run")
+
+
+@library_app.command("gc")
+def library_gc(
+    file: File, override: Overrides,
+    yes: Annotated[bool, typer.Option("--yes", help="remove it without asking")] = False,
+) -> None:  # fmt: skip
+    """List what no experiment of the storage uses, and remove it: artefacts, drafts of killed processes, what was damaged."""
+    from tuning.experiment.loading import load
+    from tuning.run.unused import unused
+
+    with unused(load(file, override).storage_path) as found:
+        for each in found:
+            print(f"{each.kind:<11} {each.path.name}  {each.what}  {each.size / 2**20:.1f} MiB")
+        total = f"{len(found)} unused, {sum(each.size for each in found) / 2**20:.1f} MiB"
+        if not found or not (yes or _agreed(f"{total}: remove them? [y/N] ")):
+            print(f"{total}{'; --yes removes them' if found else ''}", file=sys.stderr)
+            return
+        for each in found:
+            each.remove()
+    print(f"{total}: removed", file=sys.stderr)
+
+
+def _agreed(question: str) -> bool:
+    """Whether somebody at a terminal says yes."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    print(question, end="", file=sys.stderr, flush=True)
+    return input().strip().lower() in ("y", "yes")
 
 
 def _numbers(shape: str) -> tuple[int, ...]:

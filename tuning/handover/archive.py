@@ -67,11 +67,11 @@ def is_archive(path: Path) -> bool:
     return any(map(is_known, names)) or path.suffix == ".zip" or not path.exists()
 
 
-def import_archive(root: Path, archive: Path) -> tuple[list[str], int]:
+def import_archive(library: PromptLibrary, archive: Path) -> tuple[list[str], int]:
     """Puts an archive's artefacts into a library; those that are there already stay.
 
     Args:
-        root: of the library.
+        library: where they go; its experiment uses them.
         archive: as `export` wrote it.
 
     Returns:
@@ -80,11 +80,11 @@ def import_archive(root: Path, archive: Path) -> tuple[list[str], int]:
     Raises:
         Misuse: if it is no such archive, or something in it is damaged; then nothing is taken.
     """
-    draft = root / f".import-{uuid4().hex[:8]}"
+    draft = library.root / f".import-{uuid4().hex[:8]}"
     try:
         with zipfile.ZipFile(archive) as file:
             _unpack(file, archive, draft)
-        return _moved(draft, root)
+        return _moved(draft, library)
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError) as error:
         if getattr(error, "errno", None) in STORAGE_FAILS and getattr(error, "filename", None) != str(archive):
             raise
@@ -123,7 +123,7 @@ def _unpack(file: zipfile.ZipFile, archive: Path, draft: Path) -> None:
             shutil.copyfileobj(inside, out)
 
 
-def _moved(draft: Path, root: Path) -> tuple[list[str], int]:
+def _moved(draft: Path, library: PromptLibrary) -> tuple[list[str], int]:
     """Moves artefacts and task cards into the library, all of them checked before."""
     artefacts = sorted(folder for folder in draft.glob("*/*") if folder.is_dir())
     for folder in artefacts:
@@ -133,12 +133,13 @@ def _moved(draft: Path, root: Path) -> tuple[list[str], int]:
     names = list(task_names(draft / "tasks"))
     fresh = 0
     for folder in artefacts:
-        target = root / folder.relative_to(draft)
+        target = library.root / folder.relative_to(draft)
+        library.note_use(folder.parent.name, folder.name)
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
             folder.rename(target)
             fresh += 1
-    (root / "tasks").mkdir(parents=True, exist_ok=True)
+    (library.root / "tasks").mkdir(parents=True, exist_ok=True)
     for path in draft.glob("tasks/*.json"):
-        path.replace(root / "tasks" / path.name)
+        path.replace(library.root / "tasks" / path.name)
     return names, fresh

@@ -13,7 +13,6 @@ import torch
 
 from panda_trainable.config.setting import Plm
 from panda_trainable.data.task_table import TASKS
-from panda_trainable.library import PromptLibrary
 from panda_trainable.plm.encoder import FrozenEncoder
 from panda_trainable.prompt.foreign import fitted, read_foreign
 from panda_trainable.prompt.soft_prompt import SoftPrompt
@@ -22,6 +21,7 @@ from panda_trainable.worker import load_encoder
 from tuning.experiment.experiment import Experiment
 from tuning.experiment.explanations import TASK_NAME
 from tuning.experiment.problems import Misuse, Problem, near
+from tuning.experiment.storage import library_of
 from tuning.planning.imported import form_and_length, given_card, given_key, given_keys
 from tuning.planning.resolve import plms_of
 
@@ -77,7 +77,7 @@ def import_prompt(
     except ValueError as error:
         raise Misuse(Problem(f"{path} for {chosen.label}", str(error))) from error
     key = given_key(chosen, hashlib.sha256(str([*prompt.shape]).encode() + prompt.numpy().tobytes()).hexdigest())
-    library = PromptLibrary(experiment.storage_path / "library")
+    library = library_of(experiment)
     stored = SoftPrompt(prompt, torch.zeros(0, encoder.hidden), torch.zeros(0))
     card = {"task": name, "plm": chosen.label, "imported": path.name, "shape": [*prompt.shape]}
     library.get_or_make("prompts", key, partial(_save, stored), card)

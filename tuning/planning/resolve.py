@@ -22,13 +22,13 @@ from panda_trainable.config.setting import (
 )
 from panda_trainable.config.task import TaskSpec, shared_head
 from panda_trainable.data.locate import is_here, located
-from panda_trainable.library import PromptLibrary
 from panda_trainable.pretrained.files import family_version, plm_files, plm_place
 from panda_trainable.pretrained.gguf import dequantised
 from panda_trainable.pretrained.kinds import kind_in, used_as
 from tuning.experiment.experiment import Experiment, sources_of
 from tuning.experiment.loading import read
 from tuning.experiment.problems import Misuse, Problem, problems_of
+from tuning.experiment.storage import library_of
 from tuning.planning.imported import given_prompts, imported_task
 from tuning.planning.losses import undefined_losses
 from tuning.planning.plan import Pair, Plan
@@ -185,7 +185,7 @@ def _plm(experiment: Experiment, section: PlmSettings, problems: list[Problem]) 
         source = str(folder.resolve()) if is_local else section.source
         place, made = plm_place(source), ""
         if place.is_file():
-            place = dequantised(place, PromptLibrary(experiment.storage_path / "library"))
+            place = dequantised(place, library_of(experiment))
             made = str(place)
         files = plm_files(place)
         kind, head = used_as(kind_in(place), section.head)

@@ -47,10 +47,9 @@ from tuning.planning.results import (
 )
 
 
-def confirm_trial(root: str, config: TrialConfig) -> None:
+def confirm_trial(library: PromptLibrary, config: TrialConfig) -> None:
     """Trains a configuration with its seeds and keeps scores, report logits, and what a winner's folder holds. Runs on a worker."""
     single_threaded()
-    library = PromptLibrary(Path(root))
     library.get_or_make("confirmed", confirm_key(config), lambda draft: _confirm(draft, library, config), _card(config))
 
 
@@ -94,10 +93,9 @@ def _confirm(draft: Path, library: PromptLibrary, config: TrialConfig) -> None:
         write_files(draft, config, trainer, {"selection": selected["selection"], "report": report})
 
 
-def make_winner(root: str, config: TrialConfig) -> None:
+def make_winner(library: PromptLibrary, config: TrialConfig) -> None:
     """Trains a configuration again whose confirmed run kept no winner's folder, and keeps one. Runs on a worker."""
     single_threaded()
-    library = PromptLibrary(Path(root))
     library.get_or_make(
         "winners", winner_key(config), lambda draft: _keep_winner(draft, library, config), _card(config)
     )

@@ -1,7 +1,6 @@
 """Sources and embeddings: what is trained before the search, as Ray tasks, and the similarities it gives."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from panda_trainable.config.methods import SOURCE_ONLY
@@ -25,10 +24,9 @@ def is_made(library: PromptLibrary, job: Job) -> bool:
     )
 
 
-def make(root: str, job: Job) -> None:
+def make(library: PromptLibrary, job: Job) -> None:
     """Trains a job's prompts, and keeps what similarities read of them. Runs on a worker."""
     single_threaded()
-    library = PromptLibrary(Path(root))
     tuned(library, job.lineage, job.seeds, job.also)
     for seed in job.seeds:
         for kind in job.reads:
@@ -40,10 +38,9 @@ def is_scored(library: PromptLibrary, job: ScoreJob) -> bool:
     return all(library.sound("scores", scores_key(job.source, job.target, seed)) for seed in job.seeds)
 
 
-def score(root: str, job: ScoreJob) -> None:
+def score(library: PromptLibrary, job: ScoreJob) -> None:
     """Keeps a pair's scores, for all seeds. Runs on a worker."""
     single_threaded()
-    library = PromptLibrary(Path(root))
     for seed in job.seeds:
         pair_scores(library, job.source, job.target, seed)
 

@@ -13,6 +13,7 @@ from panda_trainable.library import PromptLibrary
 from tuning.cluster.address import check_address
 from tuning.experiment.experiment import Experiment, sources_of
 from tuning.experiment.problems import Misuse, Problem, check_target
+from tuning.experiment.storage import library_of
 from tuning.planning.checks import pairs_without
 from tuning.planning.jobs import Job, source_jobs, source_lineage_of, target_jobs, target_lineage_of
 from tuning.planning.plan import Plan
@@ -51,7 +52,7 @@ def retrieve(
     progress = progress or Progress()
     with ExitStack() as stack:
         stack.enter_context(progress)
-        library = PromptLibrary(asked.storage_path / "library")
+        library = library_of(asked)
         progress.doing(CHECKING)
         plans, notes = preflight(asked, library)
         for plan in plans:

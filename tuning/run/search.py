@@ -12,7 +12,6 @@ from typing import Any
 from optuna.trial import FixedTrial
 from ray import tune
 
-from panda_trainable.library import PromptLibrary
 from panda_trainable.result import storage_failure
 from panda_trainable.trainable import PandaTrainable
 from tuning.cluster.address import check_address
@@ -23,6 +22,7 @@ from tuning.engine.journal import StudyHandle, only_driver
 from tuning.engine.scheduler import StudyScheduler
 from tuning.engine.searcher import SearchPolicy, StudySearcher
 from tuning.experiment.experiment import Experiment
+from tuning.experiment.storage import library_of
 from tuning.planning.jobs import Job, score_jobs, source_jobs, target_jobs
 from tuning.planning.overlap import shared_texts
 from tuning.planning.partners import record_study, study_path
@@ -86,7 +86,7 @@ class Run:
     def __init__(self, plans: Sequence[Plan], address: str | None, progress: Progress, stack: ExitStack):
         self.plans, self.address, self.progress, self.stack = plans, address, progress, stack
         self.experiment = plans[0].experiment
-        self.library = PromptLibrary(self.experiment.storage_path / "library")
+        self.library = library_of(self.experiment)
         self.tracker = Tracker(
             self.experiment.tracking_uri, self.experiment.name, self.experiment.search_path, self.updates, progress.say
         )
@@ -155,14 +155,14 @@ class Run:
     def make_prompts(self, stage: str, jobs: Sequence[Job]) -> None:
         """Trains the prompts that are missing."""
         missing = [job for job in dict.fromkeys(jobs) if not is_made(self.library, job)]
-        calls = [(str(self.library.root), job) for job in missing]
+        calls = [(self.library, job) for job in missing]
         self.run_all(stage, make, calls, [job.lineage.task.name for job in missing])
 
     def score_pairs(self) -> None:
         """Scores the pairs of all PLMs that are not scored yet; their prompts are made."""
         missing = [job for plan in self.plans for job in score_jobs(plan) if not is_scored(self.library, job)]
         if missing:
-            calls = [(str(self.library.root), job) for job in missing]
+            calls = [(self.library, job) for job in missing]
             self.run_all("scores of pairs", score, calls, [job.name for job in missing])
 
     def make_studies(self, plan: Plan) -> None:
@@ -253,7 +253,7 @@ class Run:
         folder = self.experiment.search_path / "ray"
         shutil.rmtree(folder, ignore_errors=True)  # Tune's own files of an earlier start: nobody reads them
         trainable = tune.with_parameters(
-            self.trainable, library=str(self.library.root), bases={study.key: study.base for study in self.all_studies}
+            self.trainable, library=self.library, bases={study.key: study.base for study in self.all_studies}
         )
         tune.Tuner(
             tune.with_resources(trainable, self.asked()),
@@ -279,7 +279,7 @@ class Run:
     def _confirm(self, stage: str, configs: Sequence[Any]) -> None:
         missing = {confirm_key(c): c for c in configs if not self.library.sound("confirmed", confirm_key(c))}
         names = [f"{config.target.name} · {config.method}" for config in missing.values()]
-        self.run_all(stage, confirm_trial, [(str(self.library.root), config) for config in missing.values()], names)
+        self.run_all(stage, confirm_trial, [(self.library, config) for config in missing.values()], names)
 
     def register(self) -> None:
         """Registers each target's winner in MLflow, its files made first where confirmation kept none."""
@@ -290,7 +290,7 @@ class Run:
         lacking = [
             winner.confirmed.config for winner in entries if kept_winner(self.library, winner.confirmed.config) is None
         ]
-        calls = [(str(self.library.root), config) for config in lacking]
+        calls = [(self.library, config) for config in lacking]
         if calls:
             self.run_all("files of winners", make_winner, calls, [f"{c.target.name} · {c.method}" for c in lacking])
         for winner in entries:
@@ -334,7 +334,7 @@ def search(
     with ExitStack() as stack:
         progress = stack.enter_context(progress or Progress())
         progress.doing(CHECKING)
-        plans, notes = preflight(experiment, PromptLibrary(experiment.storage_path / "library"))
+        plans, notes = preflight(experiment, library_of(experiment))
         stack.enter_context(only_driver(experiment.search_path))
         run = Run(plans, address, progress, stack)
         run.wait_s = wait_s

@@ -13,6 +13,7 @@ from panda_trainable.library import PromptLibrary
 from search_spaces.space import Choice
 from tuning.experiment.experiment import Experiment
 from tuning.experiment.problems import Misuse, Problem
+from tuning.experiment.storage import library_of
 from tuning.planning.jobs import source_jobs, target_jobs
 from tuning.planning.overlap import shared_texts
 from tuning.planning.plan import Plan, Study
@@ -43,7 +44,7 @@ def train(experiment: Experiment, output: Path | None = None, progress: Progress
     from panda_trainable.worker import single_threaded
 
     single_threaded()
-    library = PromptLibrary(experiment.storage_path / "library")
+    library = library_of(experiment)
     with progress or Progress() as shown:
         config = pinned_trial(experiment, library, shown)
         trainer = _trained(library, config, shown)
@@ -131,7 +132,7 @@ def _study_of(plan: Plan, library: PromptLibrary, method: str, progress: Progres
         jobs = [*source_jobs(plan), *target_jobs(plan)]
         progress.stage("sources and embeddings", len(jobs))
         for job in jobs:
-            make(str(library.root), job)
+            make(library, job)
             progress.advance(job.lineage.task.name)
         similarities = measure(library, plan)
     taking = method not in SOURCELESS or TRAITS[method].sources == "all" or TRAITS[method].moves == "projector"

@@ -28,7 +28,7 @@ METHODS = ("linear_probe", "attempt", "mpt", "spot")
 
 
 def confirmed(library: PromptLibrary, config: TrialConfig) -> Path:
-    confirm_trial(str(library.root), config)
+    confirm_trial(library, config)
     return library.get("confirmed", confirm_key(config))
 
 

@@ -1,6 +1,7 @@
 """`panda-tune library`: what was made is listed, shown, and found damaged where it is."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,9 @@ from panda_trainable.library import PromptLibrary
 from tests.kits.command import experiment_file, panda_tune, panda_tune_here
 from tests.kits.small import plan_of
 from tuning.cli import app
+from tuning.engine.journal import only_driver
+from tuning.experiment.loading import load
+from tuning.experiment.storage import library_of
 from tuning.planning.jobs import source_jobs
 from tuning.run.jobs import make
 
@@ -22,7 +26,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, plms: Callable[[str], Path]) 
     """A folder with an experiment whose first source prompts are made."""
     folder = tmp_path_factory.mktemp("made")
     plan = plan_of(folder, plms("bert"))
-    make(str(folder / "runs/library"), source_jobs(plan)[0])
+    make(PromptLibrary(folder / "runs/library"), source_jobs(plan)[0])
     return folder
 
 
@@ -113,3 +117,48 @@ def test_what_was_set_aside_is_not_counted_again(file: Path) -> None:
     assert not library.sound(card["kind"], card["key"])
     done = ran("verify", file)
     assert (done.exit_code, done.stdout) == (0, "6 artefacts, 0 damaged\n")
+
+
+def used_by(folder: Path, name: str, plm: Path) -> Path:
+    """An experiment whose first source prompts are made in the storage that others use."""
+    file = experiment_file(folder, plm, name=name)
+    experiment = load(file)
+    make(library_of(experiment), source_jobs(plan_of(folder, plm))[0])
+    return file
+
+
+def test_what_no_experiment_uses_is_shown_and_then_removed(tmp_path: Path, plms: Callable[[str], Path]) -> None:
+    library = tmp_path / "runs/library"
+    used_by(tmp_path, "theirs", plms("bert"))
+    file = used_by(tmp_path, "ours", plms("bert"))
+    draft, damaged = library / "prompts/.killed-12ab", library / "prompts/.x.damaged-1"
+    for folder in (draft, damaged, library / "prompts/.at-work-12ab"):
+        folder.mkdir()
+    os.utime(draft, (0, 0))
+    shown = ran("gc", file)
+    assert [line.split()[1] for line in shown.stdout.splitlines()] == [draft.name, damaged.name]
+    assert "2 unused, 0.0 MiB; --yes removes them" in shown.stderr
+    assert draft.is_dir()
+    ran("gc", file, "--yes")
+    assert not draft.exists() and not damaged.exists()
+    assert (library / "prompts/.at-work-12ab").is_dir()
+    assert len(list(PromptLibrary(library).cards())) == 7
+    shutil.rmtree(tmp_path / "runs/searches/theirs")
+    (left,) = ran("gc", file, "--yes").stdout.splitlines()
+    assert left.startswith("tokens")  # ours found the prompts, for which theirs had read rows
+    shutil.rmtree(tmp_path / "runs/searches/ours")
+    assert "6 unused" in ran("gc", file, "--yes").stderr
+    assert not list(PromptLibrary(library).cards())
+
+
+def test_nothing_is_removed_where_it_is_not_known_what_is_used(tmp_path: Path, plms: Callable[[str], Path]) -> None:
+    file = used_by(tmp_path, "ours", plms("bert"))
+    (tmp_path / "runs/searches/old/studies").mkdir(parents=True)
+    done = panda_tune_here("library", "gc", file, "--yes", code=2)
+    assert done.stderr == (
+        "old: was searched by a version that did not note what it uses; run its command once more, or delete its folder\n"
+    )
+    (tmp_path / "runs/searches/old/uses").mkdir()
+    with only_driver(tmp_path / "runs/searches/old"):
+        told = panda_tune_here("library", "gc", file, "--yes", code=2).stderr
+    assert "is being searched by another process" in told

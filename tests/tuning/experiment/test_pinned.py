@@ -78,7 +78,7 @@ def test_a_winner_trained_again_has_the_very_same_scores(planned: Planned, tmp_p
     plan = planned(methods=METHODS)
     config, source = winner(plan, which)
     library = PromptLibrary(tmp_path / "library")
-    confirm_trial(str(library.root), config)
+    confirm_trial(library, config)
     confirmed = read_confirmed(library, config)
     said = train(filed(tmp_path / "there", plan, config, source), tmp_path / "prompts")
     assert said["report"]["accuracy"]["mean"] == pytest.approx(sum(confirmed.report) / 2, abs=0)
@@ -95,7 +95,7 @@ def test_a_winner_of_few_rows_and_another_prompt_has_the_very_same_scores_again(
     plan = planned(methods=METHODS, **FEW)
     config, source = winner(plan, which)
     library = PromptLibrary(tmp_path / "library")
-    confirm_trial(str(library.root), config)
+    confirm_trial(library, config)
     confirmed = read_confirmed(library, config)
     again = filed(tmp_path / "there", plan, config, source)
     assert (again.shots, again.overlap, again.prompt) == (

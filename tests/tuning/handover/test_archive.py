@@ -49,7 +49,7 @@ def made(plan: Plan) -> PromptLibrary:
     """What a search leaves of its sources: prompts of all seeds, embeddings, and hashes of texts."""
     library = PromptLibrary(plan.experiment.storage_path / "library")
     for job in source_jobs(plan):
-        make(str(library.root), job)
+        make(library, job)
         tuned_prompts(library, job.lineage, plan.experiment.confirm.seeds)
         split_text_hashes(library, job.lineage.task, "train", None)
         seed_similarities(library, ["source_size"], job.early, job.early, job.seeds)
@@ -86,7 +86,7 @@ def theirs(ours: Path, tmp_path: Path) -> Callable[..., Plan]:
     def plan(**changes: Any) -> Plan:
         folder = tmp_path / "theirs"
         file = file_without_source(ours, folder, **changes)
-        import_archive(folder / "runs/library", ours / "prompts.zip")
+        import_archive(PromptLibrary(folder / "runs/library"), ours / "prompts.zip")
         return make_plans(load(file))[0]
 
     return plan
@@ -115,8 +115,8 @@ def test_names_and_numbers_of_what_was_shared_are_told(ours: Path, tmp_path: Pat
     plans = make_plans(load(ours / "experiment.yaml"))
     expected = len(set(source_artefacts(plans[0], plans[0].tasks["s1"]))) + len(plans[0].experiment.train.seeds)
     assert export(plans, tmp_path / "a.zip") == (["s1"], expected)
-    assert import_archive(tmp_path / "library", tmp_path / "a.zip") == (["s1"], expected)
-    assert import_archive(tmp_path / "library", tmp_path / "a.zip") == (["s1"], 0)
+    assert import_archive(PromptLibrary(tmp_path / "library"), tmp_path / "a.zip") == (["s1"], expected)
+    assert import_archive(PromptLibrary(tmp_path / "library"), tmp_path / "a.zip") == (["s1"], 0)
 
 
 def test_before_there_are_prompts_nothing_is_exported(plms: Callable[[str], Path], tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_an_archive_that_cannot_be_written_is_told(ours: Path, tmp_path: Path, p
 
 
 def test_what_was_imported_is_what_was_exported(ours: Path, archive: Path, tmp_path: Path) -> None:
-    import_archive(tmp_path / "library", archive)
+    import_archive(PromptLibrary(tmp_path / "library"), archive)
     before, after = files(ours / "runs/library"), files(tmp_path / "library")
     assert {path for path in after if path.startswith("tasks/")} == {"tasks/s1.json"}
     kept = {path: content for path, content in after.items() if not path.startswith("tasks/")}
@@ -158,7 +158,7 @@ def test_an_imported_source_is_planned_with_the_same_keys_and_nothing_left_to_tr
 
 def test_what_an_archive_said_of_a_task_is_named_where_it_is_damaged(ours: Path, archive: Path, tmp_path: Path) -> None:
     file = file_without_source(ours, tmp_path / "theirs")
-    import_archive(tmp_path / "theirs/runs/library", archive)
+    import_archive(PromptLibrary(tmp_path / "theirs/runs/library"), archive)
     card = tmp_path / "theirs/runs/library/tasks/s1.json"
     card.write_text('{"is": ')
     with pytest.raises(Misuse, match=r"s1.json: is damaged .*; import its archive again"):
@@ -170,14 +170,14 @@ def test_no_prompt_of_an_imported_source_is_trained_again(ours: Path, theirs: Ca
     library = PromptLibrary(plan.experiment.storage_path / "library")
     before = {path: path.stat().st_mtime_ns for path in library.root.rglob("*") if path.is_file()}
     for job in [*source_jobs(plan), *target_jobs(plan)]:
-        make(str(library.root), job)
+        make(library, job)
     for job in source_jobs(plan):
         tuned_prompts(library, job.lineage, plan.experiment.confirm.seeds)
     assert {path: path.stat().st_mtime_ns for path in before} == before
     mine = PromptLibrary(ours / "runs/library")
     (plan_here,) = make_plans(load(ours / "experiment.yaml"))
     for job in target_jobs(plan_here):
-        make(str(mine.root), job)
+        make(mine, job)
     assert measure(library, plan) == measure(mine, plan_here)
     shutil.rmtree(library.root / "counts")  # as of an archive of before: its baselines are not known
     without = measure(PromptLibrary(library.root), plan)["s1", "t"]
@@ -193,7 +193,7 @@ def test_texts_of_an_imported_source_are_compared_without_being_there(
     shared = (ours / "data/s1/train.jsonl").read_text().splitlines()[:3]
     with (folder / "data/t/validation.jsonl").open("a", encoding="utf-8") as rows:
         rows.writelines(f"{row}\n" for row in shared)
-    import_archive(folder / "runs/library", archive)
+    import_archive(PromptLibrary(folder / "runs/library"), archive)
     library = PromptLibrary(folder / "runs/library")
     said = {
         "drop": "overlap: drop: the data of imported source s1 is not here, so that texts it shares with t cannot be "
@@ -213,7 +213,7 @@ def test_texts_of_an_imported_source_are_compared_without_being_there(
 def test_data_that_is_there_is_read_and_not_what_was_imported(
     ours: Path, archive: Path, tmp_path: Path, plms: Callable[[str], Path]
 ) -> None:
-    import_archive(tmp_path / "runs/library", archive)
+    import_archive(PromptLibrary(tmp_path / "runs/library"), archive)
     shutil.copytree(ours / "data", tmp_path / "data")
     (plan,) = make_plans(load(experiment_file(tmp_path, plms("bert"), **SETTINGS)))
     assert plan.tasks["s1"].origin == FolderFiles(tmp_path / "data/s1")
@@ -221,7 +221,7 @@ def test_data_that_is_there_is_read_and_not_what_was_imported(
 
 def test_a_target_needs_its_data(ours: Path, archive: Path, tmp_path: Path) -> None:
     file = file_without_source(ours, tmp_path, targets=["s1"], sources=["s2"])
-    import_archive(tmp_path / "runs/library", archive)
+    import_archive(PromptLibrary(tmp_path / "runs/library"), archive)
     with pytest.raises(Misuse, match="task s1: train and validation or test not found"):
         make_plans(load(file))
 
@@ -239,7 +239,7 @@ def test_a_task_that_is_described_otherwise_is_not_the_imported_one(
     ours: Path, archive: Path, tmp_path: Path, change: dict[str, Any]
 ) -> None:
     file = file_without_source(ours, tmp_path, tasks={"s1": {**OWN, **change}, "s2": OWN, "t": OWN})
-    import_archive(tmp_path / "runs/library", archive)
+    import_archive(PromptLibrary(tmp_path / "runs/library"), archive)
     with pytest.raises(Misuse, match="task s1: train and validation or test not found"):
         make_plans(load(file))
 
@@ -356,7 +356,7 @@ def refused(root: Path, archive: Path) -> str:
     """What a wrong archive is refused with; nothing of it is taken, and nothing lies about."""
     before = everything(root.parent)
     with pytest.raises(Misuse) as misuse:
-        import_archive(root, archive)
+        import_archive(PromptLibrary(root), archive)
     after = [path for path in everything(root.parent) if (root.parent / path).is_file()]
     assert [path for path in after if path not in before] == []
     assert str(misuse.value).startswith(f"{archive}: ")
@@ -406,9 +406,9 @@ def test_a_name_of_dots_is_no_way_out(archive: Path, tmp_path: Path, name: str) 
     with zipfile.ZipFile(archive) as held:
         members: dict[str, bytes | str] = {each: held.read(each) for each in held.namelist()}
     root = tmp_path / "inside/library"
-    import_archive(tmp_path / "sound", archive)
+    import_archive(PromptLibrary(tmp_path / "sound"), archive)
     with suppress(Misuse):
-        import_archive(root, zipped(tmp_path / "a.zip", {**members, name: b"x"}))
+        import_archive(PromptLibrary(root), zipped(tmp_path / "a.zip", {**members, name: b"x"}))
     assert files(root).items() <= files(tmp_path / "sound").items()
     assert sorted(path.name for path in tmp_path.iterdir()) in (["a.zip", "inside", "sound"], ["a.zip", "sound"])
     assert not (tmp_path / "inside").exists() or [path.name for path in (tmp_path / "inside").iterdir()] == ["library"]
@@ -490,7 +490,7 @@ def test_a_card_is_not_replaced_by_reading_it(archive: Path, tmp_path: Path) -> 
     members = {**artefact("prompts", PROMPT, as_safetensors()), **artefact("texts", "texts.npy", TEXTS)}
     with zipfile.ZipFile(archive) as held:
         members["tasks/s1.json"] = held.read("tasks/s1.json")
-    assert import_archive(tmp_path / "library", zipped(tmp_path / "a.zip", members)) == (["s1"], 2)
+    assert import_archive(PromptLibrary(tmp_path / "library"), zipped(tmp_path / "a.zip", members)) == (["s1"], 2)
 
 
 def test_a_small_archive_that_unpacks_to_a_lot_is_refused_before_anything_is_written(tmp_path: Path) -> None:
@@ -558,13 +558,13 @@ def test_an_archive_cut_off_anywhere_is_refused_and_nothing_is_taken(archive: Pa
 def test_an_archive_with_a_byte_changed_anywhere_is_refused_or_whole(archive: Path, tmp_path: Path) -> None:
     """Some bytes tell dates and flags: what is taken then is what was exported."""
     whole, changed = bytearray(archive.read_bytes()), tmp_path / "changed.zip"
-    import_archive(tmp_path / "sound", archive)
+    import_archive(PromptLibrary(tmp_path / "sound"), archive)
     sound = files(tmp_path / "sound")
     for place in places(len(whole)):
         root = tmp_path / f"at-{place}" / "library"
         changed.write_bytes(whole[:place] + bytes([whole[place] ^ 0x41]) + whole[place + 1 :])
         try:
-            import_archive(root, changed)
+            import_archive(PromptLibrary(root), changed)
         except Misuse as error:
             assert str(error).startswith(f"{changed}: ")
             assert files(root) == {}
@@ -589,9 +589,9 @@ def test_an_archive_that_asks_for_a_password_is_refused(archive: Path, tmp_path:
 
 def test_what_is_there_already_stays(archive: Path, tmp_path: Path) -> None:
     root = tmp_path / "library"
-    import_archive(root, archive)
+    import_archive(PromptLibrary(root), archive)
     before = {path: path.stat().st_mtime_ns for kind in KINDS - {"tasks"} for path in (root / kind).rglob("*")}
-    import_archive(root, archive)
+    import_archive(PromptLibrary(root), archive)
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 

@@ -98,7 +98,7 @@ def test_similarities_of_prompts_are_measured_and_others_are_told_as_missing(
     plan: Plan, library: PromptLibrary
 ) -> None:
     for job in (*source_jobs(plan), *target_jobs(plan)):
-        make(str(library.root), job)
+        make(library, job)
     found = measure(library, plan)["elsewhere", "t"]
     assert set(found) == {"c_mean", "e_avg", "logme", "on"}
     prompts = (

@@ -99,7 +99,7 @@ def test_scores_that_are_kept_are_those_that_are_measured(planned: Planned, libr
     plan = planned(sources=["s1"], similarities=["c_mean", "logme", "leep"], weigh_by="c_mean")
     (job,) = score_jobs(plan)
     assert not is_scored(library, job)
-    score(str(library.root), job)
+    score(library, job)
     assert is_scored(library, job)
     before = sorted(library.root.glob("scores/*"))
     assert {"logme", "leep"} <= set(measure(library, plan)["s1", "t"])

@@ -57,7 +57,7 @@ def test_a_distilled_configuration_without_lambda_has_its_twins_numbers(
 ) -> None:
     off = trial(studies["t ← s1 · panda"], **{"lambda": 0.0})
     for config in (off, twin(off)):
-        confirm_trial(str(library.root), config)
+        confirm_trial(library, config)
     a, b = read_confirmed(library, off), read_confirmed(library, twin(off))
     assert (a.selection, a.report) == (b.selection, b.report)
     assert np.array_equal(a.rows(), b.rows())
@@ -68,7 +68,7 @@ def test_every_report_row_is_kept_with_its_logits_and_its_part_of_the_score_and_
     studies: dict[str, Study], library: PromptLibrary
 ) -> None:
     config = trial(studies["t ← s2 · panda"])
-    confirm_trial(str(library.root), config)
+    confirm_trial(library, config)
     confirmed = read_confirmed(library, config)
     rows = [json.loads(line) for line in Path(config.target.origin.place("validation")).read_text().splitlines()]
     labels = np.array([row["label"] for row in rows])
@@ -89,7 +89,7 @@ def test_what_each_report_row_adds_to_the_score_is_kept_and_has_the_score_for_it
     studies: dict[str, Study], library: PromptLibrary
 ) -> None:
     config = trial(studies["t · prompt_tuning"])
-    confirm_trial(str(library.root), config)
+    confirm_trial(library, config)
     confirmed = read_confirmed(library, config)
     assert confirmed.contributions().shape == (2, 24)
     assert confirmed.contributions().mean(axis=1).tolist() == pytest.approx(confirmed.report)
@@ -103,7 +103,7 @@ def test_what_was_cut_is_kept_beside_the_scores(planned: Planned, library: Promp
     train = {"steps": 4, "batch_size": 4, "max_length": 9, "seeds": [0, 1]}
     plan = planned(train=train, methods=[], sources=[])
     config = trial(studies_of(plan)["t · prompt_tuning"])
-    confirm_trial(str(library.root), config)
+    confirm_trial(library, config)
     # Texts have 4 to 8 words and two of their own, and [CLS] and [SEP] stand around them: 9 hold 7 words.
     cut = {}
     for name, split in (("train", "train"), ("report", "validation")):
@@ -115,9 +115,9 @@ def test_what_was_cut_is_kept_beside_the_scores(planned: Planned, library: Promp
 
 def test_what_is_confirmed_is_not_trained_again(studies: dict[str, Study], library: PromptLibrary) -> None:
     config = trial(studies["t · prompt_tuning"])
-    confirm_trial(str(library.root), config)
+    confirm_trial(library, config)
     before = {path: path.stat().st_mtime_ns for path in library.path("confirmed", confirm_key(config)).iterdir()}
-    confirm_trial(str(library.root), config)
+    confirm_trial(library, config)
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
@@ -128,7 +128,7 @@ def test_a_configuration_that_diverges_even_at_its_last_step_is_refused_and_leav
     train = {"steps": steps, "batch_size": 4, "max_length": 16, "seeds": [0, 1]}
     config = trial(studies_of(planned(train=train))["t · prompt_tuning"], learning_rate=1e38)
     with pytest.raises(ValueError, match=r"seed of \[10, 11\] is not finite"):
-        confirm_trial(str(library.root), config)
+        confirm_trial(library, config)
     assert not library.has("confirmed", confirm_key(config))
 
 

@@ -40,7 +40,7 @@ def searched(plan: Plan, library: PromptLibrary) -> tuple[TrialConfig, dict[str,
     """A panda trial with all that leads to it, and every number of it that a search may look at."""
     jobs = [*source_jobs(plan), *target_jobs(plan)]
     for job in jobs:
-        make(str(library.root), job)
+        make(library, job)
     similarities = measure(library, plan)
     study = next(s for s in make_studies(plan, similarities)[0] if s.pair.name == "t ← s1 · panda")
     config = study.base.with_knobs({**KNOBS, "teacher_steps": study.base.candidates[-1]})
@@ -63,7 +63,7 @@ def splits(library: PromptLibrary) -> set[tuple[str, str]]:
 
 def confirmed(library: PromptLibrary, config: TrialConfig) -> Confirmed:
     fresh = replace(config, seeds=(10, 11))
-    confirm_trial(str(library.root), fresh)
+    confirm_trial(library, fresh)
     return read_confirmed(library, fresh)
 
 
@@ -96,7 +96,7 @@ def test_rows_that_changed_since_the_plan_are_refused_and_not_kept_under_the_old
     poison(tmp_path / "data")
     library = PromptLibrary(tmp_path / "library")
     with pytest.raises(ValueError, match=r"validation.jsonl.*changed"):
-        confirm_trial(str(library.root), make_studies(plan, {})[0][0].base)
+        confirm_trial(library, make_studies(plan, {})[0][0].base)
     assert ("t", "validation") not in splits(library)
 
 

@@ -150,12 +150,12 @@ def test_what_confirmation_keeps_is_a_winners_folder_and_all_weights_are_made_wh
 ) -> None:
     winners = recorded_plain(planned(), PromptLibrary(tmp_path / "a"), tmp_path)
     config = replace(winners[PLAIN].confirmed.config, learning_rate=0.011)
-    confirm_trial(str(library.root), config)
+    confirm_trial(library, config)
     assert kept_winner(library, config) == library.path("confirmed", confirm_key(config))
     whole = replace(config, method="model_tuning", learning_rate=1e-4)
-    confirm_trial(str(library.root), whole)
+    confirm_trial(library, whole)
     assert kept_winner(library, whole) is None
-    make_winner(str(library.root), whole)
+    make_winner(library, whole)
     assert kept_winner(library, whole) == library.path("winners", winner_key(whole))
     said = Predictor.load(library.path("winners", winner_key(whole))).winner
     scores = json.loads((library.path("confirmed", confirm_key(whole)) / "scores.json").read_text())
