@@ -314,8 +314,12 @@ def schema() -> None:
 
 def main() -> NoReturn:
     """The console script: a user's mistake is one message and exit code 2, anything else one and 1, never a traceback."""
-    stopping = Stopping()
-    stopping.listen()
+    with Stopping() as stopping:
+        _run(stopping)
+    sys.exit(0)
+
+
+def _run(stopping: Stopping) -> None:
     try:
         app(standalone_mode=True)
     except (KeyboardInterrupt, SystemExit) as ended:  # typer makes an exit of an interrupt
@@ -327,4 +331,3 @@ def main() -> NoReturn:
         told = error if type(error).__name__ in EXIT_CODES else failed(error)
         print(printable(str(told)), file=sys.stderr)
         sys.exit(EXIT_CODES[type(told).__name__])
-    sys.exit(0)

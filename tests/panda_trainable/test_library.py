@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from panda_trainable import library as module
-from panda_trainable.library import CARD, DamagedArtefact, PromptLibrary
+from panda_trainable.library import CARD, DamagedArtefact, PromptLibrary, set_aside
 
 pytestmark = pytest.mark.own_library  # these tests look at what is made in it
 
@@ -80,8 +80,22 @@ def test_nothing_half_written_is_visible(library: PromptLibrary) -> None:
         lambda folder: (folder / CARD).write_text("{"),
         lambda folder: (folder / CARD).write_text("{}"),
         lambda folder: (folder / CARD).unlink(),
+        lambda folder: (folder / CARD).write_text('{"sha256": {}}'),
+        lambda folder: (folder / CARD).write_text('{"sha256": {"/dev/zero": "x"}}'),
+        lambda folder: (folder / CARD).write_text('{"sha256": {"../k/value.txt": "x"}}'),
+        lambda folder: (folder / CARD).write_text("[" * 100_000),
     ],
-    ids=["a changed file", "a lost file", "a card cut short", "a card without sums", "a lost card"],
+    ids=[
+        "a changed file",
+        "a lost file",
+        "a card cut short",
+        "a card without sums",
+        "a lost card",
+        "empty sums",
+        "a device",
+        "another folder",
+        "a card without end",
+    ],
 )
 def test_damage_is_noticed_set_aside_and_made_again(library: PromptLibrary, damage: Callable[[Path], None]) -> None:
     damage(made(library))
@@ -92,6 +106,23 @@ def test_damage_is_noticed_set_aside_and_made_again(library: PromptLibrary, dama
     assert (folder / "value.txt").read_text() == "again"
     assert len(list(folder.parent.glob("*k.damaged-*"))) == 1
     assert [card["key"] for card in fresh.cards()] == ["k"]
+
+
+def test_a_new_storage_is_for_its_owner_and_group_alone_and_one_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
+    made(PromptLibrary(tmp_path / "new/library"))
+    assert (tmp_path / "new").stat().st_mode & 0o7777 == 0o750
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o2775)
+    made(PromptLibrary(tmp_path / "shared/library"))
+    assert (tmp_path / "shared").stat().st_mode & 0o7777 == 0o2775
+    assert (tmp_path / "shared/library").stat().st_mode & 0o2000
+
+
+def test_damaged_files_are_kept_beside_each_under_a_name_of_its_own(tmp_path: Path) -> None:
+    for content in ("a", "b"):
+        (tmp_path / "x.json").write_text(content)
+        set_aside(tmp_path / "x.json")
+    assert [(tmp_path / f"x.json.damaged-{n}").read_text() for n in (1, 2)] == ["a", "b"]
 
 
 def test_two_processes_that_want_the_same_make_it_once(library: PromptLibrary, tmp_path: Path) -> None:

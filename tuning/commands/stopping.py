@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import Mapping
 from types import FrameType, MappingProxyType
+from typing import Any, Self
 
 GOES_ON = "stopped; the same command goes on from here"
 SAID: Mapping[str, str] = MappingProxyType(dict.fromkeys(("search", "quickstart", "retrieve"), GOES_ON))
@@ -15,7 +16,7 @@ STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopping:
-    """Which signal a command was asked to stop by.
+    """Takes the signals of this process for a block, but for those that it was started deaf to.
 
     Attributes:
         signal: its number; 0: none came.
@@ -23,14 +24,19 @@ class Stopping:
 
     def __init__(self) -> None:
         self.signal = 0
+        self._before: dict[signal.Signals, Any] = {}
 
-    def listen(self) -> None:
-        """Takes the signals of this process, but for those that it was started deaf to."""
-        if threading.current_thread() is not threading.main_thread():
-            return
-        for number in STOPS:
-            if signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, self._stop)
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            heard = {number: signal.getsignal(number) for number in STOPS}
+            self._before = {number: handler for number, handler in heard.items() if handler != signal.SIG_IGN}
+        for number in self._before:
+            signal.signal(number, self._stop)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         if self.signal:

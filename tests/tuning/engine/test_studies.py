@@ -178,6 +178,25 @@ def test_tpe_learns_from_the_scores(tmp_path: Path) -> None:
     assert fmean(late("large", 1)) > 2 * fmean(late("small", -1))
 
 
+@pytest.mark.parametrize("number", [28, 30, 122])
+def test_a_trial_whose_storage_failed_is_no_failed_trial_and_runs_again(tmp_path: Path, number: int) -> None:
+    searched = studies(tmp_path, budget=1, methods=("panda",))
+    searcher = StudySearcher(searched, POLICY)
+    searcher.suggest("a")
+    full = TrialResult.failed(f"OSError: [Errno {number}] No space left on device: '/x'")
+    with pytest.raises(OSError, match="No space left on device: '/x'") as raised:
+        searcher.should_stop("a", full)
+    assert raised.value.errno == number
+    assert StudySearcher(searched, POLICY).requeued == {"panda": [0]}
+
+
+def test_a_file_that_a_trial_misses_is_its_own_failure(tmp_path: Path) -> None:
+    searched = studies(tmp_path, budget=1, methods=("panda",))
+    searcher = StudySearcher(searched, POLICY)
+    searcher.suggest("a")
+    assert searcher.should_stop("a", TrialResult.failed("FileNotFoundError: [Errno 2] No such file: '/x'"))
+
+
 @pytest.mark.parametrize("scheduler", ["none", "asha"])
 def test_the_best_trials_ran_to_their_end_best_first_one_of_each_configuration(tmp_path: Path, scheduler: str) -> None:
     searched = studies(tmp_path, budget=8, methods=("panda",))

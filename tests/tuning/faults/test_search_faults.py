@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.kits.command import COMMAND, experiment_file
+from tests.kits.command import experiment_file
 from tests.tuning.run.test_search import statuses
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
@@ -39,7 +40,7 @@ class Search:
         }
         options = [part for override in overrides for part in ("-o", override)]
         self.process = subprocess.Popen(
-            [COMMAND, "search", file, *options],
+            [sys.executable, "-m", "tuning", "search", file, *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

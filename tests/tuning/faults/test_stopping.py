@@ -7,21 +7,22 @@ from functools import partial
 
 import pytest
 
+from tuning.commands.stopping import Stopping
+
 pytestmark = pytest.mark.faults
 
 LISTENS = """
 import sys, time
 from tuning.commands.stopping import Stopping
-stopping = Stopping()
-stopping.listen()
-try:
-    print("ready", flush=True)
-    time.sleep(120)
-except KeyboardInterrupt:
-    print("stopping", flush=True)
-    time.sleep(float(sys.argv[1]))
-    print("in good order", flush=True)
-    sys.exit(stopping.exit_code)
+with Stopping() as stopping:
+    try:
+        print("ready", flush=True)
+        time.sleep(120)
+    except KeyboardInterrupt:
+        print("stopping", flush=True)
+        time.sleep(float(sys.argv[1]))
+        print("in good order", flush=True)
+        sys.exit(stopping.exit_code)
 """
 
 
@@ -63,3 +64,11 @@ def test_a_process_that_was_started_deaf_to_ctrl_c_stays_so() -> None:
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=60)
     assert (said, process.returncode) == ("stopping\nin good order\n", 143)
+
+
+def test_after_a_command_the_process_hears_as_before() -> None:
+    """A notebook or a test that runs a command in its own process."""
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with Stopping():
+        assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] != before
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
