@@ -24,7 +24,7 @@ ORDER = {
     "search_spaces": ["space", "defaults"],
     "analysis": ["wording", "statistics", "records", "external", "findings", "figures", "report", "analyze"],
     "tuning": [
-        "experiment", "cluster", "planning", "engine", "tracking", "layout", "tables", "correlation_tables", "run",
+        "experiment", "cluster", "planning", "engine", "tracking", "layout", "tables", "correlation_tables", "doctor", "run",
         "prediction", "handover", "draft", "api", "commands", "cli", "__main__",
     ],
 }  # fmt: skip

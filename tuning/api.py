@@ -35,6 +35,26 @@ class Rows:
 
 
 @dataclass(frozen=True)
+class Examined:
+    """What would stop a search, and what would not.
+
+    Attributes:
+        findings: a row per check and place, with its state, what was found and what to do.
+    """
+
+    findings: Rows
+
+    @property
+    def is_well(self) -> bool:
+        """Whether nothing failed."""
+        return all(row["state"] != "failed" for row in self.findings.rows)
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """A line per check and place."""
+        return self.findings.to_pandas()
+
+
+@dataclass(frozen=True)
 class SearchResult:
     """What a search came to.
 
@@ -168,6 +188,21 @@ def search(given: Given, *, address: str | None = None, wait_s: float = 0) -> Se
     outcome = run(asked, address, wait_s=wait_s)
     found = best(asked) if outcome.winners else Rows(())
     return SearchResult(found, tuple(outcome.failures), tuple(outcome.unconfirmed), outcome.computed)
+
+
+def doctor(given: Given, *, address: str | None = None, wait_s: float = 0) -> Examined:
+    """Looks for what would stop a search, here and on every node, as `panda-tune doctor` does.
+
+    Args:
+        given: the experiment.
+        address: of a running Ray cluster; None: the connection that this process has, or Ray is started here.
+        wait_s: seconds to wait for nodes of that cluster that fit a trial.
+    """
+    from dataclasses import asdict
+
+    from tuning.doctor.examine import examine
+
+    return Examined(Rows(tuple(map(asdict, examine(experiment(given), address, wait_s)))))
 
 
 def best(given: Given, *, target: str | None = None) -> Rows:

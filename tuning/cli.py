@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
+from tuning.commands.doctor import doctor
 from tuning.commands.export import export
 from tuning.commands.faults import explained, failed
 from tuning.commands.library import library_app
@@ -38,6 +39,7 @@ app.add_typer(library_app, name="library")
 app.add_typer(tasks_app, name="tasks")
 app.command()(predict)
 app.command()(export)
+app.command()(doctor)
 
 EXIT_CODES: Mapping[str, int] = MappingProxyType({**dict.fromkeys(("Misuse", "NoRecords", "Deleted"), 2), "Failed": 1})
 """Exceptions that say themselves what to do, by name since their modules load late -> exit code."""

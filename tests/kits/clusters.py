@@ -38,7 +38,7 @@ def ray_node(*arguments: str, inside: tuple[str, ...] = (), **environment: str) 
     node = subprocess.Popen(
         [*inside, *RAY, "start", "--block", "--disable-usage-stats", *arguments], start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        env={**os.environ, "RAY_worker_niceness": "0", **environment},
+        env={**os.environ, "RAY_worker_niceness": "0", "RAY_AUTH_MODE": "disabled", **environment},
     )  # fmt: skip
     try:
         yield node
@@ -71,3 +71,24 @@ def wait_for(port: int, node: "subprocess.Popen[bytes]", host: str = "127.0.0.1"
                 return
         time.sleep(0.2)
     raise AssertionError(f"nothing listens at port {port}")
+
+
+NODES = """
+import sys, time
+import ray
+from tuning.cluster.connection import connected
+from tuning.cluster.resources import nodes
+with connected(sys.argv[1]):
+    until = time.monotonic() + 120
+    while len(nodes()) < int(sys.argv[2]) and time.monotonic() < until:
+        time.sleep(0.2)
+    print(len(nodes()))
+"""
+
+
+def wait_for_nodes(address: str, count: int, *running: "subprocess.Popen[bytes]") -> None:
+    """Waits until so many nodes have joined, in a process of its own: this one may be connected elsewhere."""
+    done = subprocess.run(
+        [sys.executable, "-c", NODES, address, str(count)], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) >= count, [node.poll() for node in running]

@@ -18,6 +18,7 @@ from tuning.cluster.address import check_address
 from tuning.cluster.calls import run_all
 from tuning.cluster.connection import connected
 from tuning.cluster.resources import slots, trial_resources
+from tuning.doctor.examine import check_nodes
 from tuning.engine.journal import StudyHandle, only_driver
 from tuning.engine.scheduler import StudyScheduler
 from tuning.engine.searcher import SearchPolicy, StudySearcher
@@ -132,6 +133,8 @@ class Run:
             self.progress.doing("connecting to Ray" if self.address else "starting Ray")
             self.stack.enter_context(connected(self.address))
             self._asked = trial_resources(self.experiment, self.wait_s, self.progress.say)
+            if self.address not in (None, "local"):
+                check_nodes(self.experiment.storage_path, self.progress.say)
         return self._asked
 
     def run_all(

@@ -1,0 +1,132 @@
+"""What must hold on the driver: each a function that says what it found, or raises Failed."""
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any
+
+from panda_trainable.library import PromptLibrary
+from tuning.cluster.resources import slots, trial_resources
+from tuning.doctor.findings import Failed, Skipped
+from tuning.experiment.experiment import Experiment
+from tuning.planning.jobs import source_jobs, target_jobs
+from tuning.planning.plan import Plan
+from tuning.planning.preflight import preflight
+
+TRACKING_WITHIN_S = 20.0
+"""Seconds in which MLflow must have taken a write; a new sqlite file takes six."""
+TRACKING_EXPERIMENT = "panda-tune doctor"
+"""The MLflow experiment that shows that one can write: it holds a tag and no runs."""
+BYTES_PER_TRIAL = 50_000
+"""What a finished trial leaves in the storage at most."""
+SPARE = 3
+"""How often the prompts of a plan fit into what is estimated: snapshots, teachers, confirmed configurations."""
+
+
+@dataclass
+class Patient:
+    """An experiment that is looked at, and what is known of it so far.
+
+    Attributes:
+        experiment: its file, checked.
+        wait_s: seconds to wait for nodes.
+        tell: told what is waited for.
+        plans: once its tasks and PLMs are checked.
+        asked: what a trial takes, once that is known to fit.
+    """
+
+    experiment: Experiment
+    wait_s: float = 0
+    tell: Callable[[str], None] = lambda _: None
+    plans: tuple[Plan, ...] = ()
+    asked: dict[str, float] = field(default_factory=dict)
+
+
+def file_holds(patient: Patient) -> str:
+    """Tasks, PLMs and settings are right, as `search` checks them."""
+    experiment = patient.experiment
+    patient.plans, _ = preflight(experiment, PromptLibrary(experiment.storage_path / "library"))
+    pairs = sum(len(plan.pairs) for plan in patient.plans)
+    return f"{pairs} studies on {len(patient.plans)} PLM{'s'[: len(patient.plans) > 1]}"
+
+
+def disk_suffices(patient: Patient) -> str:
+    """The storage has room for what the experiment will leave there."""
+    if not patient.plans:
+        raise Skipped("no plan")
+    needed, left = sum(map(_bytes, patient.plans)), shutil.disk_usage(patient.experiment.storage_path).free
+    said = f"{_size(left)} left, about {_size(needed)} needed"
+    if left < needed:
+        raise Failed(said)
+    return said
+
+
+def _bytes(plan: Plan) -> int:
+    """What a plan leaves in the storage, about."""
+    from panda_trainable.pretrained.files import load_config
+
+    experiment, config = plan.experiment, load_config(plan.setting.plm).get_text_config()
+    layers = 2 * config.num_hidden_layers if plan.setting.prompt.form == "prefix" else 1
+    prompt = 4 * plan.setting.prompt.length * config.hidden_size * layers
+    stacked = [(len(job.seeds), 1 + len(job.also)) for job in (*source_jobs(plan), *target_jobs(plan))]
+    confirmed = len(plan.pairs) * experiment.confirm.top * len(experiment.confirm.seeds)
+    trials = len(plan.pairs) * experiment.search.trials * experiment.search.repeats
+    return SPARE * prompt * (confirmed + sum(seeds * states for seeds, states in stacked)) + trials * BYTES_PER_TRIAL
+
+
+def _size(count: float) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
+
+
+def tracking_takes_writes(patient: Patient) -> str:
+    """MLflow answers, and takes a write: a tag of an experiment of its own, which holds nothing else."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+    patient.experiment.storage_path.mkdir(parents=True, exist_ok=True)
+    outcome: SimpleQueue[Exception | None] = SimpleQueue()
+    Thread(target=_try, args=(patient.experiment, outcome), daemon=True).start()
+    try:
+        error = outcome.get(timeout=TRACKING_WITHIN_S)
+    except Empty:
+        raise Failed(f"no answer within {TRACKING_WITHIN_S:g} s") from None
+    if error is not None:
+        raise Failed(f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')[:200]}") from error
+    return "takes writes"
+
+
+def _try(experiment: Experiment, outcome: "SimpleQueue[Exception | None]") -> None:
+    """Writes, and says how that ended."""
+    try:
+        _write(experiment)
+    except Exception as error:  # noqa: BLE001  # MLflow raises its own, requests' and SQLAlchemy's; all are told
+        outcome.put(error)
+    else:
+        outcome.put(None)
+
+
+def _write(experiment: Experiment) -> None:
+    import logging
+
+    from analysis.records.reader import client, experiment_of
+
+    for name in ("mlflow", "alembic", "mlflow.store.db.utils"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    store: Any = client(experiment.tracking_uri)
+    experiment_of(store, experiment.name)  # which refuses one that is deleted
+    found = store.get_experiment_by_name(TRACKING_EXPERIMENT)
+    if found is None:
+        store.create_experiment(TRACKING_EXPERIMENT)
+        return
+    if found.lifecycle_stage == "deleted":
+        store.restore_experiment(found.experiment_id)
+    store.set_experiment_tag(found.experiment_id, "asked_by", experiment.name)
+
+
+def resources_fit(patient: Patient) -> str:
+    """A trial fits some node."""
+    asked = trial_resources(patient.experiment, patient.wait_s, patient.tell)
+    patient.asked = asked
+    return f"{asked['cpu']:g} CPU and {asked['gpu']:g} GPU a trial, {slots(asked)} at once"
