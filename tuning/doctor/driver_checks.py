@@ -110,7 +110,7 @@ def _try(experiment: Experiment, outcome: "SimpleQueue[Exception | None]") -> No
 def _write(experiment: Experiment) -> None:
     import logging
 
-    from analysis.records.reader import client, experiment_of
+    from analysis.records.connection import client, experiment_of
 
     for name in ("mlflow", "alembic", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
