@@ -17,13 +17,16 @@ import yaml
 from benchmarks.cases import Case, saved_plm, written_task
 from panda_trainable.result import TrialResult
 from panda_trainable.trainable import PandaTrainable
+from tuning.cluster.connection import session_folder
 from tuning.cluster.resources import slots
+from tuning.engine.searcher import WAVE
 from tuning.experiment.loading import load
 from tuning.planning.resolve import make_plans
 from tuning.run.progress import Progress
 from tuning.run.search import Run
 from tuning.tracking.tracker import Tracker
 from tuning.tracking.updates import RunUpdate
+from tuning.tracking.writer import Writer
 
 RESULTS = 4
 """Evaluations of a trial."""
@@ -84,21 +87,43 @@ def resident() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def measured(trials: int, studies: int) -> dict[str, Any]:
-    """Time per result and memory of the driver, in the first and in the last quarter of the trials."""
+def on_disk(folder: Path) -> int:
+    """Bytes that a folder's files take, in whole blocks."""
+    return sum(512 * path.lstat().st_blocks for path in folder.rglob("*") if not path.is_symlink())
+
+
+def logged() -> int:
+    """Bytes of the logs of the Ray that this process has started."""
+    session = session_folder()
+    return sum(path.stat().st_size for path in (session / "logs").rglob("*") if path.is_file()) if session else 0
+
+
+def measured(trials: int, studies: int, *, real: bool = False, wave: int = WAVE) -> dict[str, Any]:
+    """Time per result, memory of the driver in the first and in the last quarter of the trials, disk and logs.
+
+    Args:
+        trials: of all studies together.
+        studies: of one target each.
+        real: whether trials train a tiny PLM.
+        wave: trials of one Tuner at most.
+    """
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         marks = stack.enter_context(Marks())
-        run = NoOps(make_plans(load(written(Path(folder), trials // studies, studies))), None, marks, stack)
+        experiment = load(written(Path(folder), trials // studies, studies))
+        run = (Run if real else NoOps)(make_plans(experiment), None, marks, stack)
         tracker = Timed(run.experiment.tracking_uri, run.experiment.name, run.experiment.search_path, run.updates)
-        run.tracker = tracker
+        run.wave, run.tracker, run.writer = wave, tracker, Writer(tracker, marks.say)
         for plan in run.plans:
             run.make_studies(plan)
         run.show()
         fit = slots(run.asked())
-        tracker.spent, began = 0.0, time.perf_counter()
+        tracker.spent, used, began = 0.0, on_disk(experiment.storage_path), time.perf_counter()
         run.search()
         ended = time.perf_counter()
-        failures = list(run.failures)
+        run.show_all()
+        recorded = time.perf_counter()
+        run.writer.close()
+        used, logs, failures = on_disk(experiment.storage_path) - used, logged(), list(run.failures)
     quarter = len(marks.marks) // 4
     first, last = marks.marks[:quarter], marks.marks[-quarter:]
 
@@ -107,12 +132,14 @@ def measured(trials: int, studies: int) -> dict[str, Any]:
 
     return {
         "trials": len(marks.marks), "studies": len(run.all_studies), "slots": fit, "failures": failures,
-        "seconds": ended - began, "seconds_per_trial": (ended - began) / len(marks.marks),
+        "is_recorded": run.is_recorded, "seconds": ended - began, "seconds_per_trial": (ended - began) / len(marks.marks),
+        "results_per_second": RESULTS * len(marks.marks) / (ended - began), "recording_seconds": recorded - ended,
         "mlflow_seconds_per_trial": tracker.spent / len(marks.marks),
         "first_seconds_per_result": per_result(first), "last_seconds_per_result": per_result(last),
         "ratio_seconds": per_result(last) / per_result(first),
         "first_mib": max(mib for _, mib in first), "last_mib": max(mib for _, mib in last),
         "ratio_memory": max(mib for _, mib in last) / max(mib for _, mib in first),
+        "kb_per_trial": used / 1000 / len(marks.marks), "log_mb": logs / 1e6,
     }  # fmt: skip
 
 
@@ -137,19 +164,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--trials", type=int, default=2000, help="of all studies together")
     parser.add_argument("--studies", type=int, default=50)
+    parser.add_argument("--real", action="store_true", help="trials train a tiny PLM")
+    parser.add_argument("--wave", type=int, default=WAVE, help="trials of one Tuner at most")
     parser.add_argument("--json", action="store_true", help="print JSON")
     asked = parser.parse_args()
-    found = measured(asked.trials, asked.studies)
+    found = measured(asked.trials, asked.studies, real=asked.real, wave=asked.wave)
     if asked.json:
         print(json.dumps(found))
         return
     print(f"{found['trials']} trials of {RESULTS} results in {found['studies']} studies: {found['seconds']:.0f} s")
-    print(f"  {found['seconds_per_trial']:.3f} s per trial, of which MLflow {found['mlflow_seconds_per_trial']:.3f} s")
+    print(f"  {found['results_per_second']:.0f} results a second, {found['seconds_per_trial']:.3f} s per trial")
+    print(f"  MLflow beside it: {found['mlflow_seconds_per_trial']:.3f} s per trial, ", end="")
+    print(
+        f"the rest {found['recording_seconds']:.0f} s after the last, {'all' if found['is_recorded'] else 'not all'} of it"
+    )
     print(f"  {1e3 * found['first_seconds_per_result']:.1f} ms per result in the first quarter, ", end="")
     print(f"{1e3 * found['last_seconds_per_result']:.1f} in the last: x{found['ratio_seconds']:.2f}")
     print(
         f"  {found['first_mib']:.0f} MiB in the first quarter, {found['last_mib']:.0f} in the last: x{found['ratio_memory']:.2f}"
     )
+    print(f"  disk {found['kb_per_trial']:.1f} kB per trial, Ray's logs {found['log_mb']:.2f} MB in all")
+    for failure in found["failures"]:
+        print(f"  failed: {failure}")
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def _end(*, is_ours: bool) -> None:
     """Leaves Ray; of one that this process started nothing stays in the temporary folder."""
     import ray
 
-    session = _session_folder() if is_ours else None
+    session = session_folder() if is_ours else None
     ray.shutdown()
     if session:
         _remove_session(session)
@@ -88,7 +88,7 @@ def _own_signals() -> Iterator[None]:
                 signal.signal(number, handler)
 
 
-def _session_folder() -> Path | None:
+def session_folder() -> Path | None:
     """Where the Ray that this process started keeps its logs and sockets."""
     from ray._private.worker import _global_node
 

@@ -26,6 +26,9 @@ from tuning.engine.journal import Journal, StudyHandle
 REDUCTION = 3
 """ASHA keeps the best third at each rung; rungs lie at 1, 3, 9, … evaluations."""
 
+WAVE = 5000
+"""Trials of one Tuner at most: what it keeps grows with them."""
+
 SUGGESTIONS = 10
 """How often a sampler is asked before an untried configuration is drawn at random."""
 
@@ -44,6 +47,7 @@ class SearchPolicy:
         slots: live trials of all studies at most.
         eval_every: steps between evaluations: the first rung.
         deadline: time.time() after which no trial starts; None: never.
+        wave: trials that one Tuner begins at most.
     """
 
     sampler: str = "tpe"
@@ -52,6 +56,7 @@ class SearchPolicy:
     slots: int = 1
     eval_every: int = 50
     deadline: float | None = None
+    wave: int = WAVE
 
 
 @dataclass
@@ -78,6 +83,7 @@ class StudySearcher(Searcher):
         running: Tune's id -> the trial that runs under it.
         tune_trials: Tune's id -> Tune's trial, as the scheduler saw it begin.
         given_up: Tune's id -> why a trial's process was ended.
+        begun: trials of the present wave so far.
     """
 
     def __init__(self, studies: Sequence[StudyHandle], policy: SearchPolicy):
@@ -93,10 +99,20 @@ class StudySearcher(Searcher):
         self.running: dict[str, _RunningTrial] = {}
         self.tune_trials: dict[str, Trial] = {}
         self.given_up: dict[str, str] = {}
+        self.begun = 0
 
     def remaining(self) -> int:
         """Trials still to run, those to run again included."""
         return sum(max(s.budget - self.asked[key], 0) + len(self.requeued[key]) for key, s in self.studies.items())
+
+    def is_late(self) -> bool:
+        """Whether no trial may start any more."""
+        return self.policy.deadline is not None and time.time() > self.policy.deadline
+
+    def begin_wave(self) -> None:
+        """A new Tuner takes over."""
+        self.begun = 0
+        self.tune_trials.clear()
 
     def finished_studies(self) -> int:
         """How many studies have used their budget and run no trial."""
@@ -105,10 +121,10 @@ class StudySearcher(Searcher):
         return len({key for key in full if not self.requeued[key]} - busy)
 
     def suggest(self, trial_id: str) -> Any:
-        """The next trial's config; None: not now; FINISHED: never again."""
+        """The next trial's config; None: not now; FINISHED: never again in this wave."""
         self._end_lost_trials()
-        is_late = self.policy.deadline is not None and time.time() > self.policy.deadline
-        unfinished = [] if is_late else [key for key in self.studies if self._has_next(key)]
+        is_over = self.is_late() or self.begun >= self.policy.wave
+        unfinished = [] if is_over else [key for key in self.studies if self._has_next(key)]
         if not unfinished:
             return Searcher.FINISHED
         busy = [trial.key for trial in self.running.values()]
@@ -118,6 +134,7 @@ class StudySearcher(Searcher):
         key = min(free, key=self._used_share)
         number = self.requeued[key].pop(0) if self.requeued[key] else self._ask(key)
         self.running[trial_id] = _RunningTrial(key, number)
+        self.begun += 1
         knobs = self.studies[key].space(FixedTrial(self.journals[key].trials[number].params, number))
         return {"study": key, "number": number, "knobs": knobs}
 

@@ -21,7 +21,7 @@ from tuning.cluster.resources import slots, trial_resources
 from tuning.doctor.examine import check_nodes
 from tuning.engine.journal import StudyHandle, only_driver
 from tuning.engine.scheduler import StudyScheduler
-from tuning.engine.searcher import SearchPolicy, StudySearcher
+from tuning.engine.searcher import WAVE, SearchPolicy, StudySearcher
 from tuning.experiment.experiment import Experiment
 from tuning.experiment.storage import library_of
 from tuning.planning.jobs import Job, score_jobs, source_jobs, target_jobs
@@ -74,6 +74,7 @@ class Run:
 
     Attributes:
         trainable: what Tune runs as a trial.
+        wave: trials of one Tuner at most.
         wait_s: seconds to wait for nodes that fit a trial.
         studies: of each PLM's plan, once they are made.
         winners: once they are confirmed.
@@ -82,6 +83,7 @@ class Run:
     """
 
     trainable: type[PandaTrainable] = PandaTrainable
+    wave: int = WAVE
     wait_s: float = 0
 
     def __init__(self, plans: Sequence[Plan], address: str | None, progress: Progress, stack: ExitStack):
@@ -228,7 +230,7 @@ class Run:
         self.is_recorded = self.writer.show_all({study.key for study in self.all_studies})
 
     def search(self) -> None:
-        """Runs what is left of all studies in one Tuner."""
+        """Runs what is left of all studies, wave after wave, in one Tuner each."""
         remaining = self.searcher.remaining()
         if not remaining:
             count = sum(study.budget for study in self.all_studies)
@@ -238,7 +240,12 @@ class Run:
         self.progress.stage("search", remaining)
         studies = {study.key: study for study in self.all_studies}
         watcher = Watcher(self.writer, self.progress, studies, self.searcher, self.experiment.search.trial_timeout)
-        self._tune(watcher)
+        while remaining and not self.searcher.is_late():
+            self.searcher.begin_wave()
+            self._tune(watcher)
+            before, remaining = remaining, self.searcher.remaining()
+            if remaining == before:
+                break
         self.failures += watcher.failures
         if self.searcher.remaining():
             self.failures.append(
@@ -249,7 +256,7 @@ class Run:
         search = self.experiment.search
         return SearchPolicy(
             search.sampler, search.scheduler, search.per_study, slots, self.experiment.train.eval_every,
-            deadline=self.began + search.hours * 3600 if search.hours else None,
+            deadline=self.began + search.hours * 3600 if search.hours else None, wave=self.wave,
         )  # fmt: skip
 
     def _tune(self, watcher: Watcher) -> None:

@@ -272,3 +272,16 @@ def test_a_suggestion_that_is_new_is_the_samplers_own(tmp_path: Path, sampler: s
 def test_more_trials_than_configurations_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="budget must be at most the 10 configurations there are, got 11"):
         StudyHandle("small", tmp_path / "small.journal", SMALL, 11, STEPS)
+
+
+def test_a_wave_ends_after_its_trials_and_the_next_goes_on(tmp_path: Path) -> None:
+    searcher = StudySearcher(studies(tmp_path, budget=2), replace(POLICY, slots=8, wave=3))
+    begun = [searcher.suggest(name) for name in "abcd"]
+    assert [config == Searcher.FINISHED for config in begun] == [False, False, False, True]
+    for name in "abc":
+        searcher.on_trial_complete(trial_id=name, result=result(STEPS, 0.5).as_ray())
+    assert searcher.remaining() == 1
+    searcher.begin_wave()
+    last = searcher.suggest("e")
+    assert (last["study"], last["number"]) not in [(config["study"], config["number"]) for config in begun[:3]]
+    assert searcher.suggest("f") == Searcher.FINISHED
