@@ -33,6 +33,7 @@ from tuning.tracking.registry import Registry
 from tuning.tracking.study_runs import of_plan
 from tuning.tracking.tracker import RunUpdate, Tracker
 from tuning.tracking.trial_runs import of_trial
+from tuning.tracking.unfinished import set_unfinished_aside
 from tuning.tracking.winner_runs import Learnt, of_study_end, of_unconfirmed, of_winner
 
 NAMED = 3
@@ -307,6 +308,8 @@ def search(experiment: Experiment, address: str | None = None, progress: Progres
         progress.doing(CHECKING)
         plans, notes = preflight(experiment, PromptLibrary(experiment.storage_path / "library"))
         stack.enter_context(only_driver(experiment.search_path))
+        if note := set_unfinished_aside(experiment.tracking_uri):
+            progress.say(note)
         run = Run(plans, address, progress, stack)
         run.tracker.check()
         stack.callback(run.tracker.close_left_running)

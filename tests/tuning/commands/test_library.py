@@ -113,3 +113,14 @@ def test_what_was_set_aside_is_not_counted_again(file: Path) -> None:
     assert not library.sound(card["kind"], card["key"])
     done = ran("verify", file)
     assert (done.exit_code, done.stdout) == (0, "6 artefacts, 0 damaged\n")
+
+
+def test_what_others_wrote_into_a_card_does_not_speak_to_the_terminal(file: Path) -> None:
+    library = PromptLibrary(file.parent / "runs/library")
+    card = next(card for card in library.cards() if card["kind"] == "prompts")
+    path = library.path("prompts", card["key"]) / "card.json"
+    path.write_text(json.dumps({**card, "task": "s1\x1b[2J\x9b31m", "kind": "../../etc"}))
+    done = ran("list", file)
+    assert "s1\\x1b[2J\\x9b31m" in done.stdout
+    assert "\x1b" not in done.stdout + done.stderr
+    assert [each["kind"] for each in library.cards() if each["key"] == card["key"]] == ["prompts"]
