@@ -33,6 +33,7 @@ def predict(
     tracking: Annotated[str | None, typer.Option(help="MLflow's address, for models:/")] = None,
 ) -> None:  # fmt: skip
     """Print what a winner answers to new rows: class, value, tags, answer or text; of labelled rows the scores, too."""
+    from tuning.experiment.names import printable
     from tuning.prediction.output import WRITERS, scores_text, write
     from tuning.prediction.places import winner_folder
 
@@ -45,8 +46,8 @@ def predict(
             refuse_all(error)
     text = WRITERS[form](found.rows())
     if out is None:
-        print(text, end="")
+        print(printable(text) if sys.stdout.isatty() else text, end="")
     else:
         write(text, out)
     if found.scores:
-        print(scores_text(found.scores, found.by_seed, found.labelled), file=sys.stderr)
+        print(printable(scores_text(found.scores, found.by_seed, found.labelled)), file=sys.stderr)

@@ -40,6 +40,7 @@ from tuning.tracking.registry import Registry
 from tuning.tracking.study_runs import of_plan
 from tuning.tracking.tracker import Tracker
 from tuning.tracking.trial_runs import of_trial
+from tuning.tracking.unfinished import set_unfinished_aside
 from tuning.tracking.updates import RunUpdate
 from tuning.tracking.winner_runs import Learnt, of_study_end, of_unconfirmed, of_winner
 from tuning.tracking.writer import Writer
@@ -346,6 +347,8 @@ def search(
         progress.doing(CHECKING)
         plans, notes = preflight(experiment, library_of(experiment))
         stack.enter_context(only_driver(experiment.search_path))
+        if note := set_unfinished_aside(experiment.tracking_uri):
+            progress.say(note)
         run = Run(plans, address, progress, stack)
         run.wait_s = wait_s
         run.tracker.check()

@@ -162,3 +162,14 @@ def test_nothing_is_removed_where_it_is_not_known_what_is_used(tmp_path: Path, p
     with only_driver(tmp_path / "runs/searches/old"):
         told = panda_tune_here("library", "gc", file, "--yes", code=2).stderr
     assert "is being searched by another process" in told
+
+
+def test_what_others_wrote_into_a_card_does_not_speak_to_the_terminal(file: Path) -> None:
+    library = PromptLibrary(file.parent / "runs/library")
+    card = next(card for card in library.cards() if card["kind"] == "prompts")
+    path = library.path("prompts", card["key"]) / "card.json"
+    path.write_text(json.dumps({**card, "task": "s1\x1b[2J\x9b31m", "kind": "../../etc"}))
+    done = ran("list", file)
+    assert "s1\\x1b[2J\\x9b31m" in done.stdout
+    assert "\x1b" not in done.stdout + done.stderr
+    assert [each["kind"] for each in library.cards() if each["key"] == card["key"]] == ["prompts"]
