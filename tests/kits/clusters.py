@@ -26,6 +26,10 @@ def free_port() -> int:
     raise AssertionError("no port is free")
 
 
+AGAIN = ("sh", "-c", 'until "$@"; do sleep 1; done', "sh")
+"""Starts a node again that has ended, as those who run clusters do: on a busy machine Ray gives a node too little time to start."""
+
+
 @contextmanager
 def ray_node(*arguments: str, inside: tuple[str, ...] = (), **environment: str) -> Iterator["subprocess.Popen[bytes]"]:
     """A node of Ray as processes of one session, ended together.
@@ -35,42 +39,57 @@ def ray_node(*arguments: str, inside: tuple[str, ...] = (), **environment: str) 
         inside: a command that runs it elsewhere, such as `ip netns exec`.
         environment: variables of its processes.
     """
+    usual = {"RAY_worker_niceness": "0", "RAY_agent_register_timeout_ms": "120000", "RAY_AUTH_MODE": "disabled"}
     node = subprocess.Popen(
-        [*inside, *RAY, "start", "--block", "--disable-usage-stats", *arguments], start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        env={**os.environ, "RAY_worker_niceness": "0", "RAY_AUTH_MODE": "disabled", **environment},
+        [*AGAIN, *inside, *RAY, "start", "--block", "--disable-usage-stats", *arguments], start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **usual, **environment},
     )  # fmt: skip
     try:
         yield node
     finally:
-        node.terminate()  # --block ends the node's processes
-        try:
-            node.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            os.killpg(node.pid, signal.SIGKILL)
-            node.wait()
+        _end(node)
+
+
+def _end(node: "subprocess.Popen[bytes]", seconds: float = 20) -> None:
+    """Ends all processes of a node: --block ends those that Ray started."""
+    until = time.monotonic() + seconds
+    sent: int = signal.SIGTERM
+    while _sent(node.pid, sent):
+        sent = signal.SIGKILL if time.monotonic() > until else 0
+        time.sleep(0.2)
+        node.poll()
+
+
+def _sent(group: int, what: int) -> bool:
+    """Whether there is still a process of a group to send a signal to."""
+    try:
+        os.killpg(group, what)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @contextmanager
 def head_node(cpus: int = 1, **environment: str) -> Iterator[str]:
     """The address of a head node that runs during a block."""
     port = free_port()
-    address = f"127.0.0.1:{port}"
     arguments = ("--head", f"--port={port}", "--node-ip-address=127.0.0.1", "--include-dashboard=false")
-    with ray_node(*arguments, f"--num-cpus={cpus}", **environment) as node:
-        wait_for(port, node)
-        yield address
+    with ray_node(*arguments, f"--num-cpus={cpus}", **environment):
+        wait_for("127.0.0.1", port)
+        yield f"127.0.0.1:{port}"
 
 
-def wait_for(port: int, node: "subprocess.Popen[bytes]", host: str = "127.0.0.1", seconds: float = 90) -> None:
-    """Waits until something listens at a port."""
+CONNECTS = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)"
+
+
+def wait_for(host: str, port: int, inside: tuple[str, ...] = (), seconds: float = 120) -> None:
+    """Waits until something listens at a port, as seen from elsewhere, such as a network namespace."""
     until = time.monotonic() + seconds
-    while time.monotonic() < until and node.poll() is None:
-        with socket.socket() as tried:
-            if tried.connect_ex((host, port)) == 0:
-                return
+    while subprocess.run(
+        [*inside, sys.executable, "-c", CONNECTS, host, str(port)], check=False, capture_output=True
+    ).returncode:
+        assert time.monotonic() < until, f"nothing listens at port {port}"
         time.sleep(0.2)
-    raise AssertionError(f"nothing listens at port {port}")
 
 
 NODES = """
@@ -86,9 +105,10 @@ with connected(sys.argv[1]):
 """
 
 
-def wait_for_nodes(address: str, count: int, *running: "subprocess.Popen[bytes]") -> None:
+def wait_for_nodes(address: str, count: int) -> None:
     """Waits until so many nodes have joined, in a process of its own: this one may be connected elsewhere."""
     done = subprocess.run(
-        [sys.executable, "-c", NODES, address, str(count)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", NODES, address, str(count)], check=False, capture_output=True, text=True
     )
-    assert int(done.stdout) >= count, [node.poll() for node in running]
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= count

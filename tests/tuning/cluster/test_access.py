@@ -41,6 +41,8 @@ with connected(None):
     for line in subprocess.run(["ss", "-ltnpH"], capture_output=True, text=True).stdout.splitlines():
         if any(f"pid={pid}," in line for pid in ours):
             print("listens", line.split()[3])
+    session, token = ray._private.worker._global_node.get_session_dir_path(), os.environ["RAY_AUTH_TOKEN"]
+    print("leaks", subprocess.run(["grep", "-rlsa", "--devices=skip", token, session], capture_output=True, text=True).stdout)
 assert before == {name: os.environ.get(name) for name in before}
 """
 
@@ -112,6 +114,7 @@ def test_a_ray_of_our_own_listens_on_loopback_alone_and_asks_for_a_token_of_its_
     heard = [line.split()[1] for line in said.splitlines() if line.startswith("listens")]
     assert len(heard) >= 5
     assert {address.rpartition(":")[0] for address in heard} <= {"127.0.0.1", "[::ffff:127.0.0.1]"}
+    assert [line for line in said.splitlines() if line.startswith("leaks")] == ["leaks "]
     assert not (tmp_path / ".ray").exists()
 
 

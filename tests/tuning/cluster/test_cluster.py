@@ -68,6 +68,17 @@ def test_resources_that_no_node_has_are_refused(tmp_path: Path, plms: Callable[[
     assert "the largest node has" in done.stderr
 
 
+def test_a_search_waits_for_nodes_as_long_as_it_is_told_and_says_so(
+    tmp_path: Path, plms: Callable[[str], Path], ray_address: str
+) -> None:
+    file = experiment_file(tmp_path, plms("bert"), resources={"cpu": 4096})
+    done = panda_tune_here("search", file, "--address", ray_address, "--wait-for-nodes", "2", code=2)
+    assert "waiting up to 2 s for a node that fits a trial" in done.stderr
+    assert "a trial asks for 4096, but the largest node has 1 after 2 s" in done.stderr
+    done = panda_tune_here("search", file, "--wait-for-nodes", "2", code=2)
+    assert "there are no nodes to wait for on this machine alone; add --address" in done.stderr
+
+
 def test_another_cluster_than_the_connected_one_is_refused(
     tmp_path: Path, plms: Callable[[str], Path], ray_address: str
 ) -> None:

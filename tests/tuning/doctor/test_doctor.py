@@ -36,11 +36,9 @@ def broken(tmp_path_factory: pytest.TempPathFactory, plms: Callable[[str], Path]
     path = os.pathsep.join(filter(None, (str(other.parent), os.environ.get("PYTHONPATH"))))
     with (
         head_node(cpus=1) as address,
-        ray_node(
-            f"--address={address}", "--num-cpus=1", inside=(*HIDES, str(folder / "runs")), PYTHONPATH=path
-        ) as node,
+        ray_node(f"--address={address}", "--num-cpus=1", inside=(*HIDES, str(folder / "runs")), PYTHONPATH=path),
     ):
-        wait_for_nodes(address, 2, node)
+        wait_for_nodes(address, 2)
         yield file, address
 
 

@@ -1,0 +1,91 @@
+"""A head and two workers with addresses of their own: one worker is cut off in the midst of a search, and comes back."""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from analysis.records import reader as records
+from tests.kits import hosts as kit
+from tests.kits.clusters import ray_node, wait_for
+from tests.kits.command import COMMAND, experiment_file
+from tests.tuning.cluster.test_cluster import journals
+from tests.tuning.run.test_search import statuses
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.faults,
+    pytest.mark.skipif(not kit.can_be_made(), reason="needs the right to make network namespaces (root), and iproute2"),
+]
+PORT = 6390
+TRIALS = 10
+NOTICES = json.dumps(
+    {"health_check_period_ms": 1000, "health_check_timeout_ms": 2000, "health_check_failure_threshold": 3}
+)
+"""Ray gives a silent node some ten seconds: it would be half a minute."""
+
+
+def ended(folder: Path) -> int:
+    """How many trials the journals have as ended."""
+    return sum(state != "RUNNING" for told in journals(folder).values() for _, state, *_ in told)
+
+
+def wait_until(holds: Callable[[], bool], seconds: float, driver: "subprocess.Popen[str]") -> None:
+    """Waits for something while the driver runs."""
+    until = time.monotonic() + seconds
+    while not holds():
+        assert driver.poll() is None, driver.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.2)
+
+
+def nodes_of(folder: Path) -> set[str]:
+    """The nodes on which trials ended, as MLflow shows them."""
+    store = records.client(f"sqlite:///{folder / 'runs' / 'mlflow.db'}")
+    return {run.data.tags["node"] for run in records.runs(store, "small", "tags.stage = 'trial'")}
+
+
+def test_a_search_over_hosts_loses_nothing_where_one_is_cut_off_and_comes_back(
+    tmp_path: Path, plms: Callable[[str], Path]
+) -> None:
+    train = {"steps": 600, "batch_size": 4, "max_length": 16, "eval_every": 200, "seeds": [0, 1]}
+    file = experiment_file(
+        tmp_path, plms("bert"), methods=["spot"], sources=["s1"], train=train,
+        search={"trials": TRIALS, "scheduler": "none"}, resources={"cpu": 1},
+    )  # fmt: skip
+    with ExitStack() as stack:
+        head, steady, cut = stack.enter_context(kit.hosts(3))
+
+        def join(host: kit.Host, *arguments: str) -> None:
+            stack.enter_context(ray_node(f"--node-ip-address={host.address}", *arguments, inside=host.inside))
+
+        address = f"{head.address}:{PORT}"
+        join(
+            head, "--head", f"--port={PORT}", "--num-cpus=0", "--include-dashboard=false", f"--system-config={NOTICES}"
+        )
+        wait_for(head.address, PORT, head.inside)
+        join(steady, f"--address={address}", "--num-cpus=1")
+        join(cut, f"--address={address}", "--num-cpus=1")
+        driver = subprocess.Popen(
+            [*head.inside, str(COMMAND), "search", str(file), "--address", address, "--wait-for-nodes", "120"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "RAY_worker_niceness": "0"},
+        )  # fmt: skip
+        stack.callback(driver.kill)
+        wait_until(lambda: ended(tmp_path) >= 2, 300, driver)
+        cut.cut_off()
+        time.sleep(15)
+        cut.join()
+        # Ray takes no node twice: what was cut off ends itself, and is started anew.
+        out, err = driver.communicate(timeout=400)
+    assert driver.returncode == 0, out + err
+    told = journals(tmp_path)
+    assert {key: len(trials) for key, trials in told.items()} == dict.fromkeys(told, TRIALS)
+    assert {state for trials in told.values() for _, state, *_ in trials} == {"COMPLETE"}
+    assert "RUNNING" not in statuses(tmp_path)
+    assert len(nodes_of(tmp_path)) == 3, "the node that was cut off, the steady one, and the one that came back"
