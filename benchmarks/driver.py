@@ -24,6 +24,7 @@ from tuning.run.progress import Progress
 from tuning.run.search import Run
 from tuning.tracking.tracker import Tracker
 from tuning.tracking.updates import RunUpdate
+from tuning.tracking.writer import Writer
 
 RESULTS = 4
 """Evaluations of a trial."""
@@ -90,7 +91,8 @@ def measured(trials: int, studies: int) -> dict[str, Any]:
         marks = stack.enter_context(Marks())
         run = NoOps(make_plans(load(written(Path(folder), trials // studies, studies))), None, marks, stack)
         tracker = Timed(run.experiment.tracking_uri, run.experiment.name, run.experiment.search_path, run.updates)
-        run.tracker = tracker
+        run.tracker, run.writer = tracker, Writer(tracker, marks.say)
+        stack.callback(run.writer.close)
         for plan in run.plans:
             run.make_studies(plan)
         run.show()

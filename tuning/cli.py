@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
+from analysis.records.address import cleaned, plain
 from tuning.commands.export import export
 from tuning.commands.library import library_app
 from tuning.commands.new import new
@@ -35,7 +36,7 @@ app.add_typer(tasks_app, name="tasks")
 app.command()(predict)
 app.command()(export)
 
-EXIT_CODES: Mapping[str, int] = MappingProxyType(dict.fromkeys(("Misuse", "NoRecords", "Deleted"), 2))
+EXIT_CODES: Mapping[str, int] = MappingProxyType(dict.fromkeys(("Misuse", "NoRecords", "Away", "Deleted"), 2))
 """Exceptions that a user can mend, by name since their modules load late -> exit code."""
 
 INTERRUPTED = 130
@@ -88,8 +89,8 @@ def _search(experiment: Any, file: Path, address: str | None) -> None:
     outcome = run(experiment, address)
     if outcome.winners:
         width = terminal_width()
-        print(study_table(experiment, width))
-        print(best_table(experiment, width=width))
+        print(study_table(experiment, width, outcome.records.studies))
+        print(best_table(experiment, width=width, studies=outcome.records.studies))
         next_step(f"panda-tune best {file} --format yaml", f"panda-tune analyze {file}", f"panda-tune ui {file}")
     if not outcome.computed:
         print("All results were there already: nothing was computed.", file=sys.stderr)
@@ -285,12 +286,14 @@ def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="port on localhost")] = 5000,
 ) -> None:
     """Start MLflow's web page on the results of an experiment, on localhost."""
+    from analysis.records.connection import client
     from tuning.experiment.loading import load
     from tuning.run.serve import serve
 
     uri = load(file, override).tracking_uri
     if not uri.startswith("sqlite:"):
-        print(f"the results are on a server already: open {uri}")
+        client(uri, reads=True)
+        print(f"the results are on a server already: open {cleaned(plain(uri))}")
         return
     serve(Path(uri.removeprefix("sqlite:///")), port)
 
@@ -315,6 +318,6 @@ def main() -> NoReturn:
     except Exception as error:
         if type(error).__name__ not in EXIT_CODES:
             raise
-        print(error, file=sys.stderr)
+        print(cleaned(str(error)), file=sys.stderr)
         sys.exit(EXIT_CODES[type(error).__name__])
     sys.exit(0)

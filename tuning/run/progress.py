@@ -19,6 +19,8 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 from rich.text import Text
 
+from analysis.records.address import cleaned
+
 EVERY_S = 10.0
 """Seconds between plain lines while parts are done one after the other."""
 SILENCE_S = 18.0
@@ -115,7 +117,7 @@ class Progress:
     def say(self, text: str) -> None:
         """A line for people."""
         self.said = time.monotonic()
-        self.console.print(text, markup=False, soft_wrap=True)
+        self.console.print(cleaned(text), markup=False, soft_wrap=True)
 
     def _state(self) -> str:
         """What is going on, in one line."""
