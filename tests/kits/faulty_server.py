@@ -79,6 +79,7 @@ class FaultyServer:
         self._open.set()
         self._delay_s = 0.0
         self._to_lose: list[str] = []
+        self._silent_after = ("", 0)
         self._http: ThreadingHTTPServer | None = None
         self._connections: set[socket.socket] = set()
         self._listen()
@@ -91,6 +92,10 @@ class FaultyServer:
     def silent(self) -> None:
         """Takes connections and requests, and answers none of them."""
         self._open.clear()
+
+    def silent_after(self, path: str, times: int) -> None:
+        """Is silent once a path was asked for so many times."""
+        self._silent_after = (path, times)
 
     def dead(self) -> None:
         """Refuses connections, and cuts those there are."""
@@ -112,7 +117,7 @@ class FaultyServer:
 
     def well(self) -> None:
         """Answers again, at once."""
-        self._delay_s = 0.0
+        self._delay_s, self._silent_after = 0.0, ("", 0)
         self._open.set()
         if self._http is None:
             self._listen()
@@ -143,7 +148,7 @@ class FaultyServer:
                     return
                 self.close_connection = True
 
-            def log_message(self, format: str, *arguments: Any) -> None:
+            def log_message(self, *arguments: Any) -> None:
                 """Nothing."""
 
             def _pass_on(self) -> None:
@@ -168,6 +173,9 @@ class FaultyServer:
         if self.login and asked.headers.get("Authorization") != _basic(self.login):
             _answer(asked, 401, b'{"error_code": "UNAUTHENTICATED", "message": "no such user, or another password"}')
             return
+        path, times = self._silent_after
+        if times and sum(request.endswith(path) for request in self.requests) > times:
+            self.silent()
         self._open.wait()
         time.sleep(self._delay_s)
         headers = {name: value for name, value in asked.headers.items() if name.lower() not in ("connection", "host")}
