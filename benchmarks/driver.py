@@ -113,6 +113,7 @@ def measured(trials: int, studies: int, *, real: bool = False, wave: int = WAVE)
         run = (Run if real else NoOps)(make_plans(experiment), None, marks, stack)
         tracker = Timed(run.experiment.tracking_uri, run.experiment.name, run.experiment.search_path, run.updates)
         run.wave, run.tracker, run.writer = wave, tracker, Writer(tracker, marks.say)
+        stack.callback(run.writer.close)
         for plan in run.plans:
             run.make_studies(plan)
         run.show()
@@ -122,7 +123,6 @@ def measured(trials: int, studies: int, *, real: bool = False, wave: int = WAVE)
         ended = time.perf_counter()
         run.show_all()
         recorded = time.perf_counter()
-        run.writer.close()
         used, logs, failures = on_disk(experiment.storage_path) - used, logged(), list(run.failures)
     quarter = len(marks.marks) // 4
     first, last = marks.marks[:quarter], marks.marks[-quarter:]

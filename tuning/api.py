@@ -182,11 +182,14 @@ def search(given: Given, *, address: str | None = None, wait_s: float = 0) -> Se
     Raises:
         Misuse: before anything starts, for whatever must be mended.
     """
+    from analysis.findings.best import rows
+    from analysis.records.reader import confirmed_of
     from tuning.run.search import search as run
 
     asked = experiment(given)
     outcome = run(asked, address, wait_s=wait_s)
-    found = best(asked) if outcome.winners else Rows(())
+    studies = confirmed_of(outcome.records.studies, asked.name) if outcome.winners else []
+    found = Rows(tuple(rows(studies, outcome.records.config)))
     return SearchResult(found, tuple(outcome.failures), tuple(outcome.unconfirmed), outcome.computed)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
+from analysis.records.address import cleaned, plain
 from tuning.commands.doctor import doctor
 from tuning.commands.export import export
 from tuning.commands.faults import explained, failed
@@ -41,7 +42,9 @@ app.command()(predict)
 app.command()(export)
 app.command()(doctor)
 
-EXIT_CODES: Mapping[str, int] = MappingProxyType({**dict.fromkeys(("Misuse", "NoRecords", "Deleted"), 2), "Failed": 1})
+EXIT_CODES: Mapping[str, int] = MappingProxyType(
+    {**dict.fromkeys(("Misuse", "NoRecords", "Away", "Deleted"), 2), "Failed": 1}
+)
 """Exceptions that say themselves what to do, by name since their modules load late -> exit code."""
 
 EXPECTED = frozenset(EXIT_CODES)
@@ -96,8 +99,8 @@ def _search(experiment: Any, file: Path, address: str | None, wait_s: float = 0)
         outcome = run(experiment, address, wait_s=wait_s)
     if outcome.winners:
         width = terminal_width()
-        print(study_table(experiment, width))
-        print(best_table(experiment, width=width))
+        print(study_table(experiment, width, outcome.records.studies))
+        print(best_table(experiment, width=width, studies=outcome.records.studies))
         next_step(f"panda-tune best {file} --format yaml", f"panda-tune analyze {file}", f"panda-tune ui {file}")
     if not outcome.computed:
         print("All results were there already: nothing was computed.", file=sys.stderr)
@@ -296,12 +299,14 @@ def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="port on localhost")] = 5000,
 ) -> None:
     """Start MLflow's web page on the results of an experiment, on localhost."""
+    from analysis.records.connection import client
     from tuning.experiment.loading import load
     from tuning.run.serve import serve
 
     uri = load(file, override).tracking_uri
     if not uri.startswith("sqlite:"):
-        print(f"the results are on a server already: open {uri}")
+        client(uri, reads=True)
+        print(f"the results are on a server already: open {cleaned(plain(uri))}")
         return
     serve(Path(uri.removeprefix("sqlite:///")), port)
 
@@ -331,5 +336,5 @@ def _run(stopping: Stopping) -> None:
         sys.exit(stopping.exit_code)
     except Exception as error:  # noqa: BLE001  # the edge: whatever it is, people read one sentence
         told = error if type(error).__name__ in EXIT_CODES else failed(error)
-        print(printable(str(told)), file=sys.stderr)
+        print(printable(cleaned(str(told))), file=sys.stderr)
         sys.exit(EXIT_CODES[type(told).__name__])

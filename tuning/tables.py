@@ -8,7 +8,7 @@ from analysis.findings.best import BETTER, corrected, over_plms, row, verdict, w
 from analysis.findings.method_table import SIGNS, Cell, method_table, paper_table
 from analysis.findings.repeats import OverSearches, of_study, of_targets
 from analysis.records.evidence import Evidence
-from analysis.records.reader import confirmed_studies
+from analysis.records.reader import confirmed_of, confirmed_studies
 from analysis.records.studies import Estimate, StudyRecord
 from tuning.experiment.experiment import Experiment
 from tuning.layout import UNKNOWN, Grid
@@ -22,18 +22,24 @@ SEARCHES_NOTE = (
 )
 
 
-def best_table(experiment: Experiment, target: str | None = None, width: int | None = None) -> str:
+def best_table(
+    experiment: Experiment,
+    target: str | None = None,
+    width: int | None = None,
+    studies: Sequence[StudyRecord] | None = None,
+) -> str:
     """The best configuration per target, and per PLM where there are several.
 
     Args:
         experiment: whose results are read.
         target: only this one.
         width: columns of a terminal, to which it is folded; None: there is none.
+        studies: its studies, where they are known; None: they are read from MLflow.
 
     Raises:
         NoRecords: if nothing is confirmed, or nothing of the target.
     """
-    records = confirmed_studies(experiment.tracking_uri, experiment.name, target)
+    records = _confirmed(experiment, studies, target)
     chosen = winners(records)
     p_values, plms = corrected(chosen), over_plms(records)
     shown = sorted((r for r in chosen if target in (None, r.target)), key=lambda r: (r.target, r.plm))
@@ -44,9 +50,17 @@ def best_table(experiment: Experiment, target: str | None = None, width: int | N
     return _grid("Best configuration per target", shown, p_values, marked, verdicts_of(shown), searches).text(width)
 
 
-def study_table(experiment: Experiment, width: int | None = None) -> str:
-    """Every study's confirmed winner, with the best constant answer of each target as a reference."""
-    records = confirmed_studies(experiment.tracking_uri, experiment.name)
+def _confirmed(
+    experiment: Experiment, studies: Sequence[StudyRecord] | None, target: str | None = None
+) -> list[StudyRecord]:
+    if studies is None:
+        return confirmed_studies(experiment.tracking_uri, experiment.name, target)
+    return confirmed_of(studies, experiment.name, target)
+
+
+def study_table(experiment: Experiment, width: int | None = None, studies: Sequence[StudyRecord] | None = None) -> str:
+    """Every study's confirmed winner, with the best constant answer of each target as a reference; as `best_table`."""
+    records = _confirmed(experiment, studies)
     ordered = sorted(records, key=lambda r: (r.target, r.plm, r.method, r.source or ""))
     title = "Confirmed winner of each study"
     searches = {record.run_id: of_study(record) for record in ordered}

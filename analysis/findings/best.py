@@ -1,6 +1,7 @@
 """The best configuration per target, from MLflow alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from math import isfinite
 from typing import Any
 
@@ -97,7 +98,22 @@ def best(uri: str, experiment: str, target: str | None = None) -> list[dict[str,
     Raises:
         NoRecords: if no study is confirmed, or none of the target.
     """
-    studies = confirmed_studies(uri, experiment, target)
+    return rows(confirmed_studies(uri, experiment, target), partial(winner_config, uri), target)
+
+
+def rows(
+    studies: Sequence[StudyRecord], config_of: Callable[[str], dict[str, Any]], target: str | None = None
+) -> list[dict[str, Any]]:
+    """The best configuration per target and PLM among confirmed studies, wherever they were read.
+
+    Args:
+        studies: confirmed.
+        config_of: the winner of a study as a complete experiment file, by its run id.
+        target: only this one.
+
+    Returns:
+        As `best`.
+    """
     chosen = winners(studies)
     p_values, plms, searches = corrected(chosen), over_plms(studies), of_targets(studies, winners)
     return [
@@ -105,7 +121,7 @@ def best(uri: str, experiment: str, target: str | None = None) -> list[dict[str,
             **row(record, p_values.get(record.run_id)),
             "best_plm": plms[record.target] == record.plm,
             "over_searches": over.plain if (over := searches.get((record.target, record.plm))) else None,
-            "config": winner_config(uri, record.run_id),
+            "config": config_of(record.run_id),
             "run_id": record.confirmed.run,
         }
         for record in chosen

@@ -115,7 +115,7 @@ def answering(uri: str, what: str) -> Iterator[None]:
 
     try:
         yield
-    except (MlflowException, SQLAlchemyError, OSError) as error:
+    except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:  # the last: a database's driver
         kind = Away if not uri.startswith("sqlite:") and is_away(error) else NoRecords
         remedy = f": {REMEDY}" if kind is Away else ""
         raise kind(f"MLflow at {cleaned(uri)} {what} ({reason_of(error)}){remedy}") from error
@@ -184,4 +184,6 @@ def reason_of(error: BaseException) -> str:
             return one.strerror
         if isinstance(one, TimeoutError) or "Timeout" in type(one).__name__:
             return str(one) if str(one).startswith("no answer") else "no answer in time"
+        if isinstance(one, ConnectionError) and not one.args[1:]:
+            return "the connection was closed without an answer"
     return cleaned(next(iter(str(error).splitlines()), "") or type(error).__name__)

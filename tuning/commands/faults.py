@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
+from analysis.records.address import cleaned
 from tuning.experiment.names import printable
 
 GOES_ON = "then the same command goes on from what is there"
@@ -59,7 +60,6 @@ BY_NAME: Mapping[str, tuple[str, str]] = MappingProxyType(
 
 UNKNOWN = "run the same command again; if it comes back, report it with that file"
 _NUMBER = re.compile(r"\[Errno (\d+)\]")
-_PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 class Failed(Exception):
@@ -88,7 +88,7 @@ def explained(folder: Path, expected: frozenset[str]) -> Iterator[None]:
 def failed(error: BaseException, folder: Path | None = None) -> Failed:
     """What is told of an error, its traceback written into a file that is named."""
     happened, remedy = explanation(error, folder)
-    return Failed(printable(_PASSWORD.sub("", f"{happened}; {remedy} (details: {_logged(error, folder)})")))
+    return Failed(printable(cleaned(f"{happened}; {remedy} (details: {_logged(error, folder)})")))
 
 
 def explanation(error: BaseException, folder: Path | None = None) -> tuple[str, str]:
@@ -136,7 +136,7 @@ def _logged(error: BaseException, folder: Path | None) -> Path:
             *traceback.format_exception(error),
         )
     )
-    text, name = _PASSWORD.sub("", text), f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+    text, name = cleaned(text), f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
     try:
         if folder is None or not folder.is_dir():
             raise FileNotFoundError(folder)

@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from analysis.records.address import cleaned
 from tuning.experiment.names import printable
 
 
@@ -24,11 +25,11 @@ class Problem:
     remedy: str = ""
 
     def __str__(self) -> str:
-        """The problem in one line, whatever stands in its parts."""
+        """The problem in one line, whatever stands in its parts; passwords of addresses are hidden."""
         got = f", got {self.value}" if self.value else ""
         remedy = f"; {self.remedy}" if self.remedy else ""
         place = f"{self.place}: " if self.place else ""
-        return printable(" ".join(f"{place}{self.rule}{got}{remedy}".splitlines()))
+        return printable(cleaned(" ".join(f"{place}{self.rule}{got}{remedy}".splitlines())))
 
 
 def problems_of(error: Exception, place: str = "") -> list[Problem]:

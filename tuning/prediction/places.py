@@ -65,7 +65,8 @@ def _registered(where: str, tracking: str, folder: str) -> Path:
     Raises:
         Misuse: if there is no such model, alias or version, or MLflow does not answer.
     """
-    from analysis.records.connection import NoRecords, client
+    from analysis.records.address import cleaned, plain
+    from analysis.records.connection import NoRecords, client, reason_of
 
     try:
         store = client(tracking, reads=True)
@@ -73,18 +74,14 @@ def _registered(where: str, tracking: str, folder: str) -> Path:
         import mlflow
 
         source = store.get_model_version_download_uri(version.name, version.version)
-        made = mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=folder, tracking_uri=tracking)
+        made = mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=folder, tracking_uri=plain(tracking))
     except NoRecords as error:
         raise Misuse(Problem(where, str(error))) from error
     except Misuse:
         raise
     except Exception as error:  # MLflow raises its own, requests' and SQLAlchemy's
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise Misuse(
-            Problem(
-                where, f"is not to be had of MLflow at {tracking} ({reason})", remedy="see its models in panda-tune ui"
-            )
-        ) from error
+        rule = f"is not to be had of MLflow at {cleaned(tracking)} ({reason_of(error)})"
+        raise Misuse(Problem(where, rule, remedy="see its models in panda-tune ui")) from error
     return Path(made)
 
 

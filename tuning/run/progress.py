@@ -19,6 +19,7 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 from rich.text import Text
 
+from analysis.records.address import cleaned
 from tuning.experiment.names import printable
 
 EVERY_S = 10.0
@@ -117,7 +118,7 @@ class Progress:
     def say(self, text: str) -> None:
         """A line for people."""
         self.said = time.monotonic()
-        self.console.print(printable(text), markup=False, soft_wrap=True)
+        self.console.print(printable(cleaned(text)), markup=False, soft_wrap=True)
 
     def _state(self) -> str:
         """What is going on, in one line."""

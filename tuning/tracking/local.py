@@ -1,5 +1,6 @@
 """What MLflow would show of studies, from the library and the journals alone: for when it does not answer."""
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -38,6 +39,11 @@ class LocalRecords:
 
     studies: tuple[StudyRecord, ...]
     configs: Mapping[str, str]
+
+    def config(self, run_id: str) -> dict[str, Any]:
+        """The winner of a study as a complete experiment file."""
+        config: dict[str, Any] = json.loads(self.configs[run_id])
+        return config
 
 
 def local_records(updates: Iterable[RunUpdate], run_ids: Mapping[str, str]) -> LocalRecords:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from analysis.findings.best import winners as target_winners
-from analysis.records.connection import client
+from analysis.records.address import cleaned
+from analysis.records.connection import client, reason_of
 from analysis.records.reader import confirmed_studies
 from analysis.records.studies import StudyRecord
 from tuning.planning.results import Winner, confirm_key
@@ -76,9 +77,8 @@ class Registry:
             action()
         except Exception as error:  # noqa: BLE001  # MLflow raises its own, requests' and SQLAlchemy's: winners are there all the same
             self.is_silent = True
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
             self.notify(
-                f"MLflow at {self.uri} registers no models ({reason}); the search is complete without; "
+                f"MLflow at {cleaned(self.uri)} registers no models ({reason_of(error)}); the search is complete without; "
                 "tracking.register: false leaves it out"
             )
 

@@ -1,8 +1,10 @@
 """A whole search whose MLflow server is away, comes back or is found again by the next call: real Ray, a real store."""
 
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +80,7 @@ def content(experiment: Experiment) -> dict[str, Any]:
 @pytest.fixture
 def planned_here(planned: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Experiment]:
     """Experiments of one target and method, each with a store of its own, of which a driver asks often."""
-    monkeypatch.setattr(tracking, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(tracking, "PATIENCE_S", 0.2)
 
     def experiment(folder: Path) -> Experiment:
         folder.mkdir()
@@ -88,6 +90,15 @@ def planned_here(planned: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch) 
         return plan.experiment
 
     return experiment
+
+
+def answer_once_missed(server: Server, notes: Notes) -> None:
+    """Lets a server answer again once the writer, which has a thread of its own, has found it away."""
+    until = time.monotonic() + 60
+    while not any("does not answer" in line for line in notes.lines):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    server.answer()
 
 
 def test_mlflow_is_whole_however_its_server_was_away(
@@ -106,7 +117,8 @@ def test_mlflow_is_whole_however_its_server_was_away(
     ):
         experiment = planned_here(tmp_path / name)
         server = Server(experiment.storage_path / "mlflow.db")
-        notes = Notes({gone: server.stop, back: server.answer})
+        notes = Notes({gone: server.stop})
+        notes.events[back] = partial(answer_once_missed, server, notes)
         assert not searching.search(experiment, ray_address, notes).failures
         assert len([text for text in notes.lines if "does not answer" in text and "still" not in text]) == 1
         assert any("still does not answer" in text for text in notes.lines) == (not back)

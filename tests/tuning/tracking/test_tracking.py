@@ -109,6 +109,56 @@ def test_params_are_written_once_and_a_later_value_holds_up_nothing(
     assert found(uri)["trial:a/0"].data.params == {"lambda": "0.5"}
 
 
+@pytest.mark.parametrize("behind_ms", [1, 0, 3600_000])
+def test_a_later_value_wins_where_the_clock_is_behind_that_of_the_last_driver(
+    uri: str, tracker: Callable[[str], Tracker], monkeypatch: pytest.MonkeyPatch, behind_ms: int
+) -> None:
+    """MLflow takes the latest of a step by its time, and of one time the largest."""
+    now = time.time()
+    for ahead_s, value in ((7200.0, 0.9), (7200.0 - behind_ms / 1000, 0.4), (0.0, 0.2)):
+        with monkeypatch.context() as clock:
+            clock.setattr(time, "time", lambda ahead=ahead_s: now + ahead)
+            assert tracker(uri).write(replace(STUDY, metrics={"gain": value}))
+        assert found(uri)["study:a"].data.metrics["gain"] == value
+    assert [value for _, value in history(uri, "study:a", "gain")] == [0.9, 0.4, 0.2]
+
+
+def made_twice(uri: str, name: str) -> None:
+    """Makes a run a second time, as a server does that is asked again since its answer was lost."""
+    run = found(uri)[name]
+    client(uri).create_run(run.info.experiment_id, tags=dict(run.data.tags), run_name=run.info.run_name)
+
+
+def test_readers_take_one_of_two_runs_of_an_id_the_one_that_holds_more(
+    uri: str, tracker: Callable[[str], Tracker]
+) -> None:
+    assert tracker(uri).write(STUDY, trial(2, 4))
+    for name in ("study:a", "trial:a/0"):
+        made_twice(uri, name)
+    assert len(list(runs(client(uri), "small"))) == 4
+    read_runs = read(uri, "small", "")
+    assert sorted(run.data.tags["panda.id"] for run in read_runs) == ["study:a", "trial:a/0"]
+    (of_trial,) = (run for run in read_runs if run.data.tags["panda.id"] == "trial:a/0")
+    assert of_trial.data.metrics["score"] == 0.4
+
+
+def test_of_two_runs_of_an_id_the_next_driver_keeps_one_with_the_children_of_both(
+    uri: str, tracker: Callable[[str], Tracker]
+) -> None:
+    assert tracker(uri).write(replace(STUDY, metrics={"gain": 0.5}), TRIAL)
+    kept = found(uri)["study:a"].info.run_id
+    made_twice(uri, "study:a")
+    every = {run.info.run_id for run in runs(client(uri), "small")}
+    (twin,) = every - {kept, found(uri)["trial:a/0"].info.run_id}
+    client(uri).set_tag(found(uri)["trial:a/0"].info.run_id, PARENT, twin)
+    assert tracker(uri).write(STUDY, TRIAL)
+    assert len(list(runs(client(uri), "small"))) == 2
+    assert found(uri)["study:a"].info.run_id == kept
+    assert found(uri)["trial:a/0"].data.tags[PARENT] == kept
+    gone = client(uri).get_run(twin)
+    assert (gone.info.lifecycle_stage, gone.data.tags["panda.twin_of"]) == ("deleted", kept)
+
+
 @pytest.mark.parametrize("ended", [FINISHED, FAILED])
 def test_a_run_has_the_status_that_was_written_last(uri: str, tracker: Callable[[str], Tracker], ended: str) -> None:
     driver = tracker(uri)
