@@ -50,7 +50,7 @@ def test_deviations_that_the_code_names_are_told() -> None:
 
 def test_the_readme_names_every_kind_of_command() -> None:
     assert {command[1] for command in COMMANDS} == {
-        "new", "search", "best", "retrieve", "analyze", "correlate", "train", "predict", "export", "ui", "library", "schema",
+        "new", "search", "best", "retrieve", "analyze", "correlate", "train", "predict", "export", "ui", "library", "schema", "doctor",
     }  # fmt: skip
 
 
