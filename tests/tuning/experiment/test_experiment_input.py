@@ -14,6 +14,7 @@ from panda_trainable.config.section import settings_of
 from tests.kits.command import experiment_file
 from tuning.experiment.experiment import Experiment, TaskSection
 from tuning.experiment.loading import load
+from tuning.experiment.names import printable
 from tuning.experiment.problems import Misuse
 from tuning.planning.resolve import load_whole, resolve
 
@@ -175,7 +176,8 @@ def taken_or_refused(file: Path, overrides: Sequence[str] = (), reads: Callable[
     try:
         assert isinstance(reads(file, overrides), Experiment)
     except Misuse as refused:
-        places = (f"{file}:", *(" ".join(f"-o {override}".split()) for override in overrides))
+        told = (printable(" ".join(f"-o {override}".splitlines())) for override in overrides)
+        places = (f"{file}:", *(" ".join(place.split()) for place in told))
         assert any(place in " ".join(str(refused).split()) for place in places)
 
 
