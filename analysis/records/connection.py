@@ -56,16 +56,18 @@ def client(uri: str, reads: bool = False) -> Any:
     import mlflow
 
     address = log_in(uri)
-    if not reads or uri.startswith("sqlite:"):
+    def store() -> Any:
         return mlflow.MlflowClient(tracking_uri=address, registry_uri=address)
 
-    def answering_client() -> Any:
-        store = mlflow.MlflowClient(tracking_uri=address, registry_uri=address)
-        store.search_experiments(max_results=1)
-        return store
+    def answering_store() -> Any:
+        found = store()
+        found.search_experiments(max_results=1)
+        return found
 
+    if not reads:
+        return store()
     with answering(uri, "does not answer"):
-        return within(ANSWERS_WITHIN_S, answering_client)
+        return store() if uri.startswith("sqlite:") else within(ANSWERS_WITHIN_S, answering_store)
 
 
 def _prepare() -> None:

@@ -59,7 +59,8 @@ def refused(ran: Ran, file: Path, *parts: str) -> list[str]:
 
 def left(folder: Path) -> set[str]:
     """Kinds of what a refused run left in the storage."""
-    return {"/".join(path.relative_to(folder / "runs").parts[:2]) for path in written(folder / "runs")}
+    found = (path.relative_to(folder / "runs").parts for path in written(folder / "runs"))
+    return {"/".join(parts[: 3 if parts[0] == "searches" else 2]) for parts in found}
 
 
 def written(storage: Path) -> Iterator[Path]:
@@ -476,7 +477,7 @@ def test_what_no_worker_could_train_is_told_before_one_starts(
     change, parts = PREPARED[mistake]
     change(tmp_path)
     refused(ran, file, *(part.format(folder=tmp_path) for part in parts))
-    assert left(tmp_path) <= {"library/tokens", "library/texts"}
+    assert left(tmp_path) <= {"library/tokens", "library/texts", "searches/small/uses"}
 
 
 def copied_plm(folder: Path, **changes: Any) -> Path:
@@ -548,7 +549,7 @@ def test_a_plm_that_cannot_be_used_is_told(ran: Ran, file: Path, tmp_path: Path,
     change, parts = BROKEN_PLMS[mistake]
     change(tmp_path)
     refused(ran, file, *parts)
-    assert left(tmp_path) <= {"library/tokens", "library/texts"}
+    assert left(tmp_path) <= {"library/tokens", "library/texts", "searches/small/uses"}
 
 
 ODD = {"too long": "x" * 300, "a NUL": "a\0b", "somebody's home": "~nobody/x"}
@@ -692,7 +693,7 @@ def test_a_search_is_refused_as_its_dry_run_and_leaves_nothing_but_tables(
     lines = refused(ran, file)
     code, out, said = ran("search", file)
     assert (code, out, said.splitlines()) == (2, "", lines)
-    assert left(tmp_path) <= {"library/tokens", "library/texts"}
+    assert left(tmp_path) <= {"library/tokens", "library/texts", "searches/small/uses"}
 
 
 def test_the_installed_command_refuses_in_the_same_words(ran: Ran, file: Path, tmp_path: Path) -> None:
