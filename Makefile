@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-.PHONY: install smollm quickstart test quick lint
+.PHONY: install smollm quickstart test quick test-faults lint
 
 install: $(VENV)/.installed  ## into .venv, with the exact versions of constraints.txt
 
@@ -18,8 +18,11 @@ smollm: install  ## a small causal language model to ask: SmolLM2-135M as a GGUF
 quickstart: install  ## the main job on demonstration tasks
 	$(BIN)/panda-tune search examples/quickstart.yaml
 
-test: install  ## all tests, on two cores
-	$(PYTEST)
+test: install  ## all tests, on two cores, but for those that break a whole search
+	$(PYTEST) -m "not (faults and slow)"
+
+test-faults: install  ## kills, silences and breaks real processes, servers, disks and networks
+	$(PYTEST) -m faults
 
 quick: install  ## the everyday tests, on two cores
 	$(PYTEST) -m "not slow"

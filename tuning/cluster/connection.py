@@ -62,7 +62,7 @@ def connected(address: str | None) -> Iterator[None]:
         with _own_signals():
             _connect(address, staged)
         logging.getLogger("ray").setLevel(logging.ERROR)
-        logging.getLogger("ray.tune").setLevel(logging.ERROR)
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's lost process is told by our own callback
         yield
 
 

@@ -90,6 +90,11 @@ class Watcher(tune.Callback):
         """A trial ended by itself or was stopped."""
         self._end(trial)
 
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A trial's process was lost, and Tune begins it again."""
+        study, number = self._study(trial), trial.config["number"]
+        self.progress.say(f"{study.name}, trial {number}: its process was lost; the trial begins again")
+
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial's process was lost for good."""
         self._end(trial)

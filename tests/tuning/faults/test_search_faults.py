@@ -17,6 +17,7 @@ import pytest
 
 from tests.kits.command import experiment_file
 from tests.tuning.run.test_search import statuses
+from tuning.engine.journal import Journal
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
@@ -62,19 +63,30 @@ class Search:
         _, said = self.process.communicate(timeout=LONGEST_S)
         return self.process.returncode, said
 
-    def actor(self) -> int:
-        """The process of its trial; 0 while there is none."""
+    def child(self, *parts: bytes) -> int:
+        """The process below it whose command line has all parts; 0 while there is none."""
         for process in descendants(self.process.pid):
-            name = Path(f"/proc/{process}/cmdline").read_bytes()
-            if name.startswith(b"ray::") and b"PandaTrainable" in name:
+            try:
+                name = Path(f"/proc/{process}/cmdline").read_bytes()
+            except OSError:
+                continue  # it has just ended
+            if all(part in name for part in parts):
                 return process
         return 0
+
+    def actor(self) -> int:
+        """The process of its trial; 0 while there is none."""
+        return self.child(b"ray::", b"PandaTrainable")
 
 
 def descendants(pid: int) -> Iterator[int]:
     """The processes below one, as far as they are still there."""
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, task.read_text().split()):
+        try:
+            children = task.read_text().split()
+        except OSError:
+            continue  # the thread has just ended
+        for child in map(int, children):
             yield child
             yield from descendants(child)
 
@@ -133,6 +145,45 @@ def test_a_trial_that_hangs_fails_with_that_reason_and_the_search_goes_on(
     ended = [json.loads(line) for line in journal.read_text().splitlines() if '"op_code":6' in line]
     assert len(ended) == 6
     assert sum("hung" in line for line in journal.read_text().splitlines()) == 1
+
+
+def test_a_trial_whose_process_is_killed_is_begun_again_and_nothing_is_lost(
+    tmp_path: Path, plms: Callable[[str], Path], temporary: Path
+) -> None:
+    search = Search(experiment_file(tmp_path, plms("bert"), **SETTINGS), temporary)
+    search.wait_for(lambda: results(tmp_path / "runs"))
+    os.kill(search.wait_for(search.actor), signal.SIGKILL)
+    code, said = search.end()
+    assert code == 0, said
+    assert "Traceback" not in said
+    assert "its process was lost; the trial begins again" in said
+    assert states(tmp_path) <= {"COMPLETE", "PRUNED"}
+    assert statuses(tmp_path) == {"FINISHED"}
+
+
+def test_where_the_control_store_is_killed_the_same_command_goes_on(
+    tmp_path: Path, plms: Callable[[str], Path], temporary: Path
+) -> None:
+    file = experiment_file(tmp_path, plms("bert"), **SETTINGS)
+    search = Search(file, temporary)
+    search.wait_for(lambda: results(tmp_path / "runs"))
+    os.kill(search.wait_for(lambda: search.child(b"gcs_server")), signal.SIGKILL)
+    code, said = search.end()
+    assert code != 0
+    assert "Traceback" not in said
+    assert len(said.splitlines()) < 30
+    code, said = Search(file, temporary).end()
+    assert code == 0, said
+    assert states(tmp_path) <= {"COMPLETE", "PRUNED"}
+    assert statuses(tmp_path) == {"FINISHED"}
+
+
+def states(folder: Path) -> set[str]:
+    """How the trials of the one study ended, all of which there are."""
+    (path,) = (folder / "runs/searches/small/studies").glob("*.journal")
+    trials = Journal(path.stem, path).trials
+    assert len(trials) == SETTINGS["search"]["trials"]
+    return {trial.state.name for trial in trials}
 
 
 def test_a_deleted_storage_is_one_sentence_with_what_to_do(
