@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from tuning.cluster.connection import connected
+from tuning.cluster.resources import nodes
 from tuning.doctor.checks import BEFORE, CONNECTED, LOADS, ON_NODES, REACHED, REMEDY_OF_WORK, TRAINS
 from tuning.doctor.driver_checks import Patient
 from tuning.doctor.findings import Failed, Finding, Skipped
@@ -108,7 +109,7 @@ def _of_problem(check: str, problem: Problem) -> Finding:
 
 
 def check_nodes(storage: Path, tell: Callable[[str], None]) -> None:
-    """The fast checks of nodes, as a search makes them before it starts.
+    """The fast checks of nodes, as a search makes them before it starts on several.
 
     Args:
         storage: the folder that every node should see.
@@ -117,6 +118,8 @@ def check_nodes(storage: Path, tell: Callable[[str], None]) -> None:
     Raises:
         Misuse: with each node on which trials would fail.
     """
+    if len(nodes()) == 1:
+        return  # the driver's own
     with visited(storage) as visits:
         failed = [finding for visit in visits for finding in on_node(visit) if finding.state == "failed"]
     stops = [finding for finding in failed if ON_NODES[finding.check].in_search == "ends"]
