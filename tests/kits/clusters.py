@@ -112,6 +112,6 @@ def wait_for_nodes(address: str, count: int, inside: tuple[str, ...] = (), secon
     while True:
         asked = [*inside, sys.executable, "-c", NODES, address, str(count)]
         done = subprocess.run(asked, check=False, capture_output=True, text=True)
-        if done.returncode == 0 and int(done.stdout) >= count:
+        if done.returncode == 0 and done.stdout.splitlines()[-1] == str(count):  # Ray may have said something before
             return
         assert time.monotonic() < until, done.stderr  # a node that was too slow is started again
