@@ -9,20 +9,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+PORTS = iter(range(9100 + os.getpid() % 50 * 16, 9990))
+AGENTS = ("metrics-export", "dashboard-agent-grpc", "dashboard-agent-listen", "runtime-env-agent")
+"""Ports that Ray would wait for some seconds to be told, which is not enough where much else is to be done."""
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 
 
 def free_port() -> int:
-    """A port on which nothing listens, below those that Ray gives its workers."""
-    for port in range(9100, 9900):
-        with socket.socket() as tried:
-            if tried.connect_ex(("127.0.0.1", port)):
-                try:
-                    tried.close()
-                    with socket.create_server(("0.0.0.0", port)):  # noqa: S104
-                        return port
-                except OSError:
-                    continue
+    """A port on which nothing listens, below those that Ray gives its workers; each call gives another one."""
+    for port in PORTS:
+        try:
+            with socket.create_server(("0.0.0.0", port)):  # noqa: S104
+                return port
+        except OSError:
+            continue
     raise AssertionError("no port is free")
 
 
@@ -40,8 +40,9 @@ def ray_node(*arguments: str, inside: tuple[str, ...] = (), **environment: str) 
         environment: variables of its processes.
     """
     usual = {"RAY_worker_niceness": "0", "RAY_agent_register_timeout_ms": "120000", "RAY_AUTH_MODE": "disabled"}
+    ports = [f"--{name}-port={free_port()}" for name in AGENTS]
     node = subprocess.Popen(
-        [*AGAIN, *inside, *RAY, "start", "--block", "--disable-usage-stats", *arguments], start_new_session=True,
+        [*AGAIN, *inside, *RAY, "start", "--block", "--disable-usage-stats", *ports, *arguments], start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **usual, **environment},
     )  # fmt: skip
     try:
@@ -98,17 +99,19 @@ import ray
 from tuning.cluster.connection import connected
 from tuning.cluster.resources import nodes
 with connected(sys.argv[1]):
-    until = time.monotonic() + 120
+    until = time.monotonic() + 60
     while len(nodes()) < int(sys.argv[2]) and time.monotonic() < until:
         time.sleep(0.2)
     print(len(nodes()))
 """
 
 
-def wait_for_nodes(address: str, count: int) -> None:
-    """Waits until so many nodes have joined, in a process of its own: this one may be connected elsewhere."""
-    done = subprocess.run(
-        [sys.executable, "-c", NODES, address, str(count)], check=False, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) >= count
+def wait_for_nodes(address: str, count: int, inside: tuple[str, ...] = (), seconds: float = 240) -> None:
+    """Waits until so many nodes have joined, in processes of their own: this one may be connected elsewhere."""
+    until = time.monotonic() + seconds
+    while True:
+        asked = [*inside, sys.executable, "-c", NODES, address, str(count)]
+        done = subprocess.run(asked, check=False, capture_output=True, text=True)
+        if done.returncode == 0 and done.stdout.splitlines()[-1] == str(count):  # Ray may have said something before
+            return
+        assert time.monotonic() < until, done.stderr  # a node that was too slow is started again

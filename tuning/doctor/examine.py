@@ -6,9 +6,11 @@ from functools import partial
 from pathlib import Path
 
 from tuning.cluster.connection import connected
+from tuning.cluster.resources import nodes
 from tuning.doctor.checks import BEFORE, CONNECTED, LOADS, ON_NODES, REACHED, REMEDY_OF_WORK, TRAINS
 from tuning.doctor.driver_checks import Patient
 from tuning.doctor.findings import Failed, Finding, Skipped
+from tuning.doctor.visitor import load_all, train
 from tuning.doctor.visits import LOADED_WITHIN_S, Visit, reason, visited
 from tuning.experiment.experiment import Experiment
 from tuning.experiment.problems import Misuse, Problem
@@ -68,7 +70,7 @@ def _loads(patient: Patient, visit: Visit) -> list[Finding]:
     def load() -> str:
         if not patient.plans:
             raise Skipped("no plan")
-        return str(visit.asked(lambda visitor: visitor.load.remote(patient.plans), LOADED_WITHIN_S))
+        return str(visit.asked(load_all, patient.plans, within_s=LOADED_WITHIN_S))
 
     return _found(LOADS, visit.name, load, REMEDY_OF_WORK[LOADS])
 
@@ -77,13 +79,11 @@ def _trained(patient: Patient) -> str:
     """A tiny trial, with what a trial takes, wherever Ray runs it."""
     import ray
 
-    from tuning.doctor.visitor import Visitor
-
     if not patient.plans or not patient.asked:
         raise Skipped("no plan" if not patient.plans else "no resources")
     cpu, gpu = patient.asked["cpu"], patient.asked["gpu"]
-    trial = ray.remote(num_cpus=cpu, num_gpus=gpu, max_retries=0)(Visitor.train)
-    return str(ray.get(trial.remote(Visitor(), patient.plans[0]), timeout=LOADED_WITHIN_S))
+    trial = ray.remote(num_cpus=cpu, num_gpus=gpu, max_retries=0)(train)
+    return str(ray.get(trial.remote(patient.plans[0]), timeout=LOADED_WITHIN_S))
 
 
 def _found(check: str, node: str, find: Callable[[], str], remedy: str) -> list[Finding]:
@@ -108,7 +108,7 @@ def _of_problem(check: str, problem: Problem) -> Finding:
 
 
 def check_nodes(storage: Path, tell: Callable[[str], None]) -> None:
-    """The fast checks of nodes, as a search makes them before it starts.
+    """The fast checks of nodes, as a search makes them before it starts on several.
 
     Args:
         storage: the folder that every node should see.
@@ -117,6 +117,8 @@ def check_nodes(storage: Path, tell: Callable[[str], None]) -> None:
     Raises:
         Misuse: with each node on which trials would fail.
     """
+    if len(nodes()) == 1:
+        return  # the driver's own
     with visited(storage) as visits:
         failed = [finding for visit in visits for finding in on_node(visit) if finding.state == "failed"]
     stops = [finding for finding in failed if ON_NODES[finding.check].in_search == "ends"]

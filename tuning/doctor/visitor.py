@@ -1,4 +1,4 @@
-"""What looks around on a node: an actor of plain methods, which say what they see and judge nothing."""
+"""What is called on a node: functions that say what they see there and judge nothing."""
 
 import platform
 import shutil
@@ -63,69 +63,68 @@ def mark(storage: Path, name: str) -> Path:
     return storage / f".doctor-{name}"
 
 
-class Visitor:
-    """Runs on a node, and says what it sees there."""
+def facts(storage: str, sign: str, own: str) -> dict[str, Any]:
+    """What is quick to see.
 
-    def facts(self, storage: str, sign: str, own: str) -> dict[str, Any]:
-        """What is quick to see.
+    Args:
+        storage: the folder that every node should see.
+        sign: of the driver, which lies there.
+        own: of this node, which is left there.
+    """
+    return {
+        "versions": versions(),
+        "project": project(),
+        "gpus": gpus(),
+        "scratch": shutil.disk_usage(tempfile.gettempdir()).free,
+        "storage": _storage(Path(storage), sign, own),
+    }
 
-        Args:
-            storage: the folder that every node should see.
-            sign: of the driver, which lies there.
-            own: of this node, which is left there.
-        """
-        return {
-            "versions": versions(),
-            "project": project(),
-            "gpus": gpus(),
-            "scratch": shutil.disk_usage(tempfile.gettempdir()).free,
-            "storage": self._storage(Path(storage), sign, own),
-        }
 
-    def _storage(self, storage: Path, sign: str, own: str) -> str:
-        """Why the storage is none that can be searched in from here; empty: it is."""
-        if not storage.is_dir():
-            return f"{storage} is not there"
-        try:
-            seen = mark(storage, sign).exists()
-            mark(storage, own).write_text(own, encoding="utf-8")
-        except OSError as error:
-            return f"{storage} is not writable ({error.strerror})"
-        return "" if seen else f"{storage} is another folder than the driver's"
+def _storage(storage: Path, sign: str, own: str) -> str:
+    """Why the storage is none that can be searched in from here; empty: it is."""
+    if not storage.is_dir():
+        return f"{storage} is not there"
+    try:
+        seen = mark(storage, sign).exists()
+        mark(storage, own).write_text(own, encoding="utf-8")
+    except OSError as error:
+        return f"{storage} is not writable ({error.strerror})"
+    return "" if seen else f"{storage} is another folder than the driver's"
 
-    def clock(self) -> float:
-        """Seconds since the epoch, as this node has them."""
-        return time.time()
 
-    def load(self, plans: Sequence[Plan]) -> str:
-        """Loads every PLM and reads every task as trials do; what was read."""
-        from panda_trainable.data.limits import kept_rows
-        from panda_trainable.worker import load_encoder, release_encoder, single_threaded
+def clock() -> float:
+    """Seconds since the epoch, as this node has them."""
+    return time.time()
 
-        single_threaded()
-        settings = list(dict.fromkeys(setting for plan in plans for setting in plan.settings))
-        tasks = list(dict.fromkeys(task for plan in plans for task in plan.tasks.values() if task.origin.has_rows))
-        for setting in settings:
-            load_encoder(setting.plm)
-        release_encoder()
-        rows = sum(len(kept_rows(task, "train", None)[0]) for task in tasks)
-        return f"{len(settings)} PLM{'s'[: len(settings) > 1]}, {len(tasks)} tasks with {rows} train rows"
 
-    def train(self, plan: Plan) -> str:
-        """Trains and scores a student for a few steps, as a trial does; how long that took."""
-        from panda_trainable.library import PromptLibrary
-        from panda_trainable.transfer.methods import open_trainer
-        from panda_trainable.worker import device, single_threaded
-        from tuning.planning.bases import study_base
+def load_all(plans: Sequence[Plan]) -> str:
+    """Loads every PLM and reads every task as trials do; what was read."""
+    from panda_trainable.data.limits import kept_rows
+    from panda_trainable.worker import load_encoder, release_encoder, single_threaded
 
-        single_threaded()
-        pair = next(pair for pair in plan.pairs if pair.method == BASELINE)
-        trainer = open_trainer(PromptLibrary(plan.experiment.storage_path / "library"), study_base(plan, pair, ())[0])
-        began = time.perf_counter()
-        trainer.advance(TRAINED_STEPS)
-        trained = time.perf_counter()
-        trainer.select()
-        scored = time.perf_counter() - trained
-        return (
-            f"{pair.target} on {device()}: {(trained - began) / TRAINED_STEPS:.2f} s a step, {scored:.2f} s a scoring"
-        )
+    single_threaded()
+    settings = list(dict.fromkeys(setting for plan in plans for setting in plan.settings))
+    tasks = list(dict.fromkeys(task for plan in plans for task in plan.tasks.values() if task.origin.has_rows))
+    for setting in settings:
+        load_encoder(setting.plm)
+    release_encoder()
+    rows = sum(len(kept_rows(task, "train", None)[0]) for task in tasks)
+    return f"{len(settings)} PLM{'s'[: len(settings) > 1]}, {len(tasks)} tasks with {rows} train rows"
+
+
+def train(plan: Plan) -> str:
+    """Trains and scores a student for a few steps, as a trial does; how long that took."""
+    from panda_trainable.library import PromptLibrary
+    from panda_trainable.transfer.methods import open_trainer
+    from panda_trainable.worker import device, single_threaded
+    from tuning.planning.bases import study_base
+
+    single_threaded()
+    pair = next(pair for pair in plan.pairs if pair.method == BASELINE)
+    trainer = open_trainer(PromptLibrary(plan.experiment.storage_path / "library"), study_base(plan, pair, ())[0])
+    began = time.perf_counter()
+    trainer.advance(TRAINED_STEPS)
+    trained = time.perf_counter()
+    trainer.select()
+    scored = time.perf_counter() - trained
+    return f"{pair.target} on {device()}: {(trained - began) / TRAINED_STEPS:.2f} s a step, {scored:.2f} s a scoring"

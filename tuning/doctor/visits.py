@@ -1,7 +1,7 @@
 """Visits to every node: what is seen there, whether it is reached, and how far its clock is off."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from tuning.cluster.resources import nodes
-from tuning.doctor.visitor import Visitor, mark
+from tuning.doctor.visitor import clock, facts, mark
 
 REACHED_WITHIN_S = 90.0
 """Seconds in which a node must have started a worker and said what it sees."""
@@ -27,7 +27,6 @@ class Visit:
     Attributes:
         node: as Ray describes it.
         name: `host/id`, as trials say it.
-        visitor: the actor there.
         missed: why the node was not reached; empty: it was.
         facts: what it saw.
         skew: seconds that its clock is off at least.
@@ -36,27 +35,27 @@ class Visit:
 
     node: Mapping[str, Any]
     name: str
-    visitor: Any
     missed: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
     skew: float = 0.0
     writes_here: bool = False
 
-    def asked(self, call: Callable[[Any], Any], within_s: float) -> Any:
-        """What its visitor answers; raises Ray's errors."""
+    def asked(self, function: Callable[..., Any], *arguments: Any, within_s: float) -> Any:
+        """What a function gives there; it takes no CPU, so that it fits beside a search. Raises Ray's errors."""
         import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        return ray.get(call(self.visitor), timeout=within_s)
+        there = NodeAffinitySchedulingStrategy(self.node["NodeID"], soft=False)
+        options: dict[str, Any] = {"num_cpus": 0, "max_retries": 0, "scheduling_strategy": there}
+        return ray.get(ray.remote(**options)(function).remote(*arguments), timeout=within_s)
 
 
 @contextmanager
 def visited(storage: Path) -> Iterator[list[Visit]]:
-    """Visits to all nodes that are alive; their actors end with the block."""
-    import ray
-
+    """Visits to all nodes that are alive; what they leave in the storage goes with the block."""
     storage.mkdir(parents=True, exist_ok=True)
     sign = uuid4().hex
-    found = [_sent(node) for node in nodes()]
+    found = [Visit(node, f"{node['NodeManagerHostname']}/{node['NodeID'][:8]}") for node in nodes()]
     try:
         mark(storage, sign).write_text(sign, encoding="utf-8")
         with ThreadPoolExecutor(max(1, len(found))) as pool:
@@ -64,19 +63,6 @@ def visited(storage: Path) -> Iterator[list[Visit]]:
     finally:
         for left in storage.glob(f"{mark(storage, sign).name}*"):
             left.unlink(missing_ok=True)
-        for visit in found:
-            ray.kill(visit.visitor)
-
-
-def _sent(node: Mapping[str, Any]) -> Visit:
-    """A visitor on its way to a node; it takes no CPU, so that it fits beside a search."""
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-    options: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": there}
-    visitor = ray.remote(**options)(Visitor).remote()
-    return Visit(node, f"{node['NodeManagerHostname']}/{node['NodeID'][:8]}", visitor)
 
 
 def _seen(visit: Visit, storage: Path, sign: str) -> Visit:
@@ -84,17 +70,17 @@ def _seen(visit: Visit, storage: Path, sign: str) -> Visit:
 
     own = f"{sign}-{visit.node['NodeID'][:12]}"
     try:
-        facts = visit.asked(lambda visitor: visitor.facts.remote(str(storage), sign, own), REACHED_WITHIN_S)
+        seen = visit.asked(facts, str(storage), sign, own, within_s=REACHED_WITHIN_S)
         skew = _skew(visit)
     except ray.exceptions.RayError as error:
-        return Visit(visit.node, visit.name, visit.visitor, missed=reason(error))
-    return Visit(visit.node, visit.name, visit.visitor, "", facts, skew, _appears(mark(storage, own)))
+        return Visit(visit.node, visit.name, missed=reason(error))
+    return Visit(visit.node, visit.name, "", seen, skew, _appears(mark(storage, own)))
 
 
 def _skew(visit: Visit) -> float:
     """Seconds by which a node's clock lies outside of the time in which it was asked, here."""
     began = time.time()
-    there = visit.asked(lambda visitor: visitor.clock.remote(), REACHED_WITHIN_S)
+    there = visit.asked(clock, within_s=REACHED_WITHIN_S)
     return float(max(began - there, there - time.time(), 0.0))
 
 
@@ -110,8 +96,3 @@ def reason(error: Exception) -> str:
     cause = getattr(error, "cause", None) or error
     text = " ".join(str(cause).split())
     return f"{type(cause).__name__}: {text[:200]}" if text else type(cause).__name__
-
-
-def names(visits: Sequence[Visit]) -> str:
-    """The nodes, for people."""
-    return ", ".join(visit.name for visit in visits)

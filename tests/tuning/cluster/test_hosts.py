@@ -12,7 +12,7 @@ import pytest
 
 from analysis.records import reader as records
 from tests.kits import hosts as kit
-from tests.kits.clusters import ray_node, wait_for
+from tests.kits.clusters import ray_node, wait_for, wait_for_nodes
 from tests.kits.command import COMMAND, experiment_file
 from tests.tuning.cluster.test_cluster import journals
 from tests.tuning.run.test_search import statuses
@@ -71,6 +71,7 @@ def test_a_search_over_hosts_loses_nothing_where_one_is_cut_off_and_comes_back(
         wait_for(head.address, PORT, head.inside)
         join(steady, f"--address={address}", "--num-cpus=1")
         join(cut, f"--address={address}", "--num-cpus=1")
+        wait_for_nodes(address, 3, head.inside)
         driver = subprocess.Popen(
             [*head.inside, str(COMMAND), "search", str(file), "--address", address, "--wait-for-nodes", "120"],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -55,7 +55,7 @@ def test_the_doctor_names_the_broken_node_and_what_to_do(broken: tuple[Path, str
     done = panda_tune("doctor", file, "--address", address, "--format", "json", code=1)
     findings = json.loads(done.stdout)
     failed = [finding for finding in findings if finding["state"] == "failed"]
-    assert {finding["check"] for finding in failed} == {"versions", "storage"}
+    assert {finding["check"] for finding in failed} == {"versions", "storage"}, failed
     assert len({finding["node"] for finding in failed}) == 1
     said = {finding["check"]: finding for finding in failed}
     assert said["versions"]["found"].startswith("transformers 0.0.1, here ")
