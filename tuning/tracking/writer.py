@@ -22,6 +22,8 @@ CLOSING_S = 10.0
 """Seconds after which a search that ends leaves its runs as they are."""
 PAUSE_S = 0.25
 """Seconds between two looks at what waits: what a trial reports meanwhile is written together."""
+SHARE = 0.25
+"""Of a processor's time that updates may take while the search goes on: Tune's loop shares the interpreter with them."""
 
 T = TypeVar("T")
 Make = Callable[[], RunUpdate]
@@ -58,6 +60,7 @@ class Writer:
         self._calls: list[tuple[Callable[[], Any], Future[Any]]] = []
         self._left_out: set[str] = set()
         self._changed = Condition()
+        self._rests_until = 0.0
         self._is_over = self._is_slow = False
         self._thread = Thread(target=self._run, name="mlflow", daemon=True)
 
@@ -165,15 +168,17 @@ class Writer:
         return lambda: self._write(name, waiting)
 
     def _is_due(self) -> bool:
-        """Whether an update waits, and MLflow is not left alone."""
-        return bool(self._updates) and time.monotonic() >= self.tracker.retry_at
+        """Whether an update waits, and neither MLflow is left alone nor Tune's loop has its turn."""
+        return bool(self._updates) and time.monotonic() >= max(self.tracker.retry_at, self._rests_until)
 
     def _write(self, name: str, waiting: "_Waiting") -> None:
+        spent = time.thread_time()  # waiting for a server's answer takes nothing from the search
         try:
             is_done = self.tracker.write(waiting.make())
         except Exception as error:  # noqa: BLE001  # of one update, by a journal perhaps: all others are still to be written
             self.notify(f"MLflow is not told of {name} ({cleaned(str(error))}); {GOES_ON}")
             is_done = True
+        self._rests_until = time.monotonic() + (time.thread_time() - spent) * (1 / SHARE - 1)
         if not is_done:
             return
         with self._changed:
