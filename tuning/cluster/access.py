@@ -68,24 +68,27 @@ def check_access(gcs_address: str, place: str) -> None:
         Misuse: with the reason.
     """
     mode = os.environ.get(MODE, "").lower()
-    headers = _token_headers()
-    asks = not _takes(gcs_address, {}, place)
-    if not asks and mode == "token" and not headers:
-        raise Misuse(Problem(place, f"{MODE} is token, but there is none", remedy=f"{GIVE_ONE}, or unset {MODE}"))
-    if not asks:
+    if _takes(gcs_address, {}, place):
+        if mode == "token" and not _token_headers():
+            raise Misuse(Problem(place, f"{MODE} is token, but there is none", remedy=f"{GIVE_ONE}, or unset {MODE}"))
         return
+    headers = _token_headers()
     if not headers:
         raise Misuse(Problem(place, "the cluster asks for a token, and there is none here", remedy=GIVE_ONE))
     if not _takes(gcs_address, headers, place):
         raise Misuse(Problem(place, f"the cluster does not take the token of {_token_place()}", remedy=GIVE_ONE))
-    if mode not in ("", "token"):
+    if mode not in {"", "token"}:
         raise Misuse(Problem(place, "the cluster asks for a token", f"{MODE}={mode}", f"unset {MODE}"))
     os.environ[MODE] = "token"
     _forget()
 
 
 def _token_headers() -> dict[str, str]:
-    """What says the token that Ray finds here; empty where it finds none."""
+    """What says the token that Ray finds here; empty where it finds none.
+
+    Ray must not keep what was read: a process that has a token asks it of the others, and a cluster without one cannot
+    answer: its actors would die before they start.
+    """
     from ray.exceptions import AuthenticationError
 
     loader = _tokens()
@@ -96,6 +99,8 @@ def _token_headers() -> dict[str, str]:
         return dict(loader.get_token_for_http_header(ignore_auth_mode=True))
     except (AuthenticationError, RuntimeError, OSError):  # a file that cannot be read is no token
         return {}
+    finally:
+        loader.reset_cache()
 
 
 def _token_place() -> str:

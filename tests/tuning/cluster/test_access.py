@@ -22,6 +22,10 @@ from tuning.cluster.connection import connected
 try:
     with connected(sys.argv[1]):
         import ray
+        class Actor:
+            def name(self):
+                return "an actor"
+        assert ray.get(ray.remote(Actor).remote().name.remote(), timeout=90) == "an actor"
         print("connected to", int(ray.cluster_resources()["CPU"]))
 except Misuse as refused:
     print(refused)
@@ -81,6 +85,13 @@ def test_the_right_token_is_used_whether_or_not_the_mode_is_set(guarded: str, tm
     (tmp_path / ".ray").mkdir()
     (tmp_path / ".ray/auth_token").write_text(GUARD)
     assert connect(guarded, tmp_path) == "connected to 1\n"
+
+
+def test_a_token_that_nobody_asks_for_is_not_asked_of_a_cluster_whose_actors_would_die_of_it(tmp_path: Path) -> None:
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray/auth_token").write_text(GUARD)
+    with head_node(cpus=1) as address:
+        assert connect(address, tmp_path) == "connected to 1\n"
 
 
 def test_what_is_no_ray_is_refused_in_one_sentence(tmp_path: Path) -> None:
