@@ -54,6 +54,7 @@ class Tracker:
     Attributes:
         is_behind: whether MLflow lacks something.
         is_away: whether it did not answer when it was asked last.
+        is_told: whether it was told that it does not answer, and not yet that it does again.
         is_stopped: whether what is being written is to be left.
         answered_at: time.monotonic() of its last answer.
         waiting: how many runs have something to be written, for what is told.
@@ -69,7 +70,7 @@ class Tracker:
     ):
         self.uri, self.experiment, self.folder = uri, experiment, folder
         self.everything, self.notify = everything, notify
-        self.is_behind = self.is_away = self._is_unsure = False
+        self.is_behind = self.is_away = self.is_told = self._is_unsure = False
         self.is_stopped = False
         self.retry_at = 0.0
         self.answered_at = time.monotonic()
@@ -116,6 +117,9 @@ class Tracker:
 
     def _write(self, updates: Iterable[RunUpdate]) -> bool:
         self.is_behind = not all(not self.is_stopped and self._is_done(self._log, update) for update in updates)
+        if self.is_told and not self.is_behind:  # one answer is not enough: what failed must have been done
+            self.is_told = False
+            self.notify(f"MLflow at {self.place} answers again, and has what it lacked")
         return not self.is_behind
 
     def mark_current(self, keys: set[str]) -> None:
@@ -150,16 +154,14 @@ class Tracker:
         except Exception as error:  # noqa: BLE001  # MLflow raises its own, requests' and SQLAlchemy's: all mean "later"
             self._note_failure(error)
             return False
-        self.answered_at = time.monotonic()
-        if self.is_away:
-            self.is_away = False
-            self.notify(f"MLflow at {self.place} answers again: what it lacks is being written{self._told_waiting()}")
+        self.answered_at, self.is_away = time.monotonic(), False
         return True
 
     def _note_failure(self, error: Exception) -> None:
         self._store, self.retry_at = None, time.monotonic() + PATIENCE_S
-        if not self.is_away:
-            self.is_away = True
+        self.is_away = True
+        if not self.is_told:
+            self.is_told = True
             rest = f"{GOES_ON}, and what is missing is written as soon as it answers"
             self.notify(f"{self._reason(error)}; {rest}{self._told_waiting()}")
 

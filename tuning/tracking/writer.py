@@ -194,7 +194,7 @@ class Writer:
         """Tells that an update waits for long, whether the answer is slow or does not come at all."""
         with self._changed:
             since = next((waiting.since for waiting in self._updates.values()), time.monotonic())
-            is_new = not (self._is_slow or self.tracker.is_away) and time.monotonic() - since > SLOW_S
+            is_new = not (self._is_slow or self.tracker.is_told) and time.monotonic() - since > SLOW_S
             self._is_slow |= is_new
         if is_new:
             self.notify(f"MLflow at {self.tracker.place} is slow to answer: {self.waiting()} runs wait; {GOES_ON}")
