@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._file import BaseJournalFileLock
 
 from panda_trainable.library import set_aside
 from panda_trainable.result import TrialResult
@@ -28,6 +29,17 @@ RESULT = "result/"
 Log = dict[str, Any]
 
 
+class _NoLock(BaseJournalFileLock):
+    """A journal has one writer, the driver that holds the search: a lock file for each line costs more than the line."""
+
+    def acquire(self) -> bool:
+        """Always."""
+        return True
+
+    def release(self) -> None:
+        """Nothing was taken."""
+
+
 class SealedBackend(JournalFileBackend):
     """Optuna's journal file, which seals each line that it appends.
 
@@ -37,7 +49,7 @@ class SealedBackend(JournalFileBackend):
     """
 
     def __init__(self, path: str, logs: Sequence[Log]):
-        super().__init__(path, JournalFileOpenLock(path))
+        super().__init__(path, _NoLock())
         self._counts = _Counts()
         for log in logs:
             self._counts.place(log)
