@@ -6,9 +6,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 
+NOTHING: Mapping[str, str] = MappingProxyType({})
 PORTS = iter(range(9100 + os.getpid() % 50 * 16, 9990))
 AGENTS = ("metrics-export", "dashboard-agent-grpc", "dashboard-agent-listen", "runtime-env-agent")
 """Ports that Ray would wait for some seconds to be told, which is not enough where much else is to be done."""
@@ -77,6 +79,7 @@ def head_node(cpus: int = 1, **environment: str) -> Iterator[str]:
     arguments = ("--head", f"--port={port}", "--node-ip-address=127.0.0.1", "--include-dashboard=false")
     with ray_node(*arguments, f"--num-cpus={cpus}", **environment):
         wait_for("127.0.0.1", port)
+        wait_for_nodes(f"127.0.0.1:{port}", 1, environment=environment)
         yield f"127.0.0.1:{port}"
 
 
@@ -106,12 +109,18 @@ with connected(sys.argv[1]):
 """
 
 
-def wait_for_nodes(address: str, count: int, inside: tuple[str, ...] = (), seconds: float = 240) -> None:
+def wait_for_nodes(
+    address: str,
+    count: int,
+    inside: tuple[str, ...] = (),
+    seconds: float = 240,
+    environment: Mapping[str, str] = NOTHING,
+) -> None:
     """Waits until so many nodes have joined, in processes of their own: this one may be connected elsewhere."""
     until = time.monotonic() + seconds
     while True:
         asked = [*inside, sys.executable, "-c", NODES, address, str(count)]
-        done = subprocess.run(asked, check=False, capture_output=True, text=True)
+        done = subprocess.run(asked, check=False, capture_output=True, text=True, env={**os.environ, **environment})
         if done.returncode == 0 and done.stdout.splitlines()[-1] == str(count):  # Ray may have said something before
             return
         assert time.monotonic() < until, done.stderr  # a node that was too slow is started again
