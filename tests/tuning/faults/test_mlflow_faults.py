@@ -147,10 +147,10 @@ def test_what_a_slow_server_leaves_no_room_for_is_written_at_the_end(
 def test_an_end_does_not_wait_for_a_silent_server(
     server: FaultyServer, tracker: Callable[..., Tracker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writing, "STALLED_S", 2.0)
-    monkeypatch.setattr(writing, "CLOSING_S", 1.0)
     writer = Writer(tracker(lambda: (STUDY,)), print)
     assert writer.show_all({"a"})
+    monkeypatch.setattr(writing, "STALLED_S", 2.0)
+    monkeypatch.setattr(writing, "CLOSING_S", 1.0)
     server.silent()
     writer.tracker.everything = lambda: (replace(STUDY, status=FINISHED), trial(0, 2))
     began = time.monotonic()
@@ -232,5 +232,6 @@ def test_a_search_survives_each_fault_tells_it_and_shows_its_password_to_nobody(
         written = str([(run.data.tags, run.data.params) for run in found])
         said = "".join(done.stdout + done.stderr for done in (first, second, third, analysed))
         assert "geheim" not in written + said
+        assert len(list(everything_under(session / "logs"))) > 3
         for path, content in everything_under(tmp_path / "runs", session / "logs"):
             assert b"geheim" not in content, path
