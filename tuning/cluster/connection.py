@@ -19,7 +19,6 @@ QUIET = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # paths stay what they are
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_BACKEND_LOG_LEVEL": "warning",  # of a Ray of our own: its daemons log each task and lease
     "RAY_DEDUP_LOGS": "0",
     "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",  # a Ray job's working directory is its driver's alone
     "RAY_USAGE_STATS_ENABLED": "0",
