@@ -57,7 +57,7 @@ def test_the_whole_is_in_a_file_that_the_sentence_names_without_passwords(tmp_pa
         f"what is there (details: {log})"
     )
     assert "Traceback" in log.read_text()
-    assert "https://host/x" in log.read_text()
+    assert "https://me:***@host/x" in log.read_text()
     assert "secret" not in log.read_text() + told
 
 
