@@ -56,6 +56,7 @@ def client(uri: str, reads: bool = False) -> Any:
     import mlflow
 
     address = log_in(uri)
+
     def store() -> Any:
         return mlflow.MlflowClient(tracking_uri=address, registry_uri=address)
 
