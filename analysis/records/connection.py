@@ -159,8 +159,8 @@ def runs(store: Any, experiment: str, condition: str = "") -> Iterator[Any]:
             return
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and what led to it, its own cause first."""
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and what led to it, its own cause first: of one of Ray's, what happened on the other node."""
     seen: set[int] = set()
     waiting: list[Any] = [error]
     while waiting:
@@ -169,7 +169,13 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             continue
         seen.add(id(one))
         yield one
-        waiting += [one.__cause__, one.__context__, getattr(one, "reason", None), *one.args]
+        waiting += [
+            getattr(one, "cause", None),
+            one.__cause__,
+            one.__context__,
+            getattr(one, "reason", None),
+            *one.args,
+        ]
 
 
 def is_away(error: BaseException) -> bool:
@@ -178,12 +184,12 @@ def is_away(error: BaseException) -> bool:
     from sqlalchemy.exc import OperationalError
 
     kinds = (*UNREACHABLE, OperationalError, requests.exceptions.ConnectionError, requests.exceptions.Timeout)
-    return any(isinstance(one, kinds) for one in _causes(error))
+    return any(isinstance(one, kinds) for one in causes(error))
 
 
 def reason_of(error: BaseException) -> str:
     """Why something failed, in a few words without passwords: the system's where it has some, else its first line."""
-    for one in _causes(error):
+    for one in causes(error):
         if isinstance(one, OSError) and one.strerror and one.errno:
             return one.strerror
         if isinstance(one, TimeoutError) or "Timeout" in type(one).__name__:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from analysis.wording import counted
 from tuning.experiment.experiment import Experiment
 from tuning.experiment.problems import Misuse, Problem
 
@@ -88,8 +89,7 @@ def _wait(experiment: Experiment, wait_s: float, say: Callable[[str], None]) -> 
     with _demanded({} if is_auto else asked):
         while not is_there() and time.monotonic() < until:
             time.sleep(LOOKS_EVERY_S)
-    count = len(nodes())
-    say(f"{count} node{'s'[: count > 1]} there" if is_there() else f"{wanted} did not come")
+    say(f"{counted(len(nodes()), 'node')} there" if is_there() else f"{wanted} did not come")
 
 
 @contextmanager

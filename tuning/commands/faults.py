@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from analysis.records.address import cleaned
+from analysis.records.connection import causes
 from tuning.experiment.names import printable
 
 GOES_ON = "then the same command goes on from what is there"
@@ -98,7 +99,7 @@ def explanation(error: BaseException, folder: Path | None = None) -> tuple[str, 
         error: with what it came from.
         folder: that the command writes, where the error names no file.
     """
-    for each in _causes(error):
+    for each in causes(error):
         number = each.errno or 0 if isinstance(each, OSError) else 0
         if number in BY_NUMBER:
             happened, remedy = BY_NUMBER[number]
@@ -115,16 +116,6 @@ def explanation(error: BaseException, folder: Path | None = None) -> tuple[str, 
 
 def _at(place: object, happened: str) -> str:
     return f"{os.fsdecode(place)}: {happened}" if isinstance(place, str | bytes | Path) else happened
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what it came from, also on another node."""
-    seen: list[BaseException] = []
-    while isinstance(error, BaseException) and error not in seen:
-        seen.append(error)
-        yield error
-        remote = getattr(error, "cause", None)
-        error = remote if isinstance(remote, BaseException) else error.__cause__ or error.__context__
 
 
 def _logged(error: BaseException, folder: Path | None) -> Path:

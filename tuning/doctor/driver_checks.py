@@ -1,14 +1,15 @@
 """What must hold on the driver: each a function that says what it found, or raises Failed."""
 
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
-from threading import Thread
+from functools import partial
 from typing import Any
 
-from panda_trainable.library import PromptLibrary
+from analysis.records.address import cleaned
+from analysis.records.connection import client, experiment_of, within
+from analysis.wording import counted
+from panda_trainable.library import PromptLibrary, make_storage
 from tuning.cluster.resources import slots, trial_resources
 from tuning.doctor.findings import Failed, Skipped
 from tuning.experiment.experiment import Experiment
@@ -50,7 +51,7 @@ def file_holds(patient: Patient) -> str:
     experiment = patient.experiment
     patient.plans, _ = preflight(experiment, PromptLibrary(experiment.storage_path / "library"))
     pairs = sum(len(plan.pairs) for plan in patient.plans)
-    return f"{pairs} studies on {len(patient.plans)} PLM{'s'[: len(patient.plans) > 1]}"
+    return f"{counted(pairs, 'study')} on {counted(len(patient.plans), 'PLM')}"
 
 
 def disk_suffices(patient: Patient) -> str:
@@ -83,37 +84,15 @@ def _size(count: float) -> str:
 
 def tracking_takes_writes(patient: Patient) -> str:
     """MLflow answers, and takes a write: a tag of an experiment of its own, which holds nothing else."""
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
-    patient.experiment.storage_path.mkdir(parents=True, exist_ok=True)
-    outcome: SimpleQueue[Exception | None] = SimpleQueue()
-    Thread(target=_try, args=(patient.experiment, outcome), daemon=True).start()
+    make_storage(patient.experiment.storage_path)
     try:
-        error = outcome.get(timeout=TRACKING_WITHIN_S)
-    except Empty:
-        raise Failed(f"no answer within {TRACKING_WITHIN_S:g} s") from None
-    if error is not None:
-        raise Failed(f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')[:200]}") from error
+        within(TRACKING_WITHIN_S, partial(_write, patient.experiment))
+    except Exception as error:  # MLflow raises its own, requests' and SQLAlchemy's; all are told
+        raise Failed(f"{type(error).__name__}: {cleaned(str(error).split(chr(10))[0][:200])}") from error
     return "takes writes"
 
 
-def _try(experiment: Experiment, outcome: "SimpleQueue[Exception | None]") -> None:
-    """Writes, and says how that ended."""
-    try:
-        _write(experiment)
-    except Exception as error:  # noqa: BLE001  # MLflow raises its own, requests' and SQLAlchemy's; all are told
-        outcome.put(error)
-    else:
-        outcome.put(None)
-
-
 def _write(experiment: Experiment) -> None:
-    import logging
-
-    from analysis.records.connection import client, experiment_of
-
-    for name in ("mlflow", "alembic", "mlflow.store.db.utils"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
     store: Any = client(experiment.tracking_uri)
     experiment_of(store, experiment.name)  # which refuses one that is deleted
     found = store.get_experiment_by_name(TRACKING_EXPERIMENT)

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from analysis.wording import counted
 from panda_trainable.config.methods import BASELINE
 from tuning.cluster.staging import PACKAGES
 from tuning.planning.plan import Plan
@@ -109,7 +110,7 @@ def load_all(plans: Sequence[Plan]) -> str:
         load_encoder(setting.plm)
     release_encoder()
     rows = sum(len(kept_rows(task, "train", None)[0]) for task in tasks)
-    return f"{len(settings)} PLM{'s'[: len(settings) > 1]}, {len(tasks)} tasks with {rows} train rows"
+    return f"{counted(len(settings), 'PLM')}, {counted(len(tasks), 'task')} with {counted(rows, 'train row')}"
 
 
 def train(plan: Plan) -> str:

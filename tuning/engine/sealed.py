@@ -12,6 +12,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
 
 from panda_trainable.library import set_aside
+from panda_trainable.origins.lines import listed
 from panda_trainable.result import TrialResult
 
 CHECK, PLACE = "check", "place"
@@ -19,9 +20,6 @@ CHECK, PLACE = "check", "place"
 
 CREATE_STUDY, CREATE_TRIAL, LAST_OPERATION = 0, 4, 10
 """Optuna's codes of what a line does."""
-
-SHOWN = 5
-"""Numbers of lines or trials that a message names."""
 
 RESULT = "result/"
 """How a trial's attributes begin that hold whole results."""
@@ -135,15 +133,10 @@ class Mended:
     cut: bool = False
 
     def __str__(self) -> str:
-        changed = f"{_several('line', self.damaged)} changed since it was written"
+        changed = f"line {listed(self.damaged)} changed since it was written"
         if self.cut:
             return f"{changed}; the trials behind it run again"
-        return f"{changed}; {_several('trial', self.again) if self.again else 'its trial'} runs again"
-
-
-def _several(noun: str, numbers: Sequence[int]) -> str:
-    more = f" and {len(numbers) - SHOWN} more" if len(numbers) > SHOWN else ""
-    return f"{noun} {', '.join(map(str, numbers[:SHOWN]))}{more}"
+        return f"{changed}; {f'trial {listed(self.again)}' if self.again else 'its trial'} runs again"
 
 
 def mended(lines: Sequence[bytes], key: str) -> Mended:

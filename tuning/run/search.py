@@ -12,6 +12,7 @@ from typing import Any
 from optuna.trial import FixedTrial
 from ray import tune
 
+from panda_trainable.origins.lines import listed
 from panda_trainable.result import storage_failure
 from panda_trainable.trainable import PandaTrainable
 from tuning.cluster.address import check_address
@@ -45,8 +46,6 @@ from tuning.tracking.updates import RunUpdate
 from tuning.tracking.winner_runs import Learnt, of_study_end, of_unconfirmed, of_winner
 from tuning.tracking.writer import Writer
 
-NAMED = 3
-"""Parts that failed for one reason and are named."""
 WORKER_LOSSES = 3
 """How often a trial is begun again when its process or node dies."""
 
@@ -156,7 +155,7 @@ class Run:
             if failure := storage_failure(reason):
                 raise failure
             kinds.setdefault(reason, []).append(names[number])
-        self.failures += [f"{stage}, {_listed(who)}: {reason}" for reason, who in kinds.items()]
+        self.failures += [f"{stage}, {listed(who)}: {reason}" for reason, who in kinds.items()]
 
     def make_prompts(self, stage: str, jobs: Sequence[Job]) -> None:
         """Trains the prompts that are missing."""
@@ -248,10 +247,9 @@ class Run:
             if remaining == before:
                 break
         self.failures += watcher.failures
-        if self.searcher.remaining():
-            self.failures.append(
-                f"search: ended after {self.experiment.search.hours} hours with {self.searcher.remaining()} trials to go"
-            )
+        if left := self.searcher.remaining():
+            hours = f" after {self.experiment.search.hours} hours" if self.searcher.is_late() else ""
+            self.failures.append(f"search: ended{hours} with {left} trials to go")
 
     def _policy(self, slots: int = 1) -> SearchPolicy:
         search = self.experiment.search
@@ -320,11 +318,6 @@ class Run:
             tuple(self.winners), unconfirmed, tuple(self.failures), self.computed,
             local_records(updates, self.tracker.run_ids),
         )  # fmt: skip
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"{', '.join(names[:NAMED])}{more}"
 
 
 def search(
