@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -19,14 +20,13 @@ QUIET = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # paths stay what they are
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_DEDUP_LOGS": "0",
     "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",  # a Ray job's working directory is its driver's alone
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's own tells interrupted trials as ended; ours run again
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # the journals are the state; Tune's snapshot is not used
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    "TUNE_MAX_PENDING_TRIALS_PG": "1",  # a suggestion waits until there is room for it
+    "TUNE_MAX_PENDING_TRIALS_PG": "100000",  # the searcher suggests as many as there is room for: they start together
 }
 
 START = "start one (ray start --head) or correct the address"
@@ -43,6 +43,7 @@ def connected(address: str | None) -> Iterator[None]:
         Misuse: for a `ray://` address, a cluster that cannot be reached, or another than this process is connected to.
     """
     import ray
+    from ray._private import ray_logging
 
     check_address(address)
     os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
@@ -61,6 +62,7 @@ def connected(address: str | None) -> Iterator[None]:
         stack.callback(_end, is_ours=address in (None, "local"))
         with _own_signals():
             _connect(address, staged)
+        ray_logging.stdout_deduplicator.skip_re = re.compile("")  # what raylets tell of lost processes, on stdout
         logging.getLogger("ray").setLevel(logging.ERROR)
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's lost process is told by our own callback
         yield

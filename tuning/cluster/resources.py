@@ -9,6 +9,9 @@ from analysis.wording import counted
 from tuning.experiment.experiment import Experiment
 from tuning.experiment.problems import Misuse, Problem
 
+MOST_REQUESTED = 1000
+"""Trials for which nodes are asked for at most."""
+
 LOOKS_EVERY_S = 1.0
 """Seconds between two looks at the nodes."""
 
@@ -95,22 +98,26 @@ def _wait(experiment: Experiment, wait_s: float, say: Callable[[str], None]) -> 
 @contextmanager
 def _demanded(asked: Mapping[str, float]) -> Iterator[None]:
     """A cluster that grows is told what is wanted for the time of a block; others take no notice."""
-    from ray.autoscaler.sdk import request_resources
-
-    bundle = {name.upper(): amount for name, amount in asked.items() if amount}
-    if not bundle:
-        yield
-        return
-    request_resources(bundles=[bundle])
+    request(asked, 1)
     try:
         yield
     finally:
-        request_resources(bundles=[])
+        request(asked, 0)
 
 
-def slots(asked: dict[str, float]) -> int:
-    """Trials that fit the cluster at once."""
-    import ray
+def request(asked: Mapping[str, float], count: int) -> None:
+    """Tells a cluster that grows for how many trials at once it should have nodes; others take no notice.
 
-    total = ray.cluster_resources()
-    return max(1, int(min(total.get(name.upper(), 0) / amount for name, amount in asked.items() if amount > 0)))
+    Ray remembers this until it is told another count, even where this process is killed.
+    """
+    from ray.autoscaler.sdk import request_resources
+
+    bundle = {name.upper(): amount for name, amount in asked.items() if amount}
+    request_resources(bundles=[bundle] * min(count, MOST_REQUESTED) if bundle else [])
+
+
+def slots(asked: Mapping[str, float]) -> int:
+    """Trials that fit the nodes there are at once; at least one, which waits for a node."""
+    amounts = {name: amount for name, amount in asked.items() if amount > 0}
+    fit = (min(_has(node, name) / amount for name, amount in amounts.items()) for node in nodes())
+    return max(1, sum(int(count + 1e-9) for count in fit))  # 0.6 / 0.2 is a little below 3

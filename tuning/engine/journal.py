@@ -101,13 +101,16 @@ class Journal:
     def __init__(self, key: str, path: Path):
         path.parent.mkdir(parents=True, exist_ok=True)
         self.damage = ""
+        file = path.resolve()
         try:
-            self._storage = JournalStorage(SealedBackend(str(path.resolve()), self._sound(key, path)))
+            self._backend = SealedBackend(file, self._sound(key, path))
+            self._storage = JournalStorage(self._backend)
         except UNREADABLE as error:  # lines of older versions, without checksums, that make no sense together
             self.damage = (
                 f"{path} cannot be read ({error!r}); it is kept as {set_aside(path).name}, and its trials run again"
             )
-            self._storage = JournalStorage(SealedBackend(str(path.resolve()), ()))
+            self._backend = SealedBackend(file, ())
+            self._storage = JournalStorage(self._backend)
         if all(study.study_name != key for study in self._storage.get_all_studies()):  # creating anew appends a line
             self._storage.create_new_study([StudyDirection.MAXIMIZE], key)
         self._study = self._storage.get_study_id_from_name(key)
@@ -139,8 +142,9 @@ class Journal:
     def record(self, number: int, result: TrialResult) -> None:
         """Keeps an evaluation of a running trial; one that an earlier life left at this step is overwritten."""
         trial = self._trial_id(number)
-        self._storage.set_trial_user_attr(trial, _attribute(result.step), result.as_json())
-        self._storage.set_trial_intermediate_value(trial, result.step, result.score)
+        with self._backend.together():
+            self._storage.set_trial_user_attr(trial, _attribute(result.step), result.as_json())
+            self._storage.set_trial_intermediate_value(trial, result.step, result.score)
 
     def end(self, number: int, result: TrialResult, stopped: bool = False) -> None:
         """Ends a trial with its last result.

@@ -1,5 +1,6 @@
-"""StudyScheduler: stops trials as the searcher decides."""
+"""StudyScheduler: stops trials as the searcher decides, and gives processes to those that wait."""
 
+import time
 from typing import Any
 
 from ray.tune.experiment import Trial
@@ -8,13 +9,21 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from panda_trainable.result import TrialResult
 from tuning.engine.searcher import StudySearcher
 
+PATIENCE_S = 60.0
+"""Seconds that a trial waits for a process of its own before it takes one that another trial leaves."""
+
 
 class StudyScheduler(FIFOScheduler):
-    """Asks the searcher whether a trial goes on."""
+    """Asks the searcher whether a trial goes on.
+
+    Attributes:
+        waits_since: trial -> time.monotonic() when it asked for a process.
+    """
 
     def __init__(self, searcher: StudySearcher):
         super().__init__()  # type: ignore[no-untyped-call]  # ray's own
         self.searcher = searcher
+        self.waits_since: dict[str, float] = {}
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         """The searcher knows the metric."""
@@ -23,6 +32,25 @@ class StudyScheduler(FIFOScheduler):
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Remembers Tune's trial, to see when it is lost."""
         self.searcher.tune_trials[trial.trial_id] = trial
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """A trial that lost its process asks for another."""
+        self.waits_since.pop(trial.trial_id, None)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """The next trial to get a process: one that has not asked for any, or one that waits for too long.
+
+        Tune's own choice is the first that waits, even where its process is just starting. A process that another
+        trial leaves then takes the place of that one, which is ended: with short trials none ever gets to work.
+        """
+        waiting = [trial for trial in self.searcher.tune_trials.values() if trial.status == Trial.PENDING]
+        self.waits_since = {trial.trial_id: self.waits_since.get(trial.trial_id, -1.0) for trial in waiting}
+        now = time.monotonic()
+        for trial in waiting:
+            if self.waits_since[trial.trial_id] < 0:
+                self.waits_since[trial.trial_id] = now
+                return trial
+        return next((trial for trial in waiting if now - self.waits_since[trial.trial_id] > PATIENCE_S), None)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Stops what the searcher gives up."""

@@ -1,15 +1,16 @@
 """Journals whose lines carry checksums: what was changed or lost is noticed, set aside, and its trials run again."""
 
 import json
+import os
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optuna.storages.journal import JournalFileBackend
-from optuna.storages.journal._file import BaseJournalFileLock
+from optuna.storages.journal import BaseJournalBackend
 
 from panda_trainable.library import set_aside
 from panda_trainable.origins.lines import listed
@@ -18,7 +19,7 @@ from panda_trainable.result import TrialResult
 CHECK, PLACE = "check", "place"
 """Fields that a line has more than Optuna's, which does not read them: its checksum, and which of its trial it is."""
 
-CREATE_STUDY, CREATE_TRIAL, LAST_OPERATION = 0, 4, 10
+CREATE_STUDY, CREATE_TRIAL, SET_SCORE, SET_RESULT, LAST_OPERATION = 0, 4, 7, 8, 10
 """Optuna's codes of what a line does."""
 
 RESULT = "result/"
@@ -27,34 +28,56 @@ RESULT = "result/"
 Log = dict[str, Any]
 
 
-class _NoLock(BaseJournalFileLock):
-    """A journal has one writer, the driver that holds the search: a lock file for each line costs more than the line."""
+class SealedBackend(BaseJournalBackend):
+    """A journal file with a seal on each line, of the one process that holds the search: it takes no lock.
 
-    def acquire(self) -> bool:
-        """Always."""
-        return True
-
-    def release(self) -> None:
-        """Nothing was taken."""
-
-
-class SealedBackend(JournalFileBackend):
-    """Optuna's journal file, which seals each line that it appends.
+    What Optuna has not read yet is kept beside the file, which is read once, when the journal is opened.
 
     Args:
         path: of the file, absolute, which nobody else writes.
         logs: what it holds.
     """
 
-    def __init__(self, path: str, logs: Sequence[Log]):
-        super().__init__(path, _NoLock())
+    def __init__(self, path: Path, logs: Sequence[Log]):
+        self._path, self._unread, self._read = path, list(logs), 0
+        self._held: list[Log] | None = None
         self._counts = _Counts()
         for log in logs:
             self._counts.place(log)
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Lines of a block are appended at its end, at once; nobody reads them before."""
+        held: list[Log] = []
+        self._held = held
+        try:
+            yield
+        finally:
+            self._held = None
+        self.append_logs(held)
+
+    def read_logs(self, log_number_from: int) -> Iterator[Log]:
+        """The lines from a number on, each to be read once."""
+        unread = self._unread[log_number_from - self._read :]
+        self._read, self._unread = log_number_from + len(unread), []
+        return iter(unread)
+
     def append_logs(self, logs: list[Log]) -> None:
-        """Appends lines, each with its place and checksum."""
-        super().append_logs([sealed(log, self._counts.place(log)) for log in logs])
+        """Appends lines, each with its place and checksum.
+
+        The disk is waited for as trials begin and end. Results of one that runs are written without: where the machine
+        loses its power, the trial runs again from its beginning.
+        """
+        if self._held is not None:
+            self._held += logs
+            return
+        lines = [_written(sealed(log, self._counts.place(log))) for log in logs]
+        with self._path.open("ab") as file:
+            file.write("".join(f"{line}\n" for line in lines).encode())
+            if any(log["op_code"] not in (SET_SCORE, SET_RESULT) for log in logs):
+                file.flush()
+                os.fsync(file.fileno())
+        self._unread += map(json.loads, lines)
 
 
 class _Counts:

@@ -7,6 +7,7 @@ import random
 import time
 import warnings
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -103,7 +104,12 @@ class StudySearcher(Searcher):
 
     def remaining(self) -> int:
         """Trials still to run, those to run again included."""
-        return sum(max(s.budget - self.asked[key], 0) + len(self.requeued[key]) for key, s in self.studies.items())
+        return sum(map(self._left, self.studies))
+
+    def wanted(self) -> int:
+        """Trials that could run at once, those that do included."""
+        busy = Counter(trial.key for trial in self.running.values())
+        return sum(min(busy[key] + self._left(key), self.policy.per_study) for key in self.studies)
 
     def is_late(self) -> bool:
         """Whether no trial may start any more."""
@@ -123,13 +129,15 @@ class StudySearcher(Searcher):
     def suggest(self, trial_id: str) -> Any:
         """The next trial's config; None: not now; FINISHED: never again in this wave."""
         self._end_lost_trials()
+        if len(self.running) >= self.policy.slots:
+            return None
         is_over = self.is_late() or self.begun >= self.policy.wave
-        unfinished = [] if is_over else [key for key in self.studies if self._has_next(key)]
+        unfinished = [] if is_over else [key for key in self.studies if self._left(key)]
         if not unfinished:
             return Searcher.FINISHED
         busy = [trial.key for trial in self.running.values()]
         free = [key for key in unfinished if busy.count(key) < self.policy.per_study]
-        if not free or len(busy) >= self.policy.slots:
+        if not free:
             return None
         key = min(free, key=self._used_share)
         number = self.requeued[key].pop(0) if self.requeued[key] else self._ask(key)
@@ -161,8 +169,9 @@ class StudySearcher(Searcher):
         if actor := trial.temporary_state.ray_actor:
             ray.kill(actor)
 
-    def _has_next(self, key: str) -> bool:
-        return bool(self.requeued[key]) or self.asked[key] < self.studies[key].budget
+    def _left(self, key: str) -> int:
+        """Trials of a study still to run, those to run again included."""
+        return max(self.studies[key].budget - self.asked[key], 0) + len(self.requeued[key])
 
     def _used_share(self, key: str) -> float:
         return (self.asked[key] - len(self.requeued[key])) / self.studies[key].budget

@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -18,7 +18,8 @@ from panda_trainable.trainable import PandaTrainable
 from tuning.cluster.address import check_address
 from tuning.cluster.calls import run_all
 from tuning.cluster.connection import connected
-from tuning.cluster.resources import slots, trial_resources
+from tuning.cluster.resources import trial_resources
+from tuning.cluster.room import Room
 from tuning.doctor.examine import check_nodes
 from tuning.engine.journal import StudyHandle, only_driver
 from tuning.engine.scheduler import StudyScheduler
@@ -236,20 +237,27 @@ class Run:
             count = sum(study.budget for study in self.all_studies)
             self.progress.say(f"search: all {count} trials of {len(self.all_studies)} studies are there")
             return
-        self.searcher.policy = self._policy(slots(self.asked()))
-        self.progress.stage("search", remaining)
         studies = {study.key: study for study in self.all_studies}
-        watcher = Watcher(self.writer, self.progress, studies, self.searcher, self.experiment.search.trial_timeout)
+        timeout = self.experiment.search.trial_timeout
+        with closing(Room(self.asked(), is_ours=self.address in (None, "local"))) as room:
+            self.searcher.policy = self._policy(room.look(self.searcher.wanted()))
+            self.progress.stage("search", remaining)
+            watcher = Watcher(self.writer, self.progress, studies, self.searcher, room.look, timeout)
+            self._run_waves(watcher)
+        self.failures += watcher.failures
+        if left := self.searcher.remaining():
+            hours = f" after {self.experiment.search.hours} hours" if self.searcher.is_late() else ""
+            self.failures.append(f"search: ended{hours} with {left} trials to go")
+
+    def _run_waves(self, watcher: Watcher) -> None:
+        """Runs Tuner after Tuner until nothing is left, the hours are over, or one gets no further."""
+        remaining = self.searcher.remaining()
         while remaining and not self.searcher.is_late():
             self.searcher.begin_wave()
             self._tune(watcher)
             before, remaining = remaining, self.searcher.remaining()
             if remaining == before:
-                break
-        self.failures += watcher.failures
-        if left := self.searcher.remaining():
-            hours = f" after {self.experiment.search.hours} hours" if self.searcher.is_late() else ""
-            self.failures.append(f"search: ended{hours} with {left} trials to go")
+                return
 
     def _policy(self, slots: int = 1) -> SearchPolicy:
         search = self.experiment.search

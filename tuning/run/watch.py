@@ -1,12 +1,15 @@
 """Watcher: shows every result of a search in MLflow and on the terminal."""
 
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ray import tune
 from ray.tune.experiment import Trial
 
+from analysis.wording import counted
 from tuning.engine.journal import failure_of, results_of
 from tuning.engine.searcher import StudySearcher
 from tuning.engine.silence import Silence
@@ -14,6 +17,9 @@ from tuning.planning.plan import Study
 from tuning.run.progress import Progress
 from tuning.tracking.trial_runs import of_trial, trial_id
 from tuning.tracking.writer import Writer
+
+LOOKS_EVERY_S = 5.0
+"""Seconds between two looks at the cluster's nodes."""
 
 NAMED = 3
 """Studies whose trials failed alike and that are named."""
@@ -23,6 +29,14 @@ class Watcher(tune.Callback):
     """Leaves a run per trial, as its journal has it, to be written, and keeps the progress line.
 
     Ray pickles callbacks: what is open stays behind.
+
+    Args:
+        writer: takes the runs.
+        progress: the terminal.
+        studies: key -> study.
+        searcher: runs them.
+        room: gives the trials that fit the cluster now, told how many there is work for.
+        trial_timeout: seconds without a result after which a trial is ended; None: never.
     """
 
     def __init__(
@@ -31,6 +45,7 @@ class Watcher(tune.Callback):
         progress: Progress,
         studies: dict[str, Study],
         searcher: StudySearcher,
+        room: Callable[[int], int],
         trial_timeout: float | None = None,
     ):
         self.writer, self.progress, self.studies, self.searcher = writer, progress, studies, searcher
@@ -38,6 +53,7 @@ class Watcher(tune.Callback):
         self.failed: Counter[str] = Counter()
         self.best: dict[str, tuple[float, str]] = {}
         self.silence = Silence(trial_timeout)
+        self.room, self.looked_at = room, 0.0
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -61,6 +77,16 @@ class Watcher(tune.Callback):
             yield (
                 f"{self.failed[key]} of {study.budget} trials of {study.name} failed, the first: trial {number}: {reason}"
             )
+
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Looks from time to time whether nodes came or went: more trials run at once then, or fewer."""
+        if time.monotonic() - self.looked_at < LOOKS_EVERY_S:
+            return
+        fit, policy = self.room(self.searcher.wanted()), self.searcher.policy
+        self.looked_at = time.monotonic()
+        if fit != policy.slots:
+            self.searcher.policy = replace(policy, slots=fit)
+            self.progress.say(f"nodes came or went: {counted(fit, 'trial')} at once from now on")
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any

@@ -22,7 +22,7 @@ CLOSING_S = 10.0
 """Seconds after which a search that ends leaves its runs as they are."""
 PAUSE_S = 0.25
 """Seconds between two looks at what waits: what a trial reports meanwhile is written together."""
-SHARE = 0.25
+SHARE = 0.15
 """Of a processor's time that updates may take while the search goes on: Tune's loop shares the interpreter with them."""
 
 T = TypeVar("T")

@@ -61,16 +61,22 @@ def test_a_search_over_hosts_loses_nothing_where_one_is_cut_off_and_comes_back(
     with ExitStack() as stack:
         head, steady, cut = stack.enter_context(kit.hosts(3))
 
-        def join(host: kit.Host, *arguments: str) -> None:
-            stack.enter_context(ray_node(f"--node-ip-address={host.address}", *arguments, inside=host.inside))
+        def join(inside: tuple[str, ...], host: kit.Host, *arguments: str) -> None:
+            stack.enter_context(ray_node(f"--node-ip-address={host.address}", *arguments, inside=inside))
 
         address = f"{head.address}:{PORT}"
         join(
-            head, "--head", f"--port={PORT}", "--num-cpus=0", "--include-dashboard=false", f"--system-config={NOTICES}"
+            head.inside,
+            head,
+            "--head",
+            f"--port={PORT}",
+            "--num-cpus=0",
+            "--include-dashboard=false",
+            f"--system-config={NOTICES}",
         )
         wait_for(head.address, PORT, head.inside)
-        join(steady, f"--address={address}", "--num-cpus=1")
-        join(cut, f"--address={address}", "--num-cpus=1")
+        join(steady.alone, steady, f"--address={address}", "--num-cpus=1")
+        join(cut.alone, cut, f"--address={address}", "--num-cpus=1")
         wait_for_nodes(address, 3, head.inside)
         driver = subprocess.Popen(
             [*head.inside, str(COMMAND), "search", str(file), "--address", address, "--wait-for-nodes", "120"],

@@ -285,3 +285,24 @@ def test_a_wave_ends_after_its_trials_and_the_next_goes_on(tmp_path: Path) -> No
     last = searcher.suggest("e")
     assert (last["study"], last["number"]) not in [(config["study"], config["number"]) for config in begun[:3]]
     assert searcher.suggest("f") == Searcher.FINISHED
+
+
+def test_there_is_work_for_as_many_as_may_run_of_each_study_and_no_more_than_are_left(tmp_path: Path) -> None:
+    searcher = StudySearcher(studies(tmp_path, budget=3), replace(POLICY, slots=8, per_study=2))
+    assert searcher.wanted() == 4
+    for name in "abcd":
+        searcher.suggest(name)
+    assert (searcher.wanted(), searcher.remaining()) == (4, 2)
+    searcher.on_trial_complete(trial_id="a", result=result(STEPS, 0.5).as_ray())
+    searcher.suggest("e")
+    assert (searcher.wanted(), searcher.remaining()) == (4, 1)
+    searcher.on_trial_complete(trial_id="e", result=result(STEPS, 0.5).as_ray())
+    assert searcher.wanted() == 3
+
+
+def test_a_journal_that_is_open_says_what_one_that_is_opened_again_says(tmp_path: Path) -> None:
+    (handle, _) = studies(tmp_path, budget=3)
+    searcher = play([handle], POLICY, results=7)
+    opened = Journal(handle.key, handle.journal)
+    assert not opened.damage
+    assert opened.trials == searcher.journals[handle.key].trials
