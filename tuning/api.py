@@ -215,13 +215,14 @@ def best(given: Given, *, target: str | None = None) -> Rows:
         Misuse: if the target is none of the experiment.
         NoRecords: if nothing is confirmed yet.
     """
-    from analysis.findings.best import best as best_of
+    from analysis.findings.best import rows
     from tuning.experiment.problems import check_target
+    from tuning.handover.finished import confirmed
 
     asked = experiment(given)
     if target is not None:
         check_target(target, asked.targets)
-    return Rows(tuple(best_of(asked.tracking_uri, asked.name, target)))
+    return Rows(tuple(rows(*confirmed(asked, target), target)))
 
 
 def analyze(given: Given, *, out: Path | None = None) -> Analyzed:

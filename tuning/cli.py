@@ -132,20 +132,22 @@ def best(
     form: Form = "table",
 ) -> None:
     """Print the best configuration per target task, as recorded in MLflow; with --format yaml as files for `train`."""
-    from analysis.findings.best import best as best_of
+    from analysis.findings.best import rows
     from tuning.experiment.loading import load
     from tuning.experiment.problems import check_target
+    from tuning.handover.finished import confirmed
     from tuning.tables import best_table
 
     experiment = load(file, override)
     if target is not None:
         check_target(target, experiment.targets)
+    studies, config_of = confirmed(experiment, target)
     if form == "table":
-        print(best_table(experiment, target, terminal_width()))
+        print(best_table(experiment, target, terminal_width(), studies))
         one = target or experiment.targets[0]
         next_step(f"panda-tune best {file} --target {one} --format yaml > {one}.yaml, then panda-tune train {one}.yaml")
     else:
-        print(SERIALISERS[form](best_of(experiment.tracking_uri, experiment.name, target)))
+        print(SERIALISERS[form](rows(studies, config_of, target)))
 
 
 @app.command()

@@ -12,6 +12,7 @@ from panda_trainable.prediction.predictor import found_plm
 from panda_trainable.prediction.winner import CARD, read_winner
 from tuning.experiment.experiment import Experiment
 from tuning.experiment.problems import Misuse, Problem, check_target, problems_of
+from tuning.handover.finished import confirmed
 
 
 def export_from(
@@ -88,12 +89,12 @@ def winner_of_target(experiment: Experiment, target: str, plm: str = "", file: s
     Raises:
         Misuse: if nothing of it is confirmed, or it was confirmed before winners were kept.
     """
-    from analysis.findings.best import best
+    from analysis.findings.best import rows as rows_of
     from analysis.records.connection import NoRecords
 
     check_target(target, experiment.targets)
     try:
-        rows = best(experiment.tracking_uri, experiment.name, target)
+        rows = rows_of(*confirmed(experiment, target), target)
     except NoRecords as error:
         raise Misuse(Problem(experiment.name, str(error))) from error
     row = next((row for row in rows if plm == row["plm"] or (not plm and row["best_plm"])), None)

@@ -217,11 +217,17 @@ def test_a_search_survives_each_fault_tells_it_and_shows_its_password_to_nobody(
         assert second.stdout == first.stdout
         assert "nothing was computed" in second.stderr
         server.slow(0.0)
-        assert panda_tune_here("best", file).stdout in first.stdout
+        known = {form: panda_tune_here("best", file, "--format", form).stdout for form in ("table", "json")}
+        assert known["table"] in first.stdout
         analysed = panda_tune_here("analyze", file)
         server.dead()
         third = panda_tune_here("search", file, "--address", ray_address)
         assert third.stdout == first.stdout
+        for form, text in known.items():
+            told = panda_tune_here("best", file, "--format", form)
+            assert told.stdout == text
+            assert "does not answer" in told.stderr
+            assert "what follows is from the library" in told.stderr
         server.well()
         store = client(server.uri)
         found = list(runs(store, "faults"))
