@@ -25,10 +25,14 @@ pytest_plugins = ("tests.kits.processor_seconds",)
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Groups for workers: slow tests, which start Ray, are one group and begin first; every other file is its own."""
+    """Groups for workers: slow tests, which start Ray, are one group and begin first; every other file is its own.
+
+    Those that break a search mostly wait, for what is broken to be noticed: their files need not wait for one another.
+    """
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     for item in items:
-        group = "ray" if item.get_closest_marker("slow") else item.nodeid.split("::")[0]
+        is_alone = item.get_closest_marker("slow") and not item.get_closest_marker("faults")
+        group = "ray" if is_alone else item.nodeid.split("::")[0]
         item.add_marker(pytest.mark.xdist_group(group))
 
 

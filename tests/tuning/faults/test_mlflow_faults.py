@@ -189,6 +189,11 @@ def test_a_refusal_is_no_absence(upstream: str) -> None:
         assert client(locked.uri, reads=True)
 
 
+def without_run_ids(text: str) -> list[str]:
+    """What `best` said but for MLflow's ids of runs, which the library does not know."""
+    return [line for line in text.splitlines() if '"run_id"' not in line]
+
+
 def everything_under(*folders: Path) -> Iterator[tuple[Path, bytes]]:
     for folder in folders:
         for path in folder.rglob("*"):
@@ -225,7 +230,7 @@ def test_a_search_survives_each_fault_tells_it_and_shows_its_password_to_nobody(
         assert third.stdout == first.stdout
         for form, text in known.items():
             told = panda_tune_here("best", file, "--format", form)
-            assert told.stdout == text
+            assert without_run_ids(told.stdout) == without_run_ids(text)
             assert "does not answer" in told.stderr
             assert "what follows is from the library" in told.stderr
         server.well()

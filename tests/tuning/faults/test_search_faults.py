@@ -21,7 +21,9 @@ from tuning.engine.journal import Journal
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
-SETTINGS: dict[str, Any] = {"methods": [], "sources": [], "search": {"trials": 6}}
+SETTINGS: dict[str, Any] = {"methods": [], "sources": [], "search": {"trials": 6, "per_study": 1}}
+"""One study whose trials run one after another: there is one process to hit."""
+
 LONGEST_S = 540
 """Until a step of a search must have been taken, however busy the machine is."""
 
