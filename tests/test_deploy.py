@@ -6,6 +6,7 @@ import shutil
 import signal
 import stat
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,8 @@ def test_a_batch_job_that_is_told_to_end_ends_its_search_in_good_order_and_is_qu
     try:
         code = batch.wait(timeout=60)
     finally:
-        os.killpg(batch.pid, signal.SIGKILL)  # as Slurm ends the steps of a job
+        with suppress(ProcessLookupError):  # all of them have ended
+            os.killpg(batch.pid, signal.SIGKILL)  # as Slurm ends the steps of a job
     lines = said.read_text(encoding="utf-8").splitlines()
     assert code == 143
     assert lines[-2:] == ["stopping", "requeue 7"]
