@@ -38,19 +38,17 @@ class StudyScheduler(FIFOScheduler):
         self.waits_since.pop(trial.trial_id, None)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """The next trial to get a process: one that has not asked for any, or one that waits for too long.
+        """The next trial to get a process: one that waits for too long, or one that has not asked for any.
 
         Tune's own choice is the first that waits, even where its process is just starting. A process that another
         trial leaves then takes the place of that one, which is ended: with short trials none ever gets to work.
         """
-        waiting = [trial for trial in self.searcher.tune_trials.values() if trial.status == Trial.PENDING]
-        self.waits_since = {trial.trial_id: self.waits_since.get(trial.trial_id, -1.0) for trial in waiting}
         now = time.monotonic()
-        for trial in waiting:
-            if self.waits_since[trial.trial_id] < 0:
-                self.waits_since[trial.trial_id] = now
-                return trial
-        return next((trial for trial in waiting if now - self.waits_since[trial.trial_id] > PATIENCE_S), None)
+        waiting = [trial for trial in self.searcher.tune_trials.values() if trial.status == Trial.PENDING]
+        new = [trial for trial in waiting if trial.trial_id not in self.waits_since]  # Tune asks for all of them now
+        self.waits_since = {trial.trial_id: self.waits_since.get(trial.trial_id, now) for trial in waiting}
+        late = [trial for trial in waiting if now - self.waits_since[trial.trial_id] > PATIENCE_S]
+        return next(iter(late + new), None)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Stops what the searcher gives up."""

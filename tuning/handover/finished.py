@@ -47,7 +47,7 @@ def from_library(experiment: Experiment) -> "LocalRecords":
     """The studies of a search whose sources are made; nothing is computed.
 
     Raises:
-        NoRecords: if they are not.
+        NoRecords: if they are not, or nothing was searched here.
         Misuse: if the search is running: its journals are its own.
     """
     from tuning.engine.journal import only_driver
@@ -59,6 +59,8 @@ def from_library(experiment: Experiment) -> "LocalRecords":
     from tuning.run.progress import Progress
     from tuning.run.search import Run
 
+    if not experiment.search_path.exists():
+        raise NoRecords(f"{experiment.name} was not searched in {experiment.storage_path}")
     library = library_of(experiment)
     with ExitStack() as stack:
         stack.enter_context(only_driver(experiment.search_path))

@@ -28,19 +28,27 @@ def scheduler_of(folder: Path, *names: str) -> tuple[StudyScheduler, list[Trial]
     return scheduler, trials
 
 
-def test_each_waiting_trial_asks_for_a_process_once(tmp_path: Path) -> None:
-    scheduler, (first, second, third) = scheduler_of(tmp_path, "first", "second", "third")
-    second.set_status(Trial.RUNNING)
-    assert [scheduler.choose_trial_to_run(None) for _ in range(3)] == [first, third, None]
-
-
-def test_a_trial_that_waits_for_long_takes_what_another_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_that_waits_is_chosen_when_it_is_new_and_not_while_its_process_starts(tmp_path: Path) -> None:
     scheduler, (first, second) = scheduler_of(tmp_path, "first", "second")
-    assert [scheduler.choose_trial_to_run(None) for _ in range(3)] == [first, second, None]
+    second.set_status(Trial.RUNNING)
+    assert [scheduler.choose_trial_to_run(None) for _ in range(2)] == [first, None]
+    third = Trial("third", stub=True, trial_id="third")
+    scheduler.on_trial_add(None, third)
+    assert [scheduler.choose_trial_to_run(None) for _ in range(2)] == [third, None]
+
+
+def test_a_trial_that_waits_for_long_takes_what_another_leaves_before_a_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler, (first,) = scheduler_of(tmp_path, "first")
+    assert [scheduler.choose_trial_to_run(None) for _ in range(2)] == [first, None]
     monkeypatch.setattr(module, "PATIENCE_S", -1.0)
+    scheduler.on_trial_add(None, Trial("second", stub=True, trial_id="second"))
     assert scheduler.choose_trial_to_run(None) is first
     first.set_status(Trial.RUNNING)
-    assert scheduler.choose_trial_to_run(None) is second
+    chosen = scheduler.choose_trial_to_run(None)
+    assert chosen is not None
+    assert chosen.trial_id == "second"
 
 
 def test_a_trial_that_lost_its_process_asks_for_another(tmp_path: Path) -> None:
