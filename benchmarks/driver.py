@@ -56,15 +56,15 @@ class NoOps(Run):
 
 
 class Marks(Progress):
-    """Notes the time and the driver's memory as each trial ends."""
+    """Notes the time, the processor time of Tune's loop, and the driver's memory as each trial ends."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.marks: list[tuple[float, float]] = []
+        self.marks: list[tuple[float, float, float]] = []
 
     def advance(self, note: str = "", by: int = 1) -> None:
         """A trial ended."""
-        self.marks.append((time.perf_counter(), resident()))
+        self.marks.append((time.perf_counter(), time.thread_time(), resident()))
         super().advance(note, by)
 
 
@@ -98,7 +98,9 @@ def logged() -> int:
     return sum(path.stat().st_size for path in (session / "logs").rglob("*") if path.is_file()) if session else 0
 
 
-def measured(trials: int, studies: int, *, real: bool = False, wave: int = WAVE) -> dict[str, Any]:
+def measured(
+    trials: int, studies: int, *, real: bool = False, wave: int = WAVE, sampler: str = "tpe"
+) -> dict[str, Any]:
     """Time per result, memory of the driver in the first and in the last quarter of the trials, disk and logs.
 
     Args:
@@ -106,10 +108,11 @@ def measured(trials: int, studies: int, *, real: bool = False, wave: int = WAVE)
         studies: of one target each.
         real: whether trials train a tiny PLM.
         wave: trials of one Tuner at most.
+        sampler: `tpe`, which draws a study's first ten trials at random and computes the others, or `random`.
     """
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         marks = stack.enter_context(Marks())
-        experiment = load(written(Path(folder), trials // studies, studies))
+        experiment = load(written(Path(folder), trials // studies, studies, sampler))
         run = (Run if real else NoOps)(make_plans(experiment), None, marks, stack)
         tracker = Timed(run.experiment.tracking_uri, run.experiment.name, run.experiment.search_path, run.updates)
         run.wave, run.tracker, run.writer = wave, tracker, Writer(tracker, marks.say)
@@ -127,8 +130,8 @@ def measured(trials: int, studies: int, *, real: bool = False, wave: int = WAVE)
     quarter = len(marks.marks) // 4
     first, last = marks.marks[:quarter], marks.marks[-quarter:]
 
-    def per_result(part: list[tuple[float, float]]) -> float:
-        return (part[-1][0] - part[0][0]) / (len(part) - 1) / RESULTS
+    def per_result(part: list[tuple[float, float, float]], clock: int = 0) -> float:
+        return (part[-1][clock] - part[0][clock]) / (len(part) - 1) / RESULTS
 
     return {
         "trials": len(marks.marks), "studies": len(run.all_studies), "slots": fit, "failures": failures,
@@ -137,13 +140,14 @@ def measured(trials: int, studies: int, *, real: bool = False, wave: int = WAVE)
         "mlflow_seconds_per_trial": tracker.spent / len(marks.marks),
         "first_seconds_per_result": per_result(first), "last_seconds_per_result": per_result(last),
         "ratio_seconds": per_result(last) / per_result(first),
-        "first_mib": max(mib for _, mib in first), "last_mib": max(mib for _, mib in last),
-        "ratio_memory": max(mib for _, mib in last) / max(mib for _, mib in first),
+        "first_cpu_seconds_per_result": per_result(first, 1), "last_cpu_seconds_per_result": per_result(last, 1),
+        "first_mib": max(mib for *_, mib in first), "last_mib": max(mib for *_, mib in last),
+        "ratio_memory": max(mib for *_, mib in last) / max(mib for *_, mib in first),
         "kb_per_trial": used / 1000 / len(marks.marks), "log_mb": logs / 1e6,
     }  # fmt: skip
 
 
-def written(folder: Path, trials: int, studies: int) -> Path:
+def written(folder: Path, trials: int, studies: int, sampler: str) -> Path:
     """An experiment of as many targets as studies."""
     own = {"text": "text", "classes": ["no", "yes"], "metrics": ["accuracy"]}
     names = [f"t{number}" for number in range(studies)]
@@ -153,7 +157,7 @@ def written(folder: Path, trials: int, studies: int) -> Path:
     values = {
         "name": "driver", "plm": {"from": str(saved_plm("tiny", folder / "plm"))}, "tasks": dict.fromkeys(names, own),
         "targets": names, "train": {"steps": RESULTS, "eval_every": 1, "seeds": [0]},
-        "search": {"trials": trials, "scheduler": "none"},
+        "search": {"trials": trials, "scheduler": "none", "sampler": sampler},
     }  # fmt: skip
     file.write_text(yaml.safe_dump(values), encoding="utf-8")
     return file
@@ -166,9 +170,12 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=50)
     parser.add_argument("--real", action="store_true", help="trials train a tiny PLM")
     parser.add_argument("--wave", type=int, default=WAVE, help="trials of one Tuner at most")
+    parser.add_argument(
+        "--sampler", choices=("tpe", "random"), default="tpe", help="tpe computes from a study's 11th trial on"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     asked = parser.parse_args()
-    found = measured(asked.trials, asked.studies, real=asked.real, wave=asked.wave)
+    found = measured(asked.trials, asked.studies, real=asked.real, wave=asked.wave, sampler=asked.sampler)
     if asked.json:
         print(json.dumps(found))
         return
@@ -180,6 +187,10 @@ def main() -> None:
     )
     print(f"  {1e3 * found['first_seconds_per_result']:.1f} ms per result in the first quarter, ", end="")
     print(f"{1e3 * found['last_seconds_per_result']:.1f} in the last: x{found['ratio_seconds']:.2f}")
+    first, last = (found[f"{which}_cpu_seconds_per_result"] for which in ("first", "last"))
+    print(
+        f"  of which Tune's loop has the processor for {1e3 * first:.1f} ms and {1e3 * last:.1f}: x{last / first:.2f}"
+    )
     print(
         f"  {found['first_mib']:.0f} MiB in the first quarter, {found['last_mib']:.0f} in the last: x{found['ratio_memory']:.2f}"
     )

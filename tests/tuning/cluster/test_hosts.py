@@ -25,7 +25,7 @@ pytestmark = [
 PORT = 6390
 TRIALS = 10
 NOTICES = json.dumps(
-    {"health_check_period_ms": 2000, "health_check_timeout_ms": 5000, "health_check_failure_threshold": 4}
+    {"health_check_period_ms": 1000, "health_check_timeout_ms": 3000, "health_check_failure_threshold": 5}
 )
 """Ray takes a node for dead after half a minute of silence: it would be more."""
 
@@ -86,7 +86,7 @@ def test_a_search_over_hosts_loses_nothing_where_one_is_cut_off_and_comes_back(
         stack.callback(driver.kill)
         wait_until(lambda: ended(tmp_path) >= 2, 300, driver)
         cut.cut_off()
-        time.sleep(45)  # longer than Ray waits
+        time.sleep(25)  # longer than Ray waits
         cut.join()
         # Ray takes no node twice: what was cut off ends itself, and is started anew.
         out, err = driver.communicate(timeout=400)

@@ -1,17 +1,13 @@
 """Which waiting trial gets the next process, and that with short trials every process comes to work."""
 
-import os
-import time
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from ray import tune
 from ray.tune.experiment import Trial
 
-from panda_trainable.result import TrialResult
 from tests.kits.by_hand import studies
-from tuning.cluster.connection import connected
 from tuning.engine import scheduler as module
 from tuning.engine.scheduler import StudyScheduler
 from tuning.engine.searcher import SearchPolicy, StudySearcher
@@ -61,37 +57,10 @@ def test_a_trial_that_lost_its_process_asks_for_another(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_with_short_trials_a_second_process_comes_to_work_and_none_is_replaced(tmp_path: Path) -> None:
-    began, worked, most = tmp_path / "began", tmp_path / "worked", 300
-
-    class Short(tune.Trainable):
-        """A trial of one result, which does not wait once two processes work."""
-
-        def setup(self, config: dict[str, Any]) -> None:
-            with began.open("a") as file:
-                file.write(f"{os.getpid()}\n")
-
-        def reset_config(self, new_config: dict[str, Any]) -> bool:
-            return True
-
-        def step(self) -> dict[str, Any]:
-            with worked.open("a") as file:
-                file.write(f"{os.getpid()}\n")
-            time.sleep(0.0 if len(began.read_text().split()) > 1 else 0.3)
-            return TrialResult(8, 0.0, "host/1", {"accuracy": {0: 0.5}}, {0: 1.0}, is_last=True).as_ray()
-
-    searcher = StudySearcher(studies(tmp_path, budget=most // 2), POLICY)
-    with connected("local"):
-        tune.Tuner(
-            tune.with_resources(Short, {"cpu": 1}),
-            tune_config=tune.TuneConfig(
-                search_alg=searcher, scheduler=StudyScheduler(searcher), num_samples=-1, reuse_actors=True
-            ),
-            run_config=tune.RunConfig(
-                storage_path=str(tmp_path / "ray"),
-                verbose=0,
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            ),
-        ).fit()
-    assert searcher.remaining() == 0
-    assert len(worked.read_text().split()) == most
-    assert len(began.read_text().split()) == len(set(worked.read_text().split())) == 2
+    most = 300
+    command = [sys.executable, "-m", "tests.kits.short_trials", str(tmp_path), str(most)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.stdout.split()[-1:] == ["0"], done.stderr
+    began, worked = ((tmp_path / name).read_text().split() for name in ("began", "worked"))
+    assert len(worked) == most
+    assert len(began) == len(set(worked)) == 2
