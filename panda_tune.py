@@ -33,6 +33,9 @@ def main() -> NoReturn:
         print(f"{rule}; rename that file, or take its folder off PYTHONPATH", file=sys.stderr)  # noqa: T201  # nothing else is loaded yet
     if found:
         sys.exit(2)
+    from tuning.commands.hiding import hide_secrets
+
+    hide_secrets()
     from tuning.cli import main as command
 
     command()
