@@ -1,16 +1,18 @@
-"""`python -m tests.kits.short_trials FOLDER MOST`: a search of MOST trials of one result each, on a Ray of its own.
+"""`python -m tests.kits.short_trials FOLDER MOST [dies]`: a search of MOST trials of one result each, on a Ray of its own.
 
 A process of its own runs it: one that already holds a connection to a Ray could not start another. FOLDER/began gets a
-line for each trial process that began, FOLDER/worked one for each result: the process's id. Prints how many trials are
-left.
+line for each trial process that began, FOLDER/worked one for each result: the process's id. With `dies`, the first
+process that turns to another trial dies. Prints how many trials are complete.
 """
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from optuna.trial import TrialState
 from ray import tune
 
 from panda_trainable.result import TrialResult
@@ -22,9 +24,9 @@ from tuning.engine.searcher import SearchPolicy, StudySearcher
 POLICY = SearchPolicy(scheduler="none", per_study=2, slots=2)
 
 
-def run(folder: Path, most: int) -> None:
+def run(folder: Path, most: int, dies: bool) -> None:
     """Runs it to its end."""
-    began, worked = folder / "began", folder / "worked"
+    began, worked, died = folder / "began", folder / "worked", folder / "died"
 
     class Short(tune.Trainable):
         """A trial of one result, which does not wait once two processes work."""
@@ -34,6 +36,9 @@ def run(folder: Path, most: int) -> None:
                 file.write(f"{os.getpid()}\n")
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
+            if dies and not died.exists():
+                died.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
             return True
 
         def step(self) -> dict[str, Any]:
@@ -55,8 +60,9 @@ def run(folder: Path, most: int) -> None:
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         ).fit()
-    print(searcher.remaining())
+    ended = (trial for journal in searcher.journals.values() for trial in journal.trials)
+    print(sum(trial.state == TrialState.COMPLETE for trial in ended))
 
 
 if __name__ == "__main__":
-    run(Path(sys.argv[1]), int(sys.argv[2]))
+    run(Path(sys.argv[1]), int(sys.argv[2]), "dies" in sys.argv[3:])

@@ -30,6 +30,9 @@ REDUCTION = 3
 WAVE = 5000
 """Trials of one Tuner at most: what it keeps grows with them."""
 
+WORKER_LOSSES = 3
+"""How often a trial is begun again when its process or node dies."""
+
 SUGGESTIONS = 10
 """How often a sampler is asked before an untried configuration is drawn at random."""
 
@@ -73,8 +76,9 @@ class _RunningTrial:
 class StudySearcher(Searcher):
     """Gives the next trial to the study with the smallest share of its budget used.
 
-    A suggestion depends on the study's history alone; a trial that a dead driver left running is
-    run again under its number with its parameters.
+    A suggestion depends on the study's history alone; a trial that a dead driver left running, or whose process
+    died, is run again under its number with its parameters. Tune's own recovery is left out: it gives up a trial whose
+    process dies while it turns to that trial.
 
     Attributes:
         studies: key -> study.
@@ -84,6 +88,7 @@ class StudySearcher(Searcher):
         running: Tune's id -> the trial that runs under it.
         tune_trials: Tune's id -> Tune's trial, as the scheduler saw it begin.
         given_up: Tune's id -> why a trial's process was ended.
+        losses: key and number of a trial -> how often its process died.
         begun: trials of the present wave so far.
     """
 
@@ -100,6 +105,7 @@ class StudySearcher(Searcher):
         self.running: dict[str, _RunningTrial] = {}
         self.tune_trials: dict[str, Trial] = {}
         self.given_up: dict[str, str] = {}
+        self.losses: Counter[tuple[str, int]] = Counter()
         self.begun = 0
 
     def remaining(self) -> int:
@@ -131,10 +137,11 @@ class StudySearcher(Searcher):
         self._end_lost_trials()
         if len(self.running) >= self.policy.slots:
             return None
-        is_over = self.is_late() or self.begun >= self.policy.wave
-        unfinished = [] if is_over else [key for key in self.studies if self._left(key)]
-        if not unfinished:
+        if self.is_late() or self.begun >= self.policy.wave:
             return Searcher.FINISHED
+        unfinished = [key for key in self.studies if self._left(key)]
+        if not unfinished:  # while trials run, one may have to begin again
+            return None if self.running else Searcher.FINISHED
         busy = [trial.key for trial in self.running.values()]
         free = [key for key in unfinished if busy.count(key) < self.policy.per_study]
         if not free:
@@ -163,10 +170,8 @@ class StudySearcher(Searcher):
 
     def give_up(self, trial_id: str, reason: str) -> None:
         """Ends the process of a trial, which then fails with this reason and is not begun again."""
-        trial = self.tune_trials[trial_id]
         self.given_up[trial_id] = reason
-        trial.max_failures = 0
-        if actor := trial.temporary_state.ray_actor:
+        if actor := self.tune_trials[trial_id].temporary_state.ray_actor:
             ray.kill(actor)
 
     def _left(self, key: str) -> int:
@@ -250,13 +255,19 @@ class StudySearcher(Searcher):
         return any(evaluations == REDUCTION**power for power in range(32))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Ends a trial in its journal. Tune calls this by keyword."""
+        """Ends a trial in its journal, or leaves it to be begun again. Tune calls this by keyword."""
         self.tune_trials.pop(trial_id, None)
         trial = self.running.pop(trial_id, None)
-        if trial is not None:
-            reason = self.given_up.pop(trial_id, "")
-            last = TrialResult.failed(reason) if reason else TrialResult.from_ray(None if error else result)
-            self.journals[trial.key].end(trial.number, last, trial.is_stopped)
+        if trial is None:
+            return
+        reason = self.given_up.pop(trial_id, "")
+        if error and not reason:
+            self.losses[trial.key, trial.number] += 1
+            if self.losses[trial.key, trial.number] <= WORKER_LOSSES:
+                self.requeued[trial.key].append(trial.number)
+                return
+        last = TrialResult.failed(reason) if reason else TrialResult.from_ray(None if error else result)
+        self.journals[trial.key].end(trial.number, last, trial.is_stopped)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """The scheduler records results: it also sees the one that stops a trial."""

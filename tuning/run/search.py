@@ -47,9 +47,6 @@ from tuning.tracking.updates import RunUpdate
 from tuning.tracking.winner_runs import Learnt, of_study_end, of_unconfirmed, of_winner
 from tuning.tracking.writer import Writer
 
-WORKER_LOSSES = 3
-"""How often a trial is begun again when its process or node dies."""
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -279,7 +276,6 @@ class Run:
             ),
             run_config=tune.RunConfig(
                 name=folder.name, storage_path=str(folder.parent), verbose=0, callbacks=[watcher],
-                failure_config=tune.FailureConfig(max_failures=WORKER_LOSSES),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         ).fit()  # fmt: skip

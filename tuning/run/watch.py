@@ -117,13 +117,19 @@ class Watcher(tune.Callback):
         self._end(trial)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """A trial's process was lost, and Tune begins it again."""
-        study, number = self._study(trial), trial.config["number"]
-        self.progress.say(f"{study.name}, trial {number}: its process was lost; the trial begins again")
+        """A node said beforehand that it goes, which Tune does not count, and begins its trial again."""
+        self._say_again(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """A trial's process was lost for good."""
-        self._end(trial)
+        """A trial's process was lost: it begins again, or has failed where that was so too often."""
+        if trial.config["number"] in self.searcher.requeued[self._study(trial).key]:
+            self._say_again(trial)
+        else:
+            self._end(trial)
+
+    def _say_again(self, trial: Trial) -> None:
+        name, number = self._study(trial).name, trial.config["number"]
+        self.progress.say(f"{name}, trial {number}: its process was lost; the trial begins again")
 
     def _end(self, trial: Trial) -> None:
         study, number = self._study(trial), trial.config["number"]

@@ -55,12 +55,24 @@ def test_a_trial_that_lost_its_process_asks_for_another(tmp_path: Path) -> None:
     assert scheduler.choose_trial_to_run(None) is first
 
 
+def completed(folder: Path, most: int, *how: str) -> int:
+    """How many trials of a search of real processes are complete."""
+    command = [sys.executable, "-m", "tests.kits.short_trials", str(folder), str(most), *how]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.stdout, done.stderr
+    return int(done.stdout.split()[-1])
+
+
+@pytest.mark.slow
+def test_a_trial_whose_process_dies_as_it_turns_to_it_begins_again(tmp_path: Path) -> None:
+    assert completed(tmp_path, 6, "dies") == 6
+    assert (tmp_path / "died").exists()
+
+
 @pytest.mark.slow
 def test_with_short_trials_a_second_process_comes_to_work_and_none_is_replaced(tmp_path: Path) -> None:
     most = 300
-    command = [sys.executable, "-m", "tests.kits.short_trials", str(tmp_path), str(most)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    assert done.stdout.split()[-1:] == ["0"], done.stderr
+    assert completed(tmp_path, most) == most
     began, worked = ((tmp_path / name).read_text().split() for name in ("began", "worked"))
     assert len(worked) == most
     assert len(began) == len(set(worked)) == 2

@@ -20,7 +20,7 @@ from search_spaces.space import Choice, Int, Knob, Space
 from tests.kits.by_hand import EVERY, STEPS, history, play, result, score, studies
 from tuning.engine.journal import Journal, StudyHandle, failure_of, results_of
 from tuning.engine.scheduler import StudyScheduler
-from tuning.engine.searcher import SearchPolicy, StudySearcher
+from tuning.engine.searcher import WORKER_LOSSES, SearchPolicy, StudySearcher
 
 POLICY = SearchPolicy(eval_every=EVERY)
 RUNGS = (2, 6)
@@ -120,18 +120,38 @@ def test_a_failed_trial_has_its_reason_and_keeps_its_results_but_never_a_value(t
     assert searcher.remaining() == 2
 
 
-def test_a_trial_whose_process_is_lost_fails_and_the_others_go_on(tmp_path: Path) -> None:
+def test_a_trial_whose_process_is_lost_begins_again_as_it_was_and_fails_where_that_is_so_too_often(
+    tmp_path: Path,
+) -> None:
     searcher = StudySearcher(studies(tmp_path, budget=3), SearchPolicy(eval_every=EVERY, slots=2))
-    told, untold = searcher.suggest("told"), searcher.suggest("untold")
+    told, untold = searcher.suggest("told 0"), searcher.suggest("untold 0")
     assert searcher.suggest("too-many") is None
-    trial = Trial("untold", stub=True, trial_id="untold")
-    StudyScheduler(searcher).on_trial_add(None, trial)
-    searcher.on_trial_complete(trial_id="told", result=None, error=True)
-    trial.set_status(Trial.ERROR)  # Tune lost it between two trials and told nobody
-    assert isinstance(searcher.suggest("next"), dict)
+    scheduler = StudyScheduler(searcher)
+
+    def begun_after_loss(number: int) -> list[Any]:
+        trial = Trial("untold", stub=True, trial_id=f"untold {number}")
+        scheduler.on_trial_add(None, trial)
+        searcher.on_trial_complete(trial_id=f"told {number}", result=None, error=True)
+        trial.set_status(Trial.ERROR)  # Tune lost it between two trials and told nobody
+        return [searcher.suggest(f"told {number + 1}"), searcher.suggest(f"untold {number + 1}")]
+
+    for number in range(WORKER_LOSSES):
+        assert begun_after_loss(number) == [told, untold]
+    assert [config["number"] for config in begun_after_loss(WORKER_LOSSES)] == [1, 1]
     for lost in (told, untold):
         ended = searcher.journals[lost["study"]].trials[lost["number"]]
         assert (ended.state, failure_of(ended)) == (TrialState.FAIL, TrialResult.failed(LOST))
+
+
+def test_a_search_is_not_over_while_the_last_trial_may_have_to_begin_again(tmp_path: Path) -> None:
+    searcher = StudySearcher(studies(tmp_path, budget=1, methods=("panda",)), SearchPolicy(eval_every=EVERY, slots=2))
+    only = searcher.suggest("a")
+    assert searcher.suggest("b") is None
+    searcher.on_trial_complete(trial_id="a", result=None, error=True)
+    assert searcher.remaining() == 1
+    assert searcher.suggest("c") == only
+    searcher.on_trial_complete(trial_id="c", result=result(STEPS, 0.5, is_last=True).as_ray(), error=False)
+    assert searcher.suggest("d") == Searcher.FINISHED
 
 
 def test_a_trial_begun_again_on_another_worker_is_judged_at_the_step_it_is_at(tmp_path: Path) -> None:
@@ -284,7 +304,9 @@ def test_a_wave_ends_after_its_trials_and_the_next_goes_on(tmp_path: Path) -> No
     searcher.begin_wave()
     last = searcher.suggest("e")
     assert (last["study"], last["number"]) not in [(config["study"], config["number"]) for config in begun[:3]]
-    assert searcher.suggest("f") == Searcher.FINISHED
+    assert searcher.suggest("f") is None
+    searcher.on_trial_complete(trial_id="e", result=result(STEPS, 0.5).as_ray())
+    assert searcher.suggest("g") == Searcher.FINISHED
 
 
 def test_there_is_work_for_as_many_as_may_run_of_each_study_and_no_more_than_are_left(tmp_path: Path) -> None:
