@@ -48,7 +48,8 @@ class Run:
 def bias_is_free(run: Run) -> bool:
     """Whether no softmax depends on the bias, which moves all choices, or all tokens of an end, alike.
 
-    Adam makes whole steps of the rounding of its gradient, and what compares logits themselves sees them.
+    Adam makes whole steps of the rounding of its gradient, of a teacher's bias too, and what compares logits themselves
+    sees them: how far they lead depends on the processor.
     """
     return run.configuration.kind in ("multiple_choice", "extractive_qa")
 
@@ -101,7 +102,8 @@ def test_seeds_together_are_the_seeds_alone_with_sources_of_their_own(run: Run, 
     for k, seed in enumerate(run.config.seeds):
         alone = open_trainer(PromptLibrary(tmp_path / str(seed)), replace(run.config, seeds=(seed,)))
         curve = steps_of(alone, 0, run.config.steps)
-        torch.testing.assert_close(curve[:, 0], run.curve[:, k], rtol=0, atol=2e-3 if bias_is_free(run) else 1e-5)
+        sees_bias = bias_is_free(run) and run.configuration.kd == "mse"
+        torch.testing.assert_close(curve[:, 0], run.curve[:, k], rtol=0, atol=5e-2 if sees_bias else 1e-5)
         if not bias_is_free(run):
             np.testing.assert_allclose(said_of_selection(alone)[0], run.said[k], rtol=0, atol=1e-4)
             for name, values in alone.select().items():

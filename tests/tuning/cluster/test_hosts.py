@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from analysis.records import reader as records
 from tests.kits import hosts as kit
 from tests.kits.clusters import ray_node, wait_for, wait_for_nodes
 from tests.kits.command import COMMAND, experiment_file
@@ -44,12 +43,6 @@ def wait_until(holds: Callable[[], bool], seconds: float, driver: "subprocess.Po
         assert driver.poll() is None, driver.communicate()
         assert time.monotonic() < until
         time.sleep(0.2)
-
-
-def nodes_of(folder: Path) -> set[str]:
-    """The nodes on which trials ended, as MLflow shows them."""
-    store = records.client(f"sqlite:///{folder / 'runs' / 'mlflow.db'}")
-    return {run.data.tags["node"] for run in records.runs(store, "small", "tags.stage = 'trial'")}
 
 
 def test_a_search_over_hosts_loses_nothing_where_one_is_cut_off_and_comes_back(
@@ -97,4 +90,4 @@ def test_a_search_over_hosts_loses_nothing_where_one_is_cut_off_and_comes_back(
     assert {key: len(trials) for key, trials in told.items()} == dict.fromkeys(told, TRIALS)
     assert {state for trials in told.values() for _, state, *_ in trials} == {"COMPLETE"}
     assert "RUNNING" not in statuses(tmp_path)
-    assert len(nodes_of(tmp_path)) == 3, "the node that was cut off, the steady one, and the one that came back"
+    assert len(at_work(tmp_path)) == 3, "the node that was cut off, the steady one, and the one that came back"
