@@ -77,8 +77,8 @@ class StudySearcher(Searcher):
     """Gives the next trial to the study with the smallest share of its budget used.
 
     A suggestion depends on the study's history alone; a trial that a dead driver left running, or whose process
-    died, is run again under its number with its parameters. Tune's own recovery is left out: it gives up a trial whose
-    process dies while it turns to that trial.
+    died, is run again under its number with its parameters. Tune's own recovery, which gives up a trial whose
+    process dies while it turns to that trial, is left to nodes that say beforehand that they go.
 
     Attributes:
         studies: key -> study.

@@ -117,7 +117,7 @@ class Watcher(tune.Callback):
         self._end(trial)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """A node said beforehand that it goes, which Tune does not count, and begins its trial again."""
+        """A node said beforehand that it goes: Tune counts no loss, and begins its trial again itself."""
         self._say_again(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
