@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import optuna
-from optuna.distributions import BaseDistribution
 from optuna.storages import JournalStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -134,10 +132,9 @@ class Journal:
         """All trials by number; not to be changed."""
         return self._storage.get_all_trials(self._study, deepcopy=False)
 
-    def add(self, params: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]) -> None:
+    def add(self, trial: FrozenTrial) -> None:
         """Adds a running trial as one record: a killed driver leaves all of it or nothing."""
-        running = optuna.create_trial(state=TrialState.RUNNING, params=dict(params), distributions=dict(distributions))
-        self._storage.create_new_trial(self._study, running)
+        self._storage.create_new_trial(self._study, trial)
 
     def record(self, number: int, result: TrialResult) -> None:
         """Keeps an evaluation of a running trial; one that an earlier life left at this step is overwritten."""

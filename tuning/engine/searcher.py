@@ -3,26 +3,21 @@
 Starting, resuming and asking for more trials are one road: a new Tuner over the same journals.
 """
 
-import random
 import time
-import warnings
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import optuna
 import ray
-from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FixedTrial, TrialState
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from panda_trainable.result import METRIC, TrialResult, storage_failure
 from tuning.engine.journal import Journal, StudyHandle
+from tuning.engine.suggestions import Suggestions
 
 REDUCTION = 3
 """ASHA keeps the best third at each rung; rungs lie at 1, 3, 9, … evaluations."""
@@ -32,12 +27,6 @@ WAVE = 5000
 
 WORKER_LOSSES = 3
 """How often a trial is begun again when its process or node dies."""
-
-SUGGESTIONS = 10
-"""How often a sampler is asked before an untried configuration is drawn at random."""
-
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-warnings.filterwarnings("ignore", category=ExperimentalWarning)  # multivariate and grouped TPE, which we mean
 
 
 @dataclass(frozen=True)
@@ -83,6 +72,7 @@ class StudySearcher(Searcher):
     Attributes:
         studies: key -> study.
         journals: key -> its trials.
+        suggestions: key -> what may be its next trials.
         requeued: key -> numbers of the trials to run again.
         asked: key -> trials that its journal holds.
         running: Tune's id -> the trial that runs under it.
@@ -97,6 +87,9 @@ class StudySearcher(Searcher):
         self.policy = policy
         self.studies = {study.key: study for study in studies}
         self.journals = {study.key: Journal(study.key, study.journal) for study in studies}
+        self.suggestions = {
+            study.key: Suggestions(study.key, study.space, study.seed, policy.sampler) for study in studies
+        }
         self.requeued = {
             key: [t.number for t in journal.trials if t.state == TrialState.RUNNING]
             for key, journal in self.journals.items()
@@ -182,40 +175,11 @@ class StudySearcher(Searcher):
         return (self.asked[key] - len(self.requeued[key])) / self.studies[key].budget
 
     def _ask(self, key: str) -> int:
-        """Samples in a throw-away copy, then adds the whole trial as one record, never half a trial."""
-        number, space = self.asked[key], self.studies[key].space
-        draft = optuna.create_study(direction="maximize", sampler=self._sampler(key, number))
-        draft.add_trials(self.journals[key].trials)
-        if number == 0:
-            draft.enqueue_trial(space.first())
-        trial = self._new_trial(key, draft)
-        self.journals[key].add({name: trial.params[name] for name in trial.distributions}, trial.distributions)
+        """Adds the study's next trial to its journal as one record, never half a trial."""
+        journal = self.journals[key]
+        journal.add(self.suggestions[key].next(journal.trials))
         self.asked[key] += 1
-        return number
-
-    def _new_trial(self, key: str, draft: optuna.Study) -> optuna.Trial:
-        """A suggestion whose configuration no trial of the study has had: the sampler's first, where that is new."""
-        space = self.studies[key].space
-        tried = [trial.params for trial in self.journals[key].trials]
-        for _ in range(SUGGESTIONS):
-            trial = draft.ask()
-            space(trial)
-            if trial.params not in tried:
-                return trial
-        untried = [values for values in space.configurations() if values not in tried]
-        draft.enqueue_trial(random.Random(self._seed(key, len(tried))).choice(untried))  # noqa: S311  # no secret
-        trial = draft.ask()
-        space(trial)
-        return trial
-
-    def _seed(self, key: str, number: int) -> int:
-        return zlib.crc32(f"{self.studies[key].seed}/{key}/{number}".encode())
-
-    def _sampler(self, key: str, number: int) -> BaseSampler:
-        seed = self._seed(key, number)
-        if self.policy.sampler == "random":
-            return RandomSampler(seed=seed)
-        return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+        return self.asked[key] - 1
 
     def record(self, trial_id: str, result: TrialResult) -> None:
         """Keeps a result in the journal; one that is begun again on another worker reports old steps, which stay.

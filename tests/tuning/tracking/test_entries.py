@@ -9,9 +9,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import optuna
 import pytest
-from optuna.trial import FixedTrial, FrozenTrial, TrialState
+from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from analysis.records import names as records
 from analysis.records.connection import client, runs
@@ -44,11 +43,12 @@ def ended(
     study: Study, results: Sequence[TrialResult], state: TrialState, failure: TrialResult | None = None
 ) -> FrozenTrial:
     """The trial of the published setting as the study's journal holds it."""
-    ghost = optuna.create_study().ask()
+    ghost = FixedTrial(study.space.first())
     study.space(ghost)
+    first = create_trial(state=TrialState.RUNNING, params=ghost.params, distributions=ghost.distributions)
     with TemporaryDirectory() as folder:
         journal = Journal(study.key, Path(folder) / "journal")
-        journal.add(ghost.params, ghost.distributions)
+        journal.add(first)
         for found in results:
             journal.record(0, found)
         if state != TrialState.RUNNING:
