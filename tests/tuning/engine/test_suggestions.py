@@ -16,7 +16,7 @@ from tests.kits.by_hand import STEPS, result
 from tuning.engine.journal import Journal
 from tuning.engine.suggestions import Suggestions
 
-SEED, TRIALS, LIVE = 3, 24, 3
+SEED, TRIALS, LIVE = 3, 32, 3
 
 
 def sampler_of(kind: str, number: int) -> BaseSampler:
@@ -38,9 +38,9 @@ def by_optuna(kind: str, space: Space, trials: list[FrozenTrial]) -> dict[str, o
     return trial.params
 
 
-def end(journal: Journal, number: int, rng: random.Random) -> None:
+def end(journal: Journal, number: int, rng: random.Random, most: str) -> None:
     """Ends a trial as trials do end: complete, stopped at a rung, or failed with or without a result."""
-    kind = rng.choice(["complete", "complete", "stopped", "stopped", "failed", "lost"])
+    kind = rng.choice([most, most, most, most, "complete", "stopped", "failed", "lost"])
     steps = {"complete": range(2, STEPS + 1, 2), "stopped": range(2, rng.choice([4, 8]), 2), "failed": [2], "lost": []}
     found = [result(step, rng.random()) for step in steps[kind]]
     for one in found:
@@ -49,11 +49,12 @@ def end(journal: Journal, number: int, rng: random.Random) -> None:
     journal.end(number, TrialResult.failed("broken") if failed else found[-1], stopped=kind == "stopped")
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("most", ["complete", "stopped"])  # TPE ranks those that were stopped where few are complete
 @pytest.mark.parametrize("method", ["panda", "prompt_tuning"])  # with conditional knobs, and one knob
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_those_that_follow_a_study_are_those_of_its_trials_alone_and_optunas_own(
-    tmp_path: Path, sampler: str, method: str, seed: int
+    tmp_path: Path, sampler: str, method: str, most: str, seed: int
 ) -> None:
     space = SPACES[method].resolved(STEPS, 2)
     rng, journal = random.Random(seed), Journal("study", tmp_path / "journal")
@@ -66,5 +67,5 @@ def test_those_that_follow_a_study_are_those_of_its_trials_alone_and_optunas_own
         assert journal.trials[number].params == suggested
         live = [trial.number for trial in journal.trials if not trial.state.is_finished()]
         for ended in rng.sample(live, max(len(live) - LIVE, rng.randint(0, 1))):
-            end(journal, ended, rng)
+            end(journal, ended, rng, most)
     assert {trial.state for trial in journal.trials} == set(TrialState) - {TrialState.WAITING}
