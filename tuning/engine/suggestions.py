@@ -57,7 +57,7 @@ class Suggestions:
         if not trials:
             self._study.enqueue_trial(self._space.first())
         asked = self._asked(seed, [trial.params for trial in trials])
-        for trial in asked:  # of no study's: samplers pass over those that failed
+        for trial in asked:  # none of them runs: samplers pass over those that failed
             self._study.tell(trial, state=TrialState.FAIL)
         return _running(asked[-1])
 

@@ -14,6 +14,7 @@ import pytest
 from tests.kits import hosts as kit
 from tests.kits.clusters import ray_node, wait_for, wait_for_nodes
 from tests.kits.command import COMMAND, experiment_file
+from tests.kits.processes import TRIAL, process_below, stopped
 from tests.tuning.cluster.test_cluster import journals
 from tests.tuning.run.test_search import statuses
 
@@ -30,10 +31,10 @@ NOTICES = json.dumps(
 """Ray takes a node for dead after half a minute of silence: it would be more."""
 
 
-def at_work(folder: Path) -> set[str]:
-    """The nodes that have told results, as the journals have it: text, since they are written meanwhile."""
+def told_by(folder: Path) -> list[str]:
+    """The node of each result, as the journals have it: text, since they are written meanwhile."""
     texts = (path.read_text() for path in (folder / "runs/searches/small/studies").glob("*.journal"))
-    return {node for text in texts for node in re.findall(r'"node\\*": *\\*"([^"\\]+)', text)}
+    return [node for text in texts for node in re.findall(r'"node\\*": *\\*"([^"\\]+)', text)]
 
 
 def wait_until(holds: Callable[[], bool], seconds: float, driver: "subprocess.Popen[str]") -> None:
@@ -56,8 +57,8 @@ def test_a_search_over_hosts_loses_nothing_where_one_is_cut_off_and_comes_back(
     with ExitStack() as stack:
         head, steady, cut = stack.enter_context(kit.hosts(3))
 
-        def join(inside: tuple[str, ...], host: kit.Host, *arguments: str) -> None:
-            stack.enter_context(ray_node(f"--node-ip-address={host.address}", *arguments, inside=inside))
+        def join(inside: tuple[str, ...], host: kit.Host, *arguments: str) -> int:
+            return stack.enter_context(ray_node(f"--node-ip-address={host.address}", *arguments, inside=inside)).pid
 
         address = f"{head.address}:{PORT}"
         join(
@@ -70,7 +71,7 @@ def test_a_search_over_hosts_loses_nothing_where_one_is_cut_off_and_comes_back(
             f"--system-config={NOTICES}",
         )
         wait_for(head.address, PORT, head.inside)
-        join(steady.alone, steady, f"--address={address}", "--num-cpus=1")
+        keeps_on = join(steady.alone, steady, f"--address={address}", "--num-cpus=1")
         join(cut.alone, cut, f"--address={address}", "--num-cpus=1")
         wait_for_nodes(address, 3, head.inside)
         driver = subprocess.Popen(
@@ -79,15 +80,19 @@ def test_a_search_over_hosts_loses_nothing_where_one_is_cut_off_and_comes_back(
             env={**os.environ, "HF_HUB_OFFLINE": "1", "RAY_worker_niceness": "0"},
         )  # fmt: skip
         stack.callback(driver.kill)
-        wait_until(lambda: len(at_work(tmp_path)) == 2, 300, driver)
+        wait_until(lambda: len(set(told_by(tmp_path))) == 2, 300, driver)
         cut.cut_off()
-        time.sleep(25)  # longer than Ray waits
-        cut.join()
-        # Ray takes no node twice: what was cut off ends itself, and is started anew.
+        told = len(told_by(tmp_path))
+        wait_until(lambda: len(told_by(tmp_path)) > told + 2, 300, driver)  # two may have been on their way
+        # However fast the steady one is, there is work left when the other is back.
+        with stopped(process_below(keeps_on, *TRIAL)):
+            time.sleep(25)  # longer than Ray waits
+            cut.join()
+            # Ray takes no node twice: what was cut off ends itself, and is started anew.
+            wait_until(lambda: len(set(told_by(tmp_path))) == 3, 300, driver)
         out, err = driver.communicate(timeout=400)
     assert driver.returncode == 0, out + err
-    told = journals(tmp_path)
-    assert {key: len(trials) for key, trials in told.items()} == dict.fromkeys(told, TRIALS)
-    assert {state for trials in told.values() for _, state, *_ in trials} == {"COMPLETE"}
+    ended = journals(tmp_path)
+    assert {key: len(trials) for key, trials in ended.items()} == dict.fromkeys(ended, TRIALS)
+    assert {state for trials in ended.values() for _, state, *_ in trials} == {"COMPLETE"}
     assert "RUNNING" not in statuses(tmp_path)
-    assert len(at_work(tmp_path)) == 3, "the node that was cut off, the steady one, and the one that came back"

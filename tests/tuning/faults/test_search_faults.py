@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.kits.command import experiment_file
+from tests.kits.processes import TRIAL, process_below
 from tests.tuning.run.test_search import statuses
 from tuning.engine.journal import Journal
 
@@ -65,32 +66,9 @@ class Search:
         _, said = self.process.communicate(timeout=LONGEST_S)
         return self.process.returncode, said
 
-    def child(self, *parts: bytes) -> int:
-        """The process below it whose command line has all parts; 0 while there is none."""
-        for process in descendants(self.process.pid):
-            try:
-                name = Path(f"/proc/{process}/cmdline").read_bytes()
-            except OSError:
-                continue  # it has just ended
-            if all(part in name for part in parts):
-                return process
-        return 0
-
     def actor(self) -> int:
         """The process of its trial; 0 while there is none."""
-        return self.child(b"ray::", b"PandaTrainable")
-
-
-def descendants(pid: int) -> Iterator[int]:
-    """The processes below one, as far as they are still there."""
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            children = task.read_text().split()
-        except OSError:
-            continue  # the thread has just ended
-        for child in map(int, children):
-            yield child
-            yield from descendants(child)
+        return process_below(self.process.pid, *TRIAL)
 
 
 @pytest.fixture
@@ -169,7 +147,7 @@ def test_where_the_control_store_is_killed_the_same_command_goes_on(
     file = experiment_file(tmp_path, plms("bert"), **SETTINGS)
     search = Search(file, temporary)
     search.wait_for(lambda: results(tmp_path / "runs"))
-    os.kill(search.wait_for(lambda: search.child(b"gcs_server")), signal.SIGKILL)
+    os.kill(search.wait_for(lambda: process_below(search.process.pid, b"gcs_server")), signal.SIGKILL)
     code, said = search.end()
     assert code != 0
     assert "Traceback" not in said
