@@ -30,7 +30,8 @@ class StudyScheduler(FIFOScheduler):
         return True
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """Remembers Tune's trial, to see when it is lost."""
+        """Remembers Tune's trial, to see when it is lost or hangs."""
+        self.searcher.processes.controller = tune_controller
         self.searcher.tune_trials[trial.trial_id] = trial
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:

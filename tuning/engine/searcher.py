@@ -17,6 +17,7 @@ from ray.tune.search import Searcher
 
 from panda_trainable.result import METRIC, TrialResult, storage_failure
 from tuning.engine.journal import Journal, StudyHandle
+from tuning.engine.processes import TrialProcesses
 from tuning.engine.suggestions import Suggestions
 
 REDUCTION = 3
@@ -77,6 +78,7 @@ class StudySearcher(Searcher):
         asked: key -> trials that its journal holds.
         running: Tune's id -> the trial that runs under it.
         tune_trials: Tune's id -> Tune's trial, as the scheduler saw it begin.
+        processes: of these trials.
         given_up: Tune's id -> why a trial's process was ended.
         losses: key and number of a trial -> how often its process died.
         begun: trials of the present wave so far.
@@ -97,6 +99,7 @@ class StudySearcher(Searcher):
         self.asked = {key: len(journal.trials) for key, journal in self.journals.items()}
         self.running: dict[str, _RunningTrial] = {}
         self.tune_trials: dict[str, Trial] = {}
+        self.processes = TrialProcesses()
         self.given_up: dict[str, str] = {}
         self.losses: Counter[tuple[str, int]] = Counter()
         self.begun = 0
@@ -118,6 +121,7 @@ class StudySearcher(Searcher):
         """A new Tuner takes over."""
         self.begun = 0
         self.tune_trials.clear()
+        self.processes = TrialProcesses()
 
     def finished_studies(self) -> int:
         """How many studies have used their budget and run no trial."""
@@ -153,18 +157,18 @@ class StudySearcher(Searcher):
                 self.on_trial_complete(trial_id, error=True)
 
     def at_work(self) -> list[str]:
-        """Tune's ids of the trials that have a process of their own now, and wait for none."""
+        """Tune's ids of the trials that have a process now, be it just starting, and do not wait for room."""
         known = ((trial_id, self.tune_trials.get(trial_id)) for trial_id in self.running)
         return [
             trial_id
             for trial_id, trial in known
-            if trial and trial_id not in self.given_up and trial.temporary_state.ray_actor is not None
+            if trial and trial_id not in self.given_up and self.processes.of(trial) is not None
         ]
 
     def give_up(self, trial_id: str, reason: str) -> None:
         """Ends the process of a trial, which then fails with this reason and is not begun again."""
         self.given_up[trial_id] = reason
-        if actor := self.tune_trials[trial_id].temporary_state.ray_actor:
+        if (actor := self.processes.of(self.tune_trials[trial_id])) is not None:
             ray.kill(actor)
 
     def _left(self, key: str) -> int:

@@ -1,5 +1,6 @@
 """Which waiting trial gets the next process, and that with short trials every process comes to work."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,13 @@ def completed(folder: Path, most: int, *how: str) -> int:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.stdout, done.stderr
     return int(done.stdout.split()[-1])
+
+
+@pytest.mark.slow
+def test_a_trial_is_at_work_once_its_process_starts_and_not_while_it_waits_for_room(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.kits.slow_start", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert re.fullmatch("w{10,}W*S{10,}s*", done.stdout.split()[-1]), done.stdout + done.stderr
 
 
 @pytest.mark.slow
