@@ -1,1 +1,1 @@
-"""Many Optuna studies inside one Ray Tuner: journals, searcher, scheduler."""
+"""Many Optuna studies inside one Ray Tuner: journals, suggestions, searcher, scheduler, and the processes of trials."""

@@ -89,7 +89,8 @@ class SearchSection(Section):
         Field(gt=0),
         Doc(
             "seconds between two results of a trial, after which it hangs, is ended and counts as failed; its first also "
-            "takes what is made for it, such as teachers; default never, and a long silence is told"
+            "takes the start of its process and what is made for it, such as teachers; waiting for room on the cluster does "
+            "not count; default never, and a long silence is told"
         ),
     ] = None
     sampler: Annotated[Literal["tpe", "random"], Doc("how trials are suggested")] = "tpe"
