@@ -62,7 +62,7 @@ def test_the_batch_file_is_shell() -> None:
 
 
 SLURM = {
-    "scontrol": 'if [ "$1" = show ]; then printf "here\\nthere\\n"; else echo "$@" >> "$SAID"; fi',
+    "scontrol": 'if [ "$1" = show ]; then echo here; sleep 0.2; echo there; else echo "$@" >> "$SAID"; fi',
     "srun": 'case "$*" in *--ip-address*) echo 127.0.0.1;; *) echo "$@" >> "$SAID"; exec sleep 60;; esac',
     "panda-tune": 'trap \'echo stopping >> "$SAID"; exit 143\' TERM; echo "$@" >> "$SAID"; '
     'kill -TERM "$PPID"; while :; do sleep 0.1; done',
