@@ -1,14 +1,18 @@
 """The driver of a large search: what Ray, Optuna and MLflow cost per result, and whether it grows as trials pile up.
 
 Many studies of trials that do nothing, on the real road: searcher, journals, scheduler, one Tuner, MLflow in sqlite.
+Neighbours on the machine change times from one minute to the next, but not the calls of functions (`--calls`).
 """
 
 import argparse
+import cProfile
 import json
 import os
 import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +34,12 @@ from tuning.tracking.writer import Writer
 
 RESULTS = 4
 """Evaluations of a trial."""
+
+COSTS = {
+    "seconds": ("ms", 1e3), "cpu_seconds": ("ms of the processor for Tune's loop", 1e3),
+    "calls": ("calls of functions in it", 1.0),
+}  # fmt: skip
+"""What a result may cost more as trials pile up: the field of `Mark`, its unit when printed, and how many of them."""
 
 
 class NoOp(PandaTrainable):
@@ -55,17 +65,50 @@ class NoOps(Run):
     trainable = NoOp
 
 
-class Marks(Progress):
-    """Notes the time, the processor time of Tune's loop, and the driver's memory as each trial ends."""
+@dataclass(frozen=True)
+class Mark:
+    """The driver as a trial ends.
 
-    def __init__(self) -> None:
+    Attributes:
+        seconds: of the clock on the wall.
+        cpu_seconds: that Tune's loop has had the processor.
+        calls: of functions in Tune's loop so far; 0 where they are not counted.
+        mib: of memory.
+    """
+
+    seconds: float
+    cpu_seconds: float
+    calls: int
+    mib: float
+
+
+class Marks(Progress):
+    """Notes the driver's state as each trial ends.
+
+    Args:
+        calls: counts the calls of Tune's loop; None: they are not counted.
+    """
+
+    def __init__(self, calls: cProfile.Profile | None = None) -> None:
         super().__init__()
-        self.marks: list[tuple[float, float, float]] = []
+        self.calls = calls
+        self.marks: list[Mark] = []
+
+    def begin(self) -> None:
+        """The search is about to begin."""
 
     def advance(self, note: str = "", by: int = 1) -> None:
         """A trial ended."""
-        self.marks.append((time.perf_counter(), time.thread_time(), resident()))
+        self.marks.append(Mark(time.perf_counter(), time.thread_time(), self._counted(), resident()))
         super().advance(note, by)
+
+    def _counted(self) -> int:
+        if self.calls is None:
+            return 0
+        self.calls.disable()  # its own calls are none of the loop's
+        count = sum(function.callcount for function in self.calls.getstats())
+        self.calls.enable()
+        return count
 
 
 class Timed(Tracker):
@@ -99,19 +142,22 @@ def logged() -> int:
 
 
 def measured(
-    trials: int, studies: int, *, real: bool = False, wave: int = WAVE, sampler: str = "tpe"
-) -> dict[str, Any]:
+    trials: int, studies: int, marks: Marks, *, real: bool = False, wave: int = WAVE, sampler: str = "tpe",
+    is_recorded: bool = True,
+) -> dict[str, Any]:  # fmt: skip
     """Time per result, memory of the driver in the first and in the last quarter of the trials, disk and logs.
 
     Args:
         trials: of all studies together.
         studies: of one target each.
+        marks: new, which notes them.
         real: whether trials train a tiny PLM.
         wave: trials of one Tuner at most.
         sampler: `tpe`, which draws a study's first ten trials at random and computes the others, or `random`.
+        is_recorded: whether to wait until MLflow has all of it.
     """
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        marks = stack.enter_context(Marks())
+        stack.enter_context(marks)
         experiment = load(written(Path(folder), trials // studies, studies, sampler))
         run = (Run if real else NoOps)(make_plans(experiment), None, marks, stack)
         tracker = Timed(run.experiment.tracking_uri, run.experiment.name, run.experiment.search_path, run.updates)
@@ -121,30 +167,39 @@ def measured(
             run.make_studies(plan)
         run.show()
         fit = slots(run.asked())
+        marks.begin()
         tracker.spent, used, began = 0.0, on_disk(experiment.storage_path), time.perf_counter()
-        run.search()
+        with marks.calls or nullcontext():
+            run.search()
         ended = time.perf_counter()
-        run.show_all()
+        if is_recorded:
+            run.show_all()
         recorded = time.perf_counter()
         used, logs, failures = on_disk(experiment.storage_path) - used, logged(), list(run.failures)
     quarter = len(marks.marks) // 4
     first, last = marks.marks[:quarter], marks.marks[-quarter:]
-
-    def per_result(part: list[tuple[float, float, float]], clock: int = 0) -> float:
-        return (part[-1][clock] - part[0][clock]) / (len(part) - 1) / RESULTS
-
     return {
         "trials": len(marks.marks), "studies": len(run.all_studies), "slots": fit, "failures": failures,
         "is_recorded": run.is_recorded, "seconds": ended - began, "seconds_per_trial": (ended - began) / len(marks.marks),
         "results_per_second": RESULTS * len(marks.marks) / (ended - began), "recording_seconds": recorded - ended,
         "mlflow_seconds_per_trial": tracker.spent / len(marks.marks),
-        "first_seconds_per_result": per_result(first), "last_seconds_per_result": per_result(last),
-        "ratio_seconds": per_result(last) / per_result(first),
-        "first_cpu_seconds_per_result": per_result(first, 1), "last_cpu_seconds_per_result": per_result(last, 1),
-        "first_mib": max(mib for *_, mib in first), "last_mib": max(mib for *_, mib in last),
-        "ratio_memory": max(mib for *_, mib in last) / max(mib for *_, mib in first),
+        **growth(first, last),
+        "first_mib": max(mark.mib for mark in first), "last_mib": max(mark.mib for mark in last),
+        "ratio_memory": max(mark.mib for mark in last) / max(mark.mib for mark in first),
         "kb_per_trial": used / 1000 / len(marks.marks), "log_mb": logs / 1e6,
     }  # fmt: skip
+
+
+def growth(first: Sequence[Mark], last: Sequence[Mark]) -> dict[str, float]:
+    """What a result costs in the first quarter and in the last, and the ratio, of all that was measured."""
+    found: dict[str, float] = {}
+    for what in COSTS:
+        then, now = (
+            (getattr(part[-1], what) - getattr(part[0], what)) / (len(part) - 1) / RESULTS for part in (first, last)
+        )
+        if then:
+            found |= {f"first_{what}_per_result": then, f"last_{what}_per_result": now, f"ratio_{what}": now / then}
+    return found
 
 
 def written(folder: Path, trials: int, studies: int, sampler: str) -> Path:
@@ -173,9 +228,13 @@ def main() -> None:
     parser.add_argument(
         "--sampler", choices=("tpe", "random"), default="tpe", help="tpe computes from a study's 11th trial on"
     )
+    parser.add_argument(
+        "--calls", action="store_true", help="count the calls of functions, which makes the loop slower"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     asked = parser.parse_args()
-    found = measured(asked.trials, asked.studies, real=asked.real, wave=asked.wave, sampler=asked.sampler)
+    marks = Marks(cProfile.Profile(subcalls=False) if asked.calls else None)
+    found = measured(asked.trials, asked.studies, marks, real=asked.real, wave=asked.wave, sampler=asked.sampler)
     if asked.json:
         print(json.dumps(found))
         return
@@ -185,12 +244,10 @@ def main() -> None:
     print(
         f"the rest {found['recording_seconds']:.0f} s after the last, {'all' if found['is_recorded'] else 'not all'} of it"
     )
-    print(f"  {1e3 * found['first_seconds_per_result']:.1f} ms per result in the first quarter, ", end="")
-    print(f"{1e3 * found['last_seconds_per_result']:.1f} in the last: x{found['ratio_seconds']:.2f}")
-    first, last = (found[f"{which}_cpu_seconds_per_result"] for which in ("first", "last"))
-    print(
-        f"  of which Tune's loop has the processor for {1e3 * first:.1f} ms and {1e3 * last:.1f}: x{last / first:.2f}"
-    )
+    for what, (unit, scale) in COSTS.items():
+        if ratio := found.get(f"ratio_{what}"):
+            first, last = (scale * found[f"{which}_{what}_per_result"] for which in ("first", "last"))
+            print(f"  per result {first:.4g} {unit} in the first quarter, {last:.4g} in the last: x{ratio:.2f}")
     print(
         f"  {found['first_mib']:.0f} MiB in the first quarter, {found['last_mib']:.0f} in the last: x{found['ratio_memory']:.2f}"
     )

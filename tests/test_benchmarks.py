@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import causal, search, step
+from benchmarks import aging, causal, search, step
 from benchmarks.cases import Case, staged, trial
+from benchmarks.driver import Mark
 from benchmarks.measure import counted_gflop
 from benchmarks.yardstick import plain_models
 from panda_trainable.library import PromptLibrary
@@ -97,6 +98,29 @@ def test_the_driver_is_measured_on_the_real_road() -> None:
     assert (found["trials"], found["studies"], found["failures"]) == (12, 3, [])
     assert found["is_recorded"]
     assert found["log_mb"] < 1
+
+
+@pytest.mark.slow
+def test_a_result_asks_as_much_of_the_driver_at_the_end_of_a_search_as_at_its_beginning() -> None:
+    found = printed(
+        "-m", "benchmarks.driver", "--trials", "500", "--studies", "20", "--sampler", "random", "--calls", "--json"
+    )
+    assert found["first_calls_per_result"] > 1000  # of Tune, Ray, Optuna and ours: it was Tune's loop that was counted
+    assert found["ratio_calls"] < 1.1
+
+
+def test_an_old_search_and_a_young_one_are_compared_while_both_are_there() -> None:
+    """By hand: the old one's last quarter is seconds 76 to 80, the young one's first 78 to 86; both end trials 78 to 80."""
+    old = [Mark(61.0 + trial, 10 + 0.5 * trial, 0, 1.0) for trial in range(20)]  # a second and half of one per trial
+    young = [Mark(78.0 + 2 * trial, 0.25 * trial, 0, 1.0) for trial in range(20)]
+    found = aging.compared(old, young)
+    assert found == pytest.approx({
+        "trials": 2, "first_seconds_per_result": 2 / 4, "last_seconds_per_result": 1 / 4, "ratio_seconds": 0.5,
+        "first_cpu_seconds_per_result": 0.25 / 4, "last_cpu_seconds_per_result": 0.5 / 4, "ratio_cpu_seconds": 2.0,
+    })  # fmt: skip
+    late = [Mark(mark.seconds + 100, mark.cpu_seconds, 0, 1.0) for mark in young]
+    with pytest.raises(ValueError, match="more trials"):
+        aging.compared(old, late)
 
 
 @pytest.mark.slow
