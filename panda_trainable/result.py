@@ -16,10 +16,12 @@ METRIC = "score"
 LOST = "its process was lost"
 """Why a trial failed that could not report so itself."""
 
-STORAGE_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""Numbers of errors of the storage: whoever writes next meets them, too."""
+STORAGE_FAILS = (
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE
+)  # fmt: skip
+"""Numbers of errors of the storage, no fault of who meets them: whoever reads or writes there next does so, too."""
 
-_NUMBER = re.compile(r"\[Errno (\d+)\] *(.*)")
+_ERROR = re.compile(r"\[Errno (\d+)\] *(.*?)(?:: (['\"])(.*?)\3.*)?$", re.MULTILINE)
 _RESULT = "result"
 _REASON_LENGTH = 500
 
@@ -122,9 +124,10 @@ def storage_failure(reason: str) -> OSError | None:
     Args:
         reason: as it told it.
     """
-    found = _NUMBER.search(reason)
-    is_storage = found is not None and int(found[1]) in STORAGE_FAILS
-    return OSError(int(found[1]), found[2]) if found and is_storage else None
+    found = _ERROR.search(reason)
+    if found is None or int(found[1]) not in STORAGE_FAILS:
+        return None
+    return OSError(int(found[1]), found[2], found[4])
 
 
 def _seeds(kept: Mapping[str, float]) -> dict[int, float]:

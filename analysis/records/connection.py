@@ -196,4 +196,10 @@ def reason_of(error: BaseException) -> str:
             return str(one) if str(one).startswith("no answer") else "no answer in time"
         if isinstance(one, ConnectionError) and not one.args[1:]:
             return "the connection was closed without an answer"
-    return cleaned(next(iter(str(error).splitlines()), "") or type(error).__name__)
+        if isinstance(driver := getattr(one, "orig", None), Exception):  # SQLAlchemy's own words are about itself
+            return cleaned(_first_line(driver))
+    return cleaned(_first_line(error))
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -5,8 +5,9 @@ Starting, resuming and asking for more trials are one road: a new Tuner over the
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,8 @@ class StudySearcher(Searcher):
         given_up: Tune's id -> why a trial's process was ended.
         losses: key and number of a trial -> how often its process died.
         begun: trials of the present wave so far.
+        storage_error: of the storage, met by a trial or here: nothing is recorded any more, and the search is to end.
+            Tune takes what is raised as a trial ends for a lost process.
     """
 
     def __init__(self, studies: Sequence[StudyHandle], policy: SearchPolicy):
@@ -103,6 +106,7 @@ class StudySearcher(Searcher):
         self.given_up: dict[str, str] = {}
         self.losses: Counter[tuple[str, int]] = Counter()
         self.begun = 0
+        self.storage_error: OSError | None = None
 
     def remaining(self) -> int:
         """Trials still to run, those to run again included."""
@@ -186,17 +190,19 @@ class StudySearcher(Searcher):
         return self.asked[key] - 1
 
     def record(self, trial_id: str, result: TrialResult) -> None:
-        """Keeps a result in the journal; one that is begun again on another worker reports old steps, which stay.
-
-        Raises:
-            OSError: if it failed since the storage does: then it is no fault of the trial, which runs again some day.
-        """
-        if failure := storage_failure(result.failure):
-            raise failure
+        """Keeps a result in the journal; one that is begun again on another worker reports old steps, which stay."""
         trial = self.running[trial_id]
         if result.step > trial.last_step and not result.failure:
-            self.journals[trial.key].record(trial.number, result)
+            self._write(partial(self.journals[trial.key].record, trial.number, result))
             trial.last_step = result.step
+
+    def _write(self, change: Callable[[], None]) -> None:
+        """Changes a journal, unless the storage has failed."""
+        try:
+            if self.storage_error is None:
+                change()
+        except OSError as error:
+            self.storage_error = error
 
     def should_stop(self, trial_id: str, result: TrialResult) -> bool:
         """Whether the trial must stop: ASHA, whose rungs are what the journal holds at this step.
@@ -235,7 +241,10 @@ class StudySearcher(Searcher):
                 self.requeued[trial.key].append(trial.number)
                 return
         last = TrialResult.failed(reason) if reason else TrialResult.from_ray(None if error else result)
-        self.journals[trial.key].end(trial.number, last, trial.is_stopped)
+        self.storage_error = self.storage_error or storage_failure(last.failure)  # no fault of the trial
+        self._write(partial(self.journals[trial.key].end, trial.number, last, trial.is_stopped))
+        if self.storage_error:
+            self.requeued[trial.key].append(trial.number)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """The scheduler records results: it also sees the one that stops a trial."""

@@ -1,6 +1,5 @@
 """Source prompts for others: exported with all that starting from them needs, but for the data; and imported."""
 
-import errno
 import json
 import shutil
 import zipfile
@@ -10,13 +9,11 @@ from uuid import uuid4
 
 from panda_trainable.config.task import TaskSpec
 from panda_trainable.library import DamagedArtefact, PromptLibrary, make_storage, verify
+from panda_trainable.result import STORAGE_FAILS
 from tuning.experiment.problems import Misuse, Problem
 from tuning.handover.trust import artefact_problem, is_known, size_problem, task_names
 from tuning.planning.imported import source_artefacts, source_counts, task_card
 from tuning.planning.plan import Plan
-
-STORAGE_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
-"""What goes wrong with the storage, not with an archive."""
 
 
 def export(plans: tuple[Plan, ...], archive: Path) -> tuple[list[str], int]:

@@ -97,7 +97,13 @@ class Watcher(tune.Callback):
             self._write(self._study(trial), trial.config["number"])
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Tells which trials said nothing for long, and ends those that hang."""
+        """Tells which trials said nothing for long, and ends those that hang.
+
+        Raises:
+            OSError: where the storage failed in this step: it ends the search.
+        """
+        if self.searcher.storage_error:
+            raise self.searcher.storage_error
         self.silence.watch(self.searcher.at_work())
         for silent, seconds in self.silence.to_tell():
             remedy = "" if self.silence.timeout else "; search.trial_timeout ends trials that hang"
@@ -113,8 +119,9 @@ class Watcher(tune.Callback):
         return f"trial {running.number} of {self.studies[running.key].name}{where}"
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """A trial ended by itself or was stopped."""
-        self._end(trial)
+        """A trial ended by itself or was stopped; where the storage failed, it is to run again."""
+        if not self.searcher.storage_error:
+            self._end(trial)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A node said beforehand that it goes: Tune counts no loss, and begins its trial again itself."""

@@ -1,6 +1,7 @@
 """Studies without Ray: budgets, caps, the published point, ASHA, failures, and what the best trials are."""
 
 import math
+import os
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from optuna.trial import TrialState
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
-from panda_trainable.result import LOST, TrialResult
+from panda_trainable.result import LOST, STORAGE_FAILS, TrialResult
 from search_spaces.defaults import SPACES
 from search_spaces.space import Choice, Int, Knob, Space
 from tests.kits.by_hand import EVERY, STEPS, history, play, result, score, studies
@@ -198,16 +199,34 @@ def test_tpe_learns_from_the_scores(tmp_path: Path) -> None:
     assert fmean(late("large", 1)) > 2 * fmean(late("small", -1))
 
 
-@pytest.mark.parametrize("number", [28, 30, 122])
+@pytest.mark.parametrize("number", STORAGE_FAILS)
 def test_a_trial_whose_storage_failed_is_no_failed_trial_and_runs_again(tmp_path: Path, number: int) -> None:
     searched = studies(tmp_path, budget=1, methods=("panda",))
     searcher = StudySearcher(searched, POLICY)
     searcher.suggest("a")
-    full = TrialResult.failed(f"OSError: [Errno {number}] No space left on device: '/x'")
-    with pytest.raises(OSError, match="No space left on device: '/x'") as raised:
-        searcher.should_stop("a", full)
-    assert raised.value.errno == number
-    assert StudySearcher(searched, POLICY).requeued == {"panda": [0]}
+    met = OSError(number, os.strerror(number), "/storage/it's a file")
+    told = TrialResult.failed(f"{type(met).__name__}: {met}")
+    assert searcher.should_stop("a", told)
+    searcher.on_trial_complete("a", told.as_ray())
+    found = searcher.storage_error
+    assert found is not None
+    assert (type(found), found.errno, found.filename, str(found)) == (type(met), number, met.filename, str(met))
+    assert searcher.requeued == StudySearcher(searched, POLICY).requeued == {"panda": [0]}
+
+
+def test_a_storage_that_fails_as_a_result_is_recorded_ends_no_trial(tmp_path: Path) -> None:
+    searched = studies(tmp_path / "storage", budget=1, methods=("panda",))
+    searcher = StudySearcher(searched, POLICY)
+    searcher.suggest("a")
+    searcher.should_stop("a", result(2, 0.5))
+    (tmp_path / "storage").rename(tmp_path / "away")
+    searcher.should_stop("a", result(4, 0.5))
+    assert isinstance(searcher.storage_error, FileNotFoundError)
+    (tmp_path / "away").rename(tmp_path / "storage")
+    last = result(STEPS, 0.5)
+    searcher.should_stop("a", last)
+    searcher.on_trial_complete("a", last.as_ray())  # back too late: its journal would lack a result
+    assert searcher.requeued == StudySearcher(searched, POLICY).requeued == {"panda": [0]}
 
 
 def test_a_file_that_a_trial_misses_is_its_own_failure(tmp_path: Path) -> None:

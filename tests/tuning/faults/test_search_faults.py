@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,9 @@ LONGEST_S = 540
 
 
 class Search:
-    """A search in a process of its own, with temporary folders of its own."""
+    """A search in a process of its own, with temporary folders of its own; `before` is put before its command."""
 
-    def __init__(self, file: Path, temporary: Path, *overrides: str):
+    def __init__(self, file: Path, temporary: Path, *overrides: str, before: Sequence[str] = ()):
         self.file, self.temporary = file, temporary
         hears = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
         environment = {
@@ -44,7 +44,7 @@ class Search:
         }
         options = [part for override in overrides for part in ("-o", override)]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tuning", "search", file, *options],
+            [*before, sys.executable, "-m", "tuning", "search", file, *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -166,11 +166,10 @@ def test_where_the_control_store_is_killed_the_same_command_goes_on(
 
 
 def states(folder: Path) -> set[str]:
-    """How the trials of the one study ended, all of which there are."""
-    (path,) = (folder / "runs/searches/small/studies").glob("*.journal")
-    trials = Journal(path.stem, path).trials
-    assert len(trials) == SETTINGS["search"]["trials"]
-    return {trial.state.name for trial in trials}
+    """How the trials of all studies ended, of which there are as many as were asked for."""
+    journals = [Journal(path.stem, path) for path in (folder / "runs/searches/small/studies").glob("*.journal")]
+    assert {len(journal.trials) for journal in journals} == {SETTINGS["search"]["trials"]}
+    return {trial.state.name for journal in journals for trial in journal.trials}
 
 
 def test_a_deleted_storage_is_one_sentence_with_what_to_do(
@@ -188,6 +187,16 @@ def test_a_deleted_storage_is_one_sentence_with_what_to_do(
     assert ": is gone, deleted or not mounted any more; bring it back, " in last
     log = Path(last.rsplit("(details: ", 1)[1].rstrip(")"))
     assert "Traceback" in log.read_text()
+
+
+@pytest.fixture
+def mere_user() -> Sequence[str]:
+    """What is put before a command for which a folder's mode holds: for root it does not."""
+    if os.geteuid() != 0:
+        return ()
+    if shutil.which("setpriv") is None:
+        pytest.skip("root can read and write all here: setpriv, of util-linux, takes that from a process")
+    return ("setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner")
 
 
 @pytest.fixture
@@ -216,3 +225,27 @@ def test_a_full_disk_is_one_sentence_and_with_room_the_same_command_goes_on(
     subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
     code, said = Search(file, temporary).end()
     assert code == 0, said
+
+
+def test_a_lost_permission_is_one_sentence_no_failed_trial_and_once_it_is_back_the_same_command_goes_on(
+    tmp_path: Path, plms: Callable[[str], Path], temporary: Path, mere_user: Sequence[str]
+) -> None:
+    """Trials meet it, which ask the library for their teacher: the driver can still write its journals."""
+    file = experiment_file(tmp_path, plms("bert"), **{**SETTINGS, "methods": ["panda"], "sources": ["s1"]})
+    search = Search(file, temporary, before=mere_user)
+    library = tmp_path / "runs/library"
+    search.wait_for(lambda: list(tmp_path.glob("runs/searches/*/studies/*.journal")))
+    folders = [library, *(path for path in library.rglob("*") if path.is_dir())]
+    for folder in folders:
+        folder.chmod(0o555)
+    code, said = search.end()
+    assert code == 1
+    assert "Traceback" not in said
+    last = said.splitlines()[-1]
+    assert last.startswith(str(library))
+    assert ": may not be read or written; have its permissions given back, then the same command goes on" in last
+    for folder in folders:
+        folder.chmod(0o755)
+    code, said = Search(file, temporary, before=mere_user).end()
+    assert code == 0, said
+    assert states(tmp_path) <= {"COMPLETE", "PRUNED"}
